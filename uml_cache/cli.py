@@ -1,0 +1,98 @@
+"""The `uml` command: finds its subcommands by entry point and turns every error into one line.
+
+Exit status: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted (what was committed stays, the
+same command goes on from there).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+
+import click
+
+from uml_cache.errors import InputError, WorkError, unknown
+
+_EPILOG = """\b
+Example:
+  uml demo
+  uml extract --encoder dinov2_vits14
+  uml train --cache ./feats
+  uml eval --probe fewshot --k 4
+"""
+
+
+class _Commands(click.Group):
+    """Subcommands from the entry-point group `uml.commands`, each imported when it is asked for."""
+
+    def _entries(self) -> dict[str, EntryPoint]:
+        return {entry.name: entry for entry in entry_points(group="uml.commands")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._entries())
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        entry = self._entries().get(name)
+        return None if entry is None else entry.load()
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self._entries():
+            raise unknown("command", args[0], self._entries())
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, epilog=_EPILOG)
+@click.version_option(version("uml-cache"), prog_name="uml")
+def root() -> None:
+    """Better models of one modality from unpaired data of others.
+
+    extract caches what frozen encoders say of images, texts and sounds; train fits heads that share weights
+    between modalities, with no pairs; eval shows what the unpaired data added, against the same network
+    without it.
+    """
+
+
+def _one_line(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit; errors become one line `error: …` on standard error (`--debug`: traceback)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        code = root.main(arguments, prog_name="uml", standalone_mode=False)
+    except (click.exceptions.Exit, SystemExit) as leaving:
+        code = getattr(leaving, "exit_code", None) or getattr(leaving, "code", 0)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted; the same command goes on from what is done", 130, debug)
+    except click.UsageError as error:
+        hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
+        _fail(error.format_message() + hint, 2, debug)
+    except click.ClickException as error:
+        _fail(error.format_message(), 2, debug)
+    except InputError as error:
+        _fail(str(error), error.exit_code, debug)
+    except WorkError as error:
+        _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}", 1, debug)
+    except Exception as error:
+        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(f"error: {_one_line(message)}", err=True)
+    sys.exit(code)
