@@ -1,0 +1,155 @@
+"""The search grid: which hyperparameters are tried for every method, and for how long each model trains."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from uml_cache.errors import InputError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One point of the grid: the hyperparameters of one model."""
+
+    lr: float
+    weight_decay: float
+    batch_size: int
+    learnable_scale: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a model trains and when it is looked at.
+
+    Steps are counted from 0. The rate of step 0 is 1e-5 whatever the base rate, steps 1 … `warmup` rise
+    linearly to the base rate, and a cosine over `steps` falls from there. Validation is looked at after every
+    step divisible by `eval_every` and after the last one; `patience` evaluations without a better one end the
+    training.
+    """
+
+    steps: int
+    warmup: int
+    eval_every: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "eval_every", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"grid: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.warmup < 0:
+            raise InputError(f"grid: warmup is {self.warmup}; it must not be negative")
+
+    def lr(self, base: float, step: int) -> float:
+        """The learning rate of one step."""
+        if step == 0:
+            return 1e-5
+        if step <= self.warmup:
+            return base * step / self.warmup
+        return base * (1.0 + math.cos(math.pi * (step - self.warmup) / self.steps)) / 2.0
+
+    def evaluates(self, step: int) -> bool:
+        """Whether validation is looked at after this step."""
+        return step % self.eval_every == 0 or step == self.steps - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A named set of candidates and the schedule that all of them follow."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    schedule: Schedule
+
+
+def _grid(
+    name: str,
+    *,
+    lr: list[float],
+    weight_decay: list[float],
+    batch_size: list[int],
+    learnable_scale: list[bool],
+    steps: int,
+    warmup: int,
+    eval_every: int,
+    patience: int,
+) -> Grid:
+    candidates = tuple(
+        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s)
+        for r, d, b, s in product(lr, weight_decay, batch_size, learnable_scale)
+    )
+    schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
+    return Grid(name=name, candidates=candidates, schedule=schedule)
+
+
+_NAMED: dict[str, dict[str, Any]] = {
+    "quick": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 1_000,
+        "warmup": 50,
+        "eval_every": 50,
+        "patience": 5,
+    },
+    # The reference code's grid for frozen vision encoders.
+    "paper": {
+        "lr": [1e-3, 1e-4],
+        "weight_decay": [0.0, 0.01, 0.001],
+        "batch_size": [8, 32],
+        "learnable_scale": [False, True],
+        "steps": 12_800,
+        "warmup": 50,
+        "eval_every": 100,
+        "patience": 10,
+    },
+}
+
+_LISTS = {"lr": float, "weight_decay": float, "batch_size": int, "learnable_scale": bool}
+_NUMBERS = ("steps", "warmup", "eval_every", "patience")
+
+
+def load_grid(name: str) -> Grid:
+    """The grid `quick`, `paper`, or the one in a TOML file with the keys of `quick` (those absent as there).
+
+    Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
+    """
+    if name in _NAMED:
+        return _grid(name, **_NAMED[name])
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise unknown("grid", name, [*_NAMED, "FILE.toml"])
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"grid file {path} does not exist; name one of {', '.join(_NAMED)} or a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"grid file {path} is not TOML: {error}") from None
+    return _grid(path.stem, **{**_NAMED["quick"], **_checked(path, values)})
+
+
+def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _NUMBERS:
+            if type(value) is not int:
+                raise InputError(f"grid file {path}: {key} is {value!r}; it must be a whole number")
+            checked[key] = value
+        elif key in _LISTS:
+            kind = _LISTS[key]
+            items = value if isinstance(value, list) else [value]
+            allowed = (int, float) if kind is float else (kind,)
+            if not items or any(type(item) not in allowed for item in items):
+                raise InputError(f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values")
+            if kind is not bool and any(item < 0 or (item == 0 and key != "weight_decay") for item in items):
+                raise InputError(f"grid file {path}: {key} is {value!r}; its values must be positive")
+            checked[key] = [kind(item) for item in items]
+        else:
+            raise unknown(f"key in grid file {path}:", key, [*_LISTS, *_NUMBERS])
+    return checked

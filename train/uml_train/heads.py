@@ -1,0 +1,130 @@
+"""The weights of one head: projections, shared head and logit scales.
+
+Shapes: D features of a modality, W shared width, C classes, n rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def seeded(*key: object) -> np.random.Generator:
+    """A counter-based generator (Philox) that depends on `key` alone, whatever was drawn elsewhere."""
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+@dataclass(eq=False)
+class HeadWeights:
+    """Parameters of one model; entry 0 of each list is the target modality.
+
+    Args:
+        projections: per modality (W, D) float32, or None where it goes straight to the head.
+        head: (C, W) float32.
+        scales: (number of modalities,) float32, what the logits of each are multiplied by.
+    """
+
+    projections: list[Tensor | None]
+    head: Tensor
+    scales: Tensor
+
+    def logits(self, features: Tensor, modality: int = 0) -> Tensor:
+        """Logits (n, C) of one modality's features (n, D): scale · head · projection · x."""
+        projection = self.projections[modality]
+        z = features if projection is None else features @ projection.T
+        return self.scales[modality] * (z @ self.head.T)
+
+    def effective(self, modality: int = 0) -> Tensor:
+        """The linear map (C, D) that the model applies to one modality: scale · head · projection."""
+        projection = self.projections[modality]
+        product = self.head if projection is None else self.head @ projection
+        return self.scales[modality] * product
+
+    def clone(self) -> HeadWeights:
+        copies = [None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections]
+        return HeadWeights(copies, self.head.clone(), self.scales.clone())
+
+    def flatten(self, *, scales: bool) -> Tensor:
+        """All parameters as one vector (P,); the scales only where they are learnt.
+
+        Projections lie as D × W: small batches multiply faster that way round.
+        """
+        parts = [p.T.reshape(-1) for p in self.projections if p is not None] + [self.head.reshape(-1)]
+        return torch.cat([*parts, self.scales] if scales else parts)
+
+    def view_of(self, flat: Tensor, *, scales: bool) -> HeadWeights:
+        """The same structure as views into a vector that `flatten` laid out."""
+        at = 0
+
+        def take(shape: Sequence[int]) -> Tensor:
+            nonlocal at
+            size = math.prod(shape)
+            at += size
+            return flat[at - size : at].view(*shape)
+
+        projections = [None if p is None else take((p.shape[1], p.shape[0])).T for p in self.projections]
+        head = take(self.head.shape)
+        return HeadWeights(projections, head, take(self.scales.shape) if scales else self.scales)
+
+
+def initial_weights(
+    streams: Sequence[tuple[str, int, bool, float]],
+    *,
+    classes: int,
+    width: int,
+    seed: int,
+    head: Tensor | None = None,
+) -> HeadWeights:
+    """Weights before training, the same for every method with the same seed and shapes.
+
+    Linear layers start as torch's do, uniform in ±1/√fan_in, from a generator keyed by (seed, layer).
+
+    Args:
+        streams: per modality (name, D, projected, logit scale).
+        head: (C, W) rows to start the head from instead.
+
+    Raises:
+        ValueError: a modality without projection is not W wide, or `head` has another shape.
+    """
+    projections: list[Tensor | None] = []
+    for name, dim, projected, _ in streams:
+        if not projected and dim != width:
+            raise ValueError(f"{name} has {dim} features and no projection; the shared width is {width}")
+        projections.append(_linear(width, dim, seeded(seed, "projection", name)) if projected else None)
+    if head is None:
+        head = _linear(classes, width, seeded(seed, "head"))
+    elif tuple(head.shape) != (classes, width):
+        raise ValueError(f"initial head is {tuple(head.shape)}; expected {(classes, width)}")
+    return HeadWeights(projections, head.to(torch.float32).clone(), torch.tensor([s[3] for s in streams]))
+
+
+def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:
+    bound = 1.0 / math.sqrt(fan_in)
+    return torch.from_numpy(generator.uniform(-bound, bound, (rows, fan_in)).astype(np.float32))
+
+
+def class_mean_rows(features: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Tensor, list[int]]:
+    """Head rows from an auxiliary: each class's mean embedding, L2-normalised (paper 4.2, "init").
+
+    Args:
+        features: (n, W) float32 embeddings of the first auxiliary.
+        labels: (n,) int64.
+
+    Returns:
+        (C, W) float32 unit rows, and the classes that had no embedding: theirs are random unit rows.
+    """
+    sums = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features)
+    counts = torch.bincount(labels, minlength=classes)
+    rows = sums / counts.clamp_min(1).unsqueeze(1)
+    missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
+    for c in missing:
+        draw = seeded(seed, "missing class", c).standard_normal(features.shape[1])
+        rows[c] = torch.from_numpy(draw.astype(np.float32))
+    return torch.nn.functional.normalize(rows, dim=1), missing
