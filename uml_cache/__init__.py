@@ -1,0 +1,55 @@
+"""Feature stores: written once by frozen encoders, mapped into memory, fed to training in any order."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uml_cache.catalogue import StoreInfo, find_stores, store_info
+    from uml_cache.errors import InputError, WorkError
+    from uml_cache.features import FeatureSet, TokenAccess, open_features
+    from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
+    from uml_cache.verify import VerifyReport, verify
+
+_HOME = {
+    "FeatureSet": "features",
+    "FeatureStore": "store",
+    "InputError": "errors",
+    "StoreInfo": "catalogue",
+    "StorePlan": "store",
+    "TokenAccess": "features",
+    "VerifyReport": "verify",
+    "WorkError": "errors",
+    "create_or_resume": "store",
+    "find_stores": "catalogue",
+    "open_features": "features",
+    "recorded_plan": "store",
+    "store_info": "catalogue",
+    "store_path": "store",
+    "verify": "verify",
+}
+
+__all__ = [
+    "FeatureSet",
+    "FeatureStore",
+    "InputError",
+    "StoreInfo",
+    "StorePlan",
+    "TokenAccess",
+    "VerifyReport",
+    "WorkError",
+    "create_or_resume",
+    "find_stores",
+    "open_features",
+    "recorded_plan",
+    "store_info",
+    "store_path",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"uml_cache.{_HOME[name]}"), name)
