@@ -39,7 +39,7 @@ def load_manifest(path: str | Path) -> Manifest:
     modality = header["modality"]
     column = "text" if modality == "text" else "path"
     table.need("id", column, "label")
-    sources = list(table.columns[column])
+    sources = table.columns[column]
     if modality != "text":
         check_paths(table, sources)
     classes = tuple(header["classes"])
@@ -158,7 +158,7 @@ def _labels(table: Table, classes: tuple[str, ...], kind: str) -> np.ndarray:
     if not used <= codes.keys() and used <= by_index.keys():
         codes = by_index
     try:
-        return np.fromiter((codes[cell] for cell in cells), np.int32, len(cells))
+        return np.fromiter(map(codes.__getitem__, cells), np.int32, len(cells))
     except KeyError:
         row = next(i for i, cell in enumerate(cells) if cell not in codes)
         if codes is by_index:

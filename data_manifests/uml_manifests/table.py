@@ -6,9 +6,10 @@ import contextlib
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ from uml_manifests.manifest import NO_SPLIT, SPLITS, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")
 _SPLIT_CODE = {name: code for code, name in enumerate(SPLITS)} | {"": NO_SPLIT}
+_BLOCK = 256  # below the collector's threshold of 700: more live row lists double the time
 _LONGEST_FIELD = 2**31 - 1  # csv's default of 128 KiB is shorter than some documents
 
 
 @dataclass(frozen=True)
 class Table:
-    """The known columns of a CSV file, each a sequence of N strings."""
+    """The known columns of a CSV file, each a list of N strings."""
 
     path: Path
-    columns: dict[str, Sequence[str]]
+    columns: dict[str, list[str]]
     content: str
 
     def __len__(self) -> int:
@@ -57,7 +59,7 @@ class Table:
 
     def ids(self) -> list[str]:
         """The id column; raises for an empty or a repeated one."""
-        ids = list(self.columns["id"])
+        ids = self.columns["id"]
         if not all(ids):
             raise self.error(ids.index(""), "the id is empty")
         if len(set(ids)) != len(ids):
@@ -71,7 +73,7 @@ class Table:
             return np.full(len(self), NO_SPLIT, dtype=np.uint8)
         column = self.columns["split"]
         try:
-            return np.fromiter((_SPLIT_CODE[cell] for cell in column), np.uint8, len(column))
+            return np.fromiter(map(_SPLIT_CODE.__getitem__, column), np.uint8, len(column))
         except KeyError:
             row = next(i for i, cell in enumerate(column) if cell not in _SPLIT_CODE)
             message = f"unknown split {column[row]!r}; use train, val, test or leave it empty"
@@ -79,7 +81,7 @@ class Table:
 
     def groups(self) -> list[str] | None:
         """The group column, or None."""
-        return list(self.columns["group"]) if "group" in self.columns else None
+        return self.columns.get("group")
 
 
 def read_table(path: Path) -> Table:
@@ -93,31 +95,34 @@ def read_table(path: Path) -> Table:
     if not content.strip():
         raise InputError(f"{path}: the file is empty; expected columns id, path or text, label")
     reader = _reader(content)
+    rows = (cells for cells in reader if cells)
     try:
         with _long_fields():
-            header, *rows = [cells for cells in reader if cells]
+            names = _header(path, next(rows))
+            columns: list[list[str]] = [[] for _ in names]
+            # Blocks, because many row lists alive at once keep the garbage collector busy.
+            while block := list(islice(rows, _BLOCK)):
+                for row, cells in enumerate(block, start=len(columns[0])):
+                    if len(cells) != len(names):
+                        message = (
+                            f"{len(cells)} cells where the header has {len(names)}; quote cells with commas"
+                        )
+                        raise Table(path, {}, content).error(row, message)
+                for column, values in zip(columns, zip(*block, strict=True), strict=True):
+                    column += values
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
-    names = _header(path, header)
-    if not rows:
+    if not columns[0]:
         raise InputError(f"{path}: there is a header but no samples below it")
-    widths = np.fromiter(map(len, rows), np.int64, len(rows))
-    wrong = np.flatnonzero(widths != len(names))
-    if wrong.size:
-        row = int(wrong[0])
-        message = f"{widths[row]} cells where the header has {len(names)} (quote a cell that holds a comma)"
-        raise Table(path, {}, content).error(row, message)
-    columns: dict[str, Sequence[str]] = dict(zip(names, zip(*rows, strict=True), strict=True))
-    return Table(path, {name: columns[name] for name in COLUMNS if name in columns}, content)
+    known = dict(zip(names, columns, strict=True))
+    return Table(path, {name: known[name] for name in COLUMNS if name in known}, content)
 
 
 def write_table(path: Path, columns: dict[str, Iterable[str]]) -> None:
     """Write columns of equal length as CSV with `\\n` line ends."""
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(",".join(columns) + "\n")
-        file.writelines(
-            ",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True)
-        )
+        file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
 
 
 def decode(path: Path) -> str:
