@@ -156,10 +156,7 @@ class _Trainer:
             for s, b, end in zip(self.streams, self.batch_sizes, self.ends, strict=True)
         ]
         self.row_weight = torch.cat(
-            [
-                torch.full((b, 1), (1.0 if i == 0 else model.alpha) / b)
-                for i, b in enumerate(self.batch_sizes)
-            ]
+            [torch.full((b, 1), (1.0 if i == 0 else model.alpha) / b) for i, b in enumerate(self.batch_sizes)]
         )
         self.row_scale = torch.cat(
             [torch.full((b, 1), s.logit_scale) for s, b in zip(self.streams, self.batch_sizes, strict=True)]
@@ -168,11 +165,13 @@ class _Trainer:
         self.products = torch.empty(rows, model.classes)
         self.delta = torch.empty(rows, model.classes)
         self.dz = torch.empty(rows, model.width)
-        self.dz_used = max((e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0)
+        self.dz_used = max(
+            (e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0
+        )
         self.minus_one = torch.full((rows, 1), -1.0)
 
     def fit(self) -> Fitted:
-        candidate, schedule = self.model.candidate, self.schedule
+        schedule = self.schedule
         best, best_step, best_weights = -1.0, 0, self.flat.clone()
         history: list[dict[str, float]] = []
         losses: list[Tensor] = []

@@ -128,7 +128,9 @@ def load_grid(name: str) -> Grid:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"grid file {path} does not exist; name one of {', '.join(_NAMED)} or a TOML file") from None
+        raise InputError(
+            f"grid file {path} does not exist; name one of {', '.join(_NAMED)} or a TOML file"
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"grid file {path} is not TOML: {error}") from None
     return _grid(path.stem, **{**_NAMED["quick"], **_checked(path, values)})
@@ -146,7 +148,9 @@ def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
             items = value if isinstance(value, list) else [value]
             allowed = (int, float) if kind is float else (kind,)
             if not items or any(type(item) not in allowed for item in items):
-                raise InputError(f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values")
+                raise InputError(
+                    f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values"
+                )
             if kind is not bool and any(item < 0 or (item == 0 and key != "weight_decay") for item in items):
                 raise InputError(f"grid file {path}: {key} is {value!r}; its values must be positive")
             checked[key] = [kind(item) for item in items]

@@ -48,7 +48,9 @@ class HeadWeights:
         return self.scales[modality] * product
 
     def clone(self) -> HeadWeights:
-        copies = [None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections]
+        copies = [
+            None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections
+        ]
         return HeadWeights(copies, self.head.clone(), self.scales.clone())
 
     def flatten(self, *, scales: bool) -> Tensor:

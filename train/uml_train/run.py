@@ -90,7 +90,7 @@ class CellResult:
 
     @property
     def test_predictions(self) -> np.ndarray:
-        """(N,) int32: the class that the selected model gives each test row, in the order of `test_labels`."""
+        """(N,) int32: the class that the selected model gives each row of `test_labels`."""
         return np.load(self.folder / "predictions" / f"{self.cell.key}.npy", allow_pickle=False)
 
     @property
@@ -175,7 +175,12 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
     values["encoders"] = json.dumps(result.encoders, sort_keys=True)
     for i, candidate in enumerate(result.candidates):
         chosen = i == result.selected
-        row = {**values, **candidate, "selected": int(chosen), "test_acc": result.test_acc if chosen else None}
+        row = {
+            **values,
+            **candidate,
+            "selected": int(chosen),
+            "test_acc": result.test_acc if chosen else None,
+        }
         yield {column: row[column] for column in RESULT_COLUMNS}
 
 

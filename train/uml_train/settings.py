@@ -113,6 +113,14 @@ def parse_numbers(text: str, what: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
 
+def parse_shots(text: str, what: str) -> tuple[Shots, ...]:
+    """Numbers as `parse_numbers` reads them, and `all`."""
+    parts = [part.strip() for part in text.split(",")]
+    numbers = ",".join(part for part in parts if part != "all")
+    shots: list[Shots] = list(parse_numbers(numbers, what)) if numbers else []
+    return (*shots, "all") if "all" in parts else tuple(shots)
+
+
 def _known(kind: str, names: Iterable[str], known: tuple[str, ...]) -> None:
     for name in names:
         if name not in known:

@@ -1,0 +1,73 @@
+"""Heads that share weights between modalities, trained on cached features with no pairs.
+
+Names are imported when they are first used, so that `uml --help` does not pay for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uml_train.bank import Fitted, HeadBank, HeadModel, Samples
+    from uml_train.grid import Candidate, Grid, Schedule, load_grid
+    from uml_train.heads import HeadWeights
+    from uml_train.run import Cell, CellResult, Run, find_runs, load_run, newest_run
+    from uml_train.settings import CONTROLS, METHODS, TrainSettings
+    from uml_train.training import complete, train
+
+_HOME = {
+    "CONTROLS": "settings",
+    "Candidate": "grid",
+    "Cell": "run",
+    "CellResult": "run",
+    "Fitted": "bank",
+    "Grid": "grid",
+    "HeadBank": "bank",
+    "HeadModel": "bank",
+    "HeadWeights": "heads",
+    "METHODS": "settings",
+    "Run": "run",
+    "Samples": "bank",
+    "Schedule": "grid",
+    "TrainSettings": "settings",
+    "complete": "training",
+    "find_runs": "run",
+    "load_grid": "grid",
+    "load_run": "run",
+    "newest_run": "run",
+    "train": "training",
+}
+
+__all__ = [
+    "CONTROLS",
+    "METHODS",
+    "Candidate",
+    "Cell",
+    "CellResult",
+    "Fitted",
+    "Grid",
+    "HeadBank",
+    "HeadModel",
+    "HeadWeights",
+    "Run",
+    "Samples",
+    "Schedule",
+    "TrainSettings",
+    "complete",
+    "find_runs",
+    "load_grid",
+    "load_run",
+    "newest_run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

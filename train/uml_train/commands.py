@@ -1,0 +1,126 @@
+"""`uml train`: parse, call `uml_train.train`, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from uml_cache.command import Output, uml_command
+
+_EXAMPLE = """
+uml extract --encoder dinov2_vits14
+uml train --cache ./feats
+uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4 --control permuted,random
+"""
+
+
+@uml_command(
+    "train", example=_EXAMPLE, short_help="Train heads on cached features, with and without unpaired data."
+)
+@click.option("--cache", type=click.Path(path_type=Path), default=Path("feats"), show_default=True,
+              help="Folder with feature stores.")  # fmt: skip
+@click.option("--dataset", "datasets", metavar="NAME[,NAME]", help="Data sets to train on, one run each.")
+@click.option("--target", metavar="MODALITY[:ENCODER]",
+              help="What is classified, such as image or image:dinov2_vits14. "
+                   "Default: image, else audio, else text.")  # fmt: skip
+@click.option("--aux", "auxiliaries", multiple=True, metavar="MODALITY[+MODALITY]",
+              help="One configuration of unpaired data, such as text or text+audio; may be repeated. "
+                   "Default: every other modality, each alone and all together.")  # fmt: skip
+@click.option("--method", "methods", metavar="METHOD[,METHOD]",
+              help="unimodal, unimodal-deep, init-only, uml, uml-init. Default: all.")  # fmt: skip
+@click.option("--control", "controls", metavar="CONTROL[,CONTROL]", default="",
+              help="permuted (classes of the auxiliary swapped), random (class vectors at random).")  # fmt: skip
+@click.option(
+    "--shots", metavar="K[,K]|all", help="Labelled samples per class. Default: those of 1,2,4,8,16 at hand."
+)
+@click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
+              help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
+@click.option("--grid", metavar="quick|paper|FILE.toml", default="quick", show_default=True,
+              help="Hyperparameters searched for every method.")  # fmt: skip
+@click.option("--alpha", type=float, default=1.0, show_default=True, help="Weight of each auxiliary's loss.")
+@click.option("--normalize", metavar="KIND", default="none", show_default=True,
+              help="none, center, l2 or standard; fitted on the rows a model trains on.")  # fmt: skip
+@click.option(
+    "--texts", metavar="all|N|mean", default="all", show_default=True, help="Auxiliary samples per class."
+)
+@click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
+              help="CSV with columns auxiliary,target where class names differ.")  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
+)
+def train(output: Output, **options: Any) -> None:
+    """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
+    modalities, and every baseline that shows what this data is worth.
+
+    All methods get the same search; validation selects, and only the selected model sees the test rows. The
+    same command goes on where it was stopped. `uml eval` and `uml report` read the run.
+    """
+    from uml_train.training import train as run_training
+
+    datasets = options.pop("datasets")
+    names = [None] if datasets is None else _names(datasets)
+    settings = [_settings(dataset=name, **options) for name in names]
+    answers = [_answer(run_training(s, output=output)) for s in settings]
+    value = answers[0] if len(answers) == 1 else answers
+    output.result(value, "\n".join(_text(answer) for answer in answers))
+
+
+def _settings(
+    *,
+    auxiliaries: tuple[str, ...],
+    methods: str | None,
+    controls: str,
+    shots: str | None,
+    seeds: str,
+    texts: str,
+    **rest: Any,
+) -> Any:
+    from uml_cache.errors import InputError
+    from uml_train.settings import METHODS, TrainSettings, parse_numbers, parse_shots
+
+    if texts not in ("all", "mean") and not texts.isdigit():
+        raise InputError(f"--texts is {texts!r}; it takes a number, `all` or `mean`")
+    k = None
+    if shots is not None:
+        parts = _names(shots)
+        numbers = [p for p in parts if p != "all"]
+        k = (
+            *(parse_numbers(",".join(numbers), "--shots") if numbers else ()),
+            *(["all"] if "all" in parts else []),
+        )
+    return TrainSettings(
+        auxiliaries=tuple(tuple(_names(a, "+")) for a in auxiliaries) or None,
+        methods=METHODS if methods is None else tuple(_names(methods)),
+        controls=tuple(_names(controls)),
+        shots=None if shots is None else parse_shots(shots, "--shots"),
+        seeds=parse_numbers(seeds, "--seeds"),
+        texts=int(texts) if texts.isdigit() else texts,
+        **rest,
+    )
+
+
+def _names(text: str, separator: str = ",") -> list[str]:
+    return list(dict.fromkeys(part.strip() for part in text.split(separator) if part.strip()))
+
+
+def _answer(run: Any) -> dict[str, Any]:
+    cells = run.cells
+    candidates = [c for result in cells for c in result.candidates]
+    return {
+        "run": str(run.path),
+        "models": len(candidates),
+        "model_steps": sum(c["steps"] for c in candidates),
+        "seconds": round(sum(result.seconds for result in cells), 2),
+        "results": str(run.path / "results.csv"),
+    }
+
+
+def _text(answer: dict[str, Any]) -> str:
+    return (
+        f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"
+        f"run      {answer['run']}\n"
+        f"results  {answer['results']}\n"
+        f"next     uml eval --probe fewshot --k 4 --runs {Path(answer['run']).parent}"
+    )

@@ -1,0 +1,49 @@
+"""Controls: the auxiliary data with its knowledge of the classes taken out (DESIGN "Controls").
+
+Shapes: n rows, D features, C classes. Both keep everything else: number of rows, classes that have data,
+scale of the features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uml_cache.errors import InputError
+from uml_train.heads import seeded
+
+
+def permuted_labels(labels: Tensor, seed: int) -> Tensor:
+    """Labels (n,) int64 under a derangement of the classes that occur: every class gets another's data.
+
+    The same derangement for every modality that has the same classes, so that modalities stay consistent.
+    """
+    present = torch.unique(labels).numpy()
+    if len(present) < 2:
+        raise InputError("the control `permuted` needs auxiliary data of at least two classes")
+    generator = seeded(seed, "derangement")
+    order = generator.permutation(len(present))
+    while (order == np.arange(len(present))).any():
+        order = generator.permutation(len(present))
+    table = torch.zeros(int(present.max()) + 1, dtype=torch.int64)
+    table[torch.from_numpy(present)] = torch.from_numpy(present[order])
+    return table[labels]
+
+
+def random_class_vectors(features: Tensor, labels: Tensor, name: str, seed: int) -> Tensor:
+    """Features (n, D) whose class means point in random directions.
+
+    Each class's offset from the grand mean is replaced by a random direction of the same length; the grand
+    mean and the scatter within each class stay. The classes are as far apart as before, but how they lie to
+    each other means nothing.
+    """
+    classes = int(labels.max()) + 1
+    counts = torch.bincount(labels, minlength=classes).clamp_min(1).unsqueeze(1)
+    means = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features) / counts
+    grand = features.mean(0)
+    present = torch.bincount(labels, minlength=classes).unsqueeze(1) > 0
+    offsets = torch.where(present, means - grand, 0.0)
+    draws = seeded(seed, "class vectors", name).standard_normal(offsets.shape).astype(np.float32)
+    directions = torch.nn.functional.normalize(torch.from_numpy(draws), dim=1)
+    return features + (directions * offsets.norm(dim=1, keepdim=True) - offsets)[labels]

@@ -1,0 +1,226 @@
+"""From feature stores to one classification problem: rows and labels of the target and its auxiliaries.
+
+Shapes: n usable rows of a modality, D its features, C classes of the target.
+
+Modalities meet by class name. Rows that could not be read, or that have no label, are left out.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from uml_cache import FeatureSet, StoreInfo, open_features
+from uml_cache.errors import InputError
+from uml_manifests import NO_SPLIT, SPLITS, stratified_split
+from uml_train.selection import Role
+
+TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
+_SPLIT_SEED = 0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """One modality of the problem.
+
+    `rows` (n,) int64 are the store's usable rows in store order, `labels` (n,) int64 their target classes.
+    """
+
+    label: str
+    features: FeatureSet
+    rows: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder, with the store's variant."""
+        variant = self.features.variant
+        return f"{self.features.encoder_name}@{variant}" if variant else self.features.encoder_name
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the pooled features."""
+        return int(self.features.pooled.shape[1])
+
+    def values(self, positions: np.ndarray) -> torch.Tensor:
+        """Raw features (len(positions), D) float32 of some of the usable rows, by position in `rows`."""
+        index = torch.from_numpy(self.rows[positions])
+        return self.features.pooled.index_select(0, index).to(torch.float32)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Problem:
+    """A target with its splits, and the auxiliaries by label.
+
+    `train`, `val`, `test` hold positions in the target's usable rows. `notes` says, per auxiliary, which of
+    the target's classes it has nothing for and which of its own are not used; `remarks` are sentences for
+    the person who runs it.
+    """
+
+    dataset: str
+    classes: tuple[str, ...]
+    target: Source
+    auxiliaries: Mapping[str, Source]
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    notes: dict[str, dict[str, list[str]]]
+    remarks: list[str]
+
+    def ids(self, positions: np.ndarray) -> list[str]:
+        """Sample ids of some of the target's usable rows."""
+        rows = self.target.rows[positions]
+        return [str(self.target.features.id[row]) for row in rows]
+
+
+def open_problem(
+    dataset: str, target: Role, auxiliaries: Sequence[Role], class_map: Mapping[str, str] | None = None
+) -> Problem:
+    """Open the stores of a target and its auxiliaries and bring them to the target's classes.
+
+    Args:
+        class_map: auxiliary class name → target class name, for names that differ.
+
+    Raises:
+        InputError: an unsealed store, a store without pooled features or labels, no class in common, no
+            rows to train, validate or test on.
+    """
+    features = _open(target.store)
+    classes = tuple(features.classes)
+    if not classes:
+        raise InputError(
+            f"{features.path} has no classes: its data set has no labels, so there is nothing to learn"
+        )
+    source = _usable(target.label, features, np.arange(len(classes)))
+    remarks: list[str] = []
+    train, val, test = _splits(source, remarks)
+    notes: dict[str, dict[str, list[str]]] = {}
+    others: dict[str, Source] = {}
+    for role in auxiliaries:
+        theirs = _open(role.store)
+        to_target = _match(theirs.classes, classes, class_map or {})
+        if (to_target < 0).all():
+            raise InputError(
+                f"{target.label} and {role.label} have no class in common "
+                f"({_some(classes)} / {_some(theirs.classes)}); name the pairs with --class-map FILE.csv "
+                "(columns auxiliary,target)"
+            )
+        other = _usable(role.label, theirs, to_target, train_only=True)
+        present = np.zeros(len(classes), dtype=bool)
+        present[other.labels] = True
+        notes[role.label] = {
+            "without_auxiliary": [name for name, there in zip(classes, present, strict=True) if not there],
+            "unused": [n for n, t in zip(theirs.classes, to_target, strict=True) if t < 0],
+        }
+        others[role.label] = other
+    return Problem(
+        dataset=dataset,
+        classes=classes,
+        target=source,
+        auxiliaries=others,
+        train=train,
+        val=val,
+        test=test,
+        notes=notes,
+        remarks=remarks,
+    )
+
+
+def read_class_map(path: Path) -> dict[str, str]:
+    """Read a CSV with the columns auxiliary, target. Raises `InputError` where it is none."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            table = csv.DictReader(file)
+            if not {"auxiliary", "target"} <= set(table.fieldnames or ()):
+                raise InputError(
+                    f"class map {path} has columns {table.fieldnames}; expected auxiliary,target"
+                )
+            return {row["auxiliary"]: row["target"] for row in table}
+    except FileNotFoundError:
+        raise InputError(f"class map {path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _open(store: StoreInfo) -> FeatureSet:
+    features = open_features(store.path)
+    if "pooled" not in features.arrays:
+        raise InputError(f"{store.path} has no pooled features; extract it again with --pool")
+    return features
+
+
+def _usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_only: bool = False) -> Source:
+    labels = np.full(len(features.label), -1, dtype=np.int64)
+    labelled = features.label >= 0
+    labels[labelled] = to_target[features.label[labelled]]
+    keep = (labels >= 0) & features.valid
+    if train_only and (features.split != NO_SPLIT).any():
+        keep &= features.split == TRAIN
+    rows = np.flatnonzero(keep)
+    if len(rows) == 0:
+        raise InputError(f"{features.path} has no readable row with a label of the target's classes")
+    return Source(label=label, features=features, rows=rows, labels=labels[rows])
+
+
+def _normal(name: str) -> str:
+    return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _match(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
+    """(len(theirs),) target class of each auxiliary class, −1 where there is none."""
+    position: dict[str, int] = {}
+    for i, name in enumerate(ours):
+        position.setdefault(_normal(name), i)
+    mapped = {_normal(k): _normal(v) for k, v in class_map.items()}
+    for name in mapped.values():
+        if name not in position:
+            raise InputError(f"the class map names {name!r}, which is no class of the target ({_some(ours)})")
+    if len(theirs) == len(ours) and [_normal(n) for n in theirs] == [_normal(n) for n in ours]:
+        return np.arange(len(ours))  # also right where a name occurs twice
+    names = [mapped.get(_normal(n), _normal(n)) for n in theirs]
+    return np.array([position.get(name, -1) for name in names], dtype=np.int64)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f", … {len(names)} in all" if len(names) > 3 else "")
+
+
+def _splits(source: Source, remarks: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Positions of the train, validation and test rows; drawn where the manifest does not say."""
+    codes = source.features.split[source.rows].copy()
+    groups = _groups_of(source)
+    if (codes == NO_SPLIT).all():
+        codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
+        remarks.append(
+            f"{source.label} has no splits: drew 60/20/20 per class (seed {_SPLIT_SEED}), saved with the run"
+        )
+    elif not (codes == VAL).any() and (codes == TRAIN).any():
+        train = np.flatnonzero(codes == TRAIN)
+        part = stratified_split(
+            source.labels[train],
+            None if groups is None else groups[train],
+            seed=_SPLIT_SEED,
+            parts=(0.8, 0.2, 0.0),
+        )
+        codes[train[part == VAL]] = VAL
+        remarks.append(
+            f"{source.label} has no validation split: took 20 % of its training rows (seed {_SPLIT_SEED})"
+        )
+    train, val, test = (np.flatnonzero(codes == code) for code in (TRAIN, VAL, TEST))
+    for name, part in (("train", train), ("val", val), ("test", test)):
+        if len(part) == 0:
+            raise InputError(
+                f"{source.features.path} has no readable {name} row; its manifest's splits leave none"
+            )
+    return train, val, test
+
+
+def _groups_of(source: Source) -> Any:
+    groups = source.features.groups
+    return None if groups is None else np.asarray(groups)[source.rows]

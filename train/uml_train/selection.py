@@ -1,0 +1,105 @@
+"""Which stores of a cache a run uses: target and auxiliary names to stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from uml_cache import StoreInfo, find_stores
+from uml_cache.errors import InputError, unknown
+
+_TARGET_ORDER = ("image", "audio", "text")
+
+
+@dataclass(frozen=True)
+class Role:
+    """A store and the name that the run's tables call it by: `text`, `text.cupl` or as the user wrote it."""
+
+    label: str
+    store: StoreInfo
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a run trains on: a data set, its target, and configurations of auxiliaries."""
+
+    dataset: str
+    target: Role
+    configurations: tuple[tuple[Role, ...], ...]
+
+    @property
+    def auxiliaries(self) -> list[Role]:
+        """Each auxiliary once, in order of first use."""
+        return list({role.label: role for roles in self.configurations for role in roles}.values())
+
+
+def select_stores(
+    cache: Path, dataset: str | None, target: str | None, auxiliaries: Sequence[Sequence[str]] | None
+) -> Selection:
+    """Find the stores that a command line means.
+
+    Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
+    `auxiliaries`: every other modality, each one alone and, where there are several, all together.
+
+    Raises:
+        InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
+    """
+    stores = find_stores(cache)
+    if not stores:
+        state = "holds no feature store" if cache.is_dir() else "does not exist"
+        raise InputError(f"cache {cache} {state}; fill one with `uml extract --encoder NAME --out {cache}`")
+    names = sorted({store.dataset for store in stores})
+    if dataset is None:
+        if len(names) > 1:
+            raise InputError(
+                f"{cache} holds several data sets: {', '.join(names)}; choose with --dataset NAME"
+            )
+        dataset = names[0]
+    elif dataset not in names:
+        raise unknown("data set", dataset, names)
+    stores = [store for store in stores if store.dataset == dataset]
+    modalities = list(dict.fromkeys(store.modality for store in stores))
+    if target is None:
+        target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
+    chosen = _find(stores, target, "--target")
+    if auxiliaries is None:
+        rest = [_label(store) for store in stores if _label(store) != _label(chosen.store)]
+        rest = [name for name in dict.fromkeys(rest) if name.partition(".")[0] != chosen.store.modality]
+        configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
+        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in configurations]
+    else:
+        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in auxiliaries]
+    for configuration in roles:
+        if any(role.store.path == chosen.store.path for role in configuration):
+            raise InputError(f"--aux names the target's own store {chosen.store.path}")
+        if len({role.label for role in configuration}) < len(configuration):
+            raise InputError(f"--aux names {configuration[0].label} twice in one configuration")
+    return Selection(dataset, chosen, tuple(roles))
+
+
+def _label(store: StoreInfo) -> str:
+    return f"{store.modality}.{store.set}" if store.set else store.modality
+
+
+def _find(stores: Sequence[StoreInfo], name: str, option: str) -> Role:
+    """The one store that a name fits."""
+    place, colon, encoder = name.partition(":")
+    fitting = [s for s in stores if place in (_label(s), s.modality)]
+    if not fitting:
+        raise unknown(f"{option} modality", place, {_label(s) for s in stores})
+    if exact := [s for s in fitting if _label(s) == place]:
+        fitting = exact
+    if colon:
+        named = [s for s in fitting if encoder in (s.encoder_name, _full(s))]
+        if not named:
+            raise unknown(f"encoder in {option} {name}:", encoder, {_full(s) for s in fitting})
+        fitting = [s for s in named if _full(s) == encoder] or named
+    if len(fitting) > 1:
+        options = ", ".join(f"{_label(s)}:{_full(s)}" for s in fitting)
+        raise InputError(f"several stores fit {option} {name}: {options}; name one of them with {option}")
+    return Role(name if colon else _label(fitting[0]), fitting[0])
+
+
+def _full(store: StoreInfo) -> str:
+    return f"{store.encoder_name}@{store.variant}" if store.variant else store.encoder_name
