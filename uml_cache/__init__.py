@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from uml_cache.errors import InputError, WorkError
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
-    from uml_cache.verify import VerifyReport, verify
+    from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
     "FeatureSet": "features",
@@ -19,7 +19,7 @@ _HOME = {
     "StoreInfo": "catalogue",
     "StorePlan": "store",
     "TokenAccess": "features",
-    "VerifyReport": "verify",
+    "VerifyReport": "verification",
     "WorkError": "errors",
     "create_or_resume": "store",
     "find_stores": "catalogue",
@@ -27,7 +27,7 @@ _HOME = {
     "recorded_plan": "store",
     "store_info": "catalogue",
     "store_path": "store",
-    "verify": "verify",
+    "verify": "verification",
 }
 
 __all__ = [
