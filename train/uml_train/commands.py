@@ -31,7 +31,7 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--method", "methods", metavar="METHOD[,METHOD]",
               help="unimodal, unimodal-deep, init-only, uml, uml-init. Default: all.")  # fmt: skip
 @click.option("--control", "controls", metavar="CONTROL[,CONTROL]", default="",
-              help="permuted (classes of the auxiliary swapped), random (class vectors at random).")  # fmt: skip
+              help="permuted (its classes swapped), random (class vectors at random).")  # fmt: skip
 @click.option(
     "--shots", metavar="K[,K]|all", help="Labelled samples per class. Default: those of 1,2,4,8,16 at hand."
 )
@@ -77,26 +77,15 @@ def _settings(
     texts: str,
     **rest: Any,
 ) -> Any:
-    from uml_cache.errors import InputError
-    from uml_train.settings import METHODS, TrainSettings, parse_numbers, parse_shots
+    from uml_train.settings import METHODS, TrainSettings, parse_numbers, parse_shots, parse_texts
 
-    if texts not in ("all", "mean") and not texts.isdigit():
-        raise InputError(f"--texts is {texts!r}; it takes a number, `all` or `mean`")
-    k = None
-    if shots is not None:
-        parts = _names(shots)
-        numbers = [p for p in parts if p != "all"]
-        k = (
-            *(parse_numbers(",".join(numbers), "--shots") if numbers else ()),
-            *(["all"] if "all" in parts else []),
-        )
     return TrainSettings(
         auxiliaries=tuple(tuple(_names(a, "+")) for a in auxiliaries) or None,
         methods=METHODS if methods is None else tuple(_names(methods)),
         controls=tuple(_names(controls)),
         shots=None if shots is None else parse_shots(shots, "--shots"),
         seeds=parse_numbers(seeds, "--seeds"),
-        texts=int(texts) if texts.isdigit() else texts,
+        texts=parse_texts(texts),
         **rest,
     )
 

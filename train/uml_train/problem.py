@@ -150,7 +150,7 @@ def read_class_map(path: Path) -> dict[str, str]:
 
 def _open(store: StoreInfo) -> FeatureSet:
     features = open_features(store.path)
-    if "pooled" not in features.arrays:
+    if features.info.dim is None:
         raise InputError(f"{store.path} has no pooled features; extract it again with --pool")
     return features
 

@@ -20,6 +20,7 @@ NORMALIZATIONS = ("none", "center", "l2", "standard")
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 Shots = int | Literal["all"]
+Texts = int | Literal["all", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class TrainSettings:
     grid: str = "quick"
     alpha: float = 1.0
     normalize: str = "none"
-    texts: int | Literal["all", "mean"] = "all"
+    texts: Texts = "all"
     class_map: Path | None = None
     out: Path = Path("runs")
 
@@ -119,6 +120,15 @@ def parse_shots(text: str, what: str) -> tuple[Shots, ...]:
     numbers = ",".join(part for part in parts if part != "all")
     shots: list[Shots] = list(parse_numbers(numbers, what)) if numbers else []
     return (*shots, "all") if "all" in parts else tuple(shots)
+
+
+def parse_texts(text: str) -> Texts:
+    """`all`, `mean` or a number."""
+    if text == "all" or text == "mean":
+        return "mean" if text == "mean" else "all"
+    if not text.isdigit():
+        raise InputError(f"--texts is {text!r}; it takes a number, `all` or `mean`")
+    return int(text)
 
 
 def _known(kind: str, names: Iterable[str], known: tuple[str, ...]) -> None:
