@@ -32,8 +32,8 @@ class StoreInfo:
     """One store, as its metadata describes it.
 
     `dim` is the width of pooled features, `token_dim` that of tokens (None where a store has none). `own` is
-    False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps array
-    names to their metadata.
+    False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
+    array names to their metadata.
     """
 
     path: Path
@@ -114,7 +114,9 @@ def store_info(path: Path | str) -> StoreInfo:
     rows = features["shape"][0]
     for name in columns:
         if arrays[name]["shape"][0] != rows:
-            raise WorkError(f"{path}: array {name} has {arrays[name]['shape'][0]} rows where {rows} are expected")
+            raise WorkError(
+                f"{path}: array {name} has {arrays[name]['shape'][0]} rows where {rows} are expected"
+            )
     attributes = root.get("attributes", {})
     own = (path / journal.PLAN).exists()
     if not own and "fingerprint" in attributes and (path / journal.JOURNAL).exists():

@@ -36,7 +36,8 @@ def _ls(output: Output, path: Path) -> None:
         lines.append((str(info.path), info.dataset, modality, encoder, str(info.rows), dim, sealed))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     text = "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
     output.result([info.summary() for info in stores], text)
 
@@ -77,7 +78,7 @@ def _verify(context: click.Context, output: Output, path: Path) -> None:
         lines.append(f"{path} is sound: {report.checked} files checked")
     elif report.bad:
         lines.append(
-            f"{path} is damaged: {len(report.bad)} of {report.checked} files are bad; delete the shards named "
+            f"{path} is damaged: {len(report.bad)} of {report.checked} files are bad; delete the files named "
             "above and run the same `uml extract` command again, it makes what is missing"
         )
     else:

@@ -75,8 +75,10 @@ class FeatureSet:
     def __init__(self, info: StoreInfo, access: str) -> None:
         self.info = info
         self._wanted = access
-        self._source, self.access = self._choose("pooled") if info.dim is not None else (None, "none")
-        if info.dim is None:
+        self._source: RowSource | None = None
+        if info.dim is not None:
+            self._source, self.access = self._choose("pooled")
+        else:
             self.access = self.tokens.access
 
     @property
@@ -278,6 +280,6 @@ def _check_files(info: StoreInfo) -> None:
             if size != entry["bytes"]:
                 what = "is missing" if size is None else f"has {size} bytes instead of {entry['bytes']}"
                 raise WorkError(
-                    f"{path} {what}: the store is damaged; run the same `uml extract` command again, it makes "
-                    "what is missing"
+                    f"{path} {what}: the store is damaged; run the same `uml extract` command again, it "
+                    "makes what is missing"
                 )

@@ -1,8 +1,8 @@
 """The journal: which files of a store exist, with their checksums; and how files come to be at all.
 
-Every file is written under a temporary name, flushed to the disk and renamed; the record that lists it comes
-last. What no record lists does not exist. `journal/plan.json` lists what planning wrote, `journal/<task>.json`
-what each task wrote. A record carries the sha256 of its own content.
+Every file is written under a temporary name, flushed to the disk and renamed; the record that lists it
+comes last. What no record lists does not exist. `journal/plan.json` lists what planning wrote,
+`journal/<task>.json` what each task wrote. A record carries the sha256 of its own content.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class BrokenRecord(ValueError):
 
 def canonical(value: Any) -> bytes:
     """One spelling of a JSON value, for checksums and comparison."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
 
 
 def digest(value: Any) -> str:

@@ -123,15 +123,13 @@ def plan_layout(
         if token_dim is not None and token_counts is not None:
             token_rows, start = _token_rows(token_counts, task_rows)
             largest = max(largest, token_rows * token_dim * itemsize)
-        if task_rows == TASK_ROWS[-1] or (
-            largest <= SHARD_BYTES and -(-rows // task_rows) >= LEAST_TASKS
-        ):
+        if task_rows == TASK_ROWS[-1] or (largest <= SHARD_BYTES and -(-rows // task_rows) >= LEAST_TASKS):
             break
     return Layout(rows, task_rows, pooled_dim, token_dim, token_rows, dtype, start)
 
 
 def _token_rows(counts: np.ndarray, task_rows: int) -> tuple[int, np.ndarray]:
-    """R, the largest task's token count rounded up to whole chunks, and (N,) int64 starts task * R + offset."""
+    """R, the largest task's token count in whole chunks, and the (N,) int64 starts task * R + offset."""
     chunk = min(task_rows, CHUNK_ROWS)
     before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     firsts = np.arange(0, len(counts), task_rows)

@@ -24,9 +24,10 @@ from uml_cache.layout import DTYPES, FORMAT_VERSION, NO_SPLIT, SPLIT_NAMES, Layo
 class StorePlan:
     """Everything that is known of a store before extraction; row i is the same sample in every array.
 
-    `encoder` is the encoder's spec as JSON (name, weights digest, transform, pooling, layer, …). `labels` (N,)
-    int32, -1 = none, index `classes`; `splits` (N,) uint8 is 0 train, 1 val, 2 test, 255 none. `token_counts`
-    (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is computed in.
+    `encoder` is the encoder's spec as JSON (name, weights digest, transform, pooling, layer, …). `labels`
+    (N,) int32, -1 = none, index `classes`; `splits` (N,) uint8 is 0 train, 1 val, 2 test, 255 none.
+    `token_counts` (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is
+    computed in.
     `versions` and `device` are recorded, and not part of the fingerprint.
     """
 
@@ -68,8 +69,8 @@ class StorePlan:
             raise InputError(f"data set {self.dataset!r} has sample ids that occur more than once")
         if self.labels.min() < -1 or self.labels.max() >= len(self.classes):
             raise InputError(
-                f"labels go from {self.labels.min()} to {self.labels.max()}; with {len(self.classes)} classes "
-                f"they must lie between -1 (none) and {len(self.classes) - 1}"
+                f"labels go from {self.labels.min()} to {self.labels.max()}; with {len(self.classes)} "
+                f"classes they must lie between -1 (none) and {len(self.classes) - 1}"
             )
         if not np.isin(self.splits, [*range(len(SPLIT_NAMES)), NO_SPLIT]).all():
             raise InputError(f"splits are 0, 1, 2 ({', '.join(SPLIT_NAMES)}) or {NO_SPLIT} for none")
@@ -165,5 +166,7 @@ def store_path(
 def _file_name(name: str) -> str:
     clean = name.replace("/", "_").replace(":", "_").replace("\\", "_")
     if clean.strip(".") == "" or clean.startswith(".") or "\0" in clean:
-        raise InputError(f"{name!r} cannot name a folder of the cache: it must not be empty or start with a dot")
+        raise InputError(
+            f"{name!r} cannot name a folder of the cache: it must not be empty or start with a dot"
+        )
     return clean

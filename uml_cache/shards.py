@@ -42,7 +42,7 @@ class ShardWriter:
         if self._data_bytes > self._array.shard_rows * self._array.row_bytes:
             raise ValueError(f"a shard of {self._array.name} holds {self._array.shard_rows} rows, got more")
         if values.nbytes:
-            self._put(memoryview(values).cast("B"))
+            self._put(values.data.cast("B"))
 
     def finish(self) -> str:
         """Pad the last chunk with zeros, write index and crc32c; returns the file's sha256."""

@@ -124,7 +124,9 @@ class ZarrSource:
         try:
             self.dtype = getattr(torch, np.dtype(array.dtype).name)
         except AttributeError:
-            raise InputError(f"array {array.path} has dtype {array.dtype}, which torch does not know") from None
+            raise InputError(
+                f"array {array.path} has dtype {array.dtype}, which torch does not know"
+            ) from None
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
         distinct, back = np.unique(rows.numpy(), return_inverse=True)
@@ -196,7 +198,7 @@ def _as_sharded(name: str, metadata: dict[str, Any]) -> ShardedArray | None:
 
 
 def _read_into(handle: int, target: np.ndarray, at: int, path: Path) -> None:
-    view = memoryview(target.reshape(-1).view(np.uint8))
+    view = target.reshape(-1).view(np.uint8).data
     done = 0
     while done < len(view):
         count = os.preadv(handle, [view[done : done + (1 << 30)]], at + done)

@@ -87,9 +87,9 @@ class FeatureStore:
         """Write one task's shards and, last, its journal record. Writing a task again replaces it.
 
         `pooled` (n, D) and `token_values` (T, D), T the sum of the task's planned token counts, are floating
-        point; `status` (n,) uint8 is 0 where the sample was read. `reasons` maps the rows that failed (rows of
-        the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises `WorkError`
-        with the sample's id for a value that is not finite or too large for the stored dtype.
+        point; `status` (n,) uint8 is 0 where the sample was read. `reasons` maps the rows that failed (rows
+        of the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises
+        `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
         """
         rows = self.rows_of(task)
         status = np.asarray(status, dtype=np.uint8)
@@ -159,8 +159,8 @@ class FeatureStore:
                 "extract again with `--dtype float32`"
             )
         raise WorkError(
-            f"sample {sample!r}: the encoder gave a {name} value that is not finite; leave the sample out, or "
-            "try `--dtype float32`, which computes and stores in full precision"
+            f"sample {sample!r}: the encoder gave a {name} value that is not finite; leave the sample out, "
+            "or try `--dtype float32`, which computes and stores in full precision"
         )
 
     def _sound(self, task: int) -> bool:
@@ -178,8 +178,8 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
     """Plan the store at `path`, or go on with the one that is there.
 
     A new store appears at once and whole, with label, split, id (and group, tokens/start, tokens/length)
-    written. Raises `InputError` when there is something else, or a store with another fingerprint; the message
-    names the fields that differ.
+    written. Raises `InputError` when there is something else, or a store with another fingerprint; the
+    message names the fields that differ.
     """
     path = Path(path)
     there = recorded_plan(path)
@@ -192,11 +192,14 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             f"{path} was made with other settings ({'; '.join(differences(there, plan.fields))}): repeat the "
             "command with the settings of the store, give another --out, or delete the store to start anew"
         )
+    planned = journal.read_record(path / journal.PLAN)["files"]
+    if any(_size(path / entry["path"]) != entry["bytes"] for entry in planned):
+        _write_planned(path, plan)
     return FeatureStore(path, plan)
 
 
 def recorded_plan(path: Path | str) -> dict[str, Any] | None:
-    """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if nothing is there."""
+    """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
     path = Path(path)
     if not path.exists():
         return None
@@ -255,7 +258,7 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         contents["tokens/zarr.json"] = _metadata(group_metadata({}))
     for array in layout.arrays:
         contents[f"{array.name}/zarr.json"] = _metadata(array.metadata())
-        (store / array.name / "c").mkdir(parents=True)
+        (store / array.name / "c").mkdir(parents=True, exist_ok=True)
     for name, (values, dtype) in columns.items():
         contents[f"{name}/zarr.json"] = _metadata(planned_metadata(len(plan.ids), dtype))
         for at, chunk in enumerate(planned_chunks(values, dtype)):

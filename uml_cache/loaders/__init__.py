@@ -1,0 +1,36 @@
+"""From a feature set to batches on a device: a `Sampler` says which rows in which order, a loader brings
+them.
+
+The batches are the same whichever loader is taken; only where the features wait in the meantime differs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uml_cache.loaders.batch import Batch
+    from uml_cache.loaders.choose import Loader, make_loader
+    from uml_cache.loaders.device import DeviceLoader
+    from uml_cache.loaders.host import HostLoader
+    from uml_cache.loaders.sampler import Sampler
+    from uml_cache.loaders.stream import StreamLoader
+
+_HOME = {
+    "Batch": "batch",
+    "DeviceLoader": "device",
+    "HostLoader": "host",
+    "Loader": "choose",
+    "Sampler": "sampler",
+    "StreamLoader": "stream",
+    "make_loader": "choose",
+}
+
+__all__ = ["Batch", "DeviceLoader", "HostLoader", "Loader", "Sampler", "StreamLoader", "make_loader"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"uml_cache.loaders.{_HOME[name]}"), name)
