@@ -66,7 +66,7 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
     A reader never meets half of it: at every moment the folder holds the old manifest, the new one, or none
     that counts as complete.
     """
-    folder = Path(os.path.abspath(folder))
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     by_name = len(set(manifest.classes)) == len(manifest.classes)
     names = [*manifest.classes, ""] if by_name else [*map(str, range(len(manifest.classes))), ""]
@@ -83,7 +83,7 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
         "name": manifest.name,
         "modality": manifest.modality,
         "set": manifest.set,
-        "root": _root_entry(manifest.root, folder),
+        "root": None if manifest.modality == "text" else _root_entry(manifest.root, folder),
         "licence": manifest.licence,
         "source": manifest.source,
         "labels": None if by_name else "index",
@@ -169,6 +169,7 @@ def _labels(table: Table, classes: tuple[str, ...], kind: str) -> np.ndarray:
 
 
 def _root_entry(root: Path, folder: Path) -> str | None:
+    folder = Path(os.path.abspath(folder))
     if root == folder:
         return None
     return root.relative_to(folder).as_posix() if root.is_relative_to(folder) else str(root)

@@ -1,0 +1,143 @@
+"""`--data`: from what a person typed to a manifest."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+
+from uml_cache.errors import InputError
+from uml_manifests.builders import from_csv, from_folder, from_lines
+from uml_manifests.files import HEADER, load_manifest
+from uml_manifests.known import list_benchmarks
+from uml_manifests.manifest import MODALITIES, Manifest
+from uml_manifests.shapes.render import NAME as SHAPES
+from uml_manifests.shapes.render import render_shapes
+
+DATA = Path("data")
+
+
+def resolve_data(
+    data: str | Path,
+    *,
+    name: str | None = None,
+    set: str | None = None,
+    root: str | Path | None = None,
+    modality: str | None = None,
+) -> Manifest:
+    """The manifest that `data` means.
+
+    Args:
+        data: A manifest folder (or its `dataset.toml`), a folder of manifest folders such as `data/shapes`,
+            a folder of class folders, a CSV file, a .txt file of unlabelled texts (one a line), or a name: of
+            a data set built under `./data`, or `shapes`, which is rendered there when it is absent.
+        name: The data set's name where `data` has none (folders and files are named after themselves).
+        set: Which set of the modality, for example `vanilla` texts.
+        root: Where relative paths start from, instead of the manifest's root or the CSV's folder.
+        modality: `image`, `text` or `audio`, needed where there are several.
+
+    Raises:
+        InputError: nothing there, nothing usable there, several that fit, or another modality than asked.
+    """
+    path = Path(data)
+    if path.exists():
+        manifest = _from_path(path, name, set, root, modality)
+    else:
+        manifest = load_manifest(_known_folder(str(data), set, modality))
+    if modality is not None and manifest.modality != modality:
+        raise InputError(f"{data}: holds {manifest.modality}, but {modality} is wanted")
+    if set is not None and manifest.set is None:
+        manifest = replace(manifest, set=set)
+    for option, wanted, own in (("name", name, manifest.name), ("set", set, manifest.set)):
+        if wanted is not None and wanted != own:
+            raise InputError(
+                f"{data}: its manifest says {option} {own!r}, not {wanted!r}; leave --{option} out"
+            )
+    return manifest if root is None else replace(manifest, root=Path(root))
+
+
+def shapes_data(root: str | Path = DATA / SHAPES) -> dict[str, Manifest]:
+    """The demo's manifests (`image`, `text`, `audio`), rendered into `root` if they are not there yet."""
+    return render_shapes(root)
+
+
+def manifest_folders(folder: Path) -> dict[str, Path]:
+    """`<modality>[.<set>]` → folder, for every complete manifest directly inside a folder."""
+    if not folder.is_dir():
+        return {}
+    found = {
+        entry.name: Path(entry.path)
+        for entry in os.scandir(folder)
+        if entry.name.split(".")[0] in MODALITIES and os.path.isfile(os.path.join(entry.path, HEADER))
+    }
+    return dict(sorted(found.items(), key=lambda item: (MODALITIES.index(item[0].split(".")[0]), item[0])))
+
+
+def built_names() -> list[str]:
+    """Names of the data sets that have a manifest under `./data`."""
+    if not DATA.is_dir():
+        return []
+    return sorted(entry.name for entry in os.scandir(DATA) if manifest_folders(Path(entry.path)))
+
+
+def _from_path(
+    path: Path, name: str | None, set: str | None, root: str | Path | None, modality: str | None
+) -> Manifest:
+    if path.is_file():
+        suffix = path.suffix.lower()
+        if suffix == ".toml":
+            return load_manifest(path)
+        if suffix == ".csv":
+            return from_csv(path, name=name, set=set, root=root, modality=modality)
+        if suffix == ".txt":
+            return from_lines(path, name=name, set=set)
+        raise InputError(f"{path}: expected a folder, a .csv file, a .txt file of texts, or a dataset.toml")
+    if (path / HEADER).is_file():
+        return load_manifest(path)
+    inside = manifest_folders(path)
+    if inside:
+        return load_manifest(_choose(str(path), inside, set, modality))
+    if modality == "text":
+        raise InputError(f"{path}: a folder holds images or sounds; give texts as a CSV (id,text,label)")
+    return from_folder(path, name=name, set=set, modality=modality)
+
+
+def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
+    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml"):
+        raise InputError(f"{data}: no such file or folder")
+    if data == SHAPES:
+        shapes_data()
+    inside = manifest_folders(DATA / data)
+    if inside:
+        return _choose(data, inside, set, modality)
+    benchmarks = {benchmark.name: benchmark for benchmark in list_benchmarks()}
+    if data in benchmarks:
+        raise InputError(
+            f"data set {data!r} is known but not in {DATA / data}; get it from {benchmarks[data].homepage} "
+            f"and run `uml data build {data} --root DIR`"
+        )
+    usable = sorted({SHAPES, *built_names()})
+    close = get_close_matches(data, {*usable, *benchmarks}, n=3, cutoff=0.5)
+    hint = f"did you mean {', '.join(close)}?" if close else f"names here: {', '.join(usable)}"
+    raise InputError(f"no folder, file or data set {data!r}; {hint} (or a folder of class folders, or a CSV)")
+
+
+def _choose(data: str, inside: dict[str, Path], set: str | None, modality: str | None) -> Path:
+    fits = {
+        store_name: folder
+        for store_name, folder in inside.items()
+        if modality in (None, store_name.split(".", 1)[0])
+        and set in (None, store_name.split(".", 1)[1] if "." in store_name else None)
+    }
+    if not fits:
+        wanted = ".".join(part for part in (modality, set) if part)
+        raise InputError(f"{data}: has no {wanted}; there are {', '.join(inside)}")
+    if len(fits) == 1:
+        return next(iter(fits.values()))
+    plain = fits.get(modality or "")
+    if plain is not None and set is None:
+        return plain
+    raise InputError(
+        f"{data}: several fit: {', '.join(fits)}; name one as {data if '/' in data else DATA / data}/NAME"
+    )
