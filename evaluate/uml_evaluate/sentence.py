@@ -1,0 +1,110 @@
+"""One sentence on what the unpaired data added, made from the numbers whichever way they fall."""
+
+from __future__ import annotations
+
+from uml_evaluate.comparison import Comparison, Difference
+from uml_evaluate.statistics import MIN_DRAWS, Interval
+
+_CONTROLS = {
+    "permuted": "with its classes permuted it",
+    "random": "random class vectors in its place",
+}
+
+
+def sentence(comparison: Comparison) -> str:
+    """What the auxiliaries added, how much of the gap to the plain linear layer is the deeper head, and what
+    the controls did; over all shots of the comparison. Without a method that trains on auxiliaries it says
+    that nothing was compared."""
+    found = {(d.a, d.b): d for d in comparison.averaged}
+    data = found.get(("uml", "unimodal-deep"))
+    on_top = found.get(("uml-init", "init-only"))
+    main = data or on_top
+    if main is None:
+        return (
+            f"{comparison.title}: no method here is trained both with and without unpaired data, "
+            "so nothing can be said of what such data adds."
+        )
+    after = f"; on top of an initialisation from its class means {_points(on_top.interval)}" if data and on_top else ""
+    effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
+    return "; ".join([effect, *_head_share(found), *_controls(found)]) + "."
+
+
+def _setting(comparison: Comparison) -> str:
+    names = [str(k) for k in comparison.shots]
+    if len(names) == 1:
+        many = "all" if names == ["all"] else names[0]
+        plural = "" if names == ["1"] else "s"
+        what = f"With {many} labelled {comparison.target} sample{plural} per class"
+    else:
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        what = f"Averaged over {listed} labelled {comparison.target} samples per class"
+    return f"{comparison.dataset}: {what[0].lower()}{what[1:]}"
+
+
+def _effect(difference: Difference, after: str) -> str:
+    interval, against = difference.interval, f"{difference.a} − {difference.b}"
+    if interval.low is None:
+        seeds = f"{interval.draws} seed{'s' if interval.draws != 1 else ''}"
+        return (
+            f"changed accuracy by {signed(interval.delta)} points ({against}{after}), "
+            f"but {seeds} cannot show whether that is more than chance (it takes {MIN_DRAWS})"
+        )
+    assert interval.high is not None
+    bounds = f"{signed(interval.low)} to {signed(interval.high)}"
+    numbers = f"{against}, 95 % interval {bounds}, {interval.draws} seeds{after}"
+    if not interval.excludes_zero:
+        return f"made no difference that these seeds can show: {signed(interval.delta)} points ({numbers})"
+    verb = "helped" if interval.delta > 0 else "hurt"
+    return f"{verb}: {signed(interval.delta)} points over the same network without it ({numbers})"
+
+
+def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
+    depth = found.get(("unimodal-deep", "unimodal"))
+    total = found.get(("uml", "unimodal"))
+    if depth is None or total is None:
+        return []
+    head, whole = depth.interval.delta, total.interval.delta
+    if 0 <= head <= whole:
+        return [
+            f"of the {signed(whole)} points between uml and the plain linear layer, {signed(head)} are the "
+            "deeper head, with no unpaired data at all"
+        ]
+    return [
+        f"against the plain linear layer uml differs by {signed(whole)} points, and the deeper head alone, "
+        f"with no unpaired data, by {signed(head)}"
+    ]
+
+
+def _controls(found: dict[tuple[str, str], Difference]) -> list[str]:
+    method = "uml" if ("uml", "unimodal-deep") in found else "uml-init"
+    said = []
+    for control, what in _CONTROLS.items():
+        against_none = found.get((f"{method}[{control}]", "unimodal-deep"))
+        if against_none is None:
+            continue
+        interval = against_none.interval
+        helped_too = interval.excludes_zero and interval.delta > 0
+        if interval.low is None:
+            verdict = "moved accuracy by"
+        elif not interval.excludes_zero:
+            verdict = "made no difference that the seeds can show:"
+        else:
+            verdict = "helped too:" if helped_too else "hurt:"
+        text = f"{what} {verdict} {_points(interval)}"
+        data = found.get((method, f"{method}[{control}]"))
+        if data is not None and helped_too:
+            text += f", so that what it says of the classes is worth {_points(data.interval)}"
+        said.append(text)
+    return said
+
+
+def _points(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return signed(interval.delta)
+    return f"{signed(interval.delta)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def signed(points: float) -> str:
+    """`+5.2`, `−0.3`, `0.0`: percentage points with a true minus sign."""
+    text = f"{points:+.1f}".replace("-", "−")
+    return "0.0" if text in ("+0.0", "−0.0") else text

@@ -1,0 +1,143 @@
+"""Means, paired differences and their intervals.
+
+Shapes: S draws (seeds), N test samples, R replicates of the bootstrap, P distinct columns, K data sets.
+
+Two methods trained on the same draw and scored on the same test rows are compared pair by pair. Both the draw
+and the test rows are samples of something larger, so both are resampled; resampling one alone would call the
+other one's luck an effect. Every function is pure: arrays and a generator in, numbers out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+MIN_DRAWS = 3
+"""Below this many draws (or data sets) no interval is given: two numbers do not show a spread."""
+
+REPLICATES = 2000
+LEVEL = 0.95
+_BLOCK_VALUES = 4_000_000  # counts held at once: 32 MB of int64
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference and its interval, in the units of the input; `low` and `high` are None below 3 draws."""
+
+    delta: float
+    low: float | None
+    high: float | None
+    draws: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether there is an interval and 0 lies outside it."""
+        return self.low is not None and self.high is not None and (self.low > 0.0 or self.high < 0.0)
+
+
+def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (ddof = 1; None for a single value). Raises ValueError for none."""
+    array = np.asarray(list(values), dtype=np.float64)
+    if array.size == 0:
+        raise ValueError("no values to average")
+    return float(array.mean()), float(array.std(ddof=1)) if array.size > 1 else None
+
+
+def paired_difference(
+    a_sn: NDArray[np.generic],
+    b_sn: NDArray[np.generic],
+    *,
+    rng: np.random.Generator,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean of a − b with a percentile interval from a bootstrap over draws × test samples.
+
+    A replicate draws S of the S draws and N of the N samples with replacement; the same samples serve every
+    draw and both methods.
+
+    Columns of a − b that are equal are interchangeable, so what is drawn is how often each of the P distinct
+    columns occurs: a multinomial with their frequencies, the same distribution as drawing samples one by one.
+    Right-or-wrong scores of 5 draws have at most 3⁵ = 243 columns, however many test samples there are.
+
+    How much to trust it: in simulations with 480 samples and draws that spread by 0 to 5 points the 95 %
+    interval held the truth 90–99 % of the time with 5 draws, and 83–100 % with 3.
+
+    Args:
+        a_sn, b_sn: (S, N) scores per draw and sample, boolean (right or wrong) or real; row i of both comes
+            from the same draw, column j from the same sample.
+        rng: source of the resampling; the same state gives the same interval.
+        replicates: R.
+        level: the share of replicates inside the interval.
+
+    Returns:
+        The difference in the units of the scores (right-or-wrong: fractions), no interval if S < 3.
+
+    Raises:
+        ValueError: shapes that differ, or no rows or columns.
+    """
+    if a_sn.shape != b_sn.shape or a_sn.ndim != 2 or a_sn.size == 0:
+        raise ValueError(f"scores are {a_sn.shape} and {b_sn.shape}; expected the same (draws, samples)")
+    d_sn = a_sn.astype(np.float64) - b_sn.astype(np.float64)
+    draws, samples = d_sn.shape
+    delta = float(d_sn.mean())
+    if draws < MIN_DRAWS:
+        return Interval(delta, None, None, draws)
+    columns_sp, column_n, count_p = np.unique(d_sn, axis=1, return_inverse=True, return_counts=True)
+    deltas_r = np.empty(replicates)
+    block = max(1, _BLOCK_VALUES // len(count_p))
+    for start in range(0, replicates, block):
+        size = min(block, replicates - start)
+        sample_rp = _resampled(column_n.reshape(-1), count_p, size, rng)
+        draw_rs = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=size)
+        totals_rs = sample_rp.astype(np.float64) @ columns_sp.T
+        deltas_r[start : start + size] = (totals_rs * draw_rs).sum(axis=1) / (samples * draws)
+    return Interval(delta, *_percentiles(deltas_r, level), draws)
+
+
+def _resampled(
+    column_n: NDArray[np.integer], count_p: NDArray[np.integer], size: int, rng: np.random.Generator
+) -> NDArray[np.integer]:
+    """(size, P): how often each distinct column occurs among N samples drawn with replacement."""
+    samples, columns = len(column_n), len(count_p)
+    if columns * 8 <= samples:
+        return rng.multinomial(samples, count_p / samples, size=size)
+    # With nearly as many distinct columns as samples a multinomial costs more than the draws themselves.
+    rows = [np.bincount(column_n[rng.integers(samples, size=samples)], minlength=columns) for _ in range(size)]
+    return np.stack(rows)
+
+
+def across_data_sets(
+    deltas_k: NDArray[np.floating] | Iterable[float],
+    *,
+    rng: np.random.Generator,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+) -> Interval:
+    """Mean over K data sets of one difference each, with an interval from a bootstrap over data sets.
+
+    The data set is the unit: ten draws of one data set say nothing about another. No interval if K < 3.
+    Raises ValueError for no data set.
+    """
+    array = np.asarray(list(deltas_k), dtype=np.float64)
+    if array.size == 0:
+        raise ValueError("no data set to average over")
+    if array.size < MIN_DRAWS:
+        return Interval(float(array.mean()), None, None, array.size)
+    means_r = array[rng.integers(array.size, size=(replicates, array.size))].mean(axis=1)
+    return Interval(float(array.mean()), *_percentiles(means_r, level), array.size)
+
+
+def generator_for(*names: object) -> np.random.Generator:
+    """The generator that belongs to a comparison's names: the same names always give the same interval."""
+    digest = sha256("\x1f".join(map(str, names)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:16], "little"))
+
+
+def _percentiles(values_r: NDArray[np.floating], level: float) -> tuple[float, float]:
+    low, high = np.quantile(values_r, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return float(low), float(high)
