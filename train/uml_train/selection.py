@@ -10,6 +10,8 @@ from uml_cache import StoreInfo, find_stores
 from uml_cache.errors import InputError, unknown
 
 _TARGET_ORDER = ("image", "audio", "text")
+# The first auxiliary's space is the shared one: text where there is some, as in the paper.
+_AUXILIARY_ORDER = ("text", "image", "audio")
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,9 @@ def select_stores(
     """
     stores = find_stores(cache)
     if not stores:
-        state = "holds no feature store" if cache.is_dir() else "does not exist"
-        raise InputError(f"cache {cache} {state}; fill one with `uml extract --encoder NAME --out {cache}`")
+        raise InputError(
+            f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
+        )
     names = sorted({store.dataset for store in stores})
     if dataset is None:
         if len(names) > 1:
@@ -64,8 +67,9 @@ def select_stores(
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
     chosen = _find(stores, target, "--target")
     if auxiliaries is None:
-        rest = [_label(store) for store in stores if _label(store) != _label(chosen.store)]
-        rest = [name for name in dict.fromkeys(rest) if name.partition(".")[0] != chosen.store.modality]
+        others = [store for store in stores if store.modality != chosen.store.modality]
+        others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
+        rest = list(dict.fromkeys(_label(store) for store in others))
         configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
         roles = [tuple(_find(stores, name, "--aux") for name in names) for names in configurations]
     else:

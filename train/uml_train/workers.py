@@ -36,8 +36,7 @@ def train_cells(run: Run, problem: Problem, cells: Sequence[Cell], output: Outpu
     """
     grid = run_grid(run)
     per_cell = len(grid.candidates) * grid.schedule.steps
-    processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-                    len(cells))  # fmt: skip
+    processes = min(_cores(), len(cells))
     with output.progress(len(cells), "cell", "training") as bar:
         if processes < 2 or per_cell * len(cells) < _WORTH_A_PROCESS:
             for cell in cells:
@@ -47,6 +46,10 @@ def train_cells(run: Run, problem: Problem, cells: Sequence[Cell], output: Outpu
         for remark in _in_processes(run, cells, processes):
             bar.set_postfix_str(remark)
             bar.update(1)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_processes(run: Run, cells: Sequence[Cell], processes: int) -> Iterator[str]:
@@ -146,12 +149,14 @@ def _write(run: Run, result: CellResult, trained: Trained) -> None:
             tensors[f"normalize.mean.{name}"] = normalizer.mean
         if normalizer.scale is not None:
             tensors[f"normalize.scale.{name}"] = normalizer.scale
-    metadata = {
-        "streams": json.dumps(trained.streams),
-        "classes": json.dumps(run.config["classes"]),
+    about = {
+        "streams": trained.streams,
+        "classes": run.config["classes"],
         "normalize": result.normalize,
         "method": result.cell.method,
     }
+    # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
+    metadata = {"uml": json.dumps(about, ensure_ascii=False)}
     write_atomic(result.head_path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
     buffer = io.BytesIO()
     np.save(buffer, trained.predictions, allow_pickle=False)

@@ -1,0 +1,64 @@
+"""Small stores made through the store's own writing path, for any test that needs features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from uml_cache import StorePlan, create_or_resume, store_path
+
+CLASSES = ("red circle", "blue circle", "red square", "blue square", "green star")
+
+
+def write_store(
+    feats: Path,
+    modality: str,
+    features: np.ndarray,
+    labels: Sequence[int],
+    splits: Sequence[int],
+    *,
+    dataset: str = "toy",
+    set: str | None = None,
+    encoder: str = "made-up",
+    variant: str | None = None,
+    classes: Sequence[str] = CLASSES,
+    failed: Sequence[int] = (),
+    groups: Sequence[str] | None = None,
+    tasks: int | None = None,
+) -> Path:
+    """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them."""
+    path = store_path(feats, dataset, modality, set, encoder, variant)
+    plan = StorePlan(
+        dataset=dataset,
+        modality=modality,
+        set=set,
+        encoder={"name": encoder},
+        variant=variant,
+        manifest_digest="0" * 64,
+        classes=classes,
+        ids=[f"{modality}-{i}" for i in range(len(features))],
+        labels=np.asarray(labels, dtype=np.int32),
+        splits=np.asarray(splits, dtype=np.uint8),
+        groups=groups,
+        pooled_dim=features.shape[1],
+        batch_size=1,
+        versions={},
+        device="cpu",
+    )
+    store = create_or_resume(path, plan)
+    status = np.zeros(len(features), dtype=np.uint8)
+    status[list(failed)] = 1
+    for task in store.pending()[:tasks]:
+        rows = store.rows_of(task)
+        part = slice(rows.start, rows.stop)
+        reasons = {row: "unreadable" for row in rows if status[row]}
+        store.write_task(task, features[part].astype(np.float32), None, status[part], reasons, 0.0)
+    return path
+
+
+def clusters(seed: int, labels: np.ndarray, dim: int, noise: float) -> np.ndarray:
+    """Features (N, dim) around class centres that depend on `dim` alone."""
+    centres = np.random.default_rng(dim).standard_normal((int(labels.max()) + 1, dim))
+    return centres[labels] + noise * np.random.default_rng(seed).standard_normal((len(labels), dim))
