@@ -80,8 +80,8 @@ def kind_of(features: FeatureSet, part: str) -> tuple[int, torch.dtype]:
 class Held:
     """A copy of some rows on one device, from which batches are gathered in one call.
 
-    `distinct` (m,) int64 are the store's rows, ascending; `values` their (m, D) features or (T, D) tokens with
-    `offsets` (m + 1,).
+    `distinct` (m,) int64 are the store's rows, ascending; `values` their (m, D) features or (T, D) tokens
+    with `offsets` (m + 1,).
     """
 
     def __init__(

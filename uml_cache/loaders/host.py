@@ -54,13 +54,15 @@ class HostLoader:
         if self._device.type == "cuda":
             yield from self._copied(epoch)
             return
-        for rows in self.sampler.batches(epoch):
-            index = torch.from_numpy(rows)
-            values, offsets = self._gather(rows, index, self._buffers[0])
+        order = self.sampler.epoch(epoch)
+        index = torch.from_numpy(order)
+        labels = self._labels[index].to(self._device)
+        for cut in self.sampler.cuts():
+            values, offsets = self._gather(order[cut], index[cut], self._buffers[0])
             if self._device.type != "cpu":
                 values = values.to(self._device)
                 offsets = None if offsets is None else offsets.to(self._device)
-            yield Batch(rows, self._cast(values), self._labels[index].to(self._device), offsets)
+            yield Batch(order[cut], self._cast(values), labels[cut], offsets)
 
     def _gather(
         self, rows: np.ndarray, index: torch.Tensor, buffer: Buffer
@@ -78,29 +80,30 @@ class HostLoader:
         side = torch.cuda.Stream(self._device)
         copied: list[torch.cuda.Event | None] = [None, None]
         ahead: tuple[Batch, torch.cuda.Event] | None = None
-        for at, rows in enumerate(self.sampler.batches(epoch)):
+        order = self.sampler.epoch(epoch)
+        index = torch.from_numpy(order)
+        labels = self._labels[index].to(self._device)
+        for at, cut in enumerate(self.sampler.cuts()):
             earlier = copied[at % 2]
             if earlier is not None:
                 earlier.synchronize()  # the pinned buffer is about to be overwritten
-            index = torch.from_numpy(rows)
-            values, offsets = self._gather(rows, index, self._buffers[at % 2])
+            values, offsets = self._gather(order[cut], index[cut], self._buffers[at % 2])
             with torch.cuda.stream(side):
                 there = values.to(self._device, non_blocking=True)
-                labels = self._labels[index].to(self._device)
                 between = None if offsets is None else offsets.to(self._device)
                 event = torch.cuda.Event()
                 event.record(side)
             copied[at % 2] = event
             if ahead is not None:
                 yield self._arrived(*ahead)
-            ahead = Batch(rows, there, labels, between), event
+            ahead = Batch(order[cut], there, labels[cut], between), event
         if ahead is not None:
             yield self._arrived(*ahead)
 
     def _arrived(self, batch: Batch, event: torch.cuda.Event) -> Batch:
         current = torch.cuda.current_stream(self._device)
         current.wait_event(event)
-        for tensor in (batch.values, batch.labels, batch.offsets):
+        for tensor in (batch.values, batch.offsets):
             if tensor is not None:
                 tensor.record_stream(current)
         return Batch(batch.rows, self._cast(batch.values), batch.labels, batch.offsets)

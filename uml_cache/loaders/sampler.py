@@ -88,8 +88,14 @@ class Sampler:
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         """The epoch's batches on this rank, each (B,) int64 rows of the store; the last may be shorter."""
         order = self.epoch(epoch)
+        for cut in self.cuts():
+            yield order[cut]
+
+    def cuts(self) -> Iterator[slice]:
+        """Where an epoch's order is cut into batches."""
+        rows = self._rows_here()
         for at in range(len(self)):
-            yield order[at * self.batch_size : (at + 1) * self.batch_size]
+            yield slice(at * self.batch_size, min((at + 1) * self.batch_size, rows))
 
     def _rows_here(self) -> int:
         if self.order == "sequential":
@@ -101,7 +107,7 @@ class Sampler:
             return self.rows
         generator = self.generator(epoch)
         if self.order == "shuffled":
-            return self.rows[generator.permutation(len(self.rows))]
+            return generator.permutation(self.rows)
         if self.order == "balanced":
             return self._balanced(generator)
         return self._windowed(generator)
