@@ -157,9 +157,9 @@ def list_data() -> tuple[list[dict[str, Any]], str]:
         )
     lines = [f"{'name':<16}{'classes':>8}{'train/val/test':>20}  in ./data"]
     for row in rows:
-        sizes = "/".join(map(str, row["sizes"])) if row["sizes"] else ""
-        built = ", ".join(row["built"]) or "-"
-        lines.append(f"{row['name']:<16}{row['classes'] or '':>8}{sizes:>20}  {built}")
+        shown = "/".join(map(str, row["sizes"])) if row["sizes"] else ""
+        there = ", ".join(row["built"]) or "-"
+        lines.append(f"{row['name']:<16}{row['classes'] or '':>8}{shown:>20}  {there}")
     return rows, "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ SIDE = 64
 _DRAWN = 2 * SIDE  # drawn at twice the size, then averaged down: smooth edges
 _HUES = (0.0, 0.14, 0.36, 0.61)  # red, yellow, green, blue
 _RADII = (0.15, 0.27)  # of the picture's side: small, large
-_SHIFT = 0.05  # of the side, from the middle
+_SHIFT = 0.04  # of the side, from the middle
 _Point = tuple[float, float]
 
 
@@ -26,19 +26,19 @@ def draw_picture(kind: Kind, rng: np.random.Generator) -> Image.Image:
     """One picture of a class."""
     picture = _background(rng)
     canvas = ImageDraw.Draw(picture)
-    for _ in range(rng.integers(1, 4)):
+    for _ in range(rng.integers(0, 3)):
         _clutter(canvas, rng)
-    radius = _RADII[kind.size] * rng.uniform(0.84, 1.16) * _DRAWN
+    radius = _RADII[kind.size] * rng.uniform(0.88, 1.13) * _DRAWN
     x, y = _DRAWN * rng.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2)
     _object(canvas, kind.shape, (x, y), radius, _colour(kind.colour, rng), rng)
     pixels = np.asarray(picture.reduce(2), dtype=np.float32)
-    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(4, 12)
-    light = rng.uniform(0.75, 1.15)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 9)
+    light = rng.uniform(0.88, 1.1)
     return Image.fromarray(np.clip(pixels * light + noise, 0, 255).astype(np.uint8))
 
 
 def _background(rng: np.random.Generator) -> Image.Image:
-    corners = rng.uniform(90, 190) + rng.uniform(-25, 25, (2, 2, 1)) + rng.uniform(-15, 15, (2, 2, 3))
+    corners = rng.uniform(100, 180) + rng.uniform(-20, 20, (2, 2, 1)) + rng.uniform(-10, 10, (2, 2, 3))
     small = Image.fromarray(np.clip(corners, 0, 255).astype(np.uint8))
     return small.resize((_DRAWN, _DRAWN), Image.Resampling.BILINEAR)
 
@@ -58,7 +58,7 @@ def _clutter(canvas: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 def _colour(colour: int, rng: np.random.Generator) -> tuple[int, int, int]:
     hue = (_HUES[colour] + rng.normal(0, 0.03)) % 1.0
-    rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.45, 0.95), rng.uniform(0.5, 0.95))
+    rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.6, 0.95), rng.uniform(0.6, 0.95))
     return (int(255 * rgb[0]), int(255 * rgb[1]), int(255 * rgb[2]))
 
 
@@ -71,7 +71,7 @@ def _object(
     rng: np.random.Generator,
 ) -> None:
     """A filled outline, turned by up to 20 degrees and stretched by up to 15 %."""
-    turn, stretch = rng.uniform(-0.3, 0.3), rng.uniform(0.9, 1.11)
+    turn, stretch = rng.uniform(-0.25, 0.25), rng.uniform(0.92, 1.09)
     outline = _outline(shape, rng)
     canvas.polygon(_placed(outline, centre, radius, turn, stretch), fill=colour)
     if shape == 5:  # the ring's hole shows some colour of its own, as the background would be

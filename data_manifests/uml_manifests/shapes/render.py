@@ -13,6 +13,7 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_manifests.files import HEADER, load_manifest, write_manifest
+from uml_manifests.known import get_benchmark
 from uml_manifests.manifest import NO_SPLIT, Manifest
 from uml_manifests.shapes.pictures import draw_picture
 from uml_manifests.shapes.sentences import write_sentence
@@ -21,8 +22,6 @@ from uml_manifests.shapes.world import KINDS, Kind, generator
 
 NAME = "shapes"
 SHAPES_MODALITIES = ("image", "text", "audio")
-_LICENCE = "CC0-1.0"
-_PROMPTS = ("a drawing of a {}.", "a noisy little picture of a {}.", "somewhere in here is a {}.")
 
 
 def render_shapes(
@@ -39,11 +38,13 @@ def render_shapes(
         The manifests under `image`, `text` and `audio`.
 
     Raises:
-        InputError: a count below 1, or `out` holds something else.
+        InputError: a count below 1, a negative seed, or `out` holds something else.
     """
     out = Path(os.path.abspath(out))
     if min(train, val, test, texts) < 1:
         raise InputError("every split and the texts need at least 1 sample per class")
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
     if not is_rendered(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: holds something else than rendered shapes; choose another folder")
@@ -99,6 +100,7 @@ def _write(
     splits: np.ndarray,
     seed: int,
 ) -> None:
+    known = get_benchmark(NAME)
     manifest = Manifest(
         name=NAME,
         modality=modality,
@@ -108,9 +110,9 @@ def _write(
         sources=sources,
         labels=labels,
         splits=splits,
-        licence=_LICENCE,
+        licence=known.licence,
         source=f"rendered by uml, seed {seed}",
-        prompts=_PROMPTS,
+        prompts=known.prompts,
     )
     write_manifest(manifest, folder / modality)
 
