@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_train.heads import seeded
+from uml_cache.loaders import Sampler
 
 _KEPT_CHUNKS = 512
 
@@ -40,9 +40,8 @@ def batch_rows(*, seed: int, name: str, rows: int, batch: int, start: int, steps
     if per_epoch == 0:
         raise ValueError(f"a batch of {batch} from {rows} rows")
     first, last = start // per_epoch, (start + steps - 1) // per_epoch
-    epochs = [
-        seeded(seed, "batches", name, epoch).permutation(rows)[: per_epoch * batch].reshape(per_epoch, batch)
-        for epoch in range(first, last + 1)
-    ]
+    sampler = Sampler(rows=np.arange(rows), batch_size=batch, seed=seed, modality=name, drop_last=True)
+    whole = per_epoch * batch
+    epochs = [sampler.epoch(epoch)[:whole].reshape(per_epoch, batch) for epoch in range(first, last + 1)]
     skipped = start - first * per_epoch
-    return torch.from_numpy(np.concatenate(epochs)[skipped : skipped + steps].astype(np.int64))
+    return torch.from_numpy(np.concatenate(epochs)[skipped : skipped + steps])
