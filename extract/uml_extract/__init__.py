@@ -1,0 +1,61 @@
+"""From files to feature stores: readers, frozen encoders and the pipeline that joins them.
+
+Names are imported when they are first used, so that `uml --help` does not pay for numpy or torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uml_extract.pipeline import Extracted, extract
+    from uml_extract.readers import Sound, read_audio, read_image, read_sample, read_text
+    from uml_extract.registry import list_encoders, load_encoder
+    from uml_extract.spec import Encoded, Encoder, EncoderOptions, EncoderSpec, Registered, SampleError
+
+_HOME = {
+    "Encoded": "spec",
+    "Encoder": "spec",
+    "EncoderOptions": "spec",
+    "EncoderSpec": "spec",
+    "Extracted": "pipeline",
+    "Registered": "spec",
+    "SampleError": "spec",
+    "Sound": "readers",
+    "extract": "pipeline",
+    "list_encoders": "registry",
+    "load_encoder": "registry",
+    "read_audio": "readers",
+    "read_image": "readers",
+    "read_sample": "readers",
+    "read_text": "readers",
+}
+
+__all__ = [
+    "Encoded",
+    "Encoder",
+    "EncoderOptions",
+    "EncoderSpec",
+    "Extracted",
+    "Registered",
+    "SampleError",
+    "Sound",
+    "extract",
+    "list_encoders",
+    "load_encoder",
+    "read_audio",
+    "read_image",
+    "read_sample",
+    "read_text",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

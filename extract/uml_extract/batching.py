@@ -1,0 +1,61 @@
+"""Batches that fit the device: one size found before extraction, halved should memory run out all the same.
+
+Shapes: B samples of a batch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from uml_cache.errors import WorkError
+from uml_extract.spec import Encoded, Encoder
+
+LARGEST = 256
+
+
+def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
+    """The largest power of two up to 256 at which `sample`, repeated, fits the device's memory."""
+    size = LARGEST
+    while size > 1:
+        try:
+            encoder.encode([sample] * size, tokens=tokens)
+            return size
+        except Exception as error:
+            if not _out_of_memory(error):
+                raise
+        size //= 2
+    return size
+
+
+def encode_batch(encoder: Encoder, batch: Sequence[np.ndarray], *, tokens: bool) -> Encoded:
+    """`encoder.encode`, in halves where the device has no memory for the whole. `WorkError` if one sample is
+    too much."""
+    try:
+        return encoder.encode(batch, tokens=tokens)
+    except Exception as error:
+        if not _out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            raise WorkError(f"{encoder.device} has no memory for one sample of {encoder.spec.name}") from None
+    half = len(batch) // 2
+    first = encode_batch(encoder, batch[:half], tokens=tokens)
+    second = encode_batch(encoder, batch[half:], tokens=tokens)
+    pooled = np.concatenate([first.pooled, second.pooled])
+    if first.tokens is None or second.tokens is None or first.lengths is None or second.lengths is None:
+        return Encoded(pooled)
+    return Encoded(
+        pooled,
+        np.concatenate([first.tokens, second.tokens]),
+        np.concatenate([first.lengths, second.lengths]),
+    )
+
+
+def _out_of_memory(error: Exception) -> bool:
+    torch = sys.modules.get("torch")  # whoever ran out of its memory has imported it
+    if torch is None or not isinstance(error, torch.OutOfMemoryError):
+        return False
+    torch.cuda.empty_cache()
+    return True

@@ -1,0 +1,42 @@
+"""Vision encoders of the timm library: DINO and DINOv2 by short name, any other as `timm:ID`.
+
+Shapes: B images, L tokens of an image (class and register tokens first), D features.
+"""
+
+from __future__ import annotations
+
+from uml_extract.encoders.lazy import loader
+from uml_extract.spec import EncoderSpec, Registered
+
+_load = loader("uml_extract.encoders.timm_model", "load_timm")
+
+
+def _dino(name: str, model: str, width: int, parameters: float, summary: str) -> Registered:
+    spec = EncoderSpec(
+        name=name,
+        modality="image",
+        library="timm",
+        model=model,
+        width=width,
+        token_width=width,
+        pooling="cls",
+        transform={"input_size": [3, 224, 224]},
+        licence="Apache-2.0",
+        parameters=int(parameters * 1e6),
+    )
+    return Registered(spec, _load, summary)
+
+
+_ENTRIES = (
+    _dino("dino_vitb16", "vit_base_patch16_224.dino", 768, 85.8, "DINO ViT-B/16 at 224"),
+    _dino("dino_vitb8", "vit_base_patch8_224.dino", 768, 85.8, "DINO ViT-B/8 at 224"),
+    _dino("dinov2_vits14", "vit_small_patch14_dinov2.lvd142m", 384, 22.1, "DINOv2 ViT-S/14 at 224"),
+    _dino("dinov2_vitb14", "vit_base_patch14_dinov2.lvd142m", 768, 86.6, "DINOv2 ViT-B/14 at 224"),
+    _dino("dinov2_vitl14", "vit_large_patch14_dinov2.lvd142m", 1024, 304.4, "DINOv2 ViT-L/14 at 224"),
+)
+_ANY = EncoderSpec(name="timm:ID", modality="image", library="timm", model="", pooling="own")
+
+ENCODERS: dict[str, Registered] = {
+    **{entry.spec.name: entry for entry in _ENTRIES},
+    "timm:": Registered(_ANY, _load, "any model of timm, at its own size"),
+}

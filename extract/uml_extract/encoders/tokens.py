@@ -1,0 +1,89 @@
+"""From texts to token ids, the way the checkpoint was trained, whatever the library has lost on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from uml_cache.errors import InputError
+
+LONGEST = 2048  # tokens; models that take more would make one long text the whole batch's cost
+_SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
+_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEPIECE)
+
+
+class Tokens:
+    """A checkpoint's tokenizer with its own special tokens; `padding` is the id that fills the batch."""
+
+    def __init__(self, tokenizer: Any, longest: int, squeeze: str | None, digest: str) -> None:
+        self._tokenizer = tokenizer
+        self._longest = longest
+        self._squeeze = squeeze
+        self._lock = threading.Lock()  # setting the truncation changes the tokenizer, so one text at a time
+        padding = tokenizer.pad_token_id
+        self.padding = int(padding if padding is not None else tokenizer.eos_token_id or 0)
+        self.description = {
+            "tokenizer": digest,
+            "longest": longest,
+            "padding": "right",
+            "squeezed_whitespace": squeeze,
+        }
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, special tokens included, cut at the longest input."""
+        squeeze = self._squeeze
+        given = [_squeezed(text, squeeze) for text in texts] if squeeze else list(texts)
+        with self._lock:
+            return self._tokenizer(
+                given, truncation=True, max_length=self._longest, return_attention_mask=False
+            )["input_ids"]
+
+
+def load_tokens(name: str, folder: Path, config: Any) -> Tokens:
+    """The tokenizer in a model's folder; `InputError` if there is none that can be loaded."""
+    import transformers
+
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            padding_side="right",
+            truncation_side="right",
+        )
+    except Exception as error:  # tokenizers raise nearly anything on missing or broken files
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(f"encoder {name}: cannot load a tokenizer from {folder} ({first})") from None
+    longest = min(LONGEST, int(tokenizer.model_max_length))
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa counts its positions from the padding id + 1
+        offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
+        longest = min(longest, int(positions) - offset)
+    files = [folder / file for file in _FILES if (folder / file).is_file()]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return Tokens(tokenizer, longest, _squeezes_spaces(folder), digest)
+
+
+def _squeezes_spaces(folder: Path) -> str | None:
+    """Which whitespace the checkpoint's SentencePiece model drops where it is extra (`all`, `spaces`, None).
+
+    transformers 5 no longer does that part of the model's normalisation.
+    """
+    for file in _SENTENCEPIECE:
+        if (folder / file).is_file():
+            import sentencepiece
+
+            pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / file))
+            plain = pieces.encode("a b")
+            if pieces.encode("  a \n b ") == plain:
+                return "all"
+            return "spaces" if pieces.encode("  a  b ") == plain else None
+    return None
+
+
+def _squeezed(text: str, which: str) -> str:
+    return " ".join(text.split() if which == "all" else [piece for piece in text.split(" ") if piece])

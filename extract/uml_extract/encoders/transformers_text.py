@@ -1,0 +1,49 @@
+"""Text encoders of the transformers library: four short names, and any other as `hf:ID` or a local folder."""
+
+from __future__ import annotations
+
+from uml_extract.encoders.lazy import loader
+from uml_extract.spec import EncoderSpec, Registered
+
+_load = loader("uml_extract.encoders.transformers_model", "load_transformers")
+
+
+def _text(
+    name: str, model: str, width: int, pooling: str, licence: str, millions: int, summary: str
+) -> Registered:
+    spec = EncoderSpec(
+        name=name,
+        modality="text",
+        library="transformers",
+        model=model,
+        width=width,
+        token_width=width,
+        pooling=pooling,
+        licence=licence,
+        parameters=millions * 1_000_000,
+    )
+    return Registered(spec, _load, summary)
+
+
+_ENTRIES = (
+    _text(
+        "bert_large", "google-bert/bert-large-uncased", 1024, "cls", "Apache-2.0", 335, "BERT large, uncased"
+    ),
+    _text("roberta_large", "FacebookAI/roberta-large", 1024, "cls", "MIT", 355, "RoBERTa large"),
+    _text("gpt2_large", "openai-community/gpt2-large", 1280, "mean", "MIT", 774, "GPT-2 large"),
+    _text(
+        "open_llama_3b",
+        "openlm-research/open_llama_3b_v2",
+        3200,
+        "mean",
+        "Apache-2.0",
+        3426,
+        "OpenLLaMA 3B v2",
+    ),
+)
+_ANY = EncoderSpec(name="hf:ID", modality="text", library="transformers", model="", pooling="own")
+
+ENCODERS: dict[str, Registered] = {
+    **{entry.spec.name: entry for entry in _ENTRIES},
+    "hf:": Registered(_ANY, _load, "any text encoder or decoder of transformers"),
+}

@@ -1,0 +1,194 @@
+"""Extraction: reader → encoder → store, one task after the other, each committed before the next counts.
+
+Shapes: N samples of the manifest, n samples of a task, B of a batch, T tokens, D features.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from uml_cache import StorePlan, create_or_resume, recorded_plan, store_path
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError
+from uml_extract.batching import probe_batch_size
+from uml_extract.executor import get_executor
+from uml_extract.readers import read_sample
+from uml_extract.registry import load_encoder
+from uml_extract.spec import LAST_LAYER, Encoder, SampleError
+from uml_extract.tasks import Extraction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from uml_manifests import Manifest
+
+_PACKAGES = {
+    "image": ("pillow",),
+    "text": (),
+    "audio": ("soundfile", "scipy"),
+    "timm": ("torch", "timm"),
+    "transformers": ("torch", "transformers", "tokenizers"),
+}
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What an extraction did. `rows` of the store, `failed` of them unreadable; `resumed_tasks` were there.
+
+    `rows_per_second` counts the rows of this run alone.
+    """
+
+    store: Path
+    rows: int
+    failed: int
+    tasks: int
+    resumed_tasks: int
+    seconds: float
+    rows_per_second: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml extract --json`."""
+        return {
+            "store": str(self.store),
+            "rows": self.rows,
+            "failed": self.failed,
+            "tasks": self.tasks,
+            "resumed_tasks": self.resumed_tasks,
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.rows_per_second, 1),
+        }
+
+
+def extract(
+    manifest: Manifest,
+    encoder: str | Encoder,
+    *,
+    out: Path | str,
+    tokens: bool = False,
+    dtype: str = "float16",
+    batch_size: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    max_errors: float = 0.01,
+    weights: Path | str | None = None,
+    pooling: str | None = None,
+    layer: int = LAST_LAYER,
+    transform: str = "own",
+    executor: str = "local",
+    output: Output = QUIET,
+) -> Extracted:
+    """Extract the features of a manifest's samples into a store below `out`, or finish the one that is there.
+
+    Args:
+        manifest: The samples; row i of the store is sample i.
+        encoder: A name for `load_encoder` (with `weights`, `pooling`, `layer`, `transform`, `device`), or an
+            encoder that is loaded already.
+        tokens: Store token features beside the pooled ones.
+        dtype: Stored as float16 or float32.
+        batch_size: Samples per forward pass; `auto` is chosen once and fixed in the store.
+        max_errors: How many samples may be unreadable: a whole number (int), or a share below 1 (float).
+
+    Raises:
+        InputError: the manifest's modality is not the encoder's, a store of other settings is in the way,
+            another run holds the store, or what `load_encoder` raises.
+        WorkError: more unreadable samples than allowed, or values that do not fit `dtype`. What was committed
+            stays, and the same call goes on from there.
+    """
+    worker = get_executor(executor)
+    if isinstance(encoder, str):
+        encoder = load_encoder(
+            encoder,
+            weights=weights,
+            pooling=pooling,
+            layer=layer,
+            transform=transform,
+            device=device,
+            dtype=dtype,
+        )
+    spec = encoder.spec
+    if manifest.modality != spec.modality:
+        raise InputError(
+            f"encoder {spec.name} takes {spec.modality}, data set {manifest.name!r} holds {manifest.modality}"
+        )
+    if batch_size != "auto" and batch_size < 1:
+        raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
+    variant = _variant(encoder, tokens, dtype)
+    path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    if batch_size == "auto":
+        there = recorded_plan(path)
+        batch_size = int(there["batch_size"]) if there else _automatic(manifest, encoder, tokens)
+    plan = StorePlan(
+        dataset=manifest.name,
+        modality=manifest.modality,
+        set=manifest.set,
+        encoder=spec.to_json(),
+        variant=variant,
+        manifest_digest=manifest.digest,
+        classes=manifest.classes,
+        ids=manifest.ids,
+        labels=manifest.labels,
+        splits=manifest.splits,
+        groups=manifest.groups,
+        pooled_dim=spec.width,
+        token_dim=spec.token_width if tokens else None,
+        token_counts=encoder.token_counts(manifest) if tokens else None,
+        dtype=dtype,
+        compute_dtype=encoder.compute_dtype,
+        batch_size=batch_size,
+        versions=_versions(spec.modality, spec.library),
+        device=encoder.device,
+    )
+    store = create_or_resume(path, plan)
+    with store.lock():
+        pending = store.pending()
+        extraction = Extraction(store, manifest, encoder, max_errors=max_errors)
+        remaining = sum(len(store.rows_of(task)) for task in pending)
+        started = time.monotonic()
+        with output.progress(len(manifest), " samples", spec.name, len(manifest) - remaining) as progress:
+            worker.run(lambda tasks: extraction.run(tasks, progress), pending)
+        seconds = time.monotonic() - started
+    return Extracted(
+        store=path,
+        rows=len(manifest),
+        failed=extraction.failed,
+        tasks=store.tasks,
+        resumed_tasks=store.tasks - len(pending),
+        seconds=seconds,
+        rows_per_second=remaining / seconds if remaining else 0.0,
+    )
+
+
+def _variant(encoder: Encoder, tokens: bool, dtype: str) -> str | None:
+    """The store's variant name, from the options that differ from the defaults."""
+    parts = (*encoder.variant, *(["float32"] if dtype == "float32" else []), *(["tokens"] if tokens else []))
+    return "-".join(parts) or None
+
+
+def _automatic(manifest: Manifest, encoder: Encoder, tokens: bool) -> int:
+    if encoder.device == "cpu":
+        return encoder.batch_size
+    sample = _example(manifest, encoder)
+    return encoder.batch_size if sample is None else probe_batch_size(encoder, sample, tokens)
+
+
+def _example(manifest: Manifest, encoder: Encoder) -> np.ndarray | None:
+    """A prepared sample that is as large as they come: the longest text, any image."""
+    rows = range(len(manifest))
+    if encoder.ragged and manifest.modality == "text":
+        rows = [max(rows, key=lambda row: len(manifest.sources[row]))]  # type: ignore[assignment]
+    for row in rows:
+        try:
+            sample = read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
+            return encoder.prepare(sample)
+        except SampleError:
+            continue
+    return None
+
+
+def _versions(modality: str, library: str) -> dict[str, str]:
+    packages = ("uml-cache", "numpy", *_PACKAGES[modality], *_PACKAGES.get(library, ()))
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}

@@ -1,0 +1,144 @@
+"""Readers: from a manifest's row to a sample in memory, or a `SampleError` with the reason.
+
+Images become RGB PIL images, texts strings, sounds mono float32 of shape (n,) at the rate asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uml_extract.spec import SampleError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from uml_manifests import Manifest
+
+MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own threshold for a decompression bomb
+_FILTER_TAPS = 10  # half length of the resampling filter in samples of the slower rate, scipy's choice
+
+
+@dataclass(frozen=True)
+class Sound:
+    """`samples` (n,) float32, mono, nominally in [-1, 1], at `rate` samples a second."""
+
+    samples: np.ndarray
+    rate: int
+
+
+def read_image(path: Path) -> Image:
+    """Read an image upright (EXIF orientation applied) as RGB; of an animation the first frame.
+
+    16-bit grey values are scaled, where Pillow alone would clip them to white. Raises `SampleError` for a
+    file that is missing, broken, truncated, or larger than `MAX_PIXELS`.
+    """
+    from PIL import Image, ImageOps
+
+    _need_file(path)
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            if width * height > MAX_PIXELS:
+                raise SampleError(f"{width}×{height} pixels is more than the {MAX_PIXELS:,} that are read")
+            opened.load()
+            upright = ImageOps.exif_transpose(opened)
+            if upright.mode.startswith("I"):
+                values = np.asarray(upright).astype(np.float64) * (255 / 65535)
+                upright = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+            return upright.convert("RGB")
+    except SampleError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise SampleError(f"more than the {MAX_PIXELS:,} pixels that are read") from None
+    except Exception as error:  # decoders raise nearly anything on broken bytes
+        raise SampleError(_reason(error, path)) from None
+
+
+def read_text(text: str) -> str:
+    """The text itself; raises `SampleError` if there is nothing in it."""
+    if not text.strip():
+        raise SampleError("the text is empty")
+    return text
+
+
+def read_audio(path: Path, rate: int, seconds: float) -> Sound:
+    """Read at most `seconds` of a sound file, mixed down to mono, resampled to `rate`.
+
+    Raises `SampleError` for a file that is missing, broken, empty, or holds values that are not finite.
+    """
+    import soundfile
+
+    _need_file(path)
+    try:
+        with soundfile.SoundFile(path) as stream:
+            own_rate = stream.samplerate
+            values = stream.read(math.ceil(seconds * own_rate), dtype="float32", always_2d=True)
+    except Exception as error:
+        raise SampleError(_reason(error, path)) from None
+    if not len(values):
+        raise SampleError("the file holds no sound")
+    if not np.isfinite(values).all():
+        raise SampleError("the file holds values that are not finite")
+    mono = values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
+    return Sound(resample(mono, own_rate, rate)[: round(seconds * rate)], rate)
+
+
+def audio_length(path: Path, rate: int, seconds: float) -> int:
+    """How many samples `read_audio` will give, from the file's header alone; `SampleError` as there."""
+    import soundfile
+
+    _need_file(path)
+    try:
+        header = soundfile.info(str(path))
+    except Exception as error:
+        raise SampleError(_reason(error, path)) from None
+    if not header.frames:
+        raise SampleError("the file holds no sound")
+    frames = min(header.frames, math.ceil(seconds * header.samplerate))
+    shared = math.gcd(rate, header.samplerate)
+    length = -(-frames * (rate // shared) // (header.samplerate // shared))
+    return min(length, round(seconds * rate))
+
+
+def resample(values: np.ndarray, rate: int, to: int) -> np.ndarray:
+    """(n,) float32 at `rate` → (ceil(n · to / rate),) float32 at `to`, by polyphase filtering."""
+    if rate == to:
+        return np.ascontiguousarray(values)
+    from scipy.signal import resample_poly
+
+    shared = math.gcd(rate, to)
+    up, down = to // shared, rate // shared
+    return resample_poly(values, up, down, window=_low_pass(max(up, down))).astype(np.float32, copy=False)
+
+
+def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float) -> Any:
+    """Read one row of a manifest; `rate` and `seconds` matter to sounds only."""
+    if manifest.modality == "text":
+        return read_text(manifest.sources[row])
+    path = manifest.path(row)
+    return read_image(path) if manifest.modality == "image" else read_audio(path, rate, seconds)
+
+
+@lru_cache(maxsize=16)
+def _low_pass(factor: int) -> np.ndarray:
+    # scipy designs this filter anew in every call, which costs more than filtering a short sound.
+    from scipy.signal import firwin
+
+    taps = firwin(2 * _FILTER_TAPS * factor + 1, 1 / factor, window=("kaiser", 5.0))
+    return taps.astype(np.float32)
+
+
+def _need_file(path: Path) -> None:
+    if not path.is_file():
+        raise SampleError(f"no such file: {path}")
+
+
+def _reason(error: Exception, path: Path) -> str:
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if str(path) in said else f"{path}: {said}"

@@ -1,0 +1,93 @@
+"""Which encoders there are: those that packages register under the entry-point group `uml.encoders`.
+
+Each entry point names a mapping from encoder name to `Registered`. A key that ends in a colon stands for
+every id with that prefix (`timm:ID`, `hf:ID`). A folder with a `config.json` is an encoder, too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from uml_cache.errors import InputError, unknown
+from uml_extract.spec import LAST_LAYER, POOLINGS, TRANSFORMS, Encoder, EncoderOptions, Registered
+
+_GROUP = "uml.encoders"
+
+
+def list_encoders() -> dict[str, Registered]:
+    """Every registered encoder by name, prefixes included, ordered by modality and name."""
+    found: dict[str, Registered] = {}
+    for entry in entry_points(group=_GROUP):
+        found.update(entry.load())
+    order = ("image", "text", "audio")
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[1].spec.modality), item[0])))
+
+
+def load_encoder(
+    name: str,
+    *,
+    weights: Path | str | None = None,
+    pooling: str | None = None,
+    layer: int = LAST_LAYER,
+    transform: str = "own",
+    device: str = "auto",
+    dtype: str = "float16",
+) -> Encoder:
+    """Load an encoder by registered name, `timm:ID`, `hf:ID`, or the path of a model's folder.
+
+    Raises:
+        InputError: an unknown name (the closest ones are offered), an option the encoder does not have,
+            weights that are missing, broken, of another model, or a pickle with code in it.
+    """
+    if pooling is not None and pooling not in POOLINGS:
+        raise unknown("pooling", pooling, POOLINGS)
+    if transform not in TRANSFORMS:
+        raise unknown("transform", transform, TRANSFORMS)
+    options = EncoderOptions(
+        weights=None if weights is None else Path(weights),
+        pooling=pooling,
+        layer=layer,
+        transform=transform,
+        device=device,
+        dtype=dtype,
+    )
+    if options.weights is not None and not options.weights.exists():
+        raise InputError(f"weights {options.weights}: no such file or folder")
+    known = list_encoders()
+    if name in known and not name.endswith(":"):
+        return known[name].load(known[name].spec, name, options)
+    prefix, colon, rest = name.partition(":")
+    if colon and f"{prefix}:" in known:
+        if not rest:
+            raise InputError(f"encoder {name!r}: an id is missing behind the colon")
+        entry = known[f"{prefix}:"]
+        return entry.load(replace(entry.spec, name=name, model=rest), rest, options)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        entry = known[_kind_of_folder(folder)]
+        folder = folder.resolve()
+        return entry.load(replace(entry.spec, name=folder.name, model=folder.name), str(folder), options)
+    if os.sep in name or name.startswith("~"):
+        raise InputError(f"encoder {name}: there is no such folder; for a model of the hub write hf:{name}")
+    raise unknown("encoder", name, known)
+
+
+def _kind_of_folder(folder: Path) -> str:
+    """`timm:` or `hf:`, by what the folder's config.json says."""
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"encoder {folder}: the folder has no config.json, so it is no model") from None
+    except ValueError:
+        raise InputError(f"encoder {folder}: its config.json is not valid JSON") from None
+    if "architecture" in config:
+        return "timm:"
+    if "model_type" in config:
+        return "hf:"
+    raise InputError(
+        f"encoder {folder}: its config.json names neither a timm `architecture` nor a `model_type`"
+    )

@@ -1,0 +1,179 @@
+"""Working through tasks: read ahead, encode in batches that never cross tasks, commit.
+
+Shapes: n samples of a task, B of a batch, T tokens of a task, D features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uml_cache import FeatureStore, journal
+from uml_cache.command import Progress
+from uml_cache.errors import WorkError
+from uml_extract.batching import encode_batch
+from uml_extract.prefetch import Prepared, read_ahead
+from uml_extract.readers import read_sample
+from uml_extract.spec import Encoder, SampleError
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
+
+_EXAMPLES = 3
+_BATCHES_AHEAD = 3
+
+
+class Extraction:
+    """The work of one extraction: `run` computes tasks and commits them; `failed` counts unreadable samples.
+
+    A task's features depend on the task alone, not on which tasks were done before or in which run: hence a
+    store that was resumed is, on a CPU, the same bytes as one that was not.
+    """
+
+    def __init__(
+        self, store: FeatureStore, manifest: Manifest, encoder: Encoder, *, max_errors: float
+    ) -> None:
+        self._store = store
+        self._manifest = manifest
+        self._encoder = encoder
+        self._batch_size = store.plan.batch_size
+        counts = store.plan.token_counts
+        self._counts = None if counts is None else counts.astype(np.int64)
+        self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
+        self._examples: list[str] = []
+        self.failed = 0
+        for task in sorted(store.done()):
+            record = journal.read_record(store.path / journal.JOURNAL / f"{task}.json")
+            for sample in record["failed"]:
+                self._count(sample["id"], sample["reason"])
+
+    def run(self, tasks: Sequence[int], progress: Progress) -> None:
+        """Compute and commit `tasks`. `WorkError` as soon as more samples are unreadable than allowed."""
+        self._judge()
+        rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
+        ahead = 0 if self._manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
+        samples = read_ahead(rows, self._prepare, ahead)
+        try:
+            for task in tasks:
+                self._run_task(task, samples, progress)
+        finally:
+            samples.close()  # type: ignore[attr-defined]
+
+    def _prepare(self, row: int) -> np.ndarray:
+        encoder = self._encoder
+        sample = read_sample(self._manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
+        return encoder.prepare(sample)
+
+    def _run_task(self, task: int, samples: Iterator[tuple[int, Prepared]], progress: Progress) -> None:
+        started = time.monotonic()
+        rows = self._store.rows_of(task)
+        filled = _Filled(rows, self._encoder, self._counts)
+        for batch in self._batches(islice(samples, len(rows)), filled):
+            encoded = encode_batch(
+                self._encoder, [prepared for _, prepared in batch], tokens=self._counts is not None
+            )
+            filled.put([row for row, _ in batch], encoded.pooled, encoded.tokens, encoded.lengths)
+            progress.update(len(batch))
+        for row in filled.late:
+            self._fail(row, filled.reasons[row])
+        progress.update(len(filled.reasons) - len(filled.late))
+        self._store.write_task(
+            task, filled.pooled, filled.tokens, filled.status, filled.reasons, time.monotonic() - started
+        )
+
+    def _batches(
+        self, samples: Iterator[tuple[int, Prepared]], filled: _Filled
+    ) -> Iterator[list[tuple[int, np.ndarray]]]:
+        """Batches of one task's readable samples; of like length where samples differ in it."""
+        size = self._batch_size
+        if self._encoder.ragged:
+            readable = list(self._readable(samples, filled))
+            readable.sort(key=lambda item: len(item[1]))  # stable, so always the same batches
+            for at in range(0, len(readable), size):
+                yield readable[at : at + size]
+            return
+        batch = []
+        for item in self._readable(samples, filled):
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _readable(
+        self, samples: Iterator[tuple[int, Prepared]], filled: _Filled
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        for row, prepared in samples:
+            if isinstance(prepared, SampleError):
+                filled.fail(row, str(prepared))
+                self._fail(row, str(prepared))
+            else:
+                yield row, prepared
+
+    def _fail(self, row: int, reason: str) -> None:
+        self._count(self._manifest.ids[row], reason)
+        self._judge()
+
+    def _count(self, sample: str, reason: str) -> None:
+        self.failed += 1
+        if len(self._examples) < _EXAMPLES:
+            self._examples.append(f"{sample}: {reason}")
+
+    def _judge(self) -> None:
+        if self.failed > self._allowed:
+            raise WorkError(
+                f"{self.failed} unreadable samples so far, --max-errors allows {self._allowed} of "
+                f"{len(self._manifest)}; the first: {'; '.join(self._examples)}. Mend or remove "
+                "them, or raise --max-errors; what is done is kept"
+            )
+
+
+class _Filled:
+    """The arrays of one task while batches fill them: pooled (n, D), tokens (T, D), status (n,)."""
+
+    def __init__(self, rows: range, encoder: Encoder, counts: np.ndarray | None) -> None:
+        spec = encoder.spec
+        self._first = rows.start
+        self.pooled = np.zeros((len(rows), spec.width or 0), dtype=np.float32)
+        self.status = np.zeros(len(rows), dtype=np.uint8)
+        self.reasons: dict[int, str] = {}
+        self.late: list[int] = []
+        self.tokens: np.ndarray | None = None
+        if counts is not None:
+            self._counts = counts[rows.start : rows.stop]
+            self._ends = np.cumsum(self._counts)
+            self.tokens = np.zeros((int(self._ends[-1]), spec.token_width or 0), dtype=np.float32)
+
+    def fail(self, row: int, reason: str) -> None:
+        """The row keeps its place, with zeros."""
+        self.status[row - self._first] = 1
+        self.reasons[row] = reason
+
+    def put(
+        self, rows: list[int], pooled: np.ndarray, tokens: np.ndarray | None, lengths: np.ndarray | None
+    ) -> None:
+        """Take over one batch, wherever its rows lie in the task."""
+        places = np.array(rows) - self._first
+        self.pooled[places] = pooled
+        if self.tokens is None or tokens is None or lengths is None:
+            return
+        at = 0
+        for place, length in zip(places.tolist(), lengths.tolist(), strict=True):
+            if length == self._counts[place]:
+                end = self._ends[place]
+                self.tokens[end - length : end] = tokens[at : at + length]
+            else:
+                row = place + self._first
+                planned = self._counts[place]
+                self.fail(
+                    row,
+                    f"{length} tokens where {planned} were planned: the file was changed, or its header lies",
+                )
+                self.late.append(row)
+                self.pooled[place] = 0
+            at += length
