@@ -1,0 +1,74 @@
+"""What the unpaired data was worth: comparisons, intervals, figures, reports, and the demo.
+
+Names are imported when they are first used, so that `uml --help` does not pay for numpy.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uml_evaluate.comparison import AcrossDataSets, Comparison, Difference, Row, across, compare, table
+    from uml_evaluate.demo import Demo, run_demo
+    from uml_evaluate.evaluation import Evaluation, evaluate
+    from uml_evaluate.figures import accuracy_figure, differences_figure
+    from uml_evaluate.report import Report, write_report
+    from uml_evaluate.sentence import sentence
+    from uml_evaluate.statistics import Interval, across_data_sets, mean_std, paired_difference
+
+_HOME = {
+    "AcrossDataSets": "comparison",
+    "Comparison": "comparison",
+    "Demo": "demo",
+    "Difference": "comparison",
+    "Evaluation": "evaluation",
+    "Interval": "statistics",
+    "Report": "report",
+    "Row": "comparison",
+    "accuracy_figure": "figures",
+    "across": "comparison",
+    "across_data_sets": "statistics",
+    "compare": "comparison",
+    "differences_figure": "figures",
+    "evaluate": "evaluation",
+    "mean_std": "statistics",
+    "paired_difference": "statistics",
+    "run_demo": "demo",
+    "sentence": "sentence",
+    "table": "comparison",
+    "write_report": "report",
+}
+
+__all__ = [
+    "AcrossDataSets",
+    "Comparison",
+    "Demo",
+    "Difference",
+    "Evaluation",
+    "Interval",
+    "Report",
+    "Row",
+    "accuracy_figure",
+    "across",
+    "across_data_sets",
+    "compare",
+    "differences_figure",
+    "evaluate",
+    "mean_std",
+    "paired_difference",
+    "run_demo",
+    "sentence",
+    "table",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

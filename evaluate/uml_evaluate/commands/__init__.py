@@ -1,0 +1,1 @@
+"""One thin module per command; they import click only until they run."""

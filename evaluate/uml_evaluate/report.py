@@ -1,0 +1,262 @@
+"""`uml report`: every run of a folder on one HTML page that needs nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError
+from uml_evaluate import page
+from uml_evaluate.comparison import AcrossDataSets, Comparison, Difference, across, arm_name, compare
+from uml_evaluate.figures import accuracy_figure, differences_figure, file_name, inline_svg, save
+from uml_evaluate.page import Cell
+from uml_evaluate.record import RunRecord, describe
+from uml_evaluate.sentence import sentence, signed
+from uml_evaluate.tables import (
+    LEGEND,
+    accuracy_text,
+    caption,
+    delta_text,
+    grouped,
+    interval_text,
+    markdown,
+    shots_name,
+)
+from uml_train import find_runs
+from uml_train.run import write_atomic
+
+if TYPE_CHECKING:
+    from uml_train import Run
+
+_LADDER_NOTE = (
+    "Read the methods as a ladder: unimodal is one linear layer on the target's features; unimodal-deep is the "
+    "same projection and head that uml has, without any other modality; init-only starts this head from the mean "
+    "embedding of each class in the first auxiliary; uml and uml-init also train it on the unpaired samples. "
+    "What the data adds is uml − unimodal-deep and uml-init − init-only. Controls train on the same samples with "
+    "their classes permuted, or on random class vectors. All had the same search, and validation chose."
+)
+
+
+_SENTENCES_ON_TOP = 3
+_SUMMARY = (
+    ("deeper head", "unimodal-deep", "unimodal"),
+    ("initialisation", "init-only", "unimodal-deep"),
+    ("data", "uml", "unimodal-deep"),
+    ("data, after initialisation", "uml-init", "init-only"),
+    ("permuted instead", "uml[permuted]", "unimodal-deep"),
+    ("random instead", "uml[random]", "unimodal-deep"),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report. `markdown` holds its sentences and tables to be pasted elsewhere."""
+
+    path: Path
+    markdown: Path
+    figures: list[Path]
+    runs: list[Path]
+    sentences: list[str]
+
+
+def write_report(runs: Path | str, *, out: Path | str | None = None, output: Output = QUIET) -> Report:
+    """Write the report of all runs below a folder (or of one run).
+
+    Args:
+        out: the HTML file; None takes `report.html` in the folder. Figures go into `figures` beside it as PNG
+            and SVG, the tables as Markdown into a file of the same name.
+
+    Raises:
+        InputError: no runs, none with a finished cell, or damaged files.
+    """
+    runs = Path(runs)
+    found = find_runs(runs)
+    if not found:
+        state = "holds no run" if runs.is_dir() else "does not exist"
+        raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {shell_path(runs)}`")
+    path = Path(out) if out is not None else runs / "report.html"
+    if path.is_dir():
+        raise InputError(f"--out {path} is a folder; name the HTML file, such as {path / 'report.html'}")
+    compared: list[tuple[Run, list[Comparison]]] = []
+    for run in found:
+        if run.finished():
+            compared.append((run, compare(run)))
+        else:
+            output.say(f"{run.path} has no finished cell yet and is left out")
+    if not compared:
+        raise InputError(f"no run in {runs} has a finished cell; the same `uml train` command goes on with it")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figures: list[Path] = []
+    sections: list[str] = []
+    texts: list[str] = []
+    sentences: list[str] = []
+    summary: list[tuple[str, Comparison]] = []
+    with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
+        for run, comparisons in reversed(compared):
+            sections += _run_section(describe(run, comparisons), comparisons)
+            prefix = f"{run.path.name}-" if len(compared) > 1 else ""
+            for comparison in comparisons:
+                html, files = _comparison_section(comparison, path.parent / "figures", prefix)
+                summary.append((_anchor(prefix, comparison), comparison))
+                sections += html
+                figures += files
+                sentences.append(sentence(comparison))
+                texts += [sentence(comparison), markdown(comparison)]
+                bar.update()
+    head = [
+        page.heading(1, "What the unpaired data added"),
+        page.paragraph(f"{len(compared)} run{'s' if len(compared) != 1 else ''} from {runs}", "soft"),
+        *(page.paragraph(text, "finding") for text in sentences if len(sentences) <= _SENTENCES_ON_TOP),
+        _summary_table(summary),
+        page.paragraph(_LADDER_NOTE, "soft"),
+        *_across_section(across(c for _, comparisons in compared for c in comparisons)),
+    ]
+    write_atomic(path, page.page("uml report", [*head, *sections]).encode())
+    markdown_path = path.with_suffix(".md")
+    write_atomic(markdown_path, "\n".join(texts).encode())
+    return Report(path, markdown_path, figures, [run.path for run, _ in compared], sentences)
+
+
+def shell_path(path: Path) -> str:
+    """A path as it is typed."""
+    import shlex
+
+    return shlex.quote(str(path))
+
+
+def _summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
+    rows = []
+    for anchor, comparison in summary:
+        found = {(d.a, d.b): d for d in comparison.averaged}
+        cells = [_difference_cell(found.get((a, b))) for _, a, b in _SUMMARY]
+        rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
+    return page.table(["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND)
+
+
+def _over(comparison: Comparison) -> str:
+    return f"k = {', '.join(map(str, comparison.shots))}; {comparison.seeds} seeds"
+
+
+def _anchor(prefix: str, comparison: Comparison) -> str:
+    return f"{prefix}{file_name(comparison)}"
+
+
+def _run_section(record: RunRecord, comparisons: Sequence[Comparison]) -> list[str]:
+    stores = page.table(
+        ["role", "encoder", "samples", "width", "fingerprint", "store"],
+        [
+            (
+                "",
+                [
+                    Cell(store.role),
+                    Cell(store.encoder, kind="text"),
+                    Cell(str(store.rows), f"{store.failed_rows} unread" if store.failed_rows else ""),
+                    Cell(str(store.dim)),
+                    Cell(store.fingerprint[:16], kind="text"),
+                    Cell(store.path, kind="wrap"),
+                ],
+            )
+            for store in record.stores
+        ],
+        caption="feature stores",
+    )
+    return [
+        page.heading(2, f"{record.dataset}: {record.target}"),
+        page.paragraph(str(record.path), "soft"),
+        page.definitions(record.facts),
+        stores,
+        page.heading(4, "Caveats"),
+        page.bullets(record.caveats, "caveats"),
+        page.heading(4, "Repeat it"),
+        page.code_block(record.command),
+    ]
+
+
+def _comparison_section(comparison: Comparison, folder: Path, prefix: str) -> tuple[list[str], list[Path]]:
+    drawn = accuracy_figure(comparison)
+    name = _anchor(prefix, comparison)
+    files = save(drawn, folder, f"{name}-accuracy")
+    seeds = f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    html = [
+        page.heading(3, comparison.title, name),
+        page.paragraph(sentence(comparison), "finding"),
+        _accuracy_table(comparison),
+        page.figure(
+            inline_svg(drawn, escape(f"{comparison.title}: test accuracy versus labelled samples per class")),
+            f"Test accuracy versus labelled samples per class, {seeds}, bars: standard deviation. "
+            "Lines stand a little aside of each other so that no bar hides another.",
+        ),
+    ]
+    if comparison.differences:
+        drawn = differences_figure(comparison)
+        files += save(drawn, folder, f"{name}-differences")
+        html += [
+            _difference_table(comparison),
+            page.figure(
+                inline_svg(drawn, escape(f"{comparison.title}: differences with intervals")),
+                "Paired differences in percentage points; bars: 95 % interval from a bootstrap over seeds × test "
+                "samples (none below 3 seeds).",
+            ),
+        ]
+    return html, files
+
+
+def _accuracy_table(comparison: Comparison) -> str:
+    rows = []
+    for arm in comparison.arms:
+        cells = [Cell(accuracy_text(comparison.row(arm, k), comparison.seeds)) for k in comparison.shots]
+        rows.append(("control" if arm[1] else "", [Cell(arm_name(arm)), *cells]))
+    names = [shots_name(k) for k in comparison.shots]
+    budgets = [
+        next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots
+    ]
+    rows.append(("control", [Cell("labelled samples, train + validation"), *(Cell(str(b)) for b in budgets)]))
+    return page.table(["method", *names], rows, caption=caption(comparison))
+
+
+def _difference_table(comparison: Comparison) -> str:
+    several = len(comparison.shots) > 1
+    differences = [*comparison.differences, *(comparison.averaged if several else [])]
+    columns = [*comparison.shots, *([None] if several else [])]
+    rows = [
+        (
+            "control" if "[" in a + b else "",
+            [Cell(f"{a} − {b}", role), *(_difference_cell(by_shots.get(k)) for k in columns)],
+        )
+        for (role, a, b), by_shots in grouped(comparison, differences).items()
+    ]
+    names = ["mean" if k is None else shots_name(k) for k in columns]
+    return page.table(["difference", *names], rows, caption=LEGEND)
+
+
+def _difference_cell(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell("–")
+    kind = "shown" if difference.interval.excludes_zero else ""
+    return Cell(delta_text(difference), interval_text(difference), kind)
+
+
+def _across_section(found: Sequence[AcrossDataSets]) -> list[str]:
+    if not found:
+        return []
+    rows = []
+    for item in found:
+        low, high = item.interval.low, item.interval.high
+        bounds = "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]".replace("-", "−")
+        where = f"{item.target} ← {' + '.join(item.auxiliaries)}" if item.auxiliaries else item.target
+        mark = " *" if item.interval.excludes_zero else ""
+        cells = [
+            Cell(f"{item.a} − {item.b}", item.role),
+            Cell(where, kind="text"),
+            Cell(shots_name(item.shots)),
+            Cell(f"{signed(item.interval.delta)}{mark}", bounds, "shown" if mark else ""),
+            Cell(str(len(item.datasets)), ", ".join(item.datasets), "text"),
+        ]
+        rows.append(("control" if "[" in item.a + item.b else "", cells))
+    title = "mean of the data sets' differences in points; interval from a bootstrap over data sets (none below 3)"
+    head = ["difference", "target", "labelled per class", "points", "data sets"]
+    return [page.heading(2, "Across data sets"), page.table(head, rows, caption=title)]
