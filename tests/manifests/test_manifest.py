@@ -34,7 +34,18 @@ def make(**changes: Any) -> Manifest:
 
 
 def assert_same(a: Manifest, b: Manifest) -> None:
-    for field in ("name", "modality", "set", "classes", "ids", "sources", "groups", "licence", "source", "prompts"):
+    for field in (
+        "name",
+        "modality",
+        "set",
+        "classes",
+        "ids",
+        "sources",
+        "groups",
+        "licence",
+        "source",
+        "prompts",
+    ):
         assert getattr(a, field) == getattr(b, field), field
     np.testing.assert_array_equal(a.labels, b.labels)
     np.testing.assert_array_equal(a.splits, b.splits)
@@ -181,7 +192,10 @@ def test_an_interrupted_write_does_not_look_complete(folder: Path, monkeypatch: 
         (b"id,label\na,cat\n", "column path missing"),
         (b"id,path\na,cat\n", "column label missing"),
         (b"id;path;label\na;a.png;cat\n", "line 1: the columns must be separated by commas"),
-        (b"id,path,label,splits\na,a.png,cat,train\n", "line 1: unknown column 'splits'; did you mean split?"),
+        (
+            b"id,path,label,splits\na,a.png,cat,train\n",
+            "line 1: unknown column 'splits'; did you mean split?",
+        ),
         (b"id,path,label,label\na,a.png,cat,dog\n", "line 1: column 'label' occurs twice"),
         (b"id,path,label\na,a.png,cat\nb,\xff.png,cat\n", "line 3: not UTF-8"),
         (b"id,path,label\na,a.png,cat\n\na,b.png,cat\n", "line 4: id 'a' occurs a second time"),
@@ -212,7 +226,10 @@ def test_a_wrong_csv_names_file_and_line(folder: Path, csv: bytes, message: str)
         ('name = "x"\nmodality = "image"\nclasses = "cat"\n', "classes must be a list of strings"),
         ('name = 3\nmodality = "image"\nclasses = []\n', "name must be a string"),
         ('name = "x"\nmodality = "image"\nclasses = []\nlicense = "MIT"\n', "did you mean licence?"),
-        ('name = "x"\nmodality = "image"\nclasses = []\nlabels = "names"\n', 'labels must be "name" or "index"'),
+        (
+            'name = "x"\nmodality = "image"\nclasses = []\nlabels = "names"\n',
+            'labels must be "name" or "index"',
+        ),
     ],
 )
 def test_a_wrong_header_is_named(folder: Path, toml: str, message: str) -> None:

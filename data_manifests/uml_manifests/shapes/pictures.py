@@ -18,7 +18,7 @@ SIDE = 64
 _DRAWN = 2 * SIDE  # drawn at twice the size, then averaged down: smooth edges
 _HUES = (0.0, 0.14, 0.36, 0.61)  # red, yellow, green, blue
 _RADII = (0.15, 0.27)  # of the picture's side: small, large
-_SHIFT = 0.04  # of the side, from the middle
+_SHIFT = 0.03  # of the side, from the middle
 _Point = tuple[float, float]
 
 
@@ -32,7 +32,7 @@ def draw_picture(kind: Kind, rng: np.random.Generator) -> Image.Image:
     x, y = _DRAWN * rng.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2)
     _object(canvas, kind.shape, (x, y), radius, _colour(kind.colour, rng), rng)
     pixels = np.asarray(picture.reduce(2), dtype=np.float32)
-    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 9)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 8)
     light = rng.uniform(0.88, 1.1)
     return Image.fromarray(np.clip(pixels * light + noise, 0, 255).astype(np.uint8))
 
@@ -57,8 +57,8 @@ def _clutter(canvas: ImageDraw.ImageDraw, rng: np.random.Generator) -> None:
 
 
 def _colour(colour: int, rng: np.random.Generator) -> tuple[int, int, int]:
-    hue = (_HUES[colour] + rng.normal(0, 0.03)) % 1.0
-    rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.6, 0.95), rng.uniform(0.6, 0.95))
+    hue = (_HUES[colour] + rng.normal(0, 0.025)) % 1.0
+    rgb = colorsys.hsv_to_rgb(hue, rng.uniform(0.65, 0.95), rng.uniform(0.65, 0.95))
     return (int(255 * rgb[0]), int(255 * rgb[1]), int(255 * rgb[2]))
 
 
