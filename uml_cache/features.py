@@ -142,7 +142,7 @@ class FeatureSet:
         if self.info.token_dim is None:
             raise InputError(f"{self.path} has no tokens; extract with `--tokens`")
         start, lengths = self._column("tokens/start", None), self._column("tokens/length", None)
-        source, access = self._choose("tokens/values", start + lengths)
+        source, access = self._choose("tokens/values", (start + lengths)[lengths > 0])
         return TokenAccess(source, start, lengths, access)
 
     @cached_property
@@ -214,8 +214,7 @@ class FeatureSet:
         if ends is not None:  # tokens: how far each task's part of the values is filled
             size = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
             used = np.zeros(-(-metadata["shape"][0] // size), np.int64)
-            holds = ends > 0
-            np.maximum.at(used, (ends[holds] - 1) // size, (ends[holds] - 1) % size + 1)
+            np.maximum.at(used, (ends - 1) // size, (ends - 1) % size + 1)
         flat = flat_files(self.path, name, metadata, None if used is None else used.tolist())
         if self._wanted != "memory":
             mapped = mapped_or_reason(flat)
