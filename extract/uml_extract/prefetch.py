@@ -13,7 +13,7 @@ import numpy as np
 from uml_extract.spec import SampleError
 
 Prepared = np.ndarray | SampleError
-WORKERS = max(1, min(8, os.cpu_count() or 1))
+WORKERS = max(1, min(8, (os.cpu_count() or 1) - 1))  # the encoder keeps one core busy
 
 
 def read_ahead(

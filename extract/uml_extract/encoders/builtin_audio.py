@@ -49,12 +49,14 @@ class LogMel(PlainEncoder):
         return np.fromiter((_planned(manifest, row) for row in range(len(manifest))), np.int32, len(manifest))
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        from scipy.fft import rfft  # twice as fast as numpy's on float32
+
         lengths = np.array([frame_count(len(sound)) for sound in batch], dtype=np.int32)
         frames = np.concatenate([_frames(sound) for sound in batch])
         bands = np.empty((len(frames), BANDS), dtype=np.float32)
         for at in range(0, len(frames), _FRAMES_AT_ONCE):
             part = slice(at, at + _FRAMES_AT_ONCE)
-            spectrum = np.fft.rfft(frames[part] * _window(), FFT, axis=1)
+            spectrum = rfft(frames[part] * _window(), FFT, axis=1)
             power = spectrum.real**2 + spectrum.imag**2
             bands[part] = (np.log(power @ _mel() + np.float32(FLOOR)) + SHIFT) / SCALE
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

@@ -5,10 +5,17 @@ Shapes: B images, L tokens of an image (class and register tokens first), D feat
 
 from __future__ import annotations
 
-from uml_extract.encoders.lazy import loader
-from uml_extract.spec import EncoderSpec, Registered
+from uml_extract.hub import hub_model
+from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
 
-_load = loader("uml_extract.encoders.timm_model", "load_timm")
+
+def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
+    if spec.name in ENCODERS and options.weights is None:
+        # Before timm and torch are imported, so that a missing checkpoint is said at once.
+        hub_model(spec.name, f"timm/{spec.model}", config=False)
+    from uml_extract.encoders.timm_model import load_timm
+
+    return load_timm(spec, rest, options)
 
 
 def _dino(name: str, model: str, width: int, parameters: float, summary: str) -> Registered:

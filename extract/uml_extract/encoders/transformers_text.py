@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from uml_extract.encoders.lazy import loader
-from uml_extract.spec import EncoderSpec, Registered
+from pathlib import Path
 
-_load = loader("uml_extract.encoders.transformers_model", "load_transformers")
+from uml_extract.hub import hub_model
+from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
+
+
+def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
+    if not Path(rest).is_absolute() and options.weights is None:
+        # Before transformers and torch are imported, so that a missing checkpoint is said at once.
+        hub_model(spec.name, spec.model)
+    from uml_extract.encoders.transformers_model import load_transformers
+
+    return load_transformers(spec, rest, options)
 
 
 def _text(

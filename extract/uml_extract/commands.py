@@ -1,0 +1,93 @@
+"""`uml extract`: options in, one call of the library, result out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from uml_cache.command import Output, uml_command
+from uml_cache.errors import InputError
+
+_EXAMPLE = """
+uml extract --encoder hog-color                     # the demo's shapes, no download
+uml extract --encoder dinov2_vits14 --data ./photos --name birds
+uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean --data texts.csv --name birds
+"""
+
+
+@uml_command("extract", example=_EXAMPLE)
+@click.option("--encoder", help="Name (--list shows them), timm:ID, hf:ID, or a model's folder.")
+@click.option("--data", help="Manifest, folder of class folders, CSV, or name; without it the demo's shapes.")
+@click.option("--name", help="The data set's name; default: the manifest's, else the folder's or file's.")
+@click.option("--set", "set_name", help="Which sample set of the modality, such as vanilla or cupl texts.")
+@click.option("--root", type=click.Path(), help="Folder that the data's relative paths start from.")
+@click.option("--out", type=click.Path(), default="feats", show_default=True, help="Cache folder.")
+@click.option("--pool/--tokens", default=True, help="Pooled features, or pooled and token features.")
+@click.option("--dtype", default="float16", show_default=True, help="Stored as float16 or float32.")
+@click.option("--pooling", help="cls, mean or last; default: the encoder's own.")
+@click.option("--layer", type=int, default=-1, show_default=True, help="Block to take, counted from 0.")
+@click.option(
+    "--transform", default="own", show_default=True, help="own, or paper (224 px, CLIP mean and std)."
+)
+@click.option("--weights", type=click.Path(), help="A safetensors, .pt or .pth file, or a folder.")
+@click.option("--batch-size", default="auto", show_default=True, help="Samples per forward pass.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--executor", default="local", show_default=True, help="Who does the work: local.")
+@click.option("--max-errors", default="1%", show_default=True, help="Unreadable samples allowed: N or N%.")
+@click.option("--list", "list_", is_flag=True, help="List the encoders and stop.")
+def extract(
+    output: Output,
+    encoder: str | None,
+    data: str | None,
+    name: str | None,
+    set_name: str | None,
+    root: str | None,
+    out: str,
+    pool: bool,
+    dtype: str,
+    pooling: str | None,
+    layer: int,
+    transform: str,
+    weights: str | None,
+    batch_size: str,
+    device: str,
+    executor: str,
+    max_errors: str,
+    list_: bool,
+) -> None:
+    """Extract features with a frozen encoder into the cache, once.
+
+    Without --data the demo's data set is rendered into ./data/shapes and used; its other modalities are
+    extracted with built-in encoders, so that `uml train --cache ./feats` can follow. An interrupted
+    extraction goes on where it was when the command is repeated.
+    """
+    from uml_extract import work
+
+    if list_:
+        rows, text = work.encoder_table()
+        output.result(rows, text)
+        return
+    if encoder is None:
+        raise InputError("which encoder? give --encoder NAME; `uml extract --list` shows them")
+    if data is None and (name or set_name or root):
+        raise InputError("--name, --set and --root describe --data, which is missing")
+    loading: dict[str, Any] = {
+        "pooling": pooling,
+        "layer": layer,
+        "transform": transform,
+        "weights": weights,
+        "device": device,
+    }
+    extracting: dict[str, Any] = {
+        "out": out,
+        "tokens": not pool,
+        "dtype": dtype,
+        "batch_size": work.parse_batch_size(batch_size),
+        "executor": executor,
+        "max_errors": work.parse_max_errors(max_errors),
+        "output": output,
+    }
+    source = {"data": data, "name": name, "set": set_name, "root": root}
+    value, text = work.extract_data(encoder, source, loading, extracting)
+    output.result(value, text)

@@ -1,0 +1,139 @@
+"""What `uml extract` does between its options and its words: find the data, load the encoder, extract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from uml_cache.command import Output
+from uml_cache.errors import InputError, unknown
+from uml_cache.layout import DTYPES
+from uml_extract.encoders.builtin import BY_MODALITY
+from uml_extract.executor import get_executor
+from uml_extract.pipeline import Extracted, extract
+from uml_extract.registry import list_encoders, load_encoder
+from uml_extract.spec import Encoder
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
+
+
+def encoder_table() -> tuple[list[dict[str, Any]], str]:
+    """Every encoder as JSON and as a table."""
+    rows: list[dict[str, Any]] = []
+    for name, entry in list_encoders().items():
+        spec = entry.spec
+        rows.append(
+            {
+                "name": f"{name}ID" if name.endswith(":") else name,
+                "modality": spec.modality,
+                "library": spec.library,
+                "model": spec.model or None,
+                "width": spec.width,
+                "token_width": spec.token_width,
+                "parameters": spec.parameters,
+                "licence": spec.licence,
+                "summary": entry.summary,
+            }
+        )
+    lines = [f"{'encoder':<15} {'modality':<9} {'width':>5} {'parameters':>11}  {'licence':<11} what it is"]
+    for row in rows:
+        size = _millions(row["parameters"])
+        lines.append(
+            f"{row['name']:<15} {row['modality']:<9} {row['width'] or '':>5} {size:>11}  "
+            f"{row['licence'] or '':<11} {row['summary']}"
+        )
+    lines.append("A local folder with a config.json (timm or transformers) is an encoder, too.")
+    return rows, "\n".join(lines)
+
+
+def extract_data(
+    name: str, source: Mapping[str, Any], loading: Mapping[str, Any], extracting: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Load the encoder, find the data (the demo's shapes where none is given), extract; JSON and words.
+
+    The encoder comes first: a missing checkpoint is said before anything is read or rendered.
+    """
+    get_executor(extracting["executor"])
+    if extracting["dtype"] not in DTYPES:
+        raise unknown("dtype", extracting["dtype"], DTYPES)
+    encoder = load_encoder(name, dtype=extracting["dtype"], **loading)
+    if source["data"] is not None:
+        done = extract(_find_data(encoder, source), encoder, **extracting)
+        return done.to_json(), _words(done)
+    from uml_manifests import shapes_data
+
+    output: Output = extracting["output"]
+    output.say("no --data: using the demo's pictures, texts and sounds in ./data/shapes")
+    manifests = shapes_data()
+    done = extract(manifests[encoder.spec.modality], encoder, **extracting)
+    others = {modality: built_in for modality, built_in in BY_MODALITY.items() if modality in manifests}
+    del others[encoder.spec.modality]
+    also = []
+    for modality, built_in in others.items():
+        output.say(f"extracting their {modality} with the built-in {built_in}, for `uml train` to use")
+        also.append(extract(manifests[modality], built_in, **extracting))
+    value = {**done.to_json(), "also": [other.to_json() for other in also]}
+    return value, "\n".join(_words(each) for each in (done, *also))
+
+
+def parse_batch_size(text: str) -> int | Literal["auto"]:
+    """`auto`, or a whole number from 1 on."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"--batch-size is {text!r}; expected auto, or a whole number from 1 on")
+    return int(text)
+
+
+def parse_max_errors(text: str) -> float:
+    """`3` → 3 samples (int), `1%` → a share (float)."""
+    number = text.strip()
+    try:
+        if number.endswith("%"):
+            share = float(number[:-1]) / 100
+            if 0 <= share <= 1:
+                return share
+        elif int(number) >= 0:
+            return int(number)
+    except ValueError:
+        pass
+    raise InputError(
+        f"--max-errors is {text!r}; expected a number of samples such as 5, or a share such as 1%"
+    )
+
+
+def _find_data(encoder: Encoder, source: Mapping[str, Any]) -> Manifest:
+    """The manifest of the encoder's modality that `--data` means; `InputError` says what it holds instead."""
+    from uml_manifests import resolve_data
+
+    wanted = encoder.spec.modality
+    try:
+        return resolve_data(**source, modality=wanted)
+    except InputError as error:
+        try:
+            found = resolve_data(**source).modality
+        except InputError:
+            raise error from None
+        if found == wanted:
+            raise
+        raise InputError(
+            f"encoder {encoder.spec.name} takes {wanted}, {source['data']} holds {found}"
+        ) from None
+
+
+def _words(done: Extracted) -> str:
+    failed = f", {done.failed} of them unreadable" if done.failed else ""
+    if done.resumed_tasks == done.tasks:
+        return f"{done.store}: complete already, {done.rows:,} rows{failed}"
+    resumed = f", {done.resumed_tasks} of {done.tasks} tasks were there" if done.resumed_tasks else ""
+    return (
+        f"{done.store}: {done.rows:,} rows{failed}, {done.seconds:.1f} s "
+        f"({done.rows_per_second:,.0f} rows/s{resumed})"
+    )
+
+
+def _millions(parameters: int | None) -> str:
+    if parameters is None:
+        return ""
+    return f"{parameters / 1e6:,.0f} M" if parameters else "none"
