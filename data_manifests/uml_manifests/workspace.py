@@ -170,7 +170,7 @@ def show_data(name: str) -> tuple[dict[str, Any], str]:
     if (path / HEADER).is_file() or path.suffix == ".toml":
         folders = {str(path): path}
     else:
-        folders = manifest_folders(path if path.is_dir() else DATA / name)
+        folders = manifest_folders(path) or manifest_folders(DATA / name)
     if name not in known and not folders:
         raise unknown("data set", name, {*known, *built_names()})
     value: dict[str, Any] = {"name": name}
@@ -192,8 +192,8 @@ def show_data(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _named(name: str, modality: str | None) -> Manifest:
-    """A data set by name or folder; of several modalities the first that has splits."""
-    inside = manifest_folders(Path(name) if Path(name).is_dir() else DATA / name)
+    """A data set by name or folder; of several modalities the first (pictures, then texts, then sounds)."""
+    inside = manifest_folders(Path(name)) or manifest_folders(DATA / name)
     if modality is None and inside and not (Path(name) / HEADER).is_file():
         return load_manifest(next(iter(inside.values())))
     return resolve_data(name, modality=modality or ("image" if name == "shapes" else None))

@@ -28,11 +28,11 @@ def draw_picture(kind: Kind, rng: np.random.Generator) -> Image.Image:
     canvas = ImageDraw.Draw(picture)
     for _ in range(rng.integers(0, 3)):
         _clutter(canvas, rng)
-    radius = _RADII[kind.size] * rng.uniform(0.88, 1.13) * _DRAWN
+    radius = _RADII[kind.size] * rng.uniform(0.9, 1.11) * _DRAWN
     x, y = _DRAWN * rng.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2)
     _object(canvas, kind.shape, (x, y), radius, _colour(kind.colour, rng), rng)
     pixels = np.asarray(picture.reduce(2), dtype=np.float32)
-    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 8)
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32) * rng.uniform(3, 7)
     light = rng.uniform(0.88, 1.1)
     return Image.fromarray(np.clip(pixels * light + noise, 0, 255).astype(np.uint8))
 
