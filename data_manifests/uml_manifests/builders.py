@@ -45,7 +45,7 @@ def from_folder(
     folder = Path(folder)
     top = _class_folders(folder)
     splits_of = dict.fromkeys(top, NO_SPLIT)
-    if "train" in top and set_of_splits(top):
+    if "train" in top and _are_splits(top):
         splits_of = {
             f"{part}/{sub}": _SPLIT_FOLDERS[part] for part in top for sub in _class_folders(folder / part)
         }
@@ -197,7 +197,7 @@ def from_coop(
     )
 
 
-def set_of_splits(names: list[str]) -> bool:
+def _are_splits(names: list[str]) -> bool:
     """Whether all these folder names are split names, two or more of them."""
     return len(names) > 1 and all(name in _SPLIT_FOLDERS for name in names)
 
