@@ -60,7 +60,7 @@ def _one_line(text: str) -> str:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one command and exit; errors become one line `error: …` on standard error (`--debug`: traceback)."""
+    """Run one command and exit; an error becomes one line `error: …` on standard error."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
@@ -85,7 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
         where = f": {error.filename}" if error.filename else ""
         _fail(f"{error.strerror or error}{where}", 1, debug)
     except Exception as error:
-        _fail(f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug)
+        _fail(
+            f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -64,7 +64,9 @@ class Output:
 QUIET = Output(quiet=True)
 
 
-def uml_command(name: str, *, example: str, short_help: str | None = None) -> Callable[[Callable[..., Any]], click.Command]:
+def uml_command(
+    name: str, *, example: str, short_help: str | None = None
+) -> Callable[[Callable[..., Any]], click.Command]:
     """Make `function(output, **options)` a command with the common options and a worked example.
 
     `example` is shown verbatim at the end of `--help`. The function's docstring is the help text.
@@ -79,7 +81,9 @@ def uml_command(name: str, *, example: str, short_help: str | None = None) -> Ca
         epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
         command = click.command(name, epilog=epilog, short_help=short_help)(run)
         command.params += [
-            click.Option(["--json", "json_"], is_flag=True, help="Print one JSON document on standard output."),
+            click.Option(
+                ["--json", "json_"], is_flag=True, help="Print one JSON document on standard output."
+            ),
             click.Option(["--quiet"], is_flag=True, help="No progress and no remarks on standard error."),
             click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
         ]

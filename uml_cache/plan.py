@@ -55,6 +55,8 @@ class StorePlan:
         rows = len(self.ids)
         if rows == 0:
             raise InputError(f"data set {self.dataset!r} has no samples: a store needs at least one")
+        if "name" not in self.encoder:
+            raise ValueError("the encoder's spec has no name")
         if self.dtype not in DTYPES:
             raise InputError(f"unknown storage dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
         if self.pooled_dim is None and self.token_dim is None:

@@ -1,4 +1,4 @@
-"""The race in `tests/benchmarks/mapped_loader.py` runs and counts right; its figures are for the full size."""
+"""The race in `tests/benchmarks/mapped_loader.py` runs; its figures mean something at full size only."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from uml_cache.shards import ShardWriter, read_index
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=40, derandomize=True)
+@settings(deadline=None, max_examples=30, derandomize=True)
 def test_zarr_reads_shards_back(data: st.DataObject) -> None:
     chunk = data.draw(st.integers(1, 9))
     shard = chunk * data.draw(st.integers(1, 5))
@@ -54,7 +54,7 @@ def _write_array(folder: Path, array: ShardedArray, values: np.ndarray, pieces: 
     dim=st.sampled_from([1, 3, 32]),
     dtype=st.sampled_from(["float16", "float32"]),
 )
-@settings(deadline=None, max_examples=25, derandomize=True)
+@settings(deadline=None, max_examples=12, derandomize=True)
 def test_whole_stores_read_back(
     make_at: Callable[..., Any], lengths: list[int], dim: int, dtype: str
 ) -> None:
