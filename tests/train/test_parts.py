@@ -186,6 +186,7 @@ def test_settings_round_trip_as_json() -> None:
         ({"methods": ("umll",)}, "did you mean uml"),
         ({"methods": ()}, "no method"),
         ({"controls": ("shuffled",)}, "unknown control"),
+        ({"methods": ("unimodal",), "controls": ("permuted",)}, "need a method"),
         ({"normalize": "l3"}, "did you mean l2"),
         ({"shots": (0,)}, "at least 1"),
         ({"shots": ()}, "no shots"),

@@ -340,7 +340,7 @@ def test_command_prints_one_json_object(cache: Path, small_grid: str, tmp_path: 
     arguments += ["--grid", small_grid, "--out", str(tmp_path / "r"), "--control", "random"]
     answer = CliRunner().invoke(train_command, arguments, catch_exceptions=False)
     value = json.loads(answer.stdout)
-    assert value["models"] == 2 * 2 * (5 + 2) * 2
+    assert value["models"] == 2 * 2 * (5 + 1) * 2
     assert value["model_steps"] > 0
     assert Path(value["results"]).is_file()
     assert set(value) == {"run", "models", "model_steps", "seconds", "results"}

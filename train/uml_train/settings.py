@@ -34,7 +34,7 @@ class TrainSettings:
         auxiliaries: configurations, each a tuple of such names; None takes every other modality of the data
             set, each one alone and all together.
         methods: some of `METHODS`.
-        controls: some of `CONTROLS`, run for every method that trains on auxiliaries.
+        controls: some of `CONTROLS`, run for the method `controlled`.
         shots: labelled target samples per class, integers or "all"; None takes those of 1, 2, 4, 8, 16
             that the data can give.
         seeds: each fixes a draw, an initialisation and the order of the batches.
@@ -77,10 +77,20 @@ class TrainSettings:
             for k in self.shots:
                 if k != "all" and k < 1:
                     raise InputError(f"shots is {k}; it must be at least 1, or `all`")
+        if self.controls and self.controlled is None:
+            raise InputError("controls need a method that trains on other modalities: uml or uml-init")
         if not self.alpha >= 0:
             raise InputError(f"alpha is {self.alpha}; it must not be negative")
         if isinstance(self.texts, int) and self.texts < 1:
             raise InputError(f"texts is {self.texts}; it must be at least 1, `all` or `mean`")
+
+    @property
+    def controlled(self) -> str | None:
+        """The method that controls are run for: `uml`, whose difference to `unimodal-deep` is the data alone.
+
+        Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
+        """
+        return next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values; `from_json` gives them back."""

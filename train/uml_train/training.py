@@ -25,7 +25,6 @@ from uml_train.selection import Selection, select_stores
 from uml_train.settings import (
     DEFAULT_SHOTS,
     WITH_AUXILIARIES,
-    WITH_AUXILIARY_LOSS,
     Shots,
     TrainSettings,
     settings_hash,
@@ -103,8 +102,9 @@ def _resolve(
     settings: TrainSettings, selection: Selection, problem: Problem, output: Output
 ) -> TrainSettings:
     """The settings with every default replaced by what it came to."""
-    methods = settings.methods
+    methods, controls = settings.methods, settings.controls
     if not selection.configurations:
+        controls = ()
         methods = tuple(m for m in methods if m not in WITH_AUXILIARIES)
         if not methods:
             raise InputError(
@@ -135,6 +135,7 @@ def _resolve(
         target=selection.target.label,
         auxiliaries=tuple(tuple(role.label for role in roles) for roles in selection.configurations),
         methods=methods,
+        controls=controls,
         shots=shots,
         cache=Path(os.path.abspath(settings.cache)),
         class_map=settings.class_map and Path(os.path.abspath(settings.class_map)),
@@ -295,7 +296,7 @@ def _table(
                 elif method not in WITH_AUXILIARIES:
                     cells += [cell((), method, None, width) for width in widths]
                 else:
-                    controls = (None, *settings.controls) if method in WITH_AUXILIARY_LOSS else (None,)
+                    controls = (None, *settings.controls) if method == settings.controlled else (None,)
                     cells += [cell(c.labels, method, x, c.width) for c in configurations for x in controls]
     return cells
 
