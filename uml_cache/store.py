@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ from uml_cache.plan import StorePlan, differences, store_path
 from uml_cache.shards import ShardWriter
 
 __all__ = ["FeatureStore", "StorePlan", "create_or_resume", "recorded_plan", "store_path"]
+
+_DRAFT_SECONDS = 60  # a younger draft may belong to a run that has not taken its lock yet
 
 
 class FeatureStore:
@@ -236,8 +239,11 @@ def _create(path: Path, plan: StorePlan) -> None:
 
 def _remove_abandoned(path: Path) -> None:
     for draft in path.parent.glob(f".{path.name}.*.draft"):
-        with contextlib.suppress(InputError, FileNotFoundError), journal.writer_lock(draft):
-            shutil.rmtree(draft, ignore_errors=True)
+        with contextlib.suppress(InputError, FileNotFoundError):
+            if time.time() - draft.stat().st_mtime < _DRAFT_SECONDS:
+                continue
+            with journal.writer_lock(draft):
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 def _write_planned(store: Path, plan: StorePlan) -> None:

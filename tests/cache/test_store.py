@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +203,21 @@ def test_abandoned_drafts_are_cleared(tmp_path: Path, maker: Maker) -> None:
     (draft / "journal").mkdir(parents=True)
     busy = tmp_path / ".store.zarr.4567.draft"
     (busy / "journal").mkdir(parents=True)
+    fresh = tmp_path / ".store.zarr.89ab.draft"
+    (fresh / "journal").mkdir(parents=True)
     with journal.writer_lock(busy):
+        for old in (draft, busy):
+            os.utime(old, (0, 0))
         maker()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, "store.zarr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, fresh.name, "store.zarr"]
+
+
+def test_runs_that_plan_at_once_end_up_with_one_store(maker: Maker) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: maker(), range(4)))
+    assert {one.store.fingerprint for one in made} == {made[0].store.fingerprint}
+    assert [path.name for path in made[0].path.parent.iterdir()] == ["store.zarr"]
+    assert made[0].fill().store.sealed
 
 
 def test_one_writer_at_a_time(maker: Maker) -> None:
