@@ -94,11 +94,16 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 
 def _read_torch(file: Path) -> dict[str, Any]:
     import pickle
+    import warnings
 
     import torch
 
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # of other pickle protocols; whether it can be read is what counts
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"weights {file}: a pickle that holds more than tensors, so it could run code; nothing in it was "

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_extract.encoders.plain import PlainEncoder, refuse_options
-from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError
+from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -44,10 +44,7 @@ class HashedNgrams(PlainEncoder):
     batch_size = 256
 
     def prepare(self, sample: Any) -> np.ndarray:
-        found = words(sample)
-        if not found:
-            raise SampleError("the text holds no word")
-        return np.array(found, dtype=object)
+        return np.array(words(sample), dtype=object)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
         return np.fromiter((len(words(text)) for text in manifest.sources), np.int32, len(manifest))

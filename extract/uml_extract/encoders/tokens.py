@@ -12,7 +12,7 @@ from uml_cache.errors import InputError
 
 LONGEST = 2048  # tokens; models that take more would make one long text the whole batch's cost
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
-_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEPIECE)
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEPIECE)
 
 
 class Tokens:
@@ -46,6 +46,9 @@ def load_tokens(name: str, folder: Path, config: Any) -> Tokens:
     """The tokenizer in a model's folder; `InputError` if there is none that can be loaded."""
     import transformers
 
+    files = [folder / file for file in _FILES if (folder / file).is_file()]
+    if not files:  # transformers would make up an empty vocabulary
+        raise InputError(f"encoder {name}: {folder} holds no tokenizer (such as tokenizer.json or vocab.txt)")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder,
@@ -63,8 +66,9 @@ def load_tokens(name: str, folder: Path, config: Any) -> Tokens:
         # RoBERTa counts its positions from the padding id + 1
         offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
         longest = min(longest, int(positions) - offset)
-    files = [folder / file for file in _FILES if (folder / file).is_file()]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    settings = [*files, folder / "tokenizer_config.json"]
+    content = b"".join(file.read_bytes() for file in settings if file.is_file())
+    digest = hashlib.sha256(content).hexdigest()
     return Tokens(tokenizer, longest, _squeezes_spaces(folder), digest)
 
 

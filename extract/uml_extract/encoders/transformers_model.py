@@ -6,7 +6,8 @@ positions count from the text's first token and a causal model never sees paddin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -177,16 +178,13 @@ def _read_config(name: str, folder: Path) -> Any:
 def _load_model(name: str, config: Any, files: Sequence[Path], dtype: Any) -> torch.nn.Module:
     """The bare model, all its tensors from `files`; `InputError` if they are of another model."""
     state = read_weights(files)
-    auto: Any = transformers.AutoModel  # its stub does not know that None goes with a state dict
     try:
-        model, report = auto.from_pretrained(
-            None,
-            config=config,
-            state_dict=state,
-            dtype=dtype,
-            output_loading_info=True,
-            trust_remote_code=False,
-        )
+        with torch.device("meta"):  # only the class is wanted: no memory, no initialisation
+            kind = type(transformers.AutoModel.from_config(config, trust_remote_code=False))
+        with _silence():
+            model, report = kind.from_pretrained(
+                None, config=config, state_dict=state, dtype=dtype, output_loading_info=True
+            )
     except (RuntimeError, ValueError, KeyError) as error:
         first = " ".join(str(error).split())[:200]
         raise InputError(f"encoder {name}: weights {files[0]} do not fit the model ({first})") from None
@@ -198,6 +196,22 @@ def _load_model(name: str, config: Any, files: Sequence[Path], dtype: Any) -> to
             f"encoder {name}: weights {files[0]} do not fit the model (for example {first} is missing)"
         )
     return model
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """No bars and no report of unused heads on standard error; what matters is raised."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _checked_layer(name: str, count: int, layer: int) -> int:

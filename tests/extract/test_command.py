@@ -1,0 +1,152 @@
+"""`uml extract` as a user types it: results, the demo's data without --data, one line for each mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import uml_manifests
+from uml_cache import find_stores
+from uml_cache.cli import main
+from uml_manifests import Manifest, render_shapes, write_manifest
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `uml extract ARGUMENTS` in an empty folder → exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as leaving:
+            main(["extract", *arguments])
+        out, err = capsys.readouterr()
+        code: Any = leaving.value.code
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def small_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def render(root: str | Path = "data/shapes") -> dict[str, Manifest]:
+        return render_shapes(root, train=1, val=1, test=1, texts=2)
+
+    monkeypatch.setattr(uml_manifests, "shapes_data", render, raising=False)
+
+
+def test_json_is_one_object_and_nothing_else(run: Run, pictures: Manifest, tmp_path: Path) -> None:
+    data = write_manifest(pictures, tmp_path / "m")
+    code, out, err = run("--encoder", "hog-color", "--data", str(data), "--json", "--tokens")
+    assert (code, err) == (0, "")
+    value = json.loads(out)
+    assert list(value) == ["store", "rows", "failed", "tasks", "resumed_tasks", "seconds", "rows_per_second"]
+    assert value["store"] == "feats/toy/image/hog-color@tokens.zarr"
+    assert (value["rows"], value["failed"], value["resumed_tasks"]) == (150, 0, 0)
+    code, out, _ = run("--encoder", "hog-color", "--data", str(data), "--tokens")
+    assert code == 0
+    assert "complete already, 150 rows" in out
+
+
+def test_without_data_the_shapes_are_used_and_all_modalities_extracted(run: Run, small_shapes: None) -> None:
+    code, out, err = run("--encoder", "pixels", "--json")
+    assert code == 0
+    value = json.loads(out)
+    assert value["store"] == "feats/shapes/image/pixels.zarr"
+    assert [Path(also["store"]).stem for also in value["also"]] == ["hashed-ngrams", "log-mel"]
+    assert "./data/shapes" in err
+    assert "built-in hashed-ngrams" in err
+    stores = {(info.modality, info.encoder_name, info.sealed) for info in find_stores("feats")}
+    assert stores == {("image", "pixels", True), ("text", "hashed-ngrams", True), ("audio", "log-mel", True)}
+    code, out, err = run("--encoder", "hashed-ngrams", "--quiet")
+    assert (code, err) == (0, "")
+    assert len(find_stores("feats")) == 4  # the pictures' hog-color came with it
+
+
+def test_a_missing_checkpoint_is_said_before_anything_is_rendered(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("--encoder", "dinov2_vits14")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("error: encoder dinov2_vits14")
+    assert not list(tmp_path.iterdir())
+
+
+def test_list_as_table_and_json(run: Run) -> None:
+    code, out, _ = run("--list", "--json")
+    assert code == 0
+    listed = {row["name"]: row for row in json.loads(out)}
+    assert {"dino_vitb16", "dino_vitb8", "dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"} <= set(listed)
+    assert {"bert_large", "roberta_large", "gpt2_large", "open_llama_3b", "timm:ID", "hf:ID"} <= set(listed)
+    assert listed["dinov2_vits14"]["width"] == 384
+    assert listed["log-mel"]["modality"] == "audio"
+    code, out, _ = run("--list")
+    assert all(name in out for name in listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give --encoder NAME"),
+        (["--encoder", "hog-colour"], "did you mean hog-color"),
+        (["--encoder", "pixels", "--name", "x"], "describe --data, which is missing"),
+        (["--encoder", "pixels", "--data", "nowhere/at/all"], "nowhere/at/all"),
+        (["--encoder", "pixels", "--data", "TEXTS"], "encoder pixels takes image, TEXTS holds text"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--dtype", "int8"], "unknown dtype 'int8'"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--batch-size", "many"], "--batch-size is 'many'"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--batch-size", "0"], "--batch-size is '0'"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "200%"], "--max-errors is '200%'"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "-1"], "--max-errors is '-1'"),
+        (
+            ["--encoder", "hashed-ngrams", "--data", "TEXTS", "--executor", "slurm"],
+            "unknown executor 'slurm'",
+        ),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--pooling", "maen"], "did you mean mean"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--transform", "papr"], "did you mean paper"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--weights", "w.pt"], "w.pt: no such file"),
+        (["--encoder", "timm:", "--data", "TEXTS"], "an id is missing"),
+        (["--encoder", "./model", "--data", "TEXTS"], "no such folder"),
+        (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--layer", "x"], "--layer"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(
+    run: Run, arguments: list[str], words: str, texts: Manifest, tmp_path: Path
+) -> None:
+    write_manifest(texts, tmp_path / "TEXTS")
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert words in err
+    assert not Path("feats").exists()
+
+
+def test_too_many_unreadable_pictures_exit_1(run: Run, tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(3):
+            (tmp_path / "photos" / name / f"{i}.png").write_text("no picture")
+    code, out, err = run("--encoder", "pixels", "--data", "photos")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+    assert "1 unreadable samples so far, --max-errors allows 0 of 6" in err
+    code, out, _ = run("--encoder", "pixels", "--data", "photos", "--max-errors", "100%")
+    assert code == 0
+    assert "6 of them unreadable" in out
+
+
+def test_help_imports_nothing_heavy_and_shows_an_example() -> None:
+    code = (
+        "import sys\nfrom uml_cache.cli import root\n"
+        "root.main(['extract', '--help'], standalone_mode=False)\n"
+        "heavy = {'numpy', 'torch', 'PIL', 'scipy', 'timm', 'transformers', 'zarr'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Example:\n    uml extract --encoder hog-color" in done.stdout
