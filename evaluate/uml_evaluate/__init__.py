@@ -9,23 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uml_evaluate.comparison import AcrossDataSets, Comparison, Difference, Row, across, compare, table
+    from uml_evaluate.comparison import Comparison, across, compare, table
     from uml_evaluate.demo import Demo, run_demo
     from uml_evaluate.evaluation import Evaluation, evaluate
     from uml_evaluate.figures import accuracy_figure, differences_figure
     from uml_evaluate.report import Report, write_report
+    from uml_evaluate.rows import AcrossDataSets, Difference, Row
     from uml_evaluate.sentence import sentence
     from uml_evaluate.statistics import Interval, across_data_sets, mean_std, paired_difference
 
 _HOME = {
-    "AcrossDataSets": "comparison",
+    "AcrossDataSets": "rows",
     "Comparison": "comparison",
     "Demo": "demo",
-    "Difference": "comparison",
+    "Difference": "rows",
     "Evaluation": "evaluation",
     "Interval": "statistics",
     "Report": "report",
-    "Row": "comparison",
+    "Row": "rows",
     "accuracy_figure": "figures",
     "across": "comparison",
     "across_data_sets": "statistics",

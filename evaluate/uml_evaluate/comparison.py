@@ -1,137 +1,25 @@
 """From a run to its table: one row per method, and the paired differences that say what the data added.
 
 Shapes: S seeds that both sides of a difference have, N test samples.
-
-The ladder from the plain linear layer to the full method (paper Table 2 compares its two ends only):
-
-    unimodal → unimodal-deep → init-only → uml-init
-           depth    initialisation   data on top of it
-               unimodal-deep → uml
-                          data
-
-What the data adds is `uml` − `unimodal-deep` and `uml-init` − `init-only`: same network, same search, with and
-without the unpaired samples. The differences to the plain linear layer are given too. Nothing is chosen on
-test: every difference between two named methods is listed, whichever way it falls.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_evaluate.statistics import Interval, across_data_sets, generator_for, mean_std, paired_difference
+from uml_evaluate.rows import ALONE, LADDER, ORDER, AcrossDataSets, Arm, Difference, Row, arm_name
+from uml_evaluate.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from uml_train import CellResult, Run
     from uml_train.settings import Shots
-
-ALONE = ("unimodal", "unimodal-deep")
-TRAINED_ON_DATA = ("uml", "uml-init")
-ORDER = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
-
-Arm = tuple[str, str | None]
-"""A method and its control, such as ("uml", None) or ("uml", "permuted")."""
-
-LADDER: tuple[tuple[str, Arm, Arm], ...] = (
-    ("deeper head", ("unimodal-deep", None), ("unimodal", None)),
-    ("initialisation", ("init-only", None), ("unimodal-deep", None)),
-    ("data, after initialisation", ("uml-init", None), ("init-only", None)),
-    ("data", ("uml", None), ("unimodal-deep", None)),
-    ("all, to plain linear", ("uml", None), ("unimodal", None)),
-    ("all, to plain linear", ("uml-init", None), ("unimodal", None)),
-)
-
-
-def arm_name(arm: Arm) -> str:
-    """`uml`, or `uml[permuted]` for a control."""
-    method, control = arm
-    return method if control is None else f"{method}[{control}]"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""
-
-    dataset: str
-    target: str
-    auxiliaries: tuple[str, ...]
-    encoders: dict[str, str]
-    method: str
-    control: str | None
-    objective: str
-    trunk: str
-    normalize: str
-    texts: int | str
-    grid: str
-    shots: Shots
-    label_budget: int
-    shared_width: int
-    mean: float
-    std: float | None
-    seeds: int
-
-    @property
-    def arm(self) -> Arm:
-        return self.method, self.control
-
-    def to_json(self) -> dict[str, Any]:
-        """DESIGN's ROW, and `shared_width`: `unimodal-deep` has one row for each."""
-        return {**vars(self), "auxiliaries": list(self.auxiliaries)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Difference:
-    """a − b in percentage points, paired by seed.
-
-    `shots` is None where the difference is the mean over all shots of the comparison. `left_out` counts seeds
-    that one side alone has. `role` says what the pair measures.
-    """
-
-    dataset: str
-    target: str
-    auxiliaries: tuple[str, ...]
-    shots: Shots | None
-    role: str
-    a: str
-    b: str
-    interval: Interval
-    left_out: int
-
-    def to_json(self) -> dict[str, Any]:
-        """DESIGN's entry of `differences`."""
-        return {
-            "dataset": self.dataset,
-            "target": self.target,
-            "auxiliaries": list(self.auxiliaries),
-            "shots": self.shots,
-            "a": self.a,
-            "b": self.b,
-            "delta": self.interval.delta,
-            "ci_low": self.interval.low,
-            "ci_high": self.interval.high,
-            "seeds": self.interval.draws,
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class AcrossDataSets:
-    """One difference averaged over data sets; `interval.draws` is their number."""
-
-    target: str
-    auxiliaries: tuple[str, ...]
-    shots: Shots
-    role: str
-    a: str
-    b: str
-    datasets: tuple[str, ...]
-    interval: Interval
 
 
 class Comparison:
@@ -165,7 +53,12 @@ class Comparison:
     @cached_property
     def rows(self) -> list[Row]:
         """Every method at every number of shots, in the order of the ladder, controls after their method."""
-        return [_row(list(self._cells[a, k].values())) for a in self.arms for k in self.shots if (a, k) in self._cells]
+        return [
+            _row(list(self._cells[a, k].values()))
+            for a in self.arms
+            for k in self.shots
+            if (a, k) in self._cells
+        ]
 
     @cached_property
     def differences(self) -> list[Difference]:
@@ -187,7 +80,9 @@ class Comparison:
     @property
     def title(self) -> str:
         """Such as `shapes: image ← text + audio`."""
-        return f"{self.dataset}: {self.target}" + (f" ← {' + '.join(self.auxiliaries)}" if self.auxiliaries else "")
+        return f"{self.dataset}: {self.target}" + (
+            f" ← {' + '.join(self.auxiliaries)}" if self.auxiliaries else ""
+        )
 
     @property
     def seeds(self) -> int:
@@ -215,12 +110,11 @@ class Comparison:
             return None
         seeds = sorted(both)
         a_sn, b_sn = (
-            sum(np.stack([self._scores.correct(cells[s]) for s in seeds]).astype(np.int64) for cells in side)
+            np.sum([[self._scores.correct(cells[s]) for s in seeds] for cells in side], axis=0)
             for side in (a_cells, b_cells)
         )
         names = (self.dataset, self.target, self.auxiliaries, tuple(shots), arm_name(a), arm_name(b))
         found = paired_difference(a_sn, b_sn, rng=generator_for(*names))
-        percent = [None if x is None else 100.0 * x / len(shots) for x in (found.delta, found.low, found.high)]
         return Difference(
             dataset=self.dataset,
             target=self.target,
@@ -229,7 +123,7 @@ class Comparison:
             role=role,
             a=arm_name(a),
             b=arm_name(b),
-            interval=Interval(percent[0] or 0.0, percent[1], percent[2], found.draws),
+            interval=found.scaled(100.0 / len(shots)),
             left_out=len(set.union(*map(set, a_cells + b_cells)) - both),
         )
 
@@ -245,8 +139,12 @@ def compare(run: Run, shots: Iterable[Shots] | None = None) -> list[Comparison]:
         wanted = set(shots)
         cells = [result for result in cells if result.cell.shots in wanted]
     if not cells:
-        raise InputError(f"{run.path} has no finished cell; `uml train` with the same options goes on with it")
-    found = dict.fromkeys((c.cell.auxiliaries, c.cell.shared_width) for c in cells if c.cell.method not in ALONE)
+        raise InputError(
+            f"{run.path} has no finished cell; `uml train` with the same options goes on with it"
+        )
+    found = dict.fromkeys(
+        (c.cell.auxiliaries, c.cell.shared_width) for c in cells if c.cell.method not in ALONE
+    )
     order = [tuple(labels) for labels in run.config.get("configurations", [])]
     ranked = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key))
     scores = _Scores(run)

@@ -66,7 +66,9 @@ def evaluate(
         ) from None
     names = ", ".join(map(str, shots))
     if trained:
-        output.say(f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it")
+        output.say(
+            f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"
+        )
     else:
         output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
     comparisons = compare(run, shots)
@@ -74,5 +76,5 @@ def evaluate(
     for comparison in comparisons:
         if comparison.differences:
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
-            figures += save(differences_figure(comparison), run.path / "figures", name)
+            figures += save(differences_figure(comparison), run.path / "figures", name).files
     return Evaluation(run=run, comparisons=comparisons, figures=figures, trained=len(trained))

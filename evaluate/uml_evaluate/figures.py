@@ -1,7 +1,7 @@
 """Figures of a comparison: accuracy versus shots, and the differences with their intervals.
 
-Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey. Text and
-axes are drawn in one ink, which an inline SVG takes from the page around it (dark or light).
+Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey. Text
+and axes are drawn in one ink, which an inline SVG takes from the page around it (dark or light).
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_evaluate.comparison import ALONE, Arm, Comparison, arm_name
+from uml_evaluate.comparison import Comparison
+from uml_evaluate.rows import ALONE, Arm, arm_name
 from uml_evaluate.tables import grouped, shots_name, shown_differences
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ _SHOTS_STYLES = (
 
 
 def accuracy_figure(comparison: Comparison) -> Figure:
-    """Test accuracy in percent (mean, bars = standard deviation over seeds) versus labelled samples per class.
+    """Test accuracy in percent (mean, bars: standard deviation over seeds) versus labelled samples a class.
 
     The horizontal axis is logarithmic with the shots as ticks; "all" stands one doubling after the largest.
     Of the controls those of `uml` are drawn (else those of `uml-init`).
@@ -83,14 +86,16 @@ def accuracy_figure(comparison: Comparison) -> Figure:
 
 
 def differences_figure(comparison: Comparison) -> Figure:
-    """Every difference of the ladder and of the drawn controls in points, with its 95 % interval, by shots."""
+    """Every difference of the ladder and of the drawn controls in points, with its 95 % interval."""
     with _style():
         rows = list(grouped(comparison, shown_differences(comparison, comparison.differences)).items())
         step = 0.75 / max(1, len(comparison.shots))
         figure, axes = _figure(6.4, 0.9 + max(0.34, 0.13 * len(comparison.shots)) * (len(rows) + 1))
         for i, shots in enumerate(comparison.shots):
             colour, marker = _SHOTS_STYLES[i % len(_SHOTS_STYLES)]
-            points = [(y, by_shots[shots].interval) for y, (_, by_shots) in enumerate(rows) if shots in by_shots]
+            points = [
+                (y, by_shots[shots].interval) for y, (_, by_shots) in enumerate(rows) if shots in by_shots
+            ]
             offset = (i - (len(comparison.shots) - 1) / 2) * step
             lows = [p.delta - (p.delta if p.low is None else p.low) for _, p in points]
             highs = [(p.delta if p.high is None else p.high) - p.delta for _, p in points]
@@ -118,36 +123,46 @@ def differences_figure(comparison: Comparison) -> Figure:
         return figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write NAME.png (200 dots per inch) and NAME.svg on white; returns both paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.png", folder / f"{name}.svg"]
-    with _style():
-        figure.savefig(paths[0], dpi=200, facecolor="white", bbox_inches="tight", metadata={"Software": None})
-        figure.savefig(
-            paths[1], facecolor="white", bbox_inches="tight", metadata={"Date": None, "Creator": None}
-        )
-    return paths
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on disk, and the same as an `<svg>` element for a page."""
+
+    files: list[Path]
+    svg_html: str
 
 
-def inline_svg(figure: Figure, description: str) -> str:
-    """The figure as an `<svg>` element for a page: transparent, in the page's ink, without namespaces' addresses.
+def save(figure: Figure, folder: Path, name: str, description: str = "") -> Drawn:
+    """Write NAME.png (200 dots per inch) and NAME.svg, both on white.
 
-    `description` must be escaped; screen readers say it.
+    The element for a page is transparent, takes its ink from the page around it and carries no address of a
+    namespace; screen readers say its description.
     """
-    buffer = BytesIO()
+    folder.mkdir(parents=True, exist_ok=True)
+    png, svg = folder / f"{name}.png", folder / f"{name}.svg"
+    text = BytesIO()
     with _style():
+        figure.savefig(png, dpi=200, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         figure.savefig(
-            buffer, format="svg", transparent=True, bbox_inches="tight", metadata={"Date": None, "Creator": None}
+            text,
+            format="svg",
+            transparent=True,
+            bbox_inches="tight",
+            metadata={"Date": None, "Creator": None},
         )
-    text = buffer.getvalue().decode()
-    text = text[text.index("<svg") :]
+    markup = text.getvalue().decode()
+    svg.write_text(markup.replace("<svg ", '<svg style="background: white" ', 1), encoding="utf-8")
+    return Drawn([png, svg], _element(markup, description))
+
+
+def _element(markup: str, description: str) -> str:
+    text = markup[markup.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)
-    text = re.sub(r'<svg ([^>]*?)width="[^"]*"', r"<svg \1", text, count=1)
-    text = re.sub(r'<svg ([^>]*?)height="[^"]*"', r"<svg \1", text, count=1)
-    text = text.replace(_INK, "currentColor").replace("<svg ", f'<svg role="img" aria-label="{description}" ', 1)
-    return text.strip()
+    # Without a size of its own the element takes the width that the page gives it.
+    text = re.sub(r'(<svg [^>]*?)\bwidth="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r"\1", text, count=1)
+    label = f'<svg role="img" aria-label="{escape(description)}" '
+    return text.replace(_INK, "currentColor").replace("<svg ", label, 1).strip()
 
 
 def file_name(comparison: Comparison) -> str:
@@ -171,10 +186,16 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _style() -> Iterator[None]:
     import matplotlib
 
-    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color")
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor")
+    settings: dict[Any, Any] = dict.fromkeys((*inked, "xtick.color", "ytick.color"), _INK)
     # Glyphs as paths: the page looks the same whatever fonts a reader has. The salt makes ids repeat.
-    fixed = {"svg.fonttype": "path", "svg.hashsalt": "uml", "font.family": "DejaVu Sans", "font.size": 9.5}
-    with matplotlib.rc_context({**fixed, **dict.fromkeys(inked, _INK)}):
+    settings |= {
+        "svg.fonttype": "path",
+        "svg.hashsalt": "uml",
+        "font.family": "DejaVu Sans",
+        "font.size": 9.5,
+    }
+    with matplotlib.rc_context(settings):
         yield
 
 

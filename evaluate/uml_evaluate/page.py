@@ -68,8 +68,8 @@ def folded(summary: str, html: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], *, caption: str = "") -> str:
-    """A table of at least one row; a row is its CSS class (`control` or none) and its cells, the first of them
-    the row's head. Columns of text are those whose first cell is."""
+    """A table of at least one row; a row is its CSS class (`control` or none) and its cells, the first of
+    them the row's head. Columns of text are those whose first cell is."""
     left = [i == 0 or cell.kind in ("text", "wrap") for i, cell in enumerate(rows[0][1])]
     columns = "".join(
         f'<th scope="col"{" class=text" if is_text else ""}>{escape(name)}</th>'

@@ -75,7 +75,10 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
     )
     facts = (
         ("data set", f"{config['dataset']}, {len(config['classes'])} classes"),
-        ("target", f"{config['target']}: {rows['train']} train, {rows['val']} validation, {rows['test']} test rows"),
+        (
+            "target",
+            f"{config['target']}: {rows['train']} train, {rows['val']} validation, {rows['test']} test rows",
+        ),
         ("auxiliaries", ", ".join("+".join(labels) for labels in config["configurations"]) or "none"),
         ("methods", ", ".join(settings["methods"])),
         ("controls", ", ".join(settings["controls"]) or "none"),
@@ -105,7 +108,9 @@ def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
     return sorted(found, key=lambda k: float("inf") if k == "all" else k)
 
 
-def _caveats(config: dict[str, Any], stores: Sequence[StoreRecord], comparisons: Sequence[Comparison]) -> list[str]:
+def _caveats(
+    config: dict[str, Any], stores: Sequence[StoreRecord], comparisons: Sequence[Comparison]
+) -> list[str]:
     notes = []
     for label, classes in config["class_notes"].items():
         if lacking := classes.get("without_auxiliary"):
@@ -114,7 +119,9 @@ def _caveats(config: dict[str, Any], stores: Sequence[StoreRecord], comparisons:
                 f"initialisation: {_listed(lacking)}."
             )
         if unused := classes.get("unused"):
-            notes.append(f"{len(unused)} classes of {label} are not the target's and are not used: {_listed(unused)}.")
+            notes.append(
+                f"{len(unused)} classes of {label} are not the target's and are not used: {_listed(unused)}."
+            )
     notes += [
         f"{store.failed_rows} of {store.rows} samples of {store.role} could not be read and are left out."
         for store in stores
@@ -123,9 +130,13 @@ def _caveats(config: dict[str, Any], stores: Sequence[StoreRecord], comparisons:
     notes += [str(remark) for remark in config.get("remarks", [])]
     fewest = min(row.seeds for comparison in comparisons for row in comparison.rows)
     if fewest < MIN_DRAWS:
-        notes.append(f"With {fewest} seed{'s' if fewest > 1 else ''} no interval can be given (it takes {MIN_DRAWS}).")
+        notes.append(
+            f"With {fewest} seed{'s' if fewest > 1 else ''} no interval can be given (it takes {MIN_DRAWS})."
+        )
     elif fewest < _FEW_SEEDS:
-        notes.append(f"With {fewest} seeds the intervals tend to be too narrow; {_FEW_SEEDS} or more say more.")
+        notes.append(
+            f"With {fewest} seeds the intervals tend to be too narrow; {_FEW_SEEDS} or more say more."
+        )
     left_out = max((d.left_out for comparison in comparisons for d in comparison.differences), default=0)
     if left_out:
         notes.append(f"Differences leave out up to {left_out} seeds that only one side has.")

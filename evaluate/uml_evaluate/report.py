@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_evaluate import page
-from uml_evaluate.comparison import AcrossDataSets, Comparison, Difference, across, arm_name, compare
-from uml_evaluate.figures import accuracy_figure, differences_figure, file_name, inline_svg, save
+from uml_evaluate.comparison import Comparison, across, compare
+from uml_evaluate.figures import accuracy_figure, differences_figure, file_name, save
 from uml_evaluate.page import Cell
 from uml_evaluate.record import RunRecord, describe
+from uml_evaluate.rows import AcrossDataSets, Difference, arm_name
 from uml_evaluate.sentence import sentence, signed
 from uml_evaluate.tables import (
     LEGEND,
@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from uml_train import Run
 
 _LADDER_NOTE = (
-    "Read the methods as a ladder: unimodal is one linear layer on the target's features; unimodal-deep is the "
-    "same projection and head that uml has, without any other modality; init-only starts this head from the mean "
-    "embedding of each class in the first auxiliary; uml and uml-init also train it on the unpaired samples. "
-    "What the data adds is uml − unimodal-deep and uml-init − init-only. Controls train on the same samples with "
-    "their classes permuted, or on random class vectors. All had the same search, and validation chose."
+    "Read the methods as a ladder: unimodal is one linear layer on the target's features; unimodal-deep is "
+    "the same projection and head that uml has, without any other modality; init-only starts this head from "
+    "the mean embedding of each class in the first auxiliary; uml and uml-init also train it on the unpaired "
+    "samples. What the data adds is uml − unimodal-deep and uml-init − init-only. Controls train on the same "
+    "samples with their classes permuted, or on random class vectors. All had the same search, and "
+    "validation chose."
 )
 
 
@@ -46,21 +47,21 @@ _SUMMARY = (
     ("deeper head", "unimodal-deep", "unimodal"),
     ("initialisation", "init-only", "unimodal-deep"),
     ("data", "uml", "unimodal-deep"),
-    ("data, after initialisation", "uml-init", "init-only"),
-    ("permuted instead", "uml[permuted]", "unimodal-deep"),
-    ("random instead", "uml[random]", "unimodal-deep"),
+    ("data after init.", "uml-init", "init-only"),
+    ("permuted", "uml[permuted]", "unimodal-deep"),
+    ("random", "uml[random]", "unimodal-deep"),
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """A written report. `markdown` holds its sentences and tables to be pasted elsewhere."""
+    """A written report, newest run first. `markdown` holds its sentences and tables, to be pasted."""
 
     path: Path
     markdown: Path
     figures: list[Path]
     runs: list[Path]
-    sentences: list[str]
+    comparisons: list[Comparison]
 
 
 def write_report(runs: Path | str, *, out: Path | str | None = None, output: Output = QUIET) -> Report:
@@ -77,7 +78,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     found = find_runs(runs)
     if not found:
         state = "holds no run" if runs.is_dir() else "does not exist"
-        raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {shell_path(runs)}`")
+        raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     path = Path(out) if out is not None else runs / "report.html"
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name the HTML file, such as {path / 'report.html'}")
@@ -88,7 +89,9 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         else:
             output.say(f"{run.path} has no finished cell yet and is left out")
     if not compared:
-        raise InputError(f"no run in {runs} has a finished cell; the same `uml train` command goes on with it")
+        raise InputError(
+            f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     figures: list[Path] = []
     sections: list[str] = []
@@ -118,14 +121,8 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     write_atomic(path, page.page("uml report", [*head, *sections]).encode())
     markdown_path = path.with_suffix(".md")
     write_atomic(markdown_path, "\n".join(texts).encode())
-    return Report(path, markdown_path, figures, [run.path for run, _ in compared], sentences)
-
-
-def shell_path(path: Path) -> str:
-    """A path as it is typed."""
-    import shlex
-
-    return shlex.quote(str(path))
+    paths = [run.path for run, _ in reversed(compared)]
+    return Report(path, markdown_path, figures, paths, [comparison for _, comparison in summary])
 
 
 def _summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
@@ -134,7 +131,9 @@ def _summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
         found = {(d.a, d.b): d for d in comparison.averaged}
         cells = [_difference_cell(found.get((a, b))) for _, a, b in _SUMMARY]
         rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
-    return page.table(["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND)
+    return page.table(
+        ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
+    )
 
 
 def _over(comparison: Comparison) -> str:
@@ -177,29 +176,31 @@ def _run_section(record: RunRecord, comparisons: Sequence[Comparison]) -> list[s
 
 
 def _comparison_section(comparison: Comparison, folder: Path, prefix: str) -> tuple[list[str], list[Path]]:
-    drawn = accuracy_figure(comparison)
     name = _anchor(prefix, comparison)
-    files = save(drawn, folder, f"{name}-accuracy")
     seeds = f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    what = f"{comparison.title}: test accuracy versus labelled samples per class"
+    drawn = save(accuracy_figure(comparison), folder, f"{name}-accuracy", what)
+    files = drawn.files
     html = [
         page.heading(3, comparison.title, name),
         page.paragraph(sentence(comparison), "finding"),
         _accuracy_table(comparison),
         page.figure(
-            inline_svg(drawn, escape(f"{comparison.title}: test accuracy versus labelled samples per class")),
+            drawn.svg_html,
             f"Test accuracy versus labelled samples per class, {seeds}, bars: standard deviation. "
             "Lines stand a little aside of each other so that no bar hides another.",
         ),
     ]
     if comparison.differences:
-        drawn = differences_figure(comparison)
-        files += save(drawn, folder, f"{name}-differences")
+        what = f"{comparison.title}: differences with intervals"
+        drawn = save(differences_figure(comparison), folder, f"{name}-differences", what)
+        files = files + drawn.files
         html += [
             _difference_table(comparison),
             page.figure(
-                inline_svg(drawn, escape(f"{comparison.title}: differences with intervals")),
-                "Paired differences in percentage points; bars: 95 % interval from a bootstrap over seeds × test "
-                "samples (none below 3 seeds).",
+                drawn.svg_html,
+                "Paired differences in percentage points; bars: 95 % interval from a bootstrap over seeds × "
+                "test samples (none below 3 seeds).",
             ),
         ]
     return html, files
@@ -257,6 +258,6 @@ def _across_section(found: Sequence[AcrossDataSets]) -> list[str]:
             Cell(str(len(item.datasets)), ", ".join(item.datasets), "text"),
         ]
         rows.append(("control" if "[" in item.a + item.b else "", cells))
-    title = "mean of the data sets' differences in points; interval from a bootstrap over data sets (none below 3)"
+    title = "mean of the data sets' differences; interval from a bootstrap over data sets (none below 3)"
     head = ["difference", "target", "labelled per class", "points", "data sets"]
     return [page.heading(2, "Across data sets"), page.table(head, rows, caption=title)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from uml_evaluate.comparison import Comparison, Difference
+from uml_evaluate.comparison import Comparison
+from uml_evaluate.rows import Difference
 from uml_evaluate.statistics import MIN_DRAWS, Interval
 
 _CONTROLS = {
@@ -24,7 +25,12 @@ def sentence(comparison: Comparison) -> str:
             f"{comparison.title}: no method here is trained both with and without unpaired data, "
             "so nothing can be said of what such data adds."
         )
-    after = f"; on top of an initialisation from its class means {_points(on_top.interval)}" if data and on_top else ""
+    after = (
+        f"; on top of an initialisation from its class means {_points(on_top.interval)}"
+        if data and on_top
+        else ""
+    )
+    after = _ends(comparison, main) + after
     effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
     return "; ".join([effect, *_head_share(found), *_controls(found)]) + "."
 
@@ -39,6 +45,19 @@ def _setting(comparison: Comparison) -> str:
         listed = f"{', '.join(names[:-1])} and {names[-1]}"
         what = f"Averaged over {listed} labelled {comparison.target} samples per class"
     return f"{comparison.dataset}: {what[0].lower()}{what[1:]}"
+
+
+def _ends(comparison: Comparison, main: Difference) -> str:
+    """What the average hides: the difference at the fewest and at the most shots."""
+    if len(comparison.shots) < 2:
+        return ""
+    by_shots = {d.shots: d for d in comparison.differences if (d.a, d.b) == (main.a, main.b)}
+    said = [
+        f"{signed(by_shots[k].interval.delta)} at {k if k == 'all' else f'k = {k}'}"
+        for k in (comparison.shots[0], comparison.shots[-1])
+        if k in by_shots
+    ]
+    return f"; {', '.join(said)}"
 
 
 def _effect(difference: Difference, after: str) -> str:

@@ -38,6 +38,12 @@ class Interval:
         """Whether there is an interval and 0 lies outside it."""
         return self.low is not None and self.high is not None and (self.low > 0.0 or self.high < 0.0)
 
+    def scaled(self, factor: float) -> Interval:
+        """The same in other units; `factor` is positive."""
+        low = None if self.low is None else factor * self.low
+        high = None if self.high is None else factor * self.high
+        return Interval(factor * self.delta, low, high, self.draws)
+
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
     """Mean and sample standard deviation (ddof = 1; None for a single value). Raises ValueError for none."""
@@ -107,7 +113,9 @@ def _resampled(
     if columns * 8 <= samples:
         return rng.multinomial(samples, count_p / samples, size=size)
     # With nearly as many distinct columns as samples a multinomial costs more than the draws themselves.
-    rows = [np.bincount(column_n[rng.integers(samples, size=samples)], minlength=columns) for _ in range(size)]
+    rows = [
+        np.bincount(column_n[rng.integers(samples, size=samples)], minlength=columns) for _ in range(size)
+    ]
     return np.stack(rows)
 
 

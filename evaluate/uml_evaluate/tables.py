@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from uml_evaluate.comparison import ALONE, Comparison, Difference, Row, arm_name
+from uml_evaluate.comparison import Comparison
+from uml_evaluate.rows import ALONE, Difference, Row, arm_name
 from uml_evaluate.sentence import signed
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MARK = "*"
+_GAP = 2  # between two columns
 LEGEND = (
     f"Points of accuracy, 95 % interval from a bootstrap over seeds × test samples; {MARK} it excludes 0."
 )
@@ -52,7 +54,9 @@ def caption(comparison: Comparison) -> str:
     """What the accuracies are: percent of how many, over how many seeds, with which encoders."""
     row = next((row for row in reversed(comparison.rows) if row.auxiliaries), comparison.rows[-1])
     encoders = ", ".join(f"{label}: {name}" for label, name in row.encoders.items())
-    spread = f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    spread = (
+        f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+    )
     return f"test accuracy in %, {spread} ({encoders})"
 
 
@@ -76,16 +80,13 @@ def terminal(comparison: Comparison) -> str:
 
 def accuracies(comparison: Comparison) -> str:
     """The accuracies of one configuration, a method a row, shots across."""
-    equal = all(row.seeds == comparison.seeds for row in comparison.rows)
-    parts = [f"{comparison.title}\n{caption(comparison)}"]
     alone = [arm for arm in comparison.arms if arm[0] in ALONE]
-    for shots in _chunks(comparison.shots, 5 if equal else 4):
-        table = _table("method", *(shots_name(k) for k in shots))
-        for arm in comparison.arms:
-            cells = [accuracy_text(comparison.row(arm, k), comparison.seeds) for k in shots]
-            table.add_row(arm_name(arm), *cells, end_section=arm == alone[-1] if alone else False)
-        parts.append(_printed(table))
-    return "\n\n".join(parts)
+    rows = [
+        [arm_name(arm), *(accuracy_text(comparison.row(arm, k), comparison.seeds) for k in comparison.shots)]
+        for arm in comparison.arms
+    ]
+    tables = _tables("method", comparison.shots, rows, section_after=len(alone) - 1)
+    return f"{comparison.title}\n{caption(comparison)}\n\n{tables}"
 
 
 def averages(comparison: Comparison) -> str:
@@ -144,17 +145,18 @@ def _differences(comparison: Comparison) -> str:
     differences = shown_differences(comparison, comparison.differences)
     if not differences:
         return ""
-    parts = []
-    for shots in _chunks(comparison.shots, 5):
-        wide = len(shots) > 2  # then the interval goes below its difference
-        table = _table("difference", *(shots_name(k) for k in shots))
-        for (role, a, b), by_shots in grouped(comparison, differences).items():
-            cells = [_cell(by_shots.get(k), wide) for k in shots]
-            table.add_row(f"{role}\n{a} − {b}" if wide else f"{a} − {b}", *cells)
-        parts.append(_printed(table))
+    wide = len(comparison.shots) > 2  # then the interval goes below its difference
+    rows = [
+        [
+            f"{role}\n{a} − {b}" if wide else f"{a} − {b}",
+            *(_cell(by_shots.get(k), wide) for k in comparison.shots),
+        ]
+        for (role, a, b), by_shots in grouped(comparison, differences).items()
+    ]
+    ladder = sum("[" not in row[0] for row in rows)
     left_out = max(d.left_out for d in differences)
     lost = f"\nSeeds that only one side has are left out (up to {left_out})." if left_out else ""
-    return "\n\n".join(parts) + f"\n{LEGEND}{lost}"
+    return f"{_tables('difference', comparison.shots, rows, section_after=ladder - 1)}\n{LEGEND}{lost}"
 
 
 def _cell(difference: Difference | None, wide: bool) -> str:
@@ -166,8 +168,18 @@ def _cell(difference: Difference | None, wide: bool) -> str:
     return f"{delta_text(difference)}  {interval}".rstrip()
 
 
-def _chunks(shots: Sequence[Shots], size: int) -> list[Sequence[Shots]]:
-    return [shots[i : i + size] for i in range(0, len(shots), size)]
+def _tables(first: str, shots: Sequence[Shots], rows: Sequence[Sequence[str]], *, section_after: int) -> str:
+    """The rows as a table, or as several where the shots do not fit beside each other."""
+    widths = [max(len(line) for row in rows for line in row[i].splitlines()) for i in range(len(shots) + 1)]
+    at_once = max(1, (WIDTH - widths[0]) // (_GAP + max(widths[1:])))
+    parts = []
+    for start in range(0, len(shots), at_once):
+        columns = slice(start, start + at_once)
+        table = _table(first, *(shots_name(k) for k in shots[columns]))
+        for i, row in enumerate(rows):
+            table.add_row(row[0], *row[1:][columns], end_section=i == section_after)
+        parts.append(_printed(table))
+    return "\n\n".join(parts)
 
 
 def _table(first: str, *others: str) -> Table:

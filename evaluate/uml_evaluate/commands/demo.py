@@ -20,9 +20,10 @@ uml demo --out ./uml-demo --seed 1
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True,
               help="Fixes the rendered data and the training seeds.")  # fmt: skip
 def demo(output: Output, out: Path, seed: int) -> None:
-    """Render pictures, sentences and sounds of the same 48 classes, none of them paired; extract them with the
-    built-in encoders; train every method and both controls with 1, 2, 4 and 8 labelled samples per class; and
-    say what the unpaired data added, with a report. No download. The same command goes on where it was stopped.
+    """Render pictures, sentences and sounds of the same 48 classes, none of them paired; extract them with
+    the built-in encoders; train every method and both controls with 1, 2, 4 and 8 labelled samples per class;
+    and say what the unpaired data added, with a report. No download. The same command goes on where it was
+    stopped.
     """
     from uml_evaluate.demo import run_demo
 

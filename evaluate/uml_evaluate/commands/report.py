@@ -26,6 +26,7 @@ def report(output: Output, runs: Path, out: Path | None) -> None:
     a file of the page's name.
     """
     from uml_evaluate.report import write_report
+    from uml_evaluate.sentence import sentence
 
     written = write_report(runs, out=out, output=output)
     value = {
@@ -34,5 +35,5 @@ def report(output: Output, runs: Path, out: Path | None) -> None:
         "figures": [str(path) for path in written.figures],
         "runs": [str(path) for path in written.runs],
     }
-    said = "\n\n".join(written.sentences)
+    said = "\n\n".join(sentence(comparison) for comparison in written.comparisons)
     output.result(value, f"{said}\n\nreport   {written.path}\nmarkdown {written.markdown}")
