@@ -203,6 +203,20 @@ def test_torch_weights_load_like_safetensors(
     assert other.spec.weights_digest != encoder.spec.weights_digest
 
 
+def test_missing_tensors_are_noticed_where_timm_is_lenient(tmp_path: Path, vision_checkpoint: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    config = json.loads((vision_checkpoint / "config.json").read_text())
+    config["pretrained_cfg"]["num_classes"] = 10  # a classifier, which is left out: timm is not strict then
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    state = load_file(vision_checkpoint / "model.safetensors")
+    save_file(state, tmp_path / "model.safetensors")
+    assert load_encoder(str(tmp_path), device="cpu").spec.width == 24
+    save_file({n: v for n, v in state.items() if "blocks.1" not in n}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"do not fit the model \(Missing keys \(blocks\.1"):
+        load_encoder(str(tmp_path), device="cpu")
+
+
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, vision_checkpoint: Path) -> None:
     from safetensors.torch import load_file, save_file
 
