@@ -207,7 +207,9 @@ def test_missing_tensors_are_noticed_where_timm_is_lenient(tmp_path: Path, visio
     from safetensors.torch import load_file, save_file
 
     config = json.loads((vision_checkpoint / "config.json").read_text())
-    config["pretrained_cfg"]["num_classes"] = 10  # a classifier, which is left out: timm is not strict then
+    config["num_classes"] = config["pretrained_cfg"]["num_classes"] = (
+        10  # a classifier, which is left out: timm is not strict then
+    )
     (tmp_path / "config.json").write_text(json.dumps(config))
     state = load_file(vision_checkpoint / "model.safetensors")
     save_file(state, tmp_path / "model.safetensors")
