@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparison import Comparison
 from uml_evaluate.rows import ALONE, Arm, arm_name

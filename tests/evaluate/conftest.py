@@ -106,10 +106,10 @@ def write_run(tmp_path: Path) -> Callable[..., Path]:
             for seed in seeds:
                 for (method, control), _share in accuracy.items():
                     keys = dict.fromkeys(
-                        ((), 5 if method == "unimodal" else width)
+                        ((), 8 if method == "unimodal" else width)
                         if method.startswith("unimodal")
                         else (labels, width)
-                        for labels, width in configurations or [((), 5)]
+                        for labels, width in configurations or [((), 8)]
                     )
                     cells += [
                         Cell(

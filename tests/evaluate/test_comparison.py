@@ -30,7 +30,8 @@ def test_rows_have_the_design_keys_and_numbers(write_run: WriteRun) -> None:
         "dataset": "toy", "target": "image", "auxiliaries": ["text"],
         "encoders": {"image": "image-enc", "text": "text-enc"}, "method": "uml", "control": None,
         "objective": "supervised", "trunk": "linear", "normalize": "none", "texts": "all", "grid": "quick",
-        "shots": 4, "label_budget": 20, "shared_width": 8, "mean": pytest.approx(60.0), "std": 0.0, "seeds": 3,
+        "shots": 4, "label_budget": 20, "shared_width": 8, "mean": pytest.approx(60.0), "std": 0.0,
+        "seeds": 3,
     }  # fmt: skip
 
 
@@ -64,9 +65,8 @@ def test_average_over_shots_is_their_mean(write_run: WriteRun) -> None:
         if result.cell.shots == 4 and result.cell.method == "uml" and result.cell.control is None:
             np.save(path / "predictions" / f"{result.cell.key}.npy", run.test_labels)
     comparison = only(path)
-    by_shots = {
-        d.shots: d.interval.delta for d in comparison.differences if (d.a, d.b) == ("uml", "unimodal-deep")
-    }
+    pair = ("uml", "unimodal-deep")
+    by_shots = {d.shots: d.interval.delta for d in comparison.differences if (d.a, d.b) == pair}
     assert by_shots == pytest.approx({1: 10.0, 4: 50.0})
     (mean,) = [d for d in comparison.averaged if (d.a, d.b) == pair]
     assert mean.shots is None

@@ -147,7 +147,9 @@ def test_the_same_runs_give_the_same_page(write_run: WriteRun) -> None:
 
 def test_several_runs_newest_first_and_across_data_sets(write_run: WriteRun) -> None:
     for i, name in enumerate(("a", "b", "c")):
-        path = write_run(f"{name}-image-0", dataset=name, created=f"2026-01-0{i + 1}T00:00:00+00:00", shots=(4,))
+        path = write_run(
+            f"{name}-image-0", dataset=name, created=f"2026-01-0{i + 1}T00:00:00+00:00", shots=(4,)
+        )
     text, page = report_of(path.parent)
     assert text.index('id="c-image-0-c-image-text"') < text.index('id="a-image-0-a-image-text"')
     assert "Across data sets" in page.texts
@@ -186,7 +188,7 @@ def test_wrong_input_is_one_clear_line(write_run: WriteRun, tmp_path: Path) -> N
     with pytest.raises(InputError, match="holds no run"):
         write_report(tmp_path / "empty")
     path = write_run(skip=lambda cell: True)
-    with pytest.raises(InputError, match="no run in .* has a finished cell"):
+    with pytest.raises(InputError, match=r"no run in .* has a finished cell"):
         write_report(path.parent)
     path = write_run("toy-image-00000002")
     with pytest.raises(InputError, match="is a folder; name the HTML file"):
@@ -194,7 +196,7 @@ def test_wrong_input_is_one_clear_line(write_run: WriteRun, tmp_path: Path) -> N
     config = json.loads((path / "config.json").read_text(encoding="utf-8"))
     del config["stores"]
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    with pytest.raises(InputError, match="config.json is damaged .*stores"):
+    with pytest.raises(InputError, match=r"config.json is damaged .*stores"):
         write_report(path)
     (path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="is damaged"):
