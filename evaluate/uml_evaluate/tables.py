@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import StringIO
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparison import Comparison
@@ -86,7 +87,7 @@ def accuracies(comparison: Comparison) -> str:
         for arm in comparison.arms
     ]
     tables = _tables("method", comparison.shots, rows, section_after=len(alone) - 1)
-    return f"{comparison.title}\n{caption(comparison)}\n\n{tables}"
+    return f"{comparison.title}\n{fill(caption(comparison), WIDTH)}\n\n{tables}"
 
 
 def averages(comparison: Comparison) -> str:
