@@ -33,6 +33,7 @@ _PACKAGES = {
     "audio": ("soundfile", "scipy"),
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers", "tokenizers"),
+    "open_clip": ("torch", "open_clip_torch"),
 }
 
 

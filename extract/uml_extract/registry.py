@@ -65,19 +65,29 @@ def load_encoder(
         if not rest:
             raise InputError(f"encoder {name!r}: an id is missing behind the colon")
         entry = known[f"{prefix}:"]
+        if Path(rest).expanduser().is_dir():
+            return _load_folder(entry, Path(rest).expanduser(), options)
         return entry.load(replace(entry.spec, name=name, model=rest), rest, options)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        entry = known[_kind_of_folder(folder)]
-        folder = folder.resolve()
-        return entry.load(replace(entry.spec, name=folder.name, model=folder.name), str(folder), options)
+        return _load_folder(known[_kind_of_folder(folder)], folder, options)
     if os.sep in name or name.startswith("~"):
         raise InputError(f"encoder {name}: there is no such folder; for a model of the hub write hf:{name}")
     raise unknown("encoder", name, known)
 
 
+def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> Encoder:
+    """The model in a folder, named after it; the second tower of a model says so in its name."""
+    folder = folder.resolve()
+    tower = "_text" if entry.spec.name.partition(":")[0].endswith("_text") else ""
+    spec = replace(entry.spec, name=folder.name + tower, model=folder.name)
+    return entry.load(spec, str(folder), options)
+
+
 def _kind_of_folder(folder: Path) -> str:
-    """`timm:` or `hf:`, by what the folder's config.json says."""
+    """`open_clip:`, `timm:` or `hf:`, by what the folder's configuration says."""
+    if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
+        return "open_clip:"
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:

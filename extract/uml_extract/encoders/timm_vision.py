@@ -12,7 +12,7 @@ from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
 def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
     if spec.name in ENCODERS and options.weights is None:
         # Before timm and torch are imported, so that a missing checkpoint is said at once.
-        hub_model(spec.name, f"timm/{spec.model}", config=False)
+        hub_model(spec.name, f"timm/{spec.model}", config=None)
     from uml_extract.encoders.timm_model import load_timm
 
     return load_timm(spec, rest, options)
