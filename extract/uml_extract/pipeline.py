@@ -34,6 +34,7 @@ _PACKAGES = {
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers", "tokenizers"),
     "open_clip": ("torch", "open_clip_torch"),
+    "torch": ("torch", "torchvision"),
 }
 
 

@@ -67,7 +67,8 @@ def load_encoder(
         entry = known[f"{prefix}:"]
         if Path(rest).expanduser().is_dir():
             return _load_folder(entry, Path(rest).expanduser(), options)
-        return entry.load(replace(entry.spec, name=name, model=rest), rest, options)
+        short = name.partition("@")[0]  # the revision is recorded apart, and @ separates a store's variant
+        return entry.load(replace(entry.spec, name=short, model=rest), rest, options)
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _load_folder(known[_kind_of_folder(folder)], folder, options)

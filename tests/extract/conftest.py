@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +26,15 @@ WORDS = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def entry_points_of_this_tree(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def entry_points_of_this_tree() -> Iterator[None]:
     """The encoders that pyproject.toml lists, also where the installed metadata are of an earlier one."""
     settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     listed = settings["project"]["entry-points"]["uml.encoders"]
     points = [importlib.metadata.EntryPoint(name, value, "uml.encoders") for name, value in listed.items()]
-    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", lambda group: points)
+        yield
 
 
 def _tokenizer(kind: str):
