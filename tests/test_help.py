@@ -33,7 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
         "        main([*words, '--help'])\n"
         "    except SystemExit as leaving:\n"
         "        assert not leaving.code, words\n"
-        f"sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules))"
+        f"sys.exit(','.join(m for m in {HEAVY!r} if m in sys.modules) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -47,7 +47,7 @@ def test_help_ends_with_an_example(words: tuple[str, ...], capsys: pytest.Captur
         main([*words, "--help"])
     text = capsys.readouterr().out
     example = text.rpartition("Example:")[2].strip()
-    assert example.startswith(" ".join(["uml", *words]))
+    assert " ".join(["uml", *words]) in example
 
 
 @pytest.mark.parametrize("package", PACKAGES)
