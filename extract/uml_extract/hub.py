@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from uml_cache.errors import InputError
@@ -123,8 +124,8 @@ def _download(encoder: str, repository: str, *, weights: bool, names: Sequence[s
         if weights and names is not WEIGHT_NAMES:
             patterns += [name for name in names if name in files][:1]
         elif weights:
-            safe = any(name.endswith(".safetensors") and "/" not in name for name in files)
-            patterns.append("*.safetensors" if safe else "pytorch_model*.bin")
+            safe = any(fnmatch(name, "model*.safetensors") for name in files)
+            patterns.append("model*.safetensors" if safe else "pytorch_model*.bin")
         # Folders hold other formats of the weights; numbered ones are sentence-transformers' modules.
         nested = [name for name in files if "/" in name and not name[0].isdigit()]
         snapshot_download(
