@@ -20,7 +20,7 @@ import numpy as np
 
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
-from uml_cache.layout import group_metadata, planned_chunks, planned_metadata
+from uml_cache.layout import empty_metadata, group_metadata, planned_chunks, planned_metadata
 from uml_cache.plan import StorePlan, differences, store_path
 from uml_cache.shards import ShardWriter
 
@@ -259,7 +259,7 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         columns["tokens/start"] = (layout.token_start, "int64")
         columns["tokens/length"] = (plan.token_counts, "int32")
     contents = {"zarr.json": _metadata(group_metadata(plan.attributes))}
-    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(group_metadata({}))
+    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(empty_metadata())
     if plan.token_dim is not None:
         contents["tokens/zarr.json"] = _metadata(group_metadata({}))
     for array in layout.arrays:
