@@ -98,6 +98,17 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 50,
         "patience": 5,
     },
+    # As quick, with a shorter patience in steps: the demo's three tables are to take minutes.
+    "demo": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 600,
+        "warmup": 50,
+        "eval_every": 25,
+        "patience": 5,
+    },
     # The reference code's grid for frozen vision encoders.
     "paper": {
         "lr": [1e-3, 1e-4],
@@ -116,7 +127,9 @@ _NUMBERS = ("steps", "warmup", "eval_every", "patience")
 
 
 def load_grid(name: str) -> Grid:
-    """The grid `quick`, `paper`, or the one in a TOML file with the keys of `quick` (those absent as there).
+    """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
+
+    `quick` is for a first look, `paper` the reference's grid, `demo` what `uml demo` searches.
 
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
     """
