@@ -57,6 +57,7 @@ class Part:
     where: str
     rows: int
     features: Any = None
+    name: str = ""
     tokens: Any = None
     lengths: np.ndarray | None = None
     labels: Any = None
@@ -68,11 +69,14 @@ class Part:
     attributes: dict[str, Any] = field(default_factory=dict)
 
 
-def parts_of(content: Nested, where: str, columns: Columns) -> list[Part]:
-    """The parts of one file: itself, or its groups `train`, `val`, `test` with features of their own."""
+def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = False) -> list[Part]:
+    """The parts of one file: itself, or its groups `train`, `val`, `test` with features of their own.
+
+    Rows of features that are matrices become tokens; with `deep` they stay as they are.
+    """
     wanted = columns.features
     if _has_features(content, wanted):
-        return [_part(content, where, columns)]
+        return [_part(content, where, columns, deep)]
     groups = {
         str(name): inner
         for name, inner in content.items()
@@ -91,9 +95,9 @@ def parts_of(content: Nested, where: str, columns: Columns) -> list[Part]:
     if strange and len(groups) > 1:
         raise InputError(f"{where}: group {strange[0]!r} is no split; expected {', '.join(SPLIT_NAMES)}")
     parts = []
-    for name, inner in groups.items():
+    for name, inner in sorted(groups.items(), key=lambda item: SPLIT_CODES.get(item[0].lower(), 0)):
         shared = {key: value for key, value in content.items() if key not in groups and key not in inner}
-        part = _part({**inner, **shared}, f"{where}:{name}", columns)
+        part = _part({**inner, **shared}, f"{where}:{name}", columns, deep)
         if part.splits is None and name.lower() in SPLIT_CODES:
             part.splits = SPLIT_CODES[name.lower()]
         parts.append(part)
@@ -105,11 +109,15 @@ def _has_features(content: Mapping[Any, Any], wanted: str | None) -> bool:
     return any(hasattr(content.get(name), "shape") for name in names)
 
 
-def _part(content: Nested, where: str, columns: Columns) -> Part:
+def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
     features = _find(content, "features", columns.features, where)
     tokens, lengths = content.get(_TOKENS), content.get(columns.lengths or _LENGTHS)
     if columns.lengths is not None and lengths is None:
         raise InputError(f"{where}: {unknown('array', columns.lengths, map(str, content))}")
+    called = next((str(key) for key, value in content.items() if value is features), "")
+    if deep and features is not None and features.ndim == 3:
+        part = Part(where, len(features), features=features, name=called)
+        return _with_columns(part, content, columns)
     if features is not None and features.ndim == 3:  # (N, T, E): every sample has T tokens, or `lengths`
         rows, longest, width = features.shape
         lengths = np.full(rows, longest) if lengths is None else np.asarray(lengths)
@@ -129,7 +137,7 @@ def _part(content: Nested, where: str, columns: Columns) -> Part:
             raise InputError(f"{where}: {name} are of type {array.dtype}; expected numbers")
         if array is not None and array.shape[1] == 0:
             raise InputError(f"{where}: {name} have no columns")
-    part = Part(where, rows, features=features)
+    part = Part(where, rows, features=features, name=called)
     if tokens is not None:
         part.tokens, part.lengths = tokens, np.asarray(lengths)
         _need_lengths(part.lengths, rows, None, where)
@@ -137,6 +145,11 @@ def _part(content: Nested, where: str, columns: Columns) -> Part:
             raise InputError(
                 f"{where}: {_LENGTHS} add up to {part.lengths.sum()}, tokens has {len(tokens)} rows"
             )
+    return _with_columns(part, content, columns)
+
+
+def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
+    where, rows = part.where, part.rows
     part.labels = _column(content, "labels", columns.labels, where, rows)
     part.splits = _column(content, "splits", columns.splits, where, rows)
     part.ids = _strings(_column(content, "ids", columns.ids, where, rows))
