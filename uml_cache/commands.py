@@ -10,6 +10,7 @@ from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
 
 _PATH = click.Path(path_type=Path)
+_PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
 
 @click.group("cache")
@@ -18,8 +19,8 @@ def cache() -> None:
 
 
 @uml_command("ls", example="uml cache ls ./feats")
-@click.argument("path", type=_PATH, default=Path("feats"))
-def _ls(output: Output, path: Path) -> None:
+@click.argument("path", type=_PLACE, default="feats")
+def _ls(output: Output, path: str) -> None:
     """List the feature stores under PATH (default: ./feats)."""
     from uml_cache.catalogue import find_stores
 
@@ -43,8 +44,8 @@ def _ls(output: Output, path: Path) -> None:
 
 
 @uml_command("info", example="uml cache info ./feats/shapes/image/hog-color.zarr")
-@click.argument("path", type=_PATH)
-def _info(output: Output, path: Path) -> None:
+@click.argument("path", type=_PLACE)
+def _info(output: Output, path: str) -> None:
     """Describe the store at PATH: arrays, encoder, fingerprint."""
     from uml_cache.catalogue import store_info
 
@@ -65,9 +66,9 @@ def _info(output: Output, path: Path) -> None:
 
 
 @uml_command("verify", example="uml cache verify ./feats/shapes/image/hog-color.zarr")
-@click.argument("path", type=_PATH)
+@click.argument("path", type=_PLACE)
 @click.pass_context
-def _verify(context: click.Context, output: Output, path: Path) -> None:
+def _verify(context: click.Context, output: Output, path: str) -> None:
     """Recompute every checksum of the store at PATH; exit 1 unless all is sound and the store is sealed."""
     from uml_cache.verification import verify
 
@@ -99,7 +100,7 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 
 @uml_command("import", example=_IMPORT)
 @click.argument("sources", nargs=-1, required=True, metavar="[SPLIT=]FILE...")
-@click.option("--out", type=_PATH, default=Path("feats"), show_default=True, help="Cache folder.")
+@click.option("--out", type=_PLACE, default="feats", show_default=True, help="Cache folder, or its URL.")
 @click.option("--dataset", help="The data set's name.")
 @click.option("--modality", help="image, text, audio, array.")
 @click.option("--encoder", help="Name of the encoder that made the features.")
@@ -117,7 +118,7 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 def _import(
     output: Output,
     sources: tuple[str, ...],
-    out: Path,
+    out: str,
     dataset: str | None,
     modality: str | None,
     encoder: str | None,
@@ -157,9 +158,9 @@ def _import(
 
 
 @uml_command("export", example="uml cache export ./feats/shapes/image/hog-color.zarr shapes.npz")
-@click.argument("path", type=_PATH)
+@click.argument("path", type=_PLACE)
 @click.argument("target", type=_PATH)
-def _export(output: Output, path: Path, target: Path) -> None:
+def _export(output: Output, path: str, target: Path) -> None:
     """Write the store at PATH to the file TARGET: .h5, .npz, .safetensors or .parquet."""
     from uml_cache.exchange.exporting import export_features
 

@@ -110,7 +110,7 @@ def _from_path(
         if suffix in ARRAYS:
             return from_arrays(path, name=name, set=set)
         raise InputError(
-            f"{path}: expected a folder, a .csv file, a .jsonl or .tar file, a .txt file of texts, an array file "
+            f"{path}: expected a folder, a .csv file, a .jsonl or .tar file, a .txt file of texts, arrays "
             f"({', '.join(ARRAYS)}), or a dataset.toml"
         )
     if (path / HEADER).is_file():
