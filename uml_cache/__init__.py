@@ -9,6 +9,8 @@ from uml_cache.lazy import lazy_exports
 if TYPE_CHECKING:
     from uml_cache.catalogue import StoreInfo, find_stores, store_info
     from uml_cache.errors import InputError, WorkError
+    from uml_cache.exchange.exporting import export_features
+    from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
     from uml_cache.verification import VerifyReport, verify
@@ -23,7 +25,9 @@ _HOME = {
     "VerifyReport": "verification",
     "WorkError": "errors",
     "create_or_resume": "store",
+    "export_features": "exchange.exporting",
     "find_stores": "catalogue",
+    "import_features": "exchange.importing",
     "open_features": "features",
     "recorded_plan": "store",
     "store_info": "catalogue",
@@ -41,7 +45,9 @@ __all__ = [
     "VerifyReport",
     "WorkError",
     "create_or_resume",
+    "export_features",
     "find_stores",
+    "import_features",
     "open_features",
     "recorded_plan",
     "store_info",

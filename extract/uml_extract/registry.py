@@ -23,7 +23,7 @@ def list_encoders() -> dict[str, Registered]:
     found: dict[str, Registered] = {}
     for entry in entry_points(group=_GROUP):
         found.update(entry.load())
-    order = ("image", "text", "audio")
+    order = ("image", "text", "audio", "array")
     return dict(sorted(found.items(), key=lambda item: (order.index(item[1].spec.modality), item[0])))
 
 
