@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uml_train.bank import Fitted, HeadBank, HeadModel, Samples
+    from uml_train.classifier import UMLClassifier
+    from uml_train.export import Head, load_head
     from uml_train.grid import Candidate, Grid, Schedule, load_grid
     from uml_train.heads import HeadWeights
     from uml_train.run import Cell, CellResult, Run, find_runs, load_run, newest_run
@@ -23,6 +25,7 @@ _HOME = {
     "CellResult": "run",
     "Fitted": "bank",
     "Grid": "grid",
+    "Head": "export",
     "HeadBank": "bank",
     "HeadModel": "bank",
     "HeadWeights": "heads",
@@ -31,9 +34,11 @@ _HOME = {
     "Samples": "bank",
     "Schedule": "grid",
     "TrainSettings": "settings",
+    "UMLClassifier": "classifier",
     "complete": "training",
     "find_runs": "run",
     "load_grid": "grid",
+    "load_head": "export",
     "load_run": "run",
     "newest_run": "run",
     "train": "training",
@@ -47,6 +52,7 @@ __all__ = [
     "CellResult",
     "Fitted",
     "Grid",
+    "Head",
     "HeadBank",
     "HeadModel",
     "HeadWeights",
@@ -54,9 +60,11 @@ __all__ = [
     "Samples",
     "Schedule",
     "TrainSettings",
+    "UMLClassifier",
     "complete",
     "find_runs",
     "load_grid",
+    "load_head",
     "load_run",
     "newest_run",
     "train",

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
 from uml_cache.command import Output
 from uml_cache.errors import WorkError
 from uml_train.cells import Trained, train_cell
+from uml_train.export import head_file
 from uml_train.grid import Candidate, Grid, Schedule
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_atomic
@@ -139,25 +139,24 @@ def _record(
 
 
 def _write(run: Run, result: CellResult, trained: Trained) -> None:
-    weights = trained.fitted[trained.selected].weights
-    tensors = {"head": weights.head, "scales": weights.scales}
-    for name, projection in zip(trained.streams, weights.projections, strict=True):
-        if projection is not None:
-            tensors[f"projection.{name}"] = projection
-    for name, normalizer in trained.normalizers.items():
-        if normalizer.mean is not None:
-            tensors[f"normalize.mean.{name}"] = normalizer.mean
-        if normalizer.scale is not None:
-            tensors[f"normalize.scale.{name}"] = normalizer.scale
+    cell = result.cell
     about = {
-        "streams": trained.streams,
         "classes": run.config["classes"],
+        "dataset": result.dataset,
+        "target": result.target,
+        "encoder": result.encoders[result.target],
+        "auxiliaries": list(cell.auxiliaries),
+        "method": cell.method,
+        "control": cell.control,
         "normalize": result.normalize,
-        "method": result.cell.method,
+        "trunk": result.trunk,
+        "shots": cell.shots,
+        "seed": cell.seed,
+        "val_acc": result.val_acc,
+        "test_acc": result.test_acc,
     }
-    # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
-    metadata = {"uml": json.dumps(about, ensure_ascii=False)}
-    write_atomic(result.head_path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+    weights = trained.fitted[trained.selected].weights
+    write_atomic(result.head_path, head_file(weights, trained.streams, trained.normalizers, about))
     buffer = io.BytesIO()
     np.save(buffer, trained.predictions, allow_pickle=False)
     write_atomic(run.path / "predictions" / f"{result.cell.key}.npy", buffer.getvalue())
