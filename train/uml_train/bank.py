@@ -89,6 +89,13 @@ class HeadModel:
         """The modalities in order, the target first."""
         return [self.target, *self.auxiliaries]
 
+    @property
+    def parameters(self) -> int:
+        """P, the number of trained parameters."""
+        dims = sum(s.features.shape[1] for s in self.streams if s.projected)
+        scales = len(self.streams) if self.candidate.learnable_scale else 0
+        return self.width * (dims + self.classes + 2 * self.hidden) + scales
+
     def start(self) -> HeadWeights:
         """The weights before training."""
         return initial_weights(
@@ -117,28 +124,75 @@ class Fitted:
 
 
 class HeadBank:
-    """Trains models independently of each other: each equals the same model trained alone, bit for bit."""
+    """Trains models independently of each other.
 
-    def __init__(self, models: Sequence[HeadModel], schedule: Schedule) -> None:
+    On a CPU each model equals the same model trained alone, bit for bit. Stacked (the default on CUDA) models
+    of one shape and batch size run as one batched product, and a model equals itself alone within rounding.
+
+    Args:
+        models: any mix of shots, seeds, methods and hyperparameters.
+        schedule: of all models, or one for each.
+        device: where they train.
+        stacked: whether models of one shape run together; by default on CUDA only.
+        precision: of the stacked products: `float32`, `bfloat16` or `float16`; weights, moments and losses
+            are float32 always.
+        memory: bytes that a stack may take; by default most of what is free on a CUDA device, else 1 GiB. A
+            larger bank is trained in several stacks.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[HeadModel],
+        schedule: Schedule | Sequence[Schedule],
+        *,
+        device: str = "cpu",
+        stacked: bool | None = None,
+        precision: str = "float32",
+        memory: int | None = None,
+    ) -> None:
         self.models = list(models)
-        self.schedule = schedule
+        self.schedules = [schedule] * len(self.models) if isinstance(schedule, Schedule) else list(schedule)
+        if len(self.schedules) != len(self.models):
+            raise ValueError(f"{len(self.schedules)} schedules for {len(self.models)} models")
+        self.device = device
+        self.stacked = device != "cpu" if stacked is None else stacked
+        if device != "cpu" and not self.stacked:
+            raise ValueError(f"one model at a time is for the CPU; on {device} the bank is stacked")
+        self.precision = precision
+        self.memory = memory
 
     def fit(self, on_done: Callable[[int, Fitted], None] | None = None) -> list[Fitted]:
-        """Train every model; `on_done(index, fitted)` is called as each one finishes.
+        """Train every model; `on_done(index, fitted)` is called as each one finishes."""
+        found: dict[int, Fitted] = {}
+        for index, fitted in self.finished():
+            found[index] = fitted
+            if on_done is not None:
+                on_done(index, fitted)
+        return [found[index] for index in range(len(self.models))]
 
-        Runs on one thread: the products are far too small to be worth two.
+    def finished(self) -> Iterator[tuple[int, Fitted]]:
+        """Train every model and give each with its index as it finishes.
+
+        Runs on one thread on a CPU: the products are far too small to be worth two.
         """
         from uml_train.one_model import Trainer
+        from uml_train.stacked import fit_stacked
 
         orders = BatchOrder()
-        fitted = []
-        with _one_thread():
-            for index, model in enumerate(self.models):
-                result = Trainer(model, self.schedule, orders).fit()
-                fitted.append(result)
-                if on_done is not None:
-                    on_done(index, result)
-        return fitted
+        if self.stacked:
+            yield from fit_stacked(
+                self.models,
+                self.schedules,
+                orders,
+                device=torch.device(self.device),
+                precision=self.precision,
+                memory=self.memory,
+            )
+            return
+        for index, (model, schedule) in enumerate(zip(self.models, self.schedules, strict=True)):
+            with _one_thread():
+                fitted = Trainer(model, schedule, orders).fit()
+            yield index, fitted
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ class Candidate:
     """One point of the grid: the hyperparameters of one model.
 
     `alpha` weights each auxiliary's loss, `ratio` is the number of auxiliary batches per target batch;
-    both are None for a model without auxiliary losses. `repeat` counts models that are alike otherwise: each starts
-    from its own weights and sees the batches in its own order.
+    both are None for a model without auxiliary losses. `repeat` counts models that are alike
+    otherwise: each starts from its own weights and sees the batches in its own order.
     """
 
     lr: float

@@ -60,7 +60,7 @@ class Trainer:
             (e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0
         )
         self.minus_one = torch.full((rows, 1), -1.0)
-        self.watched = [torch.arange(0, len(s.labels), -(-len(s.labels) // _WATCHED)) for s in self.streams]
+        self.watched = [watched_rows([len(s.labels)])[0][0] for s in self.streams]
 
     def fit(self) -> Fitted:
         schedule = self.schedule
@@ -196,6 +196,14 @@ class Trainer:
             logits = self.weights.logits(stream.features[rows], i)
             remarks[f"acc.{stream.name}"] = accuracy(logits, stream.labels[rows])
         return remarks
+
+
+def watched_rows(lengths: list[int]) -> tuple[Tensor, Tensor]:
+    """Evenly spaced rows (M, n) of sets of M lengths, and (M, n) which of them count: all but the padding."""
+    spaced = [torch.arange(0, length, -(-length // _WATCHED)) for length in lengths]
+    rows = torch.nn.utils.rnn.pad_sequence(spaced, batch_first=True)
+    counts = torch.tensor([len(part) for part in spaced])
+    return rows, torch.arange(rows.shape[1]) < counts[:, None]
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> float:
