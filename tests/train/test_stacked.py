@@ -149,8 +149,7 @@ def test_half_precision_products_train_float32_weights(precision: str) -> None:
     models = [_model("uml3", 6, hidden=6), _model("uml-init", 6), _model("unimodal", 6, learnable_scale=True)]
     half = HeadBank(models, SCHEDULE, stacked=True, precision=precision).fit()
     for a, b in zip(half, HeadBank(models, SCHEDULE, stacked=True).fit(), strict=True):
-        for x, y in zip(_tensors(a), _tensors(b), strict=True):
-            assert x.dtype == torch.float32
+        assert all(part.dtype == torch.float32 for part in _tensors(a))
         last, full = a.history[-1], b.history[-1]
         assert last["loss.image"] == pytest.approx(full["loss.image"], rel=0.05)
         assert last["loss.image"] != full["loss.image"]
