@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from uml_cache.catalogue import StoreInfo, find_stores, store_info
     from uml_cache.errors import InputError, WorkError
     from uml_cache.features import FeatureSet, TokenAccess, open_features
+    from uml_cache.journal import FailedRow
     from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
+    "FailedRow": "journal",
     "FeatureSet": "features",
     "FeatureStore": "store",
     "InputError": "errors",
@@ -31,6 +33,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FailedRow",
     "FeatureSet",
     "FeatureStore",
     "InputError",

@@ -76,6 +76,20 @@ def load_encoder(
     raise unknown("encoder", name, known)
 
 
+def modality_of(name: str) -> str:
+    """The modality of the encoder that `load_encoder` would load; `InputError` as there."""
+    known = list_encoders()
+    prefix, colon, _ = name.partition(":")
+    if name in known and not name.endswith(":"):
+        return known[name].spec.modality
+    if colon and f"{prefix}:" in known:
+        return known[f"{prefix}:"].spec.modality
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return known[_kind_of_folder(folder)].spec.modality
+    raise unknown("encoder", name, known)
+
+
 def _kind_of_folder(folder: Path) -> str:
     """`timm:` or `hf:`, by what the folder's config.json says."""
     try:
