@@ -12,7 +12,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,14 +69,26 @@ class FeatureStore:
         """Whether every task is in the journal."""
         return not self.pending()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store as its only local writer; clears away what a writer that died has left.
+    def failed(self) -> list[journal.FailedRow]:
+        """The rows of finished tasks whose samples could not be read, with the reasons, in order."""
+        return journal.failed_rows(self.path, self.done())
 
-        The lock ends with the process. Raises `InputError` when another run holds it.
+    def unseal(self, tasks: Iterable[int]) -> None:
+        """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
+
+        Files stay until they are written anew; without a record they do not count.
         """
-        with journal.writer_lock(self.path):
-            journal.remove_leftovers(self.path)
+        for task in tasks:
+            journal.remove_record(self.path, task)
+
+    @contextlib.contextmanager
+    def lock(self, group: str | None = None) -> Iterator[None]:
+        """Hold the store as its only local writer, or as one of the writers of `group`.
+
+        Clears away what a writer that died has left. The lock ends with the process. Writers of one group
+        must not write the same task at once. Raises `InputError` when another run holds it.
+        """
+        with journal.writer_lock(self.path, group):
             yield
 
     def write_task(

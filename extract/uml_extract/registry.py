@@ -85,6 +85,25 @@ def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> En
     return entry.load(spec, str(folder), options)
 
 
+def modality_of(name: str) -> str | None:
+    """The modality of the encoder that `load_encoder` would load, None where only loading it tells (`hf:`).
+
+    Raises `InputError` for a name that nothing is registered under.
+    """
+    known = list_encoders()
+    prefix, colon, _ = name.partition(":")
+    folder = Path(name).expanduser()
+    if name in known and not name.endswith(":"):
+        return known[name].spec.modality
+    if colon and f"{prefix}:" in known:
+        kind = f"{prefix}:"
+    elif folder.is_dir():
+        kind = _kind_of_folder(folder)
+    else:
+        raise unknown("encoder", name, known)
+    return None if kind == "hf:" else known[kind].spec.modality
+
+
 def _kind_of_folder(folder: Path) -> str:
     """`open_clip:`, `timm:` or `hf:`, by what the folder's configuration says."""
     if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
