@@ -23,7 +23,7 @@ def list_encoders() -> dict[str, Registered]:
     found: dict[str, Registered] = {}
     for entry in entry_points(group=_GROUP):
         found.update(entry.load())
-    order = ("image", "text", "audio")
+    order = ("image", "text", "audio", "array")
     return dict(sorted(found.items(), key=lambda item: (order.index(item[1].spec.modality), item[0])))
 
 
@@ -83,6 +83,25 @@ def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> En
     tower = "_text" if entry.spec.name.partition(":")[0].endswith("_text") else ""
     spec = replace(entry.spec, name=folder.name + tower, model=folder.name)
     return entry.load(spec, str(folder), options)
+
+
+def modality_of(name: str) -> str | None:
+    """The modality of the encoder that `load_encoder` would load, None where only loading it tells (`hf:`).
+
+    Raises `InputError` for a name that nothing is registered under.
+    """
+    known = list_encoders()
+    prefix, colon, _ = name.partition(":")
+    folder = Path(name).expanduser()
+    if name in known and not name.endswith(":"):
+        return known[name].spec.modality
+    if colon and f"{prefix}:" in known:
+        kind = f"{prefix}:"
+    elif folder.is_dir():
+        kind = _kind_of_folder(folder)
+    else:
+        raise unknown("encoder", name, known)
+    return None if kind == "hf:" else known[kind].spec.modality
 
 
 def _kind_of_folder(folder: Path) -> str:

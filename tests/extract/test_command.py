@@ -108,8 +108,8 @@ def test_list_as_table_and_json(run: Run) -> None:
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "200%"], "--max-errors is '200%'"),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "-1"], "--max-errors is '-1'"),
         (
-            ["--encoder", "hashed-ngrams", "--data", "TEXTS", "--executor", "slurm"],
-            "unknown executor 'slurm'",
+            ["--encoder", "hashed-ngrams", "--data", "TEXTS", "--executor", "slrum"],
+            "unknown executor 'slrum'",
         ),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--pooling", "maen"], "did you mean mean"),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--transform", "papr"], "did you mean paper"),
