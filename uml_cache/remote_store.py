@@ -17,9 +17,10 @@ import numpy as np
 from uml_cache import journal
 from uml_cache.errors import InputError
 from uml_cache.plan import StorePlan
+from uml_cache.planned import planned_contents
 from uml_cache.remote import RemotePath, publish
 from uml_cache.shards import ShardWriter
-from uml_cache.store import FeatureStore, planned_contents
+from uml_cache.store import FeatureStore
 
 
 class RemoteFeatureStore(FeatureStore):
