@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from uml_cache.exchange.exporting import export_features
     from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
+    from uml_cache.journal import FailedRow
     from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
+    "FailedRow": "journal",
     "FeatureSet": "features",
     "FeatureStore": "store",
     "InputError": "errors",
@@ -36,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FailedRow",
     "FeatureSet",
     "FeatureStore",
     "InputError",

@@ -62,6 +62,10 @@ class StoreInfo:
         """Whether every task has its journal record."""
         return self.done == self.tasks
 
+    def failed(self) -> list[journal.FailedRow]:
+        """The rows whose samples could not be read, with the reasons; none where another tool wrote."""
+        return journal.failed_rows(self.path, journal.record_names(self.path) if self.own else ())
+
     def summary(self) -> dict[str, Any]:
         """One entry of `uml cache ls --json`."""
         return {
@@ -93,6 +97,7 @@ class StoreInfo:
             "fingerprint": self.fingerprint,
             "tasks": self.tasks,
             "tasks_done": self.done,
+            "failed": len(self.failed()),
         }
 
 

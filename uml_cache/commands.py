@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
 
+if TYPE_CHECKING:
+    from uml_cache.journal import FailedRow
+
+_REASONS = 3
 _PATH = click.Path(path_type=Path)
 _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
@@ -51,11 +57,13 @@ def _info(output: Output, path: str) -> None:
 
     info = store_info(path)
     described = info.description()
+    failed = info.failed()
     state = "sealed" if info.sealed else f"not finished, {info.done} of {info.tasks} tasks"
     lines = [
         f"{info.path} ({state})",
         f"  data set     {info.dataset}, {info.modality}{'' if info.set is None else f', set {info.set}'}",
         f"  rows         {info.rows}, {len(info.classes)} classes",
+        f"  failed       {len(failed)}{_first_reasons(failed)}",
         f"  fingerprint  {info.fingerprint or 'none (written by another tool)'}",
     ]
     for name, array in described["arrays"].items():
@@ -63,6 +71,13 @@ def _info(output: Output, path: str) -> None:
         lines.append(f"  {name:<14} {shape} {array['dtype']}, {array['bytes'] / 1e6:.2f} MB on disk")
     lines += [f"  encoder.{key}: {value}" for key, value in info.encoder.items()]
     output.result(described, "\n".join(lines))
+
+
+def _first_reasons(failed: Sequence[FailedRow]) -> str:
+    if not failed:
+        return ""
+    shown = "; ".join(f"{sample.id}: {sample.reason}" for sample in failed[:_REASONS])
+    return f" (`uml extract --retry-failed` tries them again), the first: {shown}"
 
 
 @uml_command("verify", example="uml cache verify ./feats/shapes/image/hog-color.zarr")

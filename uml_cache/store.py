@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -69,14 +69,26 @@ class FeatureStore:
         """Whether every task is in the journal."""
         return not self.pending()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store as its only local writer; clears away what a writer that died has left.
+    def failed(self) -> list[journal.FailedRow]:
+        """The rows of finished tasks whose samples could not be read, with the reasons, in order."""
+        return journal.failed_rows(self.path, self.done())
 
-        The lock ends with the process. Raises `InputError` when another run holds it.
+    def unseal(self, tasks: Iterable[int]) -> None:
+        """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
+
+        Files stay until they are written anew; without a record they do not count.
         """
-        with journal.writer_lock(self.path):
-            journal.remove_leftovers(self.path)
+        for task in tasks:
+            journal.remove_record(self.path, task)
+
+    @contextlib.contextmanager
+    def lock(self, group: str | None = None) -> Iterator[None]:
+        """Hold the store as its only local writer, or as one of the writers of `group`.
+
+        Clears away what a writer that died has left. The lock ends with the process. Writers of one group
+        must not write the same task at once. Raises `InputError` when another run holds it.
+        """
+        with journal.writer_lock(self.path, group):
             yield
 
     def write_task(
@@ -219,12 +231,19 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             "command with the settings of the store, give another --out, or delete the store to start anew"
         )
     if is_remote(path):
-        from uml_cache.remote_store import RemoteFeatureStore
-
-        return RemoteFeatureStore(path, plan)
+        return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
     if any(_size(path / entry["path"]) != entry["bytes"] for entry in planned):
         _write_planned(path, plan)
+    return FeatureStore(path, plan)
+
+
+def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
+    """The store at `path`, planned already with `plan`, for a further worker to fill."""
+    if is_remote(path):
+        from uml_cache.remote_store import RemoteFeatureStore
+
+        return RemoteFeatureStore(path, plan)
     return FeatureStore(path, plan)
 
 

@@ -11,6 +11,8 @@ from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_train.bank import Fitted, HeadBank, HeadModel, Samples
+    from uml_train.classifier import UMLClassifier
+    from uml_train.export import Head, load_head
     from uml_train.grid import Candidate, Grid, Schedule, load_grid
     from uml_train.heads import HeadWeights
     from uml_train.run import Cell, CellResult, Run, find_runs, load_run, newest_run
@@ -24,6 +26,7 @@ _HOME = {
     "CellResult": "run",
     "Fitted": "bank",
     "Grid": "grid",
+    "Head": "export",
     "HeadBank": "bank",
     "HeadModel": "bank",
     "HeadWeights": "heads",
@@ -32,9 +35,11 @@ _HOME = {
     "Samples": "bank",
     "Schedule": "grid",
     "TrainSettings": "settings",
+    "UMLClassifier": "classifier",
     "complete": "training",
     "find_runs": "run",
     "load_grid": "grid",
+    "load_head": "export",
     "load_run": "run",
     "newest_run": "run",
     "train": "training",
@@ -48,6 +53,7 @@ __all__ = [
     "CellResult",
     "Fitted",
     "Grid",
+    "Head",
     "HeadBank",
     "HeadModel",
     "HeadWeights",
@@ -55,9 +61,11 @@ __all__ = [
     "Samples",
     "Schedule",
     "TrainSettings",
+    "UMLClassifier",
     "complete",
     "find_runs",
     "load_grid",
+    "load_head",
     "load_run",
     "newest_run",
     "train",
