@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -17,18 +17,27 @@ import numpy as np
 from uml_cache import journal
 from uml_cache.errors import InputError
 from uml_cache.plan import StorePlan
+from uml_cache.planned import planned_contents
 from uml_cache.remote import RemotePath, publish
 from uml_cache.shards import ShardWriter
-from uml_cache.store import FeatureStore, planned_contents
+from uml_cache.store import FeatureStore
 
 
 class RemoteFeatureStore(FeatureStore):
     """A store on object storage that is being filled, by any number of workers at once."""
 
     @contextlib.contextmanager
-    def lock(self, *group: str | None) -> Iterator[None]:
+    def lock(self, group: str | None = None) -> Iterator[None]:
         """Nothing to hold: what one worker has created no other replaces."""
         yield
+
+    def unseal(self, tasks: Iterable[int]) -> None:
+        """Make `tasks` pending again: their records go first, then their shards, so that others can come."""
+        store = cast(RemotePath, self.path)
+        for task in tasks:
+            (store / journal.JOURNAL / f"{task}.json").unlink()
+            for array in self._layout.arrays:
+                (store / array.shard_path(task)).unlink()
 
     def write_task(
         self,
@@ -50,9 +59,7 @@ class RemoteFeatureStore(FeatureStore):
         if record_path.exists():
             if self._sound(task):
                 return
-            record_path.unlink()
-            for array in ready:
-                (store / array.shard_path(task)).unlink()
+            self.unseal([task])
         files = []
         # Status first: who disagrees about it must not mix its features with the other's.
         for array, values in sorted(ready.items(), key=lambda item: item[0].name != "status"):

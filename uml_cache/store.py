@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +19,9 @@ import numpy as np
 
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
-from uml_cache.layout import ShardedArray, empty_metadata, group_metadata, planned_chunks, planned_metadata
+from uml_cache.layout import ShardedArray
 from uml_cache.plan import StorePlan, differences, store_path
+from uml_cache.planned import planned_contents
 from uml_cache.remote import as_path, is_remote
 from uml_cache.shards import ShardWriter
 
@@ -231,12 +231,19 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             "command with the settings of the store, give another --out, or delete the store to start anew"
         )
     if is_remote(path):
-        from uml_cache.remote_store import RemoteFeatureStore
-
-        return RemoteFeatureStore(path, plan)
+        return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
     if any(_size(path / entry["path"]) != entry["bytes"] for entry in planned):
         _write_planned(path, plan)
+    return FeatureStore(path, plan)
+
+
+def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
+    """The store at `path`, planned already with `plan`, for a further worker to fill."""
+    if is_remote(path):
+        from uml_cache.remote_store import RemoteFeatureStore
+
+        return RemoteFeatureStore(path, plan)
     return FeatureStore(path, plan)
 
 
@@ -287,32 +294,6 @@ def _remove_abandoned(path: Path) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def planned_contents(plan: StorePlan) -> dict[str, bytes]:
-    """The files that planning writes, by their path in the store: metadata, and the columns known already."""
-    layout = plan.layout
-    columns: dict[str, tuple[np.ndarray | Sequence[str], str]] = {
-        "label": (plan.labels, "int32"),
-        "split": (plan.splits, "uint8"),
-        "id": (plan.ids, "string"),
-    }
-    if plan.groups is not None:
-        columns["group"] = (plan.groups, "string")
-    if layout.token_start is not None and plan.token_counts is not None:
-        columns["tokens/start"] = (layout.token_start, "int64")
-        columns["tokens/length"] = (plan.token_counts, "int32")
-    contents = {"zarr.json": _metadata(group_metadata(plan.attributes))}
-    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(empty_metadata())
-    if plan.token_dim is not None:
-        contents["tokens/zarr.json"] = _metadata(group_metadata({}))
-    for array in layout.arrays:
-        contents[f"{array.name}/zarr.json"] = _metadata(array.metadata())
-    for name, (values, dtype) in columns.items():
-        contents[f"{name}/zarr.json"] = _metadata(planned_metadata(len(plan.ids), dtype))
-        for at, chunk in enumerate(planned_chunks(values, dtype)):
-            contents[f"{name}/c/{at}"] = chunk
-    return contents
-
-
 def _write_planned(store: Path, plan: StorePlan) -> None:
     layout = plan.layout
     for array in layout.arrays:
@@ -331,10 +312,6 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         "files": files,
     }
     journal.write_record(store, "plan", record)
-
-
-def _metadata(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _size(path: Path) -> int:

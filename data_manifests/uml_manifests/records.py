@@ -17,15 +17,8 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.files import read_file
-from uml_cache.exchange.table import (
-    SPLIT_CODES,
-    Columns,
-    as_classes,
-    as_labels,
-    as_splits,
-    parts_of,
-    unique,
-)
+from uml_cache.exchange.table import Columns, parts_of
+from uml_cache.exchange.values import SPLIT_CODES, as_classes, as_labels, as_splits, unique
 from uml_manifests.builders import modality_of
 from uml_manifests.manifest import NO_SPLIT, Manifest
 from uml_manifests.table import decode

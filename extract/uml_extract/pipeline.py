@@ -17,12 +17,11 @@ from uml_cache import FeatureStore, StorePlan, create_or_resume, recorded_plan, 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract.batching import probe_batch_size
-from uml_extract.encoders.identity import Identity
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
 from uml_extract.readers import read_sample
 from uml_extract.registry import load_encoder
-from uml_extract.spec import LAST_LAYER, Encoder, SampleError
+from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
 from uml_extract.tasks import Extraction
 
 if TYPE_CHECKING:
@@ -128,11 +127,10 @@ def extract(
         raise InputError(
             f"encoder {spec.name} takes {spec.modality}, data set {manifest.name!r} holds {manifest.modality}"
         )
-    if isinstance(encoder, Identity):
-        encoder = encoder.for_data(manifest)
-        spec = encoder.spec
     if batch_size != "auto" and batch_size < 1:
         raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
+    encoder = fitted(encoder, manifest)
+    spec = encoder.spec
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
     automatic = batch_size == "auto"

@@ -18,7 +18,7 @@ from uml_cache.errors import WorkError
 from uml_extract.batching import encode_batch
 from uml_extract.prefetch import Prepared, read_ahead
 from uml_extract.readers import read_sample
-from uml_extract.spec import Encoder, SampleError
+from uml_extract.spec import Encoder, SampleError, fitted
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -39,7 +39,7 @@ class Extraction:
     ) -> None:
         self._store = store
         self._manifest = manifest
-        self._encoder = encoder
+        self._encoder = fitted(encoder, manifest)
         self._batch_size = store.plan.batch_size
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)

@@ -126,6 +126,18 @@ def test_a_worker_that_died_in_mid_task_and_one_that_sees_other_samples(sealed: 
     _same(open_features(url), open_features(sealed.path))
 
 
+def test_a_task_can_be_done_again(sealed: Any) -> None:
+    url = "memory://again/net.zarr"
+    store = _fill(sealed, url)
+    assert [(row.row, row.task) for row in store.failed()] == [(5, 0), (290, 4)]
+    store.unseal([0])
+    assert store.pending() == [0]
+    task, pooled, tokens, status, _, seconds = sealed.arguments(0)
+    store.write_task(task, pooled, tokens, np.zeros_like(status), {}, seconds)
+    assert verify(url).ok
+    assert [row.row for row in store.failed()] == [290]
+
+
 def test_workers_at_once(sealed: Any) -> None:
     url = "memory://four/net.zarr"
     failures: list[BaseException] = []
@@ -242,6 +254,35 @@ def test_s3_two_workers_and_a_restart(s3: _Server, sealed: Any, tmp_path: Path) 
     report = verify(url)
     assert (report.ok, report.bad) == (True, [])
     _same(open_features(url), open_features(sealed.path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_s3_extraction_by_two_processes(
+    s3: _Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "t.txt"
+    texts.write_text("".join(f"line {row}\n" for row in range(300)))
+    command = [
+        "extract",
+        "--encoder",
+        "hashed-ngrams",
+        "--data",
+        str(texts),
+        "--workers",
+        "2",
+        "--json",
+        "--out",
+    ]
+    stores = []
+    for place in ("s3://cache/feats", str(tmp_path / "feats")):
+        with pytest.raises(SystemExit) as leaving:
+            main([*command, place])
+        captured = capsys.readouterr()
+        assert not leaving.value.code, captured.err
+        stores.append(json.loads(captured.out)["store"])
+    assert stores[0] == "s3://cache/feats/t/text/hashed-ngrams.zarr"
+    assert verify(stores[0]).ok
+    assert torch.equal(open_features(stores[0]).pooled, open_features(stores[1]).pooled)
 
 
 @pytest.mark.filterwarnings("ignore")

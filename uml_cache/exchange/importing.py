@@ -20,14 +20,13 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
-from uml_cache.exchange.table import (
+from uml_cache.exchange.table import Columns, Part, parts_of
+from uml_cache.exchange.values import (
     SPLIT_CODES,
-    Columns,
-    Part,
     as_classes,
     as_labels,
     as_splits,
-    parts_of,
+    class_file,
     read_column,
     unique,
 )
@@ -80,7 +79,7 @@ def import_features(
             parts,
             columns,
             split=split,
-            classes=_class_file(classes),
+            classes=class_file(classes),
             dtype=dtype,
             dataset=_named("dataset", dataset),
             modality=_named("modality", modality or told.get("modality")),
@@ -132,21 +131,6 @@ def _encoder(name: str | None, told: dict[str, Any]) -> dict[str, Any]:
     if isinstance(spec, dict) and spec.get("name") and name in (None, spec["name"]):
         return spec
     return {"name": _named("encoder", name), "library": "imported"}
-
-
-def _class_file(path: str | Path | None) -> tuple[str, ...] | None:
-    if path is None:
-        return None
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file of class names")
-    text = path.read_text(encoding="utf-8-sig", errors="replace")
-    if path.suffix.lower() == ".json":
-        try:
-            return as_classes(json.loads(text), str(path))
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: is no JSON list of class names ({error})") from None
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
 
 
 def _plan(

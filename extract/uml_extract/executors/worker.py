@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError, WorkError
-from uml_cache.store import FeatureStore, StorePlan
+from uml_cache.store import StorePlan, planned_store
 from uml_extract.registry import load_encoder
+from uml_extract.spec import fitted
 from uml_extract.tasks import Extraction
 
 if TYPE_CHECKING:
@@ -53,14 +54,14 @@ class Worker:
     def __init__(self, job: Job) -> None:
         if job.recipe is None:
             raise InputError("an encoder object cannot be sent to other processes; give the encoder's name")
-        encoder = load_encoder(job.recipe.name, **job.recipe.options)
+        encoder = fitted(load_encoder(job.recipe.name, **job.recipe.options), job.manifest)
         here = (json.loads(json.dumps(encoder.spec.to_json())), encoder.compute_dtype)
         if here != (job.plan.fields["encoder"], job.plan.compute_dtype):
             raise WorkError(
                 f"a worker loaded another {job.recipe.name} than the store was planned with "
                 "(weights, library or precision differ): give all workers the same files and devices"
             )
-        self._store = FeatureStore(job.store, job.plan)
+        self._store = planned_store(job.store, job.plan)
         self._job = job
         self._extraction = Extraction(self._store, job.manifest, encoder, max_errors=job.max_errors)
 
