@@ -100,8 +100,8 @@ def _grid(
     weight_decay: list[float],
     batch_size: list[int],
     learnable_scale: list[bool],
-    alpha: Sequence[float],
-    ratio: Sequence[float],
+    alpha: Sequence[float] = (1.0,),
+    ratio: Sequence[float] = (1.0,),
     steps: int,
     warmup: int,
     eval_every: int,
@@ -121,11 +121,20 @@ _NAMED: dict[str, dict[str, Any]] = {
         "weight_decay": [0.01],
         "batch_size": [32],
         "learnable_scale": [False],
-        "alpha": [1.0],
-        "ratio": [1.0],
         "steps": 1_000,
         "warmup": 50,
         "eval_every": 50,
+        "patience": 5,
+    },
+    # As quick, with a shorter patience in steps: the demo's three tables are to take minutes.
+    "demo": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 600,
+        "warmup": 50,
+        "eval_every": 25,
         "patience": 5,
     },
     # The reference code's grid for frozen vision encoders.
@@ -134,8 +143,6 @@ _NAMED: dict[str, dict[str, Any]] = {
         "weight_decay": [0.0, 0.01, 0.001],
         "batch_size": [8, 32],
         "learnable_scale": [False, True],
-        "alpha": [1.0],
-        "ratio": [1.0],
         "steps": 12_800,
         "warmup": 50,
         "eval_every": 100,
@@ -159,7 +166,9 @@ _NUMBERS = ("steps", "warmup", "eval_every", "patience")
 def load_grid(
     name: str, *, alpha: Sequence[float] | None = None, ratio: Sequence[float] | None = None
 ) -> Grid:
-    """The grid `quick`, `paper`, or the one in a TOML file with the keys of `quick` (those absent as there).
+    """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
+
+    `quick` is for a first look, `paper` the reference's grid, `demo` what `uml demo` searches.
 
     Args:
         alpha: values of this axis, instead of the grid's own.
