@@ -111,6 +111,7 @@ class _Stack:
         self.waited = [0] * len(models)
         self.history: list[list[dict[str, float]]] = [[] for _ in models]
         self.update = _update_for(device)
+        self.unscale = torch.tensor(1.0 / self.grad_scale, device=device)
         self._arrange()
 
     def _arrange(self) -> None:
@@ -142,17 +143,16 @@ class _Stack:
             if step % schedule.eval_every == 0:
                 self._draw(step, min(schedule.eval_every, schedule.steps - step))
             likelihoods.append(self._gradient(step))
-            rates = [[schedule.lr(m.candidate.lr, step)] for m in self.models]
+            at = step - self.start
             self.update(
                 self.flat,
                 self.grad,
                 self.moment1,
                 self.moment2,
-                torch.tensor(rates, device=self.device),
+                self.rates[at],
                 self.decay,
-                torch.tensor(1.0 - 0.9 ** (step + 1), device=self.device),
-                torch.tensor(1.0 - 0.999 ** (step + 1), device=self.device).sqrt(),
-                torch.tensor(1.0 / self.grad_scale, device=self.device),
+                *self.corrections[at],
+                self.unscale,
             )
             if schedule.evaluates(step):
                 self._judge(step, likelihoods)
@@ -168,6 +168,12 @@ class _Stack:
             for i, pool in enumerate(self.pools)
         ]
         self.start, self.first_full = start, -(-start // self.plan.period)
+        # Of all steps at once: a copy to the device at every step would make it wait for the host.
+        span = range(start, start + steps)
+        rates = [[[self.schedule.lr(m.candidate.lr, step)] for m in self.models] for step in span]
+        self.rates = torch.tensor(rates, device=self.device)
+        pairs = [[1.0 - 0.9 ** (step + 1), math.sqrt(1.0 - 0.999 ** (step + 1))] for step in span]
+        self.corrections = torch.tensor(pairs, device=self.device)
 
     def _product(self, a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
         if self.half is None:
@@ -307,6 +313,7 @@ class _Stack:
         for name in ("flat", "moment1", "moment2", "best", "scales", "alpha", "decay"):
             setattr(self, name, getattr(self, name).index_select(0, index))
         self.rows = [rows.index_select(1, index) for rows in self.rows]
+        self.rates = self.rates.index_select(1, index)
         for pool in self.pools:
             pool.keep(index)
         if stay:
