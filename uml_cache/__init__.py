@@ -10,7 +10,14 @@ if TYPE_CHECKING:
     from uml_cache.errors import InputError, WorkError
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.journal import FailedRow
-    from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
+    from uml_cache.store import (
+        FeatureStore,
+        StorePlan,
+        create_or_resume,
+        recorded_plan,
+        recorded_token_counts,
+        store_path,
+    )
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
@@ -27,6 +34,7 @@ _HOME = {
     "find_stores": "catalogue",
     "open_features": "features",
     "recorded_plan": "store",
+    "recorded_token_counts": "store",
     "store_info": "catalogue",
     "store_path": "store",
     "verify": "verification",
@@ -46,6 +54,7 @@ __all__ = [
     "find_stores",
     "open_features",
     "recorded_plan",
+    "recorded_token_counts",
     "store_info",
     "store_path",
     "verify",
