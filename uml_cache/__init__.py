@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_cache.catalogue import StoreInfo, find_stores, store_info
     from uml_cache.errors import InputError, WorkError
+    from uml_cache.exchange.exporting import export_features
+    from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.journal import FailedRow
     from uml_cache.store import (
@@ -31,7 +34,9 @@ _HOME = {
     "VerifyReport": "verification",
     "WorkError": "errors",
     "create_or_resume": "store",
+    "export_features": "exchange.exporting",
     "find_stores": "catalogue",
+    "import_features": "exchange.importing",
     "open_features": "features",
     "recorded_plan": "store",
     "recorded_token_counts": "store",
@@ -51,7 +56,9 @@ __all__ = [
     "VerifyReport",
     "WorkError",
     "create_or_resume",
+    "export_features",
     "find_stores",
+    "import_features",
     "open_features",
     "recorded_plan",
     "recorded_token_counts",
@@ -60,8 +67,4 @@ __all__ = [
     "verify",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"uml_cache.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _HOME)

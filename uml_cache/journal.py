@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from uml_cache.errors import InputError
+from uml_cache.remote import is_remote, remote_names
 
 JOURNAL = "journal"
 PLAN = f"{JOURNAL}/plan.json"
@@ -86,9 +87,14 @@ def sync_folder(folder: Path) -> None:
 
 def write_record(store: Path, name: str, content: dict[str, Any]) -> None:
     """Write `journal/<name>.json`; from then on what it lists exists."""
-    record = {**content, "sha256": digest(content)}
     with whole_file(store / JOURNAL / f"{name}.json") as stream:
-        stream.write(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode())
+        stream.write(record_bytes(content))
+
+
+def record_bytes(content: dict[str, Any]) -> bytes:
+    """A record with the sha256 of its own content."""
+    record = {**content, "sha256": digest(content)}
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -107,7 +113,8 @@ def read_record(path: Path) -> dict[str, Any]:
 def record_names(store: Path) -> list[int]:
     """Tasks that have a record, in order. Nothing is read."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted(int(name[:-5]) for name in os.listdir(store / JOURNAL) if _RECORD.match(name))
+        names = remote_names(store / JOURNAL) if is_remote(store) else os.listdir(store / JOURNAL)
+        return sorted(int(name[:-5]) for name in names if _RECORD.match(name))
     return []
 
 
@@ -128,7 +135,8 @@ def remove_record(store: Path, task: int) -> None:
     path = store / JOURNAL / f"{task}.json"
     if path.exists():
         path.unlink()
-        sync_folder(path.parent)
+        if not is_remote(path):
+            sync_folder(path.parent)
 
 
 def remove_leftovers(store: Path) -> None:

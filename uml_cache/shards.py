@@ -36,7 +36,7 @@ class ShardWriter:
         self._array = array
         self._hash = hashlib.sha256()
         self._data_bytes = 0
-        self._helpers: ThreadPoolExecutor | None = None
+        self._helpers: tuple[ThreadPoolExecutor, ...] = ()
         self._under_way: deque[Future[Any]] = deque()
         self.size = 0
 
@@ -72,11 +72,12 @@ class ShardWriter:
             self._stream.write(data)
             return
         # While the caller makes the next piece, one thread hashes this one and another writes it.
-        if self._helpers is None:
-            self._helpers = ThreadPoolExecutor(2, thread_name_prefix="shard")
+        if not self._helpers:  # one thread for each, so that both see the pieces in order
+            self._helpers = tuple(ThreadPoolExecutor(1, f"shard-{name}") for name in ("hash", "write"))
         self._settle(1)
-        for work in (self._hash.update, self._stream.write):
-            self._under_way.append(self._helpers.submit(work, data))
+        hashing, writing = self._helpers
+        self._under_way.append(hashing.submit(self._hash.update, data))
+        self._under_way.append(writing.submit(self._stream.write, data))
 
     def _settle(self, pieces: int = 0) -> None:
         while len(self._under_way) > 2 * pieces:
@@ -84,9 +85,9 @@ class ShardWriter:
 
     def close(self) -> None:
         """Wait for what is under way; nothing may be written afterwards."""
-        if self._helpers is not None:
-            self._helpers.shutdown()
-            self._helpers = None
+        for helper in self._helpers:
+            helper.shutdown()
+        self._helpers = ()
 
 
 @dataclass(frozen=True)

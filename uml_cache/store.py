@@ -21,8 +21,9 @@ import numpy as np
 
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
-from uml_cache.layout import ShardedArray, group_metadata, planned_chunks, planned_metadata
+from uml_cache.layout import ShardedArray, empty_metadata, group_metadata, planned_chunks, planned_metadata
 from uml_cache.plan import StorePlan, differences, store_path
+from uml_cache.remote import as_path, is_remote
 from uml_cache.shards import ShardWriter
 
 __all__ = [
@@ -115,6 +116,30 @@ class FeatureStore:
         of the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises
         `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
         """
+        ready, failed = self._ready(task, pooled, token_values, status, reasons)
+        with contextlib.ExitStack() as pending:  # all files are complete before the first gets its name
+            files = []
+            for array, pieces in ready.items():
+                name = array.shard_path(task)
+                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
+                writer = ShardWriter(stream, array)
+                pending.callback(writer.close)
+                for piece in pieces:
+                    writer.write(piece)
+                checksum = writer.finish()
+                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
+            journal.remove_record(self.path, task)
+        journal.write_record(self.path, str(task), self._record(task, failed, seconds, files))
+
+    def _ready(
+        self,
+        task: int,
+        pooled: np.ndarray | None,
+        token_values: np.ndarray | None,
+        status: np.ndarray,
+        reasons: Mapping[int, str],
+    ) -> tuple[dict[ShardedArray, Iterator[np.ndarray]], list[dict[str, Any]]]:
+        """What a task stores, by array, in pieces that are checked as they are taken; and its failed rows."""
         rows = self.rows_of(task)
         status = np.asarray(status, dtype=np.uint8)
         given = {"pooled": pooled, "tokens/values": token_values, "status": status}
@@ -127,7 +152,7 @@ class FeatureStore:
             if values is None or values.shape != shape:
                 got = "nothing" if values is None else f"shape {values.shape}"
                 raise ValueError(f"task {task}: {array.name} needs shape {shape}, got {got}")
-            ready[array] = values
+            ready[array] = self._pieces(array, values, status, rows, tokens_of_row)
         extra = [name for name, values in given.items() if values is not None]
         if extra:
             raise ValueError(f"task {task}: the plan has no {extra[0]}")
@@ -135,19 +160,13 @@ class FeatureStore:
             {"row": rows[at], "id": self.plan.ids[rows[at]], "reason": reasons.get(rows[at], "unreadable")}
             for at in np.flatnonzero(status).tolist()
         ]
-        with contextlib.ExitStack() as pending:  # all files are complete before the first gets its name
-            files = []
-            for array, values in ready.items():
-                name = array.shard_path(task)
-                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
-                writer = ShardWriter(stream, array)
-                pending.callback(writer.close)
-                for piece in self._pieces(array, values, status, rows, tokens_of_row):
-                    writer.write(piece)
-                checksum = writer.finish()
-                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
-            journal.remove_record(self.path, task)
-        record = {
+        return ready, failed
+
+    def _record(
+        self, task: int, failed: list[dict[str, Any]], seconds: float, files: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        rows = self.rows_of(task)
+        return {
             "task": task,
             "fingerprint": self.fingerprint,
             "first_row": rows.start,
@@ -156,7 +175,6 @@ class FeatureStore:
             "failed": failed,
             "files": files,
         }
-        journal.write_record(self.path, str(task), record)
 
     def _token_counts(self, rows: range) -> np.ndarray:
         counts = self.plan.token_counts
@@ -238,10 +256,15 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
     written. Raises `InputError` when there is something else, or a store with another fingerprint; the
     message names the fields that differ.
     """
-    path = Path(path)
+    path = as_path(path)
     there = recorded_plan(path)
     if there is None:
-        _create(path, plan)
+        if is_remote(path):
+            from uml_cache.remote_store import create_or_resume_remote
+
+            create_or_resume_remote(path, plan)  # type: ignore[arg-type]
+        else:
+            _create(path, plan)
         there = recorded_plan(path)
         assert there is not None
     if there != plan.fields:
@@ -249,6 +272,10 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             f"{path} was made with other settings ({'; '.join(differences(there, plan.fields))}): repeat the "
             "command with the settings of the store, give another --out, or delete the store to start anew"
         )
+    if is_remote(path):
+        from uml_cache.remote_store import RemoteFeatureStore
+
+        return RemoteFeatureStore(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
     if not all(_is_sound(path / entry["path"], entry) for entry in planned):
         _write_planned(path, plan)
@@ -257,9 +284,11 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
 
 def recorded_plan(path: Path | str) -> dict[str, Any] | None:
     """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
-    path = Path(path)
-    if not path.exists():
-        return None
+    path = as_path(path)
+    if not path.exists() or (is_remote(path) and not (path / journal.PLAN).exists()):
+        return (
+            None  # on object storage the plan's record is created last: without it the store is not there yet
+        )
     try:
         return journal.read_record(path / journal.PLAN)["fields"]
     except (FileNotFoundError, NotADirectoryError):
@@ -273,7 +302,7 @@ def recorded_plan(path: Path | str) -> dict[str, Any] | None:
 
 def recorded_token_counts(path: Path | str) -> np.ndarray | None:
     """(N,) int32 token counts that the store at `path` was planned with; None if none are there and sound."""
-    path = Path(path)
+    path = as_path(path)
     record = journal.read_record(path / journal.PLAN)
     chunks = []
     for entry in record["files"]:
@@ -314,7 +343,8 @@ def _remove_abandoned(path: Path) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_planned(store: Path, plan: StorePlan) -> None:
+def planned_contents(plan: StorePlan) -> dict[str, bytes]:
+    """The files that planning writes, by their path in the store: metadata, and the columns known already."""
     layout = plan.layout
     columns: dict[str, tuple[np.ndarray | Sequence[str], str]] = {
         "label": (plan.labels, "int32"),
@@ -327,16 +357,23 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         columns["tokens/start"] = (layout.token_start, "int64")
         columns["tokens/length"] = (plan.token_counts, "int32")
     contents = {"zarr.json": _metadata(group_metadata(plan.attributes))}
-    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(group_metadata({}))
+    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(empty_metadata())
     if plan.token_dim is not None:
         contents["tokens/zarr.json"] = _metadata(group_metadata({}))
     for array in layout.arrays:
         contents[f"{array.name}/zarr.json"] = _metadata(array.metadata())
-        (store / array.name / "c").mkdir(parents=True, exist_ok=True)
     for name, (values, dtype) in columns.items():
         contents[f"{name}/zarr.json"] = _metadata(planned_metadata(len(plan.ids), dtype))
         for at, chunk in enumerate(planned_chunks(values, dtype)):
             contents[f"{name}/c/{at}"] = chunk
+    return contents
+
+
+def _write_planned(store: Path, plan: StorePlan) -> None:
+    layout = plan.layout
+    for array in layout.arrays:
+        (store / array.name / "c").mkdir(parents=True, exist_ok=True)
+    contents = planned_contents(plan)
     files = []
     for name, data in contents.items():
         with journal.whole_file(store / name) as stream:

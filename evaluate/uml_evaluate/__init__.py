@@ -5,8 +5,9 @@ Names are imported when they are first used, so that `uml --help` does not pay f
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_evaluate.comparison import Comparison, across, compare, table
@@ -64,12 +65,4 @@ __all__ = [
     "write_report",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _HOME)

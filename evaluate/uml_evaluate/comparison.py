@@ -35,10 +35,12 @@ class Comparison:
         self.auxiliaries = auxiliaries
         self.shared_width = width
         self._cells: dict[tuple[Arm, Shots], dict[int, CellResult]] = {}
+        aligned = any(c.cell.aligned for c in cells if c.cell.auxiliaries == auxiliaries and auxiliaries)
         for result in cells:
             cell = result.cell
             if cell.method in ALONE:
-                belongs = cell.method == "unimodal" or width is None or cell.shared_width == width
+                same = (cell.shared_width, cell.aligned) == (width, aligned)
+                belongs = cell.method == "unimodal" or width is None or same
             else:
                 belongs = (cell.auxiliaries, cell.shared_width) == (auxiliaries, width)
             if belongs:

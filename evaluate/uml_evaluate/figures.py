@@ -33,6 +33,7 @@ _STYLES: dict[str, tuple[str, str, str]] = {
     "init-only": ("#56B4E9", "v", "-."),
     "uml": ("#D55E00", "o", "-"),
     "uml-init": ("#0072B2", "D", "-"),
+    "auto": ("#009E73", "p", ":"),
 }
 _CONTROL_STYLES = {"permuted": ("x", "--"), "random": ("+", ":")}
 _SHOTS_STYLES = (

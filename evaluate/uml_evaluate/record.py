@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
+# What is said only where it is not as usual: name, setting, usual value.
+_CHOICES = (
+    ("normalisation is fitted on", "normalize_on", "draw"),
+    ("batches", "sampling", "shuffled"),
+    ("encoders with a joint space", "aligned", "normalized"),
+    ("shared trunk", "trunk", "linear"),
+    ("precision on CUDA", "precision", "float32"),
+)
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,9 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         ("search", f"grid {grid['name']}, {candidates} candidates for every method, chosen on validation"),
         ("normalisation", settings["normalize"]),
         ("auxiliary samples per class", str(settings["texts"])),
-        ("weight of an auxiliary's loss", f"{settings['alpha']:g}"),
+        ("weight of an auxiliary's loss", _axis(settings["alpha"])),
+        ("auxiliary batches per target batch", _axis(settings["ratio"])),
+        *((name, settings[key]) for name, key, usual in _CHOICES if settings[key] != usual),
         ("begun", str(config["created"])),
         ("versions", ", ".join(f"{name} {number}" for name, number in config["versions"].items())),
     )
@@ -142,6 +152,10 @@ def _caveats(
     return notes
 
 
+def _axis(values: Sequence[float] | None) -> str:
+    return "the grid's" if values is None else ", ".join(f"{value:g}" for value in values)
+
+
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(names[:_NAMES_SHOWN]) + more
@@ -157,7 +171,13 @@ def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str
         words += ["--control", ",".join(settings["controls"])]
     words += ["--shots", ",".join(map(str, _shots(comparisons)))]
     words += ["--seeds", ",".join(map(str, settings["seeds"])), "--grid", settings["grid"]]
-    words += ["--alpha", f"{settings['alpha']:g}", "--normalize", settings["normalize"]]
+    for axis in ("alpha", "ratio"):
+        if settings[axis]:
+            words += [f"--{axis}", ",".join(f"{value:g}" for value in settings[axis])]
+    words += ["--normalize", settings["normalize"]]
+    for _, key, usual in _CHOICES:
+        if settings[key] != usual:
+            words += [f"--{key.replace('_', '-')}", settings[key]]
     words += ["--texts", str(settings["texts"])]
     if settings["class_map"]:
         words += ["--class-map", settings["class_map"]]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALONE = ("unimodal", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init")
-ORDER = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
+ORDER = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init", "auto")
 
 Arm = tuple[str, str | None]
 """A method and its control, such as ("uml", None) or ("uml", "permuted")."""
@@ -36,6 +36,7 @@ LADDER: tuple[tuple[str, Arm, Arm], ...] = (
     ("data", ("uml", None), ("unimodal-deep", None)),
     ("all, to plain linear", ("uml", None), ("unimodal", None)),
     ("all, to plain linear", ("uml-init", None), ("unimodal", None)),
+    ("the best validated, to plain linear", ("auto", None), ("unimodal", None)),
 )
 
 

@@ -71,7 +71,7 @@ def paired_difference(
     Right-or-wrong scores of 5 draws have at most 3⁵ = 243 columns, however many test samples there are.
 
     How much to trust it: in simulations with 480 samples and draws that spread by 0 to 5 points the 95 %
-    interval held the truth 90–99 % of the time with 5 draws, and 83–100 % with 3.
+    interval held the truth 88–99 % of the time with 5 draws, and 83–100 % with 3.
 
     Args:
         a_sn, b_sn: (S, N) scores per draw and sample, boolean (right or wrong) or real; row i of both comes

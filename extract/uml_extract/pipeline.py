@@ -24,6 +24,7 @@ from uml_cache import (
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract.batching import probe_batch_size
+from uml_extract.encoders.identity import Identity
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
 from uml_extract.readers import read_sample
@@ -40,8 +41,11 @@ _PACKAGES = {
     "image": ("pillow",),
     "text": (),
     "audio": ("soundfile", "scipy"),
+    "array": ("h5py",),
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers", "tokenizers"),
+    "open_clip": ("torch", "open_clip_torch"),
+    "torch": ("torch", "torchvision"),
 }
 
 
@@ -131,6 +135,9 @@ def extract(
         raise InputError(
             f"encoder {spec.name} takes {spec.modality}, data set {manifest.name!r} holds {manifest.modality}"
         )
+    if isinstance(encoder, Identity):
+        encoder = encoder.for_data(manifest)
+        spec = encoder.spec
     if batch_size != "auto" and batch_size < 1:
         raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
     variant = _variant(encoder, tokens, dtype)

@@ -37,14 +37,21 @@ def encoder_table() -> tuple[list[dict[str, Any]], str]:
                 "summary": entry.summary,
             }
         )
-    lines = [f"{'encoder':<15} {'modality':<9} {'width':>5} {'parameters':>11}  {'licence':<11} what it is"]
+    lines = [
+        f"{'encoder':<19} {'modality':<9} {'width':>5} {'tokens':>6} {'parameters':>11}  {'licence':<13} "
+        f"{'library id':<54} what it is"
+    ]
     for row in rows:
         size = _millions(row["parameters"])
+        model = f"{row['library']}:{row['model']}" if row["model"] else row["library"]
         lines.append(
-            f"{row['name']:<15} {row['modality']:<9} {row['width'] or '':>5} {size:>11}  "
-            f"{row['licence'] or '':<11} {row['summary']}"
+            f"{row['name']:<19} {row['modality']:<9} {row['width'] or '':>5} {row['token_width'] or '':>6} "
+            f"{size:>11}  {row['licence'] or '':<13} {model:<54} {row['summary']}"
         )
-    lines.append("A local folder with a config.json (timm or transformers) is an encoder, too.")
+    lines.append(
+        "Width and tokens: numbers of a pooled vector and of each token. A local folder with a config.json "
+        "(timm or transformers) or an open_clip_config.json is an encoder, too."
+    )
     return rows, "\n".join(lines)
 
 

@@ -63,7 +63,7 @@ def test_features_do_not_depend_on_the_batch(name: str, request: pytest.FixtureR
 GOLDEN = {
     "pixels": [3485.42, 0.479838, -0.646364, -0.0337088],
     "hog-color": [63.877, 0.572468, 0.203251, -0.247953],
-    "hashed-ngrams": [24.587431, 0.07923035, 0.7272242, 0.2393055],
+    "hashed-ngrams": [23.464435577, -0.384734247, -0.039052095, -0.368189853],
     "log-mel": [251.992, 1.73814, 3.22025, 0.775323],
 }
 

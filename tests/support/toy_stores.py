@@ -27,6 +27,7 @@ def write_store(
     failed: Sequence[int] = (),
     groups: Sequence[str] | None = None,
     tasks: int | None = None,
+    joint_space: str | None = None,
 ) -> Path:
     """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them."""
     path = store_path(feats, dataset, modality, set, encoder, variant)
@@ -34,7 +35,7 @@ def write_store(
         dataset=dataset,
         modality=modality,
         set=set,
-        encoder={"name": encoder},
+        encoder={"name": encoder, "joint_space": joint_space},
         variant=variant,
         manifest_digest="0" * 64,
         classes=classes,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,15 @@ def _samples(name: str, seed: int, n: int, dim: int, projected: bool, scale: flo
     return Samples(name=name, features=features, labels=labels, projected=projected, logit_scale=scale)
 
 
-def _model(kind: str, seed: int = 1, **candidate: object) -> HeadModel:
+def _model(
+    kind: str,
+    seed: int = 1,
+    *,
+    ratio: float = 1.0,
+    hidden: int = 0,
+    balanced: bool = False,
+    **candidate: object,
+) -> HeadModel:
     settings = {"lr": 3e-3, "weight_decay": 0.01, "batch_size": 8, **candidate}
     target = _samples("image", 10 + seed, 30, 12, projected=kind != "unimodal")
     text = _samples("text", 20, 48, W, projected=False)
@@ -55,6 +64,9 @@ def _model(kind: str, seed: int = 1, **candidate: object) -> HeadModel:
         candidate=Candidate(**settings),
         head=head,
         alpha=0.7,
+        ratio=ratio,
+        hidden=hidden,
+        balanced=balanced,
     )
 
 
@@ -70,7 +82,9 @@ class _Plain(nn.Module):
             width=model.width,
             seed=model.seed,
             head=model.head,
+            hidden=model.hidden,
         )
+        self.trunk = nn.ParameterList([nn.Parameter(part.clone()) for part in start.trunk or ()])
         self.projections = nn.ModuleList()
         for projection in start.projections:
             if projection is None:
@@ -84,7 +98,10 @@ class _Plain(nn.Module):
         self.scales = nn.Parameter(start.scales.clone(), requires_grad=model.candidate.learnable_scale)
 
     def forward(self, x: Tensor, i: int) -> Tensor:
-        return self.head(self.projections[i](x)) * self.scales[i]
+        z = self.projections[i](x)
+        if len(self.trunk):
+            z = z + torch.relu(z @ self.trunk[0].T) @ self.trunk[1].T
+        return self.head(z) * self.scales[i]
 
 
 def _plain_fit(model: HeadModel, schedule: Schedule) -> tuple[_Plain, float, int, int]:
@@ -100,7 +117,8 @@ def _plain_fit(model: HeadModel, schedule: Schedule) -> tuple[_Plain, float, int
             rows=len(s.labels),
             batch=min(model.candidate.batch_size, len(s.labels)),
             start=0,
-            steps=schedule.steps,
+            steps=schedule.steps * 4,
+            labels=s.labels if model.balanced else None,
         )
         for s in streams
     ]
@@ -108,10 +126,19 @@ def _plain_fit(model: HeadModel, schedule: Schedule) -> tuple[_Plain, float, int
     for step in range(schedule.steps):
         loss = torch.zeros(())
         for i, stream in enumerate(streams):
-            rows = orders[i][step]
-            part = nn.functional.cross_entropy(net(stream.features[rows], i), stream.labels[rows])
-            loss = loss + (1.0 if i == 0 else model.alpha) * part
-        optimizer.zero_grad()
+            if i == 0:
+                taken, weight = [step], 1.0
+            elif model.ratio >= 1:  # so many batches, one after the other
+                times, weight = int(model.ratio), model.alpha
+                taken = list(range(times * step, times * (step + 1)))
+            else:  # one batch in the first of so many steps
+                every, weight = round(1 / model.ratio), model.alpha
+                taken = [step // every] if step % every == 0 else []
+            for batch in taken:
+                rows = orders[i][batch]
+                part = nn.functional.cross_entropy(net(stream.features[rows], i), stream.labels[rows])
+                loss = loss + weight * part
+        optimizer.zero_grad(set_to_none=False)  # a step without auxiliaries still updates their projections
         loss.backward()
         base = model.candidate.lr
         if step == 0:
@@ -151,6 +178,34 @@ def test_equals_a_plain_torch_loop(kind: str, batch_size: int, learnable_scale: 
     for ours, theirs in zip(fitted.weights.projections, net.projections, strict=True):
         if ours is not None:
             _close(ours, theirs.weight)
+
+
+@pytest.mark.parametrize("learnable_scale", [False, True])
+@pytest.mark.parametrize("kind", ["unimodal-deep", "uml-init", "uml3"])
+@pytest.mark.parametrize(
+    "options",
+    [{"ratio": 0.25}, {"ratio": 2.0}, {"hidden": 9}, {"hidden": 9, "ratio": 0.5}, {"balanced": True}],
+)
+def test_ratios_trunk_and_balance_equal_a_plain_loop(
+    kind: str, options: dict[str, Any], learnable_scale: bool
+) -> None:
+    # 40 is no multiple of the period of auxiliary batches with 3 steps between evaluations.
+    schedule = Schedule(steps=40, warmup=3, eval_every=3, patience=100)
+    model = _model(kind, learnable_scale=learnable_scale, **options)
+    net, best, best_step, _ = _plain_fit(model, schedule)
+    (fitted,) = HeadBank([model], schedule).fit()
+    assert fitted.best_step == best_step
+    assert fitted.val_acc == pytest.approx(best)
+    _close(fitted.weights.head, net.head.weight)
+    _close(fitted.weights.scales, net.scales)
+    for ours, theirs in zip(fitted.weights.trunk or (), net.trunk, strict=True):
+        _close(ours, theirs)
+
+
+def test_balanced_batches_hold_the_classes_in_equal_parts() -> None:
+    labels = torch.tensor([0] * 30 + [1] * 5 + [2] * 5)
+    rows = batch_rows(seed=1, name="x", rows=40, batch=6, start=0, steps=18, labels=labels)
+    assert (torch.bincount(labels[rows].flatten(), minlength=3) == 36).all()
 
 
 def _close(ours: Tensor, theirs: Tensor) -> None:

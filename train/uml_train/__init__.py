@@ -5,11 +5,14 @@ Names are imported when they are first used, so that `uml --help` does not pay f
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_train.bank import Fitted, HeadBank, HeadModel, Samples
+    from uml_train.classifier import UMLClassifier
+    from uml_train.export import Head, load_head
     from uml_train.grid import Candidate, Grid, Schedule, load_grid
     from uml_train.heads import HeadWeights
     from uml_train.run import Cell, CellResult, Run, find_runs, load_run, newest_run
@@ -23,6 +26,7 @@ _HOME = {
     "CellResult": "run",
     "Fitted": "bank",
     "Grid": "grid",
+    "Head": "export",
     "HeadBank": "bank",
     "HeadModel": "bank",
     "HeadWeights": "heads",
@@ -31,9 +35,11 @@ _HOME = {
     "Samples": "bank",
     "Schedule": "grid",
     "TrainSettings": "settings",
+    "UMLClassifier": "classifier",
     "complete": "training",
     "find_runs": "run",
     "load_grid": "grid",
+    "load_head": "export",
     "load_run": "run",
     "newest_run": "run",
     "train": "training",
@@ -47,6 +53,7 @@ __all__ = [
     "CellResult",
     "Fitted",
     "Grid",
+    "Head",
     "HeadBank",
     "HeadModel",
     "HeadWeights",
@@ -54,20 +61,14 @@ __all__ = [
     "Samples",
     "Schedule",
     "TrainSettings",
+    "UMLClassifier",
     "complete",
     "find_runs",
     "load_grid",
+    "load_head",
     "load_run",
     "newest_run",
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_exports(__name__, _HOME)

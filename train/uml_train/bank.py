@@ -16,7 +16,6 @@ by itself, what else is in the bank cannot touch its bits.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -66,6 +65,10 @@ class HeadModel:
         width: W, the width of the shared space.
         head: (C, W) initial head rows, or None for the usual random ones.
         alpha: weight of each auxiliary's loss.
+        ratio: auxiliary batches per target batch. Their losses are summed, each weighted by alpha; below 1
+            every 1/ratio-th step has one, beginning with the first.
+        hidden: H, the width of the trunk's hidden layer; 0 for the linear trunk.
+        balanced: whether batches hold the classes in equal parts.
     """
 
     target: Samples
@@ -77,6 +80,32 @@ class HeadModel:
     candidate: Candidate
     head: Tensor | None = None
     alpha: float = 1.0
+    ratio: float = 1.0
+    hidden: int = 0
+    balanced: bool = False
+
+    @property
+    def streams(self) -> list[Samples]:
+        """The modalities in order, the target first."""
+        return [self.target, *self.auxiliaries]
+
+    @property
+    def parameters(self) -> int:
+        """P, the number of trained parameters."""
+        dims = sum(s.features.shape[1] for s in self.streams if s.projected)
+        scales = len(self.streams) if self.candidate.learnable_scale else 0
+        return self.width * (dims + self.classes + 2 * self.hidden) + scales
+
+    def start(self) -> HeadWeights:
+        """The weights before training."""
+        return initial_weights(
+            [(s.name, s.features.shape[1], s.projected, s.logit_scale) for s in self.streams],
+            classes=self.classes,
+            width=self.width,
+            seed=self.seed,
+            head=self.head,
+            hidden=self.hidden,
+        )
 
 
 @dataclass(eq=False, kw_only=True)
@@ -95,26 +124,75 @@ class Fitted:
 
 
 class HeadBank:
-    """Trains models independently of each other: each equals the same model trained alone, bit for bit."""
+    """Trains models independently of each other.
 
-    def __init__(self, models: Sequence[HeadModel], schedule: Schedule) -> None:
+    On a CPU each model equals the same model trained alone, bit for bit. Stacked (the default on CUDA) models
+    of one shape and batch size run as one batched product, and a model equals itself alone within rounding.
+
+    Args:
+        models: any mix of shots, seeds, methods and hyperparameters.
+        schedule: of all models, or one for each.
+        device: where they train.
+        stacked: whether models of one shape run together; by default on CUDA only.
+        precision: of the stacked products: `float32`, `bfloat16` or `float16`; weights, moments and losses
+            are float32 always.
+        memory: bytes that a stack may take; by default most of what is free on a CUDA device, else 1 GiB. A
+            larger bank is trained in several stacks.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[HeadModel],
+        schedule: Schedule | Sequence[Schedule],
+        *,
+        device: str = "cpu",
+        stacked: bool | None = None,
+        precision: str = "float32",
+        memory: int | None = None,
+    ) -> None:
         self.models = list(models)
-        self.schedule = schedule
+        self.schedules = [schedule] * len(self.models) if isinstance(schedule, Schedule) else list(schedule)
+        if len(self.schedules) != len(self.models):
+            raise ValueError(f"{len(self.schedules)} schedules for {len(self.models)} models")
+        self.device = device
+        self.stacked = device != "cpu" if stacked is None else stacked
+        if device != "cpu" and not self.stacked:
+            raise ValueError(f"one model at a time is for the CPU; on {device} the bank is stacked")
+        self.precision = precision
+        self.memory = memory
 
     def fit(self, on_done: Callable[[int, Fitted], None] | None = None) -> list[Fitted]:
-        """Train every model; `on_done(index, fitted)` is called as each one finishes.
+        """Train every model; `on_done(index, fitted)` is called as each one finishes."""
+        found: dict[int, Fitted] = {}
+        for index, fitted in self.finished():
+            found[index] = fitted
+            if on_done is not None:
+                on_done(index, fitted)
+        return [found[index] for index in range(len(self.models))]
 
-        Runs on one thread: the products are far too small to be worth two.
+    def finished(self) -> Iterator[tuple[int, Fitted]]:
+        """Train every model and give each with its index as it finishes.
+
+        Runs on one thread on a CPU: the products are far too small to be worth two.
         """
+        from uml_train.one_model import Trainer
+        from uml_train.stacked import fit_stacked
+
         orders = BatchOrder()
-        fitted = []
-        with _one_thread():
-            for index, model in enumerate(self.models):
-                result = _Trainer(model, self.schedule, orders).fit()
-                fitted.append(result)
-                if on_done is not None:
-                    on_done(index, result)
-        return fitted
+        if self.stacked:
+            yield from fit_stacked(
+                self.models,
+                self.schedules,
+                orders,
+                device=torch.device(self.device),
+                precision=self.precision,
+                memory=self.memory,
+            )
+            return
+        for index, (model, schedule) in enumerate(zip(self.models, self.schedules, strict=True)):
+            with _one_thread():
+                fitted = Trainer(model, schedule, orders).fit()
+            yield index, fitted
 
 
 @contextlib.contextmanager
@@ -125,165 +203,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-class _Trainer:
-    """One model in flat, preallocated memory: parameters, gradient and moments are vectors of length P."""
-
-    def __init__(self, model: HeadModel, schedule: Schedule, orders: BatchOrder) -> None:
-        self.model, self.schedule, self.orders = model, schedule, orders
-        self.streams = [model.target, *model.auxiliaries]
-        self.learns_scale = model.candidate.learnable_scale
-        start = initial_weights(
-            [(s.name, s.features.shape[1], s.projected, s.logit_scale) for s in self.streams],
-            classes=model.classes,
-            width=model.width,
-            seed=model.seed,
-            head=model.head,
-        )
-        self.flat = start.flatten(scales=self.learns_scale)
-        self.grad = torch.zeros_like(self.flat)
-        self.moment1, self.moment2 = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        self.updates = torch.zeros(())
-        self.weights = start.view_of(self.flat, scales=self.learns_scale)
-        self.grads = start.view_of(self.grad, scales=self.learns_scale)
-        self.batch_sizes = [min(model.candidate.batch_size, len(s.labels)) for s in self.streams]
-        self.ends = [sum(self.batch_sizes[: i + 1]) for i in range(len(self.streams))]
-        rows = self.ends[-1]
-        self.z = torch.empty(rows, model.width)
-        self.inputs = [
-            torch.empty(b, s.features.shape[1]) if s.projected else self.z[end - b : end]
-            for s, b, end in zip(self.streams, self.batch_sizes, self.ends, strict=True)
-        ]
-        self.row_weight = torch.cat(
-            [torch.full((b, 1), (1.0 if i == 0 else model.alpha) / b) for i, b in enumerate(self.batch_sizes)]
-        )
-        self.row_scale = torch.cat(
-            [torch.full((b, 1), s.logit_scale) for s, b in zip(self.streams, self.batch_sizes, strict=True)]
-        )
-        self.scaled = self.learns_scale or any(s.logit_scale != 1.0 for s in self.streams)
-        self.products = torch.empty(rows, model.classes)
-        self.delta = torch.empty(rows, model.classes)
-        self.dz = torch.empty(rows, model.width)
-        self.dz_used = max(
-            (e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0
-        )
-        self.minus_one = torch.full((rows, 1), -1.0)
-
-    def fit(self) -> Fitted:
-        schedule = self.schedule
-        best, best_step, best_weights = -1.0, 0, self.flat.clone()
-        history: list[dict[str, float]] = []
-        losses: list[Tensor] = []
-        waited, step = 0, 0
-        chunk = schedule.eval_every
-        for step in range(schedule.steps):
-            if step % chunk == 0:
-                rows, labels = self._batches(step // chunk)
-            at = step % chunk
-            losses.append(self._gradient([r[at] for r in rows], labels[at]))
-            self._update(step)
-            if schedule.evaluates(step):
-                accuracy = self._validate()
-                history.append({"step": step + 1, "val_acc": accuracy, **self._mean_losses(losses)})
-                losses.clear()
-                if accuracy > best:
-                    best, best_step, waited = accuracy, step + 1, 0
-                    best_weights.copy_(self.flat)
-                else:
-                    waited += 1
-                    if waited >= schedule.patience:
-                        break
-        self.flat.copy_(best_weights)
-        return Fitted(
-            weights=self.weights.clone(), val_acc=best, best_step=best_step, steps=step + 1, history=history
-        )
-
-    def _update(self, step: int) -> None:
-        """One AdamW update, with weight decay on every parameter.
-
-        The kernel behind `torch.optim.AdamW(fused=True)`, called on one flat vector: weights, gradient and
-        moments pass through the cache once. The optimiser around it costs more than the update itself.
-        """
-        self.updates += 1
-        torch._fused_adamw_(
-            [self.flat],
-            [self.grad],
-            [self.moment1],
-            [self.moment2],
-            [],
-            [self.updates],
-            lr=self.schedule.lr(self.model.candidate.lr, step),
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=self.model.candidate.weight_decay,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def _batches(self, chunk: int) -> tuple[list[Tensor], Tensor]:
-        """Row indices per modality (steps, B) and the labels of all of them (steps, ΣB, 1) of one chunk."""
-        rows = [
-            self.orders.chunk(
-                seed=self.model.seed,
-                name=s.name,
-                rows=len(s.labels),
-                batch=b,
-                steps=self.schedule.eval_every,
-                chunk=chunk,
-            )
-            for s, b in zip(self.streams, self.batch_sizes, strict=True)
-        ]
-        labels = [s.labels[r] for s, r in zip(self.streams, rows, strict=True)]
-        return rows, torch.cat(labels, dim=1).unsqueeze(-1)
-
-    def _gradient(self, rows: list[Tensor], labels: Tensor) -> Tensor:
-        """Fill `self.grad` with the gradient of one step; returns each row's probability of its label."""
-        weights, grads = self.weights, self.grads
-        for i, stream in enumerate(self.streams):
-            torch.index_select(stream.features, 0, rows[i], out=self.inputs[i])
-            projection = weights.projections[i]
-            if projection is not None:
-                torch.mm(self.inputs[i], projection.T, out=self._rows_of(self.z, i))
-        torch.mm(self.z, weights.head.T, out=self.products)
-        if self.learns_scale:
-            for i in range(len(self.streams)):
-                self._rows_of(self.row_scale, i).fill_(weights.scales[i])
-        logits = self.products * self.row_scale if self.scaled else self.products
-        torch.softmax(logits, dim=1, out=self.delta)
-        likelihood = self.delta.gather(1, labels)
-        self.delta.scatter_add_(1, labels, self.minus_one).mul_(self.row_weight)
-        if self.learns_scale:
-            slope = (self.delta * self.products).sum(1)
-            for i in range(len(self.streams)):
-                grads.scales[i] = self._rows_of(slope, i).sum()
-        if self.scaled:
-            self.delta.mul_(self.row_scale)
-        torch.mm(self.delta.T, self.z, out=grads.head)
-        if self.dz_used:
-            torch.mm(self.delta[: self.dz_used], weights.head, out=self.dz[: self.dz_used])
-        for i, grad in enumerate(grads.projections):
-            if grad is not None:
-                torch.mm(self.inputs[i].T, self._rows_of(self.dz, i), out=grad.T)
-        return likelihood
-
-    def _rows_of(self, values: Tensor, i: int) -> Tensor:
-        return values[self.ends[i] - self.batch_sizes[i] : self.ends[i]]
-
-    def _validate(self) -> float:
-        features, labels = self.model.validation
-        return accuracy(self.weights.logits(features), labels)
-
-    def _mean_losses(self, likelihoods: list[Tensor]) -> dict[str, float]:
-        loss = torch.stack(likelihoods).clamp_min_(1e-38).log_().neg_()
-        means = {}
-        for i, stream in enumerate(self.streams):
-            value = float(loss[:, self.ends[i] - self.batch_sizes[i] : self.ends[i]].mean())
-            means[f"loss.{stream.name}"] = value if math.isfinite(value) else math.inf
-        return means
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows whose largest logit is their label's, in percent. Shapes (n, C) and (n,)."""
-    return 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,18 +15,17 @@ from torch import Tensor
 
 from uml_manifests import few_shot
 from uml_train.bank import Fitted, HeadBank, HeadModel, Samples
-from uml_train.controls import permuted_labels, random_class_vectors
+from uml_train.controls import injection, permuted_labels, random_class_vectors
 from uml_train.grid import Grid
 from uml_train.heads import class_mean_rows, seeded
 from uml_train.normalize import Normalizer
 from uml_train.problem import Problem, Source
 from uml_train.run import Cell
-from uml_train.settings import FROM_CLASS_MEANS, WITH_AUXILIARY_LOSS, Shots, TrainSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from uml_train.settings import FROM_CLASS_MEANS, UNRELATED, WITH_AUXILIARY_LOSS, Shots, TrainSettings
 
 _TEST_BLOCK = 8_192
+_ALIGNED_SCALE = 100.0  # exp(4.60517), where CLIP's learnt scale ends
+_HIDDEN = 512  # at most so many hidden units, so that a wide shared space does not square the trunk
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,43 +57,48 @@ def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
 
 
 @dataclass(eq=False)
+class Prepared:
+    """A cell ready to be trained: one model per candidate, and what its features were mapped by."""
+
+    models: list[HeadModel]
+    normalizers: dict[str, Normalizer]
+    label_budget: int
+    injection: dict[str, str]
+
+
+@dataclass(eq=False)
 class Trained:
     """A trained cell, not yet written: what `CellResult` records and the selected model's weights."""
 
+    prepared: Prepared
     fitted: list[Fitted]
     seconds: list[float]
     selected: int
-    normalizers: dict[str, Normalizer]
     predictions: np.ndarray
     test_acc: float
-    label_budget: int
-    streams: list[str]
 
-    def candidates(self, grid: Grid, alpha: float | None) -> list[dict[str, Any]]:
+    @property
+    def streams(self) -> list[str]:
+        """Names of the modalities that the models were trained on, the target first."""
+        return [s.name for s in self.prepared.models[0].streams]
+
+    def candidates(self) -> list[dict[str, Any]]:
         """One record per model: hyperparameters, validation accuracy, steps, seconds."""
         return [
             {
-                **asdict(candidate),
-                "alpha": alpha,
+                **asdict(model.candidate),
                 "val_acc": fitted.val_acc,
                 "best_step": fitted.best_step,
                 "steps": fitted.steps,
                 "seconds": round(seconds, 4),
             }
-            for candidate, fitted, seconds in zip(grid.candidates, self.fitted, self.seconds, strict=True)
+            for model, fitted, seconds in zip(self.prepared.models, self.fitted, self.seconds, strict=True)
         ]
 
 
-def train_cell(
-    problem: Problem,
-    cell: Cell,
-    settings: TrainSettings,
-    grid: Grid,
-    on_model: Callable[[Fitted], None] | None = None,
-) -> Trained:
+def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid) -> Trained:
     """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
-    draw = draw_rows(problem, cell.shots, cell.seed)
-    models, normalizers = _models(problem, cell, draw, settings, grid)
+    prepared = prepare(problem, cell, settings, grid)
     seconds: list[float] = []
     began = time.perf_counter()
 
@@ -103,76 +107,112 @@ def train_cell(
         now = time.perf_counter()
         seconds.append(now - began)
         began = now
-        if on_model is not None:
-            on_model(fitted)
 
-    fitted = HeadBank(models, grid.schedule).fit(done)
+    fitted = HeadBank(prepared.models, grid.schedule).fit(done)
+    return finish(problem, prepared, fitted, seconds)
+
+
+def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
+    """Select on validation, and show the test rows to the selected model."""
     # The best validated one; of equals the earliest step, then the first in the grid.
     selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
-    predictions, score = _test(problem, fitted[selected], normalizers[problem.target.label])
+    predictions, score = _test(problem, fitted[selected], prepared.normalizers[problem.target.label])
     return Trained(
+        prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        normalizers=normalizers,
         predictions=predictions,
         test_acc=score,
-        label_budget=draw.label_budget,
-        streams=[problem.target.label, *(a.name for a in models[0].auxiliaries)],
     )
 
 
-def _models(
-    problem: Problem, cell: Cell, draw: Draw, settings: TrainSettings, grid: Grid
-) -> tuple[list[HeadModel], dict[str, Normalizer]]:
+def prepare(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid) -> Prepared:
+    """Draw a cell's rows and make its models."""
+    draw = draw_rows(problem, cell.shots, cell.seed)
     target = problem.target
     raw = target.values(draw.train)
-    normalizers = {target.label: Normalizer.fit(settings.normalize, raw)}
+    # Encoders with a joint space are made for the angle between their vectors.
+    unit = cell.aligned and settings.aligned == "normalized"
+    kind = "l2" if unit else settings.normalize
+    seen = target.values(problem.train) if settings.normalize_on == "pool" else raw
+    normalizers = {target.label: Normalizer.fit(kind, seen)}
     normalize = normalizers[target.label]
     samples = Samples(
         name=target.label,
         features=normalize(raw).contiguous(),
         labels=torch.from_numpy(target.labels[draw.train]),
-        projected=cell.method != "unimodal",
+        projected=cell.method != "unimodal" and not cell.aligned,
+        logit_scale=_ALIGNED_SCALE if cell.aligned else 1.0,
     )
     validation = (normalize(target.values(draw.val)), torch.from_numpy(target.labels[draw.val]))
-    auxiliaries: list[Samples] = []
-    for i, label in enumerate(cell.auxiliaries):
-        features, labels = auxiliary_rows(problem.auxiliaries[label], cell, settings)
-        normalizers[label] = Normalizer.fit(settings.normalize, features)
-        auxiliaries.append(
-            Samples(
-                name=label,
-                features=normalizers[label](features).contiguous(),
-                labels=labels,
-                projected=i > 0,
-            )
-        )
+    auxiliaries, mapped = _auxiliaries(problem, cell, settings, normalizers, unit)
     head = None
     if cell.method in FROM_CLASS_MEANS:
         first = auxiliaries[0]
         head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
+    with_loss = cell.method in WITH_AUXILIARY_LOSS
+    deep = cell.method != "unimodal"
     models = [
         HeadModel(
             target=samples,
-            auxiliaries=tuple(auxiliaries) if cell.method in WITH_AUXILIARY_LOSS else (),
+            auxiliaries=tuple(auxiliaries) if with_loss else (),
             validation=validation,
             classes=len(problem.classes),
             width=cell.shared_width,
-            seed=cell.seed,
+            seed=cell.seed + (candidate.repeat << 32),
             candidate=candidate,
             head=head,
-            alpha=settings.alpha,
+            alpha=1.0 if candidate.alpha is None else candidate.alpha,
+            ratio=candidate.ratio or 1.0,
+            hidden=min(cell.shared_width, _HIDDEN) if deep and settings.trunk == "mlp" else 0,
+            balanced=settings.sampling == "balanced",
         )
-        for candidate in grid.candidates
+        for candidate in grid.candidates_for(auxiliary_loss=with_loss, learns_scale=not cell.aligned)
     ]
-    return models, normalizers
+    return Prepared(models, normalizers, draw.label_budget, mapped)
 
 
-def auxiliary_rows(source: Source, cell: Cell, settings: TrainSettings) -> tuple[Tensor, Tensor]:
+def _auxiliaries(
+    problem: Problem, cell: Cell, settings: TrainSettings, normalizers: dict[str, Normalizer], unit: bool
+) -> tuple[list[Samples], dict[str, str]]:
+    samples: list[Samples] = []
+    mapped: dict[str, str] = {}
+    space = problem.auxiliaries[cell.auxiliaries[0]].joint_space if cell.auxiliaries else None
+    for i, label in enumerate(cell.auxiliaries):
+        source = problem.auxiliaries[label]
+        joint = settings.aligned != "off" and space is not None and source.joint_space == space
+        classes = None
+        if cell.control is not None and cell.control.startswith(UNRELATED):
+            name = cell.control.removeprefix(UNRELATED)
+            source = problem.unrelated[f"{label}@{name}"]
+            theirs = source.features.classes
+            classes = injection(theirs, len(problem.classes), name, cell.seed)
+            mapped |= {t: problem.classes[c] for t, c in zip(theirs, classes, strict=True) if c >= 0}
+        features, labels = auxiliary_rows(source, cell, settings, classes)
+        kind = "l2" if unit and joint else settings.normalize
+        normalizers[label] = Normalizer.fit(kind, features)
+        samples.append(
+            Samples(
+                name=label,
+                features=normalizers[label](features).contiguous(),
+                labels=labels,
+                projected=i > 0 and not joint,
+                logit_scale=_ALIGNED_SCALE if cell.aligned and joint else 1.0,
+            )
+        )
+    return samples, mapped
+
+
+def auxiliary_rows(
+    source: Source, cell: Cell, settings: TrainSettings, classes: np.ndarray | None = None
+) -> tuple[Tensor, Tensor]:
     """An auxiliary's raw features (n, D) float32 and labels (n,) as this cell sees them.
 
     First `texts` chooses (all, n at random per class, or the class mean), then the control is applied.
+
+    Args:
+        classes: for another data set's source, the target class of each of its classes, or −1.
     """
     positions = np.arange(len(source.rows))
     if isinstance(settings.texts, int):
@@ -182,7 +222,11 @@ def auxiliary_rows(source: Source, cell: Cell, settings: TrainSettings) -> tuple
             g if len(g) <= settings.texts else generator.choice(g, settings.texts, False) for g in groups
         ]
         positions = np.sort(np.concatenate(chosen))
-    features, labels = source.values(positions), torch.from_numpy(source.labels[positions])
+    if classes is not None:
+        positions = positions[classes[source.labels[positions]] >= 0]
+    own = source.labels[positions]
+    features = source.values(positions)
+    labels = torch.from_numpy(own if classes is None else classes[own])
     if settings.texts == "mean":
         present, inverse = torch.unique(labels, return_inverse=True)
         sums = torch.zeros(len(present), features.shape[1]).index_add_(0, inverse, features)

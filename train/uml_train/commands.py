@@ -29,9 +29,11 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
               help="One configuration of unpaired data, such as text or text+audio; may be repeated. "
                    "Default: every other modality, each alone and all together.")  # fmt: skip
 @click.option("--method", "methods", metavar="METHOD[,METHOD]",
-              help="unimodal, unimodal-deep, init-only, uml, uml-init. Default: all.")  # fmt: skip
+              help="unimodal, unimodal-deep, init-only, uml, uml-init, auto (whichever of the others "
+                   "validates best). Default: all but auto.")  # fmt: skip
 @click.option("--control", "controls", metavar="CONTROL[,CONTROL]", default="",
-              help="permuted (its classes swapped), random (class vectors at random).")  # fmt: skip
+              help="permuted (its classes swapped), random (class vectors at random), unrelated:NAME "
+                   "(another data set's).")  # fmt: skip
 @click.option(
     "--shots", metavar="K[,K]|all", help="Labelled samples per class. Default: those of 1,2,4,8,16 at hand."
 )
@@ -39,9 +41,26 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
 @click.option("--grid", metavar="quick|paper|FILE.toml", default="quick", show_default=True,
               help="Hyperparameters searched for every method.")  # fmt: skip
-@click.option("--alpha", type=float, default=1.0, show_default=True, help="Weight of each auxiliary's loss.")
+@click.option("--alpha", metavar="A[,A]",
+              help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
+@click.option("--ratio", metavar="R[,R]",
+              help="Auxiliary batches per target batch to search: 0.25, 0.5, 1, 2, 4. "
+                   "Default: the grid's, 1.")  # fmt: skip
 @click.option("--normalize", metavar="KIND", default="none", show_default=True,
               help="none, center, l2 or standard; fitted on the rows a model trains on.")  # fmt: skip
+@click.option("--normalize-on", type=click.Choice(["draw", "pool"]), default="draw", show_default=True,
+              help="pool: fitted on all training rows of the target, unlabelled.")  # fmt: skip
+@click.option("--sampling", type=click.Choice(["shuffled", "balanced"]), default="shuffled",
+              show_default=True, help="balanced: batches with the classes in equal parts.")  # fmt: skip
+@click.option("--aligned", type=click.Choice(["normalized", "raw", "off"]), default="normalized",
+              show_default=True, help="Encoders with a joint space need no projection: logits of unit "
+              "vectors, or of vectors as they are, times 100; off: projected like any.")  # fmt: skip
+@click.option("--trunk", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True,
+              help="mlp: a hidden layer that the modalities share.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where heads train.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
+              show_default=True, help="Of the products on CUDA; weights stay float32.")  # fmt: skip
 @click.option(
     "--texts", metavar="all|N|mean", default="all", show_default=True, help="Auxiliary samples per class."
 )
@@ -50,7 +69,8 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )
-def train(output: Output, **options: Any) -> None:
+@click.option("--dry-run", is_flag=True, help="Say how much there is to train and how long it would take.")
+def train(output: Output, dry_run: bool, **options: Any) -> None:
     """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
     modalities, and every baseline that shows what this data is worth.
 
@@ -62,6 +82,15 @@ def train(output: Output, **options: Any) -> None:
     datasets = options.pop("datasets")
     names = [None] if datasets is None else _names(datasets)
     settings = [_settings(dataset=name, **options) for name in names]
+    if dry_run:
+        from uml_train.estimate import estimate
+
+        estimates = [estimate(s, output=output) for s in settings]
+        text = "\n".join(e.text() for e in estimates)
+        output.result(
+            [e.to_json() for e in estimates] if len(estimates) > 1 else estimates[0].to_json(), text
+        )
+        return
     answers = [_answer(run_training(s, output=output)) for s in settings]
     value = answers[0] if len(answers) == 1 else answers
     output.result(value, "\n".join(_text(answer) for answer in answers))
@@ -74,10 +103,19 @@ def _settings(
     controls: str,
     shots: str | None,
     seeds: str,
+    alpha: str | None,
+    ratio: str | None,
     texts: str,
     **rest: Any,
 ) -> Any:
-    from uml_train.settings import METHODS, TrainSettings, parse_numbers, parse_shots, parse_texts
+    from uml_train.settings import (
+        METHODS,
+        TrainSettings,
+        parse_numbers,
+        parse_shots,
+        parse_texts,
+        parse_values,
+    )
 
     return TrainSettings(
         auxiliaries=tuple(tuple(_names(a, "+")) for a in auxiliaries) or None,
@@ -85,6 +123,8 @@ def _settings(
         controls=tuple(_names(controls)),
         shots=None if shots is None else parse_shots(shots, "--shots"),
         seeds=parse_numbers(seeds, "--seeds"),
+        alpha=None if alpha is None else parse_values(alpha, "--alpha"),
+        ratio=None if ratio is None else parse_values(ratio, "--ratio"),
         texts=parse_texts(texts),
         **rest,
     )
@@ -95,7 +135,7 @@ def _names(text: str, separator: str = ",") -> list[str]:
 
 
 def _answer(run: Any) -> dict[str, Any]:
-    cells = run.cells
+    cells = [result for result in run.cells if result.chosen is None]
     candidates = [c for result in cells for c in result.candidates]
     return {
         "run": str(run.path),

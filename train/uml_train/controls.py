@@ -1,10 +1,12 @@
 """Controls: the auxiliary data with its knowledge of the classes taken out (DESIGN "Controls").
 
-Shapes: n rows, D features, C classes. Both keep everything else: number of rows, classes that have data,
-scale of the features.
+Shapes: n rows, D features, C classes. `permuted` and `random` keep everything else: number of rows, classes
+that have data, scale of the features; `unrelated` takes another data set's rows in their place.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -47,3 +49,18 @@ def random_class_vectors(features: Tensor, labels: Tensor, name: str, seed: int)
     draws = seeded(seed, "class vectors", name).standard_normal(offsets.shape).astype(np.float32)
     directions = torch.nn.functional.normalize(torch.from_numpy(draws), dim=1)
     return features + (directions * offsets.norm(dim=1, keepdim=True) - offsets)[labels]
+
+
+def injection(theirs: Sequence[str], classes: int, name: str, seed: int) -> np.ndarray:
+    """For each class of another data set (len(theirs),) the target class it stands for, −1 for none.
+
+    Different classes stand for different ones: where theirs are fewer all are used, else as many as the
+    target has. It goes by class names, so that all modalities of the other data set agree.
+    """
+    order = sorted(set(theirs))
+    generator = seeded(seed, "injection", name)
+    places = generator.permutation(max(len(order), classes))[: len(order)]
+    target = {
+        other: int(place) if place < classes else -1 for other, place in zip(order, places, strict=True)
+    }
+    return np.array([target[other] for other in theirs], dtype=np.int64)

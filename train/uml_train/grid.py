@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,20 @@ from uml_cache.errors import InputError, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One point of the grid: the hyperparameters of one model."""
+    """One point of the grid: the hyperparameters of one model.
+
+    `alpha` weights each auxiliary's loss, `ratio` is the number of auxiliary batches per target batch;
+    both are None for a model without auxiliary losses. `repeat` counts models that are alike
+    otherwise: each starts from its own weights and sees the batches in its own order.
+    """
 
     lr: float
     weight_decay: float
     batch_size: int
     learnable_scale: bool = False
+    alpha: float | None = 1.0
+    ratio: float | None = 1.0
+    repeat: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +75,23 @@ class Grid:
     candidates: tuple[Candidate, ...]
     schedule: Schedule
 
+    def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
+        """As many candidates for a method to which part of the grid means nothing.
+
+        Those that become alike are told apart by `repeat`: equal search for every method, since more
+        candidates mean more luck on few validation rows.
+        """
+        seen: Counter[Candidate] = Counter()
+        found = []
+        for candidate in self.candidates:
+            if not auxiliary_loss:
+                candidate = replace(candidate, alpha=None, ratio=None)
+            if not learns_scale:
+                candidate = replace(candidate, learnable_scale=False)
+            found.append(replace(candidate, repeat=seen[candidate]))
+            seen[candidate] += 1
+        return tuple(found)
+
 
 def _grid(
     name: str,
@@ -74,14 +100,16 @@ def _grid(
     weight_decay: list[float],
     batch_size: list[int],
     learnable_scale: list[bool],
+    alpha: Sequence[float],
+    ratio: Sequence[float],
     steps: int,
     warmup: int,
     eval_every: int,
     patience: int,
 ) -> Grid:
     candidates = tuple(
-        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s)
-        for r, d, b, s in product(lr, weight_decay, batch_size, learnable_scale)
+        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s, alpha=a, ratio=q)
+        for r, d, b, s, a, q in product(lr, weight_decay, batch_size, learnable_scale, alpha, ratio)
     )
     schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
     return Grid(name=name, candidates=candidates, schedule=schedule)
@@ -93,9 +121,22 @@ _NAMED: dict[str, dict[str, Any]] = {
         "weight_decay": [0.01],
         "batch_size": [32],
         "learnable_scale": [False],
+        "alpha": [1.0],
+        "ratio": [1.0],
         "steps": 1_000,
         "warmup": 50,
         "eval_every": 50,
+        "patience": 5,
+    },
+    # As quick, with a shorter patience in steps: the demo's three tables are to take minutes.
+    "demo": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 600,
+        "warmup": 50,
+        "eval_every": 25,
         "patience": 5,
     },
     # The reference code's grid for frozen vision encoders.
@@ -104,6 +145,8 @@ _NAMED: dict[str, dict[str, Any]] = {
         "weight_decay": [0.0, 0.01, 0.001],
         "batch_size": [8, 32],
         "learnable_scale": [False, True],
+        "alpha": [1.0],
+        "ratio": [1.0],
         "steps": 12_800,
         "warmup": 50,
         "eval_every": 100,
@@ -111,17 +154,35 @@ _NAMED: dict[str, dict[str, Any]] = {
     },
 }
 
-_LISTS = {"lr": float, "weight_decay": float, "batch_size": int, "learnable_scale": bool}
+_LISTS = {
+    "lr": float,
+    "weight_decay": float,
+    "batch_size": int,
+    "learnable_scale": bool,
+    "alpha": float,
+    "ratio": float,
+}
+_MAY_BE_ZERO = ("weight_decay", "alpha")
+RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _NUMBERS = ("steps", "warmup", "eval_every", "patience")
 
 
-def load_grid(name: str) -> Grid:
-    """The grid `quick`, `paper`, or the one in a TOML file with the keys of `quick` (those absent as there).
+def load_grid(
+    name: str, *, alpha: Sequence[float] | None = None, ratio: Sequence[float] | None = None
+) -> Grid:
+    """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
+
+    `quick` is for a first look, `paper` the reference's grid, `demo` what `uml demo` searches.
+
+    Args:
+        alpha: values of this axis, instead of the grid's own.
+        ratio: likewise.
 
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
     """
+    axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
     if name in _NAMED:
-        return _grid(name, **_NAMED[name])
+        return _grid(name, **{**_NAMED[name], **axes})
     path = Path(name)
     if path.suffix != ".toml":
         raise unknown("grid", name, [*_NAMED, "FILE.toml"])
@@ -133,7 +194,7 @@ def load_grid(name: str) -> Grid:
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"grid file {path} is not TOML: {error}") from None
-    return _grid(path.stem, **{**_NAMED["quick"], **_checked(path, values)})
+    return _grid(path.stem, **{**_NAMED["quick"], **_checked(path, values), **axes})
 
 
 def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,9 +212,17 @@ def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
                 raise InputError(
                     f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values"
                 )
-            if kind is not bool and any(item < 0 or (item == 0 and key != "weight_decay") for item in items):
+            if kind is not bool and any(
+                item < 0 or (item == 0 and key not in _MAY_BE_ZERO) for item in items
+            ):
                 raise InputError(f"grid file {path}: {key} is {value!r}; its values must be positive")
             checked[key] = [kind(item) for item in items]
+            if key == "ratio" and not set(checked[key]) <= set(RATIOS):
+                raise InputError(f"grid file {path}: ratio is {value!r}; it takes {_ratios()}")
         else:
             raise unknown(f"key in grid file {path}:", key, [*_LISTS, *_NUMBERS])
     return checked
+
+
+def _ratios() -> str:
+    return ", ".join(f"{r:g}" for r in RATIOS)

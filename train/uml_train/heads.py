@@ -29,20 +29,30 @@ class HeadWeights:
         projections: per modality (W, D) float32, or None where it goes straight to the head.
         head: (C, W) float32.
         scales: (number of modalities,) float32, what the logits of each are multiplied by.
+        trunk: None, or (up (H, W), down (W, H)): z + relu(z · upᵀ) · downᵀ between projection and head.
     """
 
     projections: list[Tensor | None]
     head: Tensor
     scales: Tensor
+    trunk: tuple[Tensor, Tensor] | None = None
 
     def logits(self, features: Tensor, modality: int = 0) -> Tensor:
-        """Logits (n, C) of one modality's features (n, D): scale · head · projection · x."""
+        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x."""
         projection = self.projections[modality]
         z = features if projection is None else features @ projection.T
+        if self.trunk is not None:
+            up, down = self.trunk
+            z = z + (z @ up.T).relu() @ down.T
         return self.scales[modality] * (z @ self.head.T)
 
     def effective(self, modality: int = 0) -> Tensor:
-        """The linear map (C, D) that the model applies to one modality: scale · head · projection."""
+        """The linear map (C, D) that the model applies to one modality: scale · head · projection.
+
+        Raises `ValueError` with a trunk, which is not linear.
+        """
+        if self.trunk is not None:
+            raise ValueError("a head with a trunk is no linear map")
         projection = self.projections[modality]
         product = self.head if projection is None else self.head @ projection
         return self.scales[modality] * product
@@ -51,7 +61,8 @@ class HeadWeights:
         copies = [
             None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections
         ]
-        return HeadWeights(copies, self.head.clone(), self.scales.clone())
+        trunk = None if self.trunk is None else (self.trunk[0].clone(), self.trunk[1].clone())
+        return HeadWeights(copies, self.head.clone(), self.scales.clone(), trunk)
 
     def flatten(self, *, scales: bool) -> Tensor:
         """All parameters as one vector (P,); the scales only where they are learnt.
@@ -59,21 +70,26 @@ class HeadWeights:
         Projections lie as D × W: small batches multiply faster that way round.
         """
         parts = [p.T.reshape(-1) for p in self.projections if p is not None] + [self.head.reshape(-1)]
+        parts += [part.reshape(-1) for part in self.trunk or ()]
         return torch.cat([*parts, self.scales] if scales else parts)
 
     def view_of(self, flat: Tensor, *, scales: bool) -> HeadWeights:
-        """The same structure as views into a vector that `flatten` laid out."""
+        """The same structure as views into a vector that `flatten` laid out.
+
+        A stack of such vectors (M, P) gives a stack of weights, each with M in front.
+        """
         at = 0
 
         def take(shape: Sequence[int]) -> Tensor:
             nonlocal at
             size = math.prod(shape)
             at += size
-            return flat[at - size : at].view(*shape)
+            return flat[..., at - size : at].view(*flat.shape[:-1], *shape)
 
-        projections = [None if p is None else take((p.shape[1], p.shape[0])).T for p in self.projections]
+        projections = [None if p is None else take((p.shape[1], p.shape[0])).mT for p in self.projections]
         head = take(self.head.shape)
-        return HeadWeights(projections, head, take(self.scales.shape) if scales else self.scales)
+        trunk = None if self.trunk is None else (take(self.trunk[0].shape), take(self.trunk[1].shape))
+        return HeadWeights(projections, head, take(self.scales.shape) if scales else self.scales, trunk)
 
 
 def initial_weights(
@@ -83,14 +99,17 @@ def initial_weights(
     width: int,
     seed: int,
     head: Tensor | None = None,
+    hidden: int = 0,
 ) -> HeadWeights:
     """Weights before training, the same for every method with the same seed and shapes.
 
-    Linear layers start as torch's do, uniform in ±1/√fan_in, from a generator keyed by (seed, layer).
+    Linear layers start as torch's do, uniform in ±1/√fan_in, from a generator keyed by (seed, layer). A
+    trunk starts as the identity (its second layer is zero), so that it begins where the linear one does.
 
     Args:
         streams: per modality (name, D, projected, logit scale).
         head: (C, W) rows to start the head from instead.
+        hidden: H, the width of the trunk's hidden layer; 0 for no trunk.
 
     Raises:
         ValueError: a modality without projection is not W wide, or `head` has another shape.
@@ -104,7 +123,9 @@ def initial_weights(
         head = _linear(classes, width, seeded(seed, "head"))
     elif tuple(head.shape) != (classes, width):
         raise ValueError(f"initial head is {tuple(head.shape)}; expected {(classes, width)}")
-    return HeadWeights(projections, head.to(torch.float32).clone(), torch.tensor([s[3] for s in streams]))
+    trunk = (_linear(hidden, width, seeded(seed, "trunk")), torch.zeros(width, hidden)) if hidden else None
+    scales = torch.tensor([s[3] for s in streams])
+    return HeadWeights(projections, head.to(torch.float32).clone(), scales, trunk)
 
 
 def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:

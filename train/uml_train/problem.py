@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,12 @@ class Source:
         return f"{self.features.encoder_name}@{variant}" if variant else self.features.encoder_name
 
     @property
+    def joint_space(self) -> str | None:
+        """The space that the encoder shares with others, such as CLIP's towers; None for most."""
+        space = self.features.encoder.get("joint_space")
+        return None if space is None else str(space)
+
+    @property
     def dim(self) -> int:
         """D, the width of the pooled features."""
         return int(self.features.pooled.shape[1])
@@ -60,7 +66,8 @@ class Problem:
 
     `train`, `val`, `test` hold positions in the target's usable rows. `notes` says, per auxiliary, which of
     the target's classes it has nothing for and which of its own are not used; `remarks` are sentences for
-    the person who runs it.
+    the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of their own
+    classes.
     """
 
     dataset: str
@@ -72,6 +79,7 @@ class Problem:
     test: np.ndarray
     notes: dict[str, dict[str, list[str]]]
     remarks: list[str]
+    unrelated: Mapping[str, Source] = field(default_factory=dict)
 
     def ids(self, positions: np.ndarray) -> list[str]:
         """Sample ids of some of the target's usable rows."""
@@ -80,12 +88,17 @@ class Problem:
 
 
 def open_problem(
-    dataset: str, target: Role, auxiliaries: Sequence[Role], class_map: Mapping[str, str] | None = None
+    dataset: str,
+    target: Role,
+    auxiliaries: Sequence[Role],
+    class_map: Mapping[str, str] | None = None,
+    unrelated: Sequence[Role] = (),
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
+        unrelated: stores of other data sets that stand in for auxiliaries.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -129,6 +142,7 @@ def open_problem(
         test=test,
         notes=notes,
         remarks=remarks,
+        unrelated={role.label: _stand_in(role) for role in unrelated},
     )
 
 
@@ -166,6 +180,11 @@ def _usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_on
     if len(rows) == 0:
         raise InputError(f"{features.path} has no readable row with a label of the target's classes")
     return Source(label=label, features=features, rows=rows, labels=labels[rows])
+
+
+def _stand_in(role: Role) -> Source:
+    features = _open(role.store)
+    return _usable(role.label, features, np.arange(len(features.classes)), train_only=True)
 
 
 def _normal(name: str) -> str:

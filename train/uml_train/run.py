@@ -33,7 +33,8 @@ from uml_train.settings import Shots, TrainSettings
 RESULT_COLUMNS = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
     "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts", "grid",
-    "shared_width", "label_budget", "selected", "val_acc", "test_acc", "best_step", "steps", "seconds",
+    "ratio", "repeat", "shared_width", "aligned", "label_budget", "selected", "chosen",
+    "val_acc", "test_acc", "best_step", "steps", "seconds",
 )  # fmt: skip
 
 
@@ -42,7 +43,8 @@ class Cell:
     """One entry of the table: what is trained, on which draw, with which seed.
 
     `auxiliaries` are labels such as `text` or `text.cupl`, in order; the first one's space is the shared one.
-    The unimodal methods have none; `unimodal-deep` differs by `shared_width`.
+    The unimodal methods have none; `unimodal-deep` differs by `shared_width`, and by whether the target needs
+    no projection because its encoder shares a space with the first auxiliary's (`aligned`).
     """
 
     auxiliaries: tuple[str, ...]
@@ -51,12 +53,14 @@ class Cell:
     shots: Shots
     seed: int
     shared_width: int
+    aligned: bool = False
 
     @property
     def key(self) -> str:
         """A file name, unique within a run."""
         parts = [self.method, self.control or "data", "+".join(self.auxiliaries) or "alone"]
-        name = "-".join([*parts, f"w{self.shared_width}", f"k{self.shots}", f"s{self.seed}"])
+        name = "-".join([*parts, f"w{self.shared_width}{'a' * self.aligned}", f"k{self.shots}"])
+        name += f"-s{self.seed}"
         return re.sub(r"[^A-Za-z0-9.+_-]", "_", name)
 
 
@@ -66,7 +70,9 @@ class CellResult:
 
     Accuracies are in percent. `candidates` has one record per model (hyperparameters, `val_acc`, `best_step`,
     `steps`, `seconds`); `selected` is the index of the one that validated best (ties: the earlier step, then
-    the earlier in the grid), the only one that the test rows were shown to.
+    the earlier in the grid), the only one that the test rows were shown to. A cell of the method `auto` names
+    in `chosen` the method whose model it is. `injection` says, for the control `unrelated`, which class of
+    the other data set stood for which of the target's.
     """
 
     cell: Cell
@@ -87,11 +93,23 @@ class CellResult:
     seconds: float
     history: list[list[dict[str, float]]] = field(repr=False)
     folder: Path
+    chosen: str | None = None
+    injection: dict[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def test_predictions(self) -> np.ndarray:
         """(N,) int32: the class that the selected model gives each row of `test_labels`."""
-        return np.load(self.folder / "predictions" / f"{self.cell.key}.npy", allow_pickle=False)
+        return np.load(self.predictions_path, allow_pickle=False)
+
+    @property
+    def predictions_path(self) -> Path:
+        """The file of `test_predictions`."""
+        return self.folder / "predictions" / f"{self.cell.key}.npy"
+
+    @property
+    def record_path(self) -> Path:
+        """The cell's record, whose existence says that the cell is finished."""
+        return self.folder / "cells" / f"{self.cell.key}.json"
 
     @property
     def head_path(self) -> Path:

@@ -82,6 +82,29 @@ def select_stores(
     return Selection(dataset, chosen, tuple(roles))
 
 
+def select_unrelated(cache: Path, dataset: str, selection: Selection) -> list[Role]:
+    """The stores of another data set that stand in for each auxiliary: same modality, set and encoder.
+
+    Raises:
+        InputError: no such data set, the target's own, or a store of it that is missing.
+    """
+    stores = find_stores(cache)
+    names = {store.dataset for store in stores} - {selection.dataset}
+    if dataset not in names:
+        raise unknown("data set in the control", f"unrelated:{dataset}", {f"unrelated:{n}" for n in names})
+    roles = []
+    for role in selection.auxiliaries:
+        wanted = (_label(role.store), _full(role.store))
+        fitting = [s for s in stores if s.dataset == dataset and (_label(s), _full(s)) == wanted]
+        if not fitting:
+            raise InputError(
+                f"the control unrelated:{dataset} needs its {wanted[0]} from {wanted[1]}, the encoder of "
+                f"{role.label}; `uml extract --encoder {wanted[1].partition('@')[0]}` makes it"
+            )
+        roles.append(Role(f"{role.label}@{dataset}", fitting[0]))
+    return roles
+
+
 def _label(store: StoreInfo) -> str:
     return f"{store.modality}.{store.set}" if store.set else store.modality
 

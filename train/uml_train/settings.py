@@ -10,13 +10,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uml_cache.errors import InputError, unknown
+from uml_train.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
+AUTO = "auto"  # of the run's other methods whichever validates best; trains nothing
 WITH_AUXILIARIES = ("init-only", "uml", "uml-init")
 WITH_AUXILIARY_LOSS = ("uml", "uml-init")
 FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
+UNRELATED = "unrelated:"  # and the name of a data set
 NORMALIZATIONS = ("none", "center", "l2", "standard")
+NORMALIZE_ON = ("draw", "pool")
+SAMPLINGS = ("shuffled", "balanced")
+ALIGNED = ("normalized", "raw", "off")
+TRUNKS = ("linear", "mlp")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("float32", "bfloat16", "float16")
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 Shots = int | Literal["all"]
@@ -33,14 +42,25 @@ class TrainSettings:
         target: `modality[.set][:encoder[@variant]]`; None takes image, else audio, else text.
         auxiliaries: configurations, each a tuple of such names; None takes every other modality of the data
             set, each one alone and all together.
-        methods: some of `METHODS`.
-        controls: some of `CONTROLS`, run for the method `controlled`.
+        methods: some of `METHODS`, and `auto`: per cell whichever of the others validates best.
+        controls: some of `CONTROLS`, and `unrelated:NAME` for the auxiliaries of another data set in the
+            cache; run for the method `controlled`.
         shots: labelled target samples per class, integers or "all"; None takes those of 1, 2, 4, 8, 16
             that the data can give.
         seeds: each fixes a draw, an initialisation and the order of the batches.
         grid: `quick`, `paper` or a TOML file.
-        alpha: weight of each auxiliary's loss.
-        normalize: some of `NORMALIZATIONS`, fitted on the rows that a model trains on.
+        alpha: weights of each auxiliary's loss that are searched; None takes the grid's.
+        ratio: auxiliary batches per target batch that are searched; None takes the grid's.
+        normalize: some of `NORMALIZATIONS`.
+        normalize_on: `draw` fits it on the rows that a model trains on, `pool` on all training rows of the
+            target without their labels, which makes the comparison semi-supervised.
+        sampling: `shuffled`, or `balanced` for batches with the classes in equal parts.
+        aligned: what happens where target and first auxiliary come from encoders with a joint space: they
+            need no projection, and logits are those of unit vectors (`normalized`) or of the vectors as they
+            are (`raw`) times 100; `off` treats them like any others.
+        trunk: `linear`, or `mlp` for a hidden layer that the modalities share.
+        device: where heads train; `auto` takes CUDA where there is some.
+        precision: of the products on CUDA; weights and moments stay float32.
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
         class_map: CSV with the columns auxiliary, target where class names differ.
 
@@ -57,17 +77,32 @@ class TrainSettings:
     shots: tuple[Shots, ...] | None = None
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
     grid: str = "quick"
-    alpha: float = 1.0
+    alpha: tuple[float, ...] | None = None
+    ratio: tuple[float, ...] | None = None
     normalize: str = "none"
+    normalize_on: str = "draw"
+    sampling: str = "shuffled"
+    aligned: str = "normalized"
+    trunk: str = "linear"
+    device: str = "auto"
+    precision: str = "float32"
     texts: Texts = "all"
     class_map: Path | None = None
     out: Path = Path("runs")
 
     def __post_init__(self) -> None:
-        _known("method", self.methods, METHODS)
-        _known("control", self.controls, CONTROLS)
+        _known("method", self.methods, (*METHODS, AUTO))
+        if any(c == UNRELATED.rstrip(":") or c == UNRELATED for c in self.controls):
+            raise InputError("the control `unrelated` needs a data set of the cache: unrelated:NAME")
+        _known("control", (c for c in self.controls if not c.startswith(UNRELATED)), CONTROLS)
+        _known("normalize-on", (self.normalize_on,), NORMALIZE_ON)
+        _known("sampling", (self.sampling,), SAMPLINGS)
+        _known("aligned", (self.aligned,), ALIGNED)
+        _known("trunk", (self.trunk,), TRUNKS)
+        _known("device", (self.device,), DEVICES)
+        _known("precision", (self.precision,), PRECISIONS)
         _known("normalisation", (self.normalize,), NORMALIZATIONS)
-        if not self.methods:
+        if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
             raise InputError(f"seeds are {self.seeds}; they must be different whole numbers from 0 on")
@@ -79,10 +114,26 @@ class TrainSettings:
                     raise InputError(f"shots is {k}; it must be at least 1, or `all`")
         if self.controls and self.controlled is None:
             raise InputError("controls need a method that trains on other modalities: uml or uml-init")
-        if not self.alpha >= 0:
-            raise InputError(f"alpha is {self.alpha}; it must not be negative")
+        for axis in ("alpha", "ratio"):
+            values = getattr(self, axis)
+            if isinstance(values, int | float):  # one number stands for an axis of one
+                object.__setattr__(self, axis, (float(values),))
+            elif values is not None and (not values or len(set(values)) < len(values)):
+                raise InputError(f"{axis} is {values}; give different numbers")
+        for value in self.alpha or ():
+            if not 0 <= value < float("inf"):
+                raise InputError(f"alpha is {value}; it must not be negative")
+        for value in self.ratio or ():
+            if value not in RATIOS:
+                raise InputError(f"ratio is {value:g}; it takes {', '.join(f'{r:g}' for r in RATIOS)}")
         if isinstance(self.texts, int) and self.texts < 1:
             raise InputError(f"texts is {self.texts}; it must be at least 1, `all` or `mean`")
+
+    @property
+    def normalization(self) -> str:
+        """How tables name the normalisation: `standard`, or `standard@pool` where it saw unlabelled rows."""
+        seen = self.normalize_on == "pool" and self.normalize not in ("none", "l2")
+        return f"{self.normalize}@pool" if seen else self.normalize
 
     @property
     def controlled(self) -> str | None:
@@ -101,7 +152,7 @@ class TrainSettings:
         fixed = dict(values)
         for key in ("cache", "out", "class_map"):
             fixed[key] = None if fixed[key] is None else Path(fixed[key])
-        for key in ("methods", "controls", "seeds", "shots"):
+        for key in ("methods", "controls", "seeds", "shots", "alpha", "ratio"):
             fixed[key] = None if fixed[key] is None else tuple(fixed[key])
         if fixed["auxiliaries"] is not None:
             fixed["auxiliaries"] = tuple(tuple(names) for names in fixed["auxiliaries"])
@@ -130,6 +181,14 @@ def parse_shots(text: str, what: str) -> tuple[Shots, ...]:
     numbers = ",".join(part for part in parts if part != "all")
     shots: list[Shots] = list(parse_numbers(numbers, what)) if numbers else []
     return (*shots, "all") if "all" in parts else tuple(shots)
+
+
+def parse_values(text: str, what: str) -> tuple[float, ...]:
+    """Numbers such as `0.5,1,2`."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{what} is {text!r}; give numbers such as 0.5,1,2") from None
 
 
 def parse_texts(text: str) -> Texts:

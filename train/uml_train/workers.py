@@ -6,39 +6,52 @@ import io
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.torch import save
 
 from uml_cache.command import Output
-from uml_cache.errors import WorkError
-from uml_train.cells import Trained, train_cell
+from uml_cache.errors import InputError, WorkError
+from uml_train.bank import Fitted, HeadBank
+from uml_train.cells import Trained, finish, prepare, train_cell
+from uml_train.export import head_file
 from uml_train.grid import Candidate, Grid, Schedule
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_atomic
-from uml_train.settings import WITH_AUXILIARIES, TrainSettings
+from uml_train.settings import TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
+_MODELS_AT_ONCE = 2_000
 
 
-def train_cells(run: Run, problem: Problem, cells: Sequence[Cell], output: Output) -> None:
-    """Train cells on all cores at hand and write each as it is done.
+def train_cells(
+    run: Run, problem: Problem, cells: Sequence[Cell], output: Output, *, alone: bool = True
+) -> None:
+    """Train cells on all cores at hand, or on the GPU, and write each as it is done.
 
     A killed run loses the cells under way and nothing else.
+
+    Args:
+        alone: whether no other process trains cells of the run, so that all cores are ours.
     """
     grid = run_grid(run)
-    per_cell = len(grid.candidates) * grid.schedule.steps
-    processes = min(_cores(), len(cells))
+    if chosen_device(run.settings.device) == "cuda":
+        with output.progress(len(cells), "cell", "training") as bar:
+            for remark in train_together(run, problem, grid, cells, device="cuda"):
+                bar.set_postfix_str(remark)
+                bar.update(1)
+        return
+    processes = processes_for(len(cells), grid) if alone else 1
     with output.progress(len(cells), "cell", "training") as bar:
-        if processes < 2 or per_cell * len(cells) < _WORTH_A_PROCESS:
+        if processes == 1:
             for cell in cells:
                 bar.set_postfix_str(_train_one(run, problem, grid, cell))
                 bar.update(1)
@@ -46,6 +59,58 @@ def train_cells(run: Run, problem: Problem, cells: Sequence[Cell], output: Outpu
         for remark in _in_processes(run, cells, processes):
             bar.set_postfix_str(remark)
             bar.update(1)
+
+
+def processes_for(cells: int, grid: Grid) -> int:
+    """How many processes train so many cells on this machine's cores."""
+    work = cells * len(grid.candidates) * grid.schedule.steps
+    return max(1, min(_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+
+
+def chosen_device(device: str) -> str:
+    """`cpu` or `cuda`. Raises `InputError` where CUDA is asked for and there is none."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise InputError("--device is cuda, and torch finds no CUDA device; --device cpu trains here")
+    return "cuda" if there and device == "auto" else "cpu" if device == "auto" else device
+
+
+def train_together(
+    run: Run, problem: Problem, grid: Grid, cells: Sequence[Cell], *, device: str
+) -> Iterator[str]:
+    """Train the models of many cells as one stacked bank; each cell is written as its last model finishes.
+
+    Cells are taken some thousand models at a time, so that their rows need not all be in memory.
+    """
+    settings = run.settings
+    at_once = max(1, _MODELS_AT_ONCE // len(grid.candidates))
+    for start in range(0, len(cells), at_once):
+        part = cells[start : start + at_once]
+        prepared = [prepare(problem, cell, settings, grid) for cell in part]
+        owner = [(c, i) for c, p in enumerate(prepared) for i in range(len(p.models))]
+        fitted: list[dict[int, Fitted]] = [{} for _ in part]
+        began = time.perf_counter()
+        bank = HeadBank(
+            [m for p in prepared for m in p.models],
+            grid.schedule,
+            device=device,
+            stacked=True,
+            precision=settings.precision,
+        )
+        for index, result in bank.finished():
+            c, i = owner[index]
+            fitted[c][i] = result
+            if len(fitted[c]) < len(prepared[c].models):
+                continue
+            # The models share the device: each is said to have cost its part of the time until now.
+            spent = (time.perf_counter() - began) / sum(map(len, fitted))
+            models = [fitted[c][k] for k in range(len(prepared[c].models))]
+            trained = finish(problem, prepared[c], models, [spent] * len(models))
+            yield _keep(run, problem, grid, part[c], settings, trained, spent * len(models))
+            prepared[c].models.clear()
+            fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
 def _cores() -> int:
@@ -78,8 +143,17 @@ def _start_worker(path: Path) -> None:
     from uml_train.training import open_run_problem
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     run = Run(path)
     _worker.update(run=run, problem=open_run_problem(run), grid=run_grid(run))
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers, which would then wait for ever for the next cell."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _train_in_worker(cell: Cell) -> str:
@@ -100,9 +174,33 @@ def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
     began = time.perf_counter()
     settings = run.settings
     trained = train_cell(problem, cell, settings, grid)
-    result = _record(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+    return _keep(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+
+
+def _keep(
+    run: Run,
+    problem: Problem,
+    grid: Grid,
+    cell: Cell,
+    settings: TrainSettings,
+    trained: Trained,
+    seconds: float,
+) -> str:
+    result = _record(run, problem, grid, cell, settings, trained, seconds)
     _write(run, result, trained)
-    return f"{cell.key} {result.val_acc:.1f}"
+    return f"{cell.key}: {_remark(result, trained.streams)}"
+
+
+def _remark(result: CellResult, streams: Sequence[str]) -> str:
+    """How the selected model stands: `val 61.2, image 0.31 (95 %), text 0.05 (99 %)`."""
+    last = result.history[result.selected][-1]
+    parts = [f"val {result.val_acc:.1f}"]
+    parts += [
+        f"{name} {last[f'loss.{name}']:.2f} ({last[f'acc.{name}']:.0f} %)"
+        for name in streams
+        if f"loss.{name}" in last
+    ]
+    return ", ".join(parts)
 
 
 def _record(
@@ -122,12 +220,12 @@ def _record(
         target=problem.target.label,
         encoders={label: source.encoder for label, source in sources.items()},
         objective="supervised",
-        trunk="linear",
-        normalize=settings.normalize,
+        trunk=settings.trunk if cell.method != "unimodal" else "linear",
+        normalize=_normalization(cell, settings),
         texts=settings.texts,
         grid=grid.name,
-        label_budget=trained.label_budget,
-        candidates=trained.candidates(grid, settings.alpha if cell.method in WITH_AUXILIARIES else None),
+        label_budget=trained.prepared.label_budget,
+        candidates=trained.candidates(),
         selected=trained.selected,
         val_acc=best.val_acc,
         test_acc=trained.test_acc,
@@ -135,31 +233,35 @@ def _record(
         seconds=round(seconds, 4),
         history=[fitted.history for fitted in trained.fitted],
         folder=run.path,
+        injection=trained.prepared.injection,
     )
 
 
+def _normalization(cell: Cell, settings: TrainSettings) -> str:
+    return "l2" if cell.aligned and settings.aligned == "normalized" else settings.normalization
+
+
 def _write(run: Run, result: CellResult, trained: Trained) -> None:
-    weights = trained.fitted[trained.selected].weights
-    tensors = {"head": weights.head, "scales": weights.scales}
-    for name, projection in zip(trained.streams, weights.projections, strict=True):
-        if projection is not None:
-            tensors[f"projection.{name}"] = projection
-    for name, normalizer in trained.normalizers.items():
-        if normalizer.mean is not None:
-            tensors[f"normalize.mean.{name}"] = normalizer.mean
-        if normalizer.scale is not None:
-            tensors[f"normalize.scale.{name}"] = normalizer.scale
+    cell = result.cell
     about = {
-        "streams": trained.streams,
         "classes": run.config["classes"],
+        "dataset": result.dataset,
+        "target": result.target,
+        "encoder": result.encoders[result.target],
+        "auxiliaries": list(cell.auxiliaries),
+        "method": cell.method,
+        "control": cell.control,
         "normalize": result.normalize,
-        "method": result.cell.method,
+        "trunk": result.trunk,
+        "shots": cell.shots,
+        "seed": cell.seed,
+        "val_acc": result.val_acc,
+        "test_acc": result.test_acc,
     }
-    # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
-    metadata = {"uml": json.dumps(about, ensure_ascii=False)}
-    write_atomic(result.head_path, save({k: v.contiguous() for k, v in tensors.items()}, metadata))
+    weights = trained.fitted[trained.selected].weights
+    write_atomic(result.head_path, head_file(weights, trained.streams, trained.prepared.normalizers, about))
     buffer = io.BytesIO()
     np.save(buffer, trained.predictions, allow_pickle=False)
-    write_atomic(run.path / "predictions" / f"{result.cell.key}.npy", buffer.getvalue())
+    write_atomic(result.predictions_path, buffer.getvalue())
     record = json.dumps(result.to_json(), ensure_ascii=False)
-    write_atomic(run.path / "cells" / f"{result.cell.key}.json", record.encode())
+    write_atomic(result.record_path, record.encode())

@@ -6,8 +6,9 @@ The batches are the same whichever loader is taken; only where the features wait
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_cache.loaders.batch import Batch
@@ -29,8 +30,4 @@ _HOME = {
 
 __all__ = ["Batch", "DeviceLoader", "HostLoader", "Loader", "Sampler", "StreamLoader", "make_loader"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"uml_cache.loaders.{_HOME[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _HOME)

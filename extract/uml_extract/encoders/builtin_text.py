@@ -1,6 +1,6 @@
-"""A text encoder without weights: `hashed-ngrams`, words and pieces of words hashed into 512 places.
+"""A text encoder without weights: `hashed-ngrams`, words and pieces of words hashed into 256 places.
 
-Shapes: B texts, W words of a text, D = 512 features.
+Shapes: B texts, W words of a text, D = 256 features.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec
 if TYPE_CHECKING:
     from uml_manifests import Manifest
 
-WIDTH = 512
+WIDTH = 256
 NGRAMS = (3, 4, 5)
 # A word is a run of letters and digits, or one other visible character (so that ":-)" is not nothing).
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -71,7 +71,7 @@ def _hash(piece: str) -> tuple[int, int]:
 
 @lru_cache(maxsize=1 << 14)
 def _word_vector(word: str) -> np.ndarray:
-    """(512,) float32."""
+    """(256,) float32."""
     pieces = np.zeros(WIDTH, dtype=np.float32)
     marked = f"<{word}>"
     for size in NGRAMS:

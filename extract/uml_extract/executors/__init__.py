@@ -1,8 +1,8 @@
 """Executors: who works through the pending tasks of a store. All of them run the same idempotent task.
 
-`local` works in this process, or in one process per device; `torchrun` is one of the ranks that torchrun (or
-a Slurm array) started and takes every WORLD_SIZE-th task; `ray` hands whole tasks to a cluster. `slurm` is no
-part of that: it submits a script whose jobs are ranks.
+`local` works in this process, or in one process per device; `torchrun` is one of the ranks that torchrun
+(or a Slurm array) started and takes every WORLD_SIZE-th task; `ray` hands whole tasks to a cluster. `slurm`
+is not among them: it submits a script whose jobs are ranks.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError, WorkError
-from uml_cache.store import FeatureStore, StorePlan
+from uml_cache.store import StorePlan, create_or_resume
 from uml_extract.registry import load_encoder
 from uml_extract.tasks import Extraction
 
@@ -60,7 +60,7 @@ class Worker:
                 f"a worker loaded another {job.recipe.name} than the store was planned with "
                 "(weights, library or precision differ): give all workers the same files and devices"
             )
-        self._store = FeatureStore(job.store, job.plan)
+        self._store = create_or_resume(job.store, job.plan)
         self._job = job
         self._extraction = Extraction(self._store, job.manifest, encoder, max_errors=job.max_errors)
 

@@ -1,0 +1,119 @@
+"""Runs that are killed, and runs that processes share: the results are those of one that nobody touched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uml_train import Run, find_runs
+from uml_train.ranks import Ranks
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and gloo")
+
+
+def _command(cache: Path, grid: str, out: Path) -> list[str]:
+    words = ["train", "--cache", cache, "--aux", "text", "--method", "unimodal,unimodal-deep,uml,auto"]
+    words += ["--control", "permuted", "--shots", "1,2", "--seeds", "1-3", "--grid", grid, "--out", out]
+    return [str(word) for word in words]
+
+
+def _uml(words: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from uml_cache.cli import main; main()", *words],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        **options,
+    )
+
+
+@pytest.fixture
+def longer_grid(tmp_path: Path) -> str:
+    """Long enough that a kill finds the run at work, and that it is worth several processes."""
+    file = tmp_path / "longer.toml"
+    file.write_text(
+        "lr = [0.01, 0.001]\nsteps = 400\nwarmup = 5\neval_every = 20\npatience = 100\nbatch_size = [8]\n"
+    )
+    return str(file)
+
+
+def _same_results(ours: Run, theirs: Run) -> None:
+    assert {r.cell for r in ours.cells} == {r.cell for r in theirs.cells}
+    for a, b in zip(ours.cells, theirs.cells, strict=True):
+        assert a.head_path.read_bytes() == b.head_path.read_bytes()
+        assert a.predictions_path.read_bytes() == b.predictions_path.read_bytes()
+        assert (a.history, a.chosen, a.test_acc) == (b.history, b.chosen, b.test_acc)
+    assert (ours.path / "metrics.jsonl").read_bytes() == (theirs.path / "metrics.jsonl").read_bytes()
+    splits = [json.loads((run.path / "splits.json").read_text()) for run in (ours, theirs)]
+    assert splits[0] == splits[1]
+
+
+def _wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_killed_run_resumes_to_the_results_of_an_uninterrupted_one(
+    cache: Path, longer_grid: str, tmp_path: Path
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert _uml(_command(cache, longer_grid, whole)).wait() == 0
+    total = len(find_runs(whole)[0].cells)
+
+    def finished() -> int:
+        return len(list(part.glob("*/cells/*.json")))
+
+    for wanted in (1, 12):  # once at its beginning, once more in the middle of what the first kill left
+        process = _uml(_command(cache, longer_grid, part), start_new_session=True)
+        _wait_for(lambda wanted=wanted: finished() >= wanted, process)
+        process.send_signal(signal.SIGKILL)  # the process alone: its workers must find out themselves
+        process.wait()
+        deadline = time.monotonic() + 60
+        while _alive(process.pid):
+            assert time.monotonic() < deadline, "workers outlived the killed run"
+            time.sleep(0.05)
+    assert 12 <= finished() < total
+    assert not list(part.glob("*/results.csv"))
+    assert _uml(_command(cache, longer_grid, part)).wait() == 0
+    _same_results(find_runs(part)[0], find_runs(whole)[0])
+
+
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def test_two_gloo_processes_give_the_results_of_one(cache: Path, small_grid: str, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert _uml(_command(cache, small_grid, one)).wait() == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    script = tmp_path / "uml.py"  # what the installed command `uml` holds
+    script.write_text("from uml_cache.cli import main\nmain()\n")
+    launch += [str(script), *_command(cache, small_grid, two)]
+    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    _same_results(find_runs(two)[0], find_runs(one)[0])
+
+
+def test_parts_of_all_ranks_are_the_whole() -> None:
+    items = list(range(11))
+    parts = [Ranks(rank, 3).part(items) for rank in range(3)]
+    assert sorted(item for part in parts for item in part) == items
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert Ranks().part(items) == items

@@ -1,0 +1,129 @@
+"""`uml train --dry-run`: how much there is to train, and how long it would take by a short calibration."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from uml_cache.command import QUIET, Output
+from uml_train.bank import HeadBank, HeadModel
+from uml_train.batches import BatchPlan
+from uml_train.cells import prepare
+from uml_train.grid import Schedule, load_grid
+from uml_train.settings import AUTO, TrainSettings
+from uml_train.stacked import bytes_of
+from uml_train.table import cells_of
+from uml_train.training import prepare_run
+from uml_train.workers import chosen_device, processes_for
+
+_STEPS = 60  # of each kind of model; the first of them warm up
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `--dry-run` says.
+
+    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads that
+    the run would write, `bank_bytes` what training holds at once, without the features.
+    """
+
+    dataset: str
+    target: str
+    cells: int
+    models: int
+    model_steps: int
+    head_bytes: int
+    bank_bytes: int
+    device: str
+    processes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml train --dry-run --json`."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The answer for the terminal."""
+        where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
+        return (
+            f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, at most "
+            f"{self.model_steps:,} steps\n"
+            f"bytes    {_bytes(self.head_bytes)} of heads to write, {_bytes(self.bank_bytes)} in training\n"
+            f"time     about {_time(self.seconds)} without early stopping ({where}; calibrated just now)\n"
+            "nothing was written"
+        )
+
+
+def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
+    """Count a run's models and time some steps of every kind of them; nothing is written.
+
+    Raises what `train` raises for the same settings.
+    """
+    _, _, problem, resolved = prepare_run(settings, output)
+    grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
+    cells = [c for c in cells_of(resolved, problem, resolved.shots or ()) if c.method != AUTO]
+    device = chosen_device(resolved.device)
+    rates: dict[Any, float] = {}
+    seconds, head_bytes, largest, models = 0.0, 0, 0, 0
+    for cell in cells:
+        first = replace(cell, seed=resolved.seeds[0])
+        kind = (first, tuple(grid.candidates))
+        if kind not in rates:
+            prepared = prepare(problem, first, resolved, grid).models
+            rates[kind] = sum(_seconds_a_step(model, rates, device) for model in prepared)
+            rates["bytes", first] = 4 * prepared[0].parameters
+            rates["bank", first] = max(map(bytes_of, prepared))
+        seconds += rates[kind] * grid.schedule.steps
+        head_bytes += int(rates["bytes", first])
+        largest = max(largest, int(rates["bank", first]))
+        models += len(grid.candidates)
+    processes = 1 if device == "cuda" else processes_for(len(cells), grid)
+    return Estimate(
+        dataset=problem.dataset,
+        target=problem.target.label,
+        cells=len(cells),
+        models=models,
+        model_steps=models * grid.schedule.steps,
+        head_bytes=head_bytes,
+        bank_bytes=largest * (models if device == "cuda" else processes),
+        device=device,
+        processes=processes,
+        seconds=seconds / processes,
+    )
+
+
+def _seconds_a_step(model: HeadModel, known: dict[Any, float], device: str) -> float:
+    """Time of one step of a model, measured once for all models of its shape."""
+    shapes = tuple((s.features.shape[1], s.projected) for s in model.streams)
+    validation = len(model.validation[1])
+    shape = (
+        shapes,
+        BatchPlan.of(model),
+        model.width,
+        model.hidden,
+        model.candidate.learnable_scale,
+        validation,
+    )
+    if shape not in known:
+        steps = Schedule(steps=_STEPS, warmup=0, eval_every=_STEPS - 1, patience=_STEPS)
+        HeadBank([model], replace(steps, steps=5), device=device).fit()
+        began = time.perf_counter()
+        HeadBank([model], steps, device=device).fit()
+        known[shape] = (time.perf_counter() - began) / _STEPS
+    return known[shape]
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

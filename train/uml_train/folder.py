@@ -1,0 +1,120 @@
+"""Beginning a run's folder: its configuration, the test labels and the ids of every draw."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_train.cells import draw_rows
+from uml_train.grid import Grid
+from uml_train.problem import Problem, read_class_map
+from uml_train.run import Run, write_atomic
+from uml_train.selection import Role, Selection
+from uml_train.settings import Shots, TrainSettings, settings_hash
+
+_NOT_DECISIVE = ("cache", "out", "class_map", "device")  # where, not what
+
+
+def begin(
+    settings: TrainSettings, selection: Selection, unrelated: list[Role], problem: Problem, grid: Grid
+) -> Run:
+    """The run's folder with its configuration: made, or found as it was left."""
+    roles = [selection.target, *selection.auxiliaries, *unrelated]
+    sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
+    stores = {
+        role.label: {
+            "path": str(Path(os.path.abspath(role.store.path))),
+            "dataset": role.store.dataset,
+            "modality": role.store.modality,
+            "set": role.store.set,
+            "encoder": source.encoder,
+            "joint_space": source.joint_space,
+            "fingerprint": role.store.fingerprint,
+            "rows": len(source.features.label),
+            "usable_rows": len(source.rows),
+            "failed_rows": int((~source.features.valid).sum()),
+            "dim": source.dim,
+        }
+        for role, source in zip(roles, sources, strict=True)
+    }
+    values = settings.to_json()
+    decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
+    class_map = read_class_map(settings.class_map) if settings.class_map else None
+    fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
+    key = settings_hash([decisive, fingerprints, class_map, asdict(grid)])
+    target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
+    name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
+    path = settings.out / f"{name}-{target}-{key}"
+    for folder in ("cells", "heads", "predictions"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    if not (path / "config.json").exists():
+        config = {
+            "format": 1,
+            "created": datetime.now(UTC).isoformat(),
+            "settings": values,
+            "dataset": selection.dataset,
+            "target": selection.target.label,
+            "configurations": [[role.label for role in roles] for roles in selection.configurations],
+            "objective": "supervised",
+            "trunk": settings.trunk,
+            "classes": list(problem.classes),
+            "grid": asdict(grid),
+            "stores": stores,
+            "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
+            "class_notes": problem.notes,
+            "remarks": problem.remarks,
+            "versions": {
+                "uml-cache": version("uml-cache"),
+                "torch": version("torch"),
+                "numpy": version("numpy"),
+                "python": platform.python_version(),
+            },
+        }
+        labels = problem.target.labels[problem.test].astype(np.int32)
+        _save_array(path / "test_labels.npy", labels)
+        _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
+        write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    return Run(path)
+
+
+def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:
+    """The ids of every part and every draw, so that a run can be repeated on other software."""
+    splits: dict[str, Any] = {
+        "train": problem.ids(problem.train),
+        "val": problem.ids(problem.val),
+        "test": problem.ids(problem.test),
+        "draws": {},
+    }
+    for shots, seed in sorted(draws, key=str):
+        if shots == "all":
+            continue
+        draw = draw_rows(problem, shots, seed)
+        splits["draws"][f"k{shots}-s{seed}"] = {
+            "train": problem.ids(draw.train),
+            "val": problem.ids(draw.val),
+        }
+    write_atomic(path / "splits.json", json.dumps(splits, ensure_ascii=False).encode())
+
+
+def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]]) -> None:
+    known = json.loads((run.path / "splits.json").read_text(encoding="utf-8"))["draws"]
+    for name in known:
+        shots, _, seed = name.removeprefix("k").partition("-s")
+        draws.add((int(shots), int(seed)))
+    _write_splits(run.path, problem, draws)
+
+
+def _save_array(path: Path, values: np.ndarray) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, values, allow_pickle=False)
+    write_atomic(path, buffer.getvalue())

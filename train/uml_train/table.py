@@ -1,0 +1,82 @@
+"""The cells of a run: every combination that its settings ask for, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uml_train.problem import Problem
+from uml_train.run import Cell, Run
+from uml_train.settings import AUTO, WITH_AUXILIARIES, Shots, TrainSettings
+
+
+@dataclass(frozen=True)
+class _Configuration:
+    labels: tuple[str, ...]
+    width: int
+    aligned: bool
+
+
+def cells_of(settings: TrainSettings, problem: Problem, shots: Sequence[Shots]) -> list[Cell]:
+    """The cells at `shots`, for a problem whose stores are open."""
+    sources = {problem.target.label: problem.target, **problem.auxiliaries}
+    known = {label: (source.dim, source.joint_space) for label, source in sources.items()}
+    return _table(settings, known, problem.target.label, shots)
+
+
+def named_cells(run: Run, settings: TrainSettings, shots: Sequence[Shots]) -> list[Cell]:
+    """The cells at `shots`, from what a run's configuration says about its stores."""
+    known = {label: (s["dim"], s.get("joint_space")) for label, s in run.config["stores"].items()}
+    return _table(settings, known, run.config["target"], shots)
+
+
+def _table(
+    settings: TrainSettings,
+    known: dict[str, tuple[int, str | None]],
+    target: str,
+    shots: Sequence[Shots],
+) -> list[Cell]:
+    """Every cell once. The unimodal methods do not depend on the auxiliaries, but for the shared space."""
+    target_dim, space = known[target]
+    configurations = []
+    for labels in settings.auxiliaries or ():
+        dim, theirs = known[labels[0]]
+        aligned = settings.aligned != "off" and space is not None and theirs == space
+        configurations.append(_Configuration(labels, dim, aligned))
+    spaces = list(dict.fromkeys((c.width, c.aligned) for c in configurations)) or [(target_dim, False)]
+    cells: list[Cell] = []
+    for k in shots:
+        for seed in settings.seeds:
+
+            def cell(
+                labels: tuple[str, ...],
+                method: str,
+                control: str | None,
+                width: int,
+                aligned: bool,
+                k: Shots = k,
+                seed: int = seed,
+            ) -> Cell:
+                return Cell(
+                    auxiliaries=labels,
+                    method=method,
+                    control=control,
+                    shots=k,
+                    seed=seed,
+                    shared_width=width,
+                    aligned=aligned,
+                )
+
+            for method in settings.methods:
+                if method == "unimodal":
+                    cells.append(cell((), method, None, target_dim, False))
+                elif method not in (*WITH_AUXILIARIES, AUTO):
+                    cells += [cell((), method, None, *space_) for space_ in spaces]
+                else:
+                    controls = (None, *settings.controls) if method == settings.controlled else (None,)
+                    cells += [
+                        cell(c.labels, method, x, c.width, c.aligned)
+                        for c in configurations
+                        for x in controls
+                    ]
+    return cells
