@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.journal import FailedRow
-    from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
+    from uml_cache.store import (
+        FeatureStore,
+        StorePlan,
+        create_or_resume,
+        recorded_plan,
+        recorded_token_counts,
+        store_path,
+    )
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
@@ -32,6 +39,7 @@ _HOME = {
     "import_features": "exchange.importing",
     "open_features": "features",
     "recorded_plan": "store",
+    "recorded_token_counts": "store",
     "store_info": "catalogue",
     "store_path": "store",
     "verify": "verification",
@@ -53,6 +61,7 @@ __all__ = [
     "import_features",
     "open_features",
     "recorded_plan",
+    "recorded_token_counts",
     "store_info",
     "store_path",
     "verify",

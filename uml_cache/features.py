@@ -5,6 +5,7 @@ Shapes: N samples, D features, n rows asked for, T their tokens together, V rows
 
 from __future__ import annotations
 
+import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -290,4 +291,9 @@ def _check_files(info: StoreInfo) -> None:
                 raise WorkError(
                     f"{path} {what}: the store is damaged; run the same `uml extract` command again, it "
                     "makes what is missing"
+                )
+            if path.name == "zarr.json" and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                raise WorkError(
+                    f"{path} is not what the journal's checksum says; run the same `uml extract` command "
+                    "again, it writes the file anew"
                 )

@@ -53,7 +53,8 @@ class RemoteFeatureStore(FeatureStore):
         Shards that another worker created stay, and the record lists them as they are. Two workers that do
         not agree on which samples can be read end in a `WorkError`.
         """
-        ready, failed = self._ready(task, pooled, token_values, status, reasons)
+        pieces, failed = self._ready(task, pooled, token_values, status, reasons)
+        ready = {array: list(parts) for array, parts in pieces.items()}  # all checked before any is created
         store = cast(RemotePath, self.path)
         record_path = store / journal.JOURNAL / f"{task}.json"
         if record_path.exists():
@@ -65,7 +66,8 @@ class RemoteFeatureStore(FeatureStore):
         for array, values in sorted(ready.items(), key=lambda item: item[0].name != "status"):
             stream = io.BytesIO()
             writer = ShardWriter(stream, array)
-            writer.write(values)
+            for part in values:
+                writer.write(part)
             writer.finish()
             name = array.shard_path(task)
             data = publish(store / name, stream.getvalue(), same=array.name == "status")

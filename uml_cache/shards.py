@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
 
 from uml_cache.layout import ShardedArray
 
-_PIECE = 1 << 20  # bytes hashed and written at a time
+_PIECE = 1 << 20  # bytes that are worth handing to other threads
 _ABSENT = np.uint64(0xFFFF_FFFF_FFFF_FFFF)
 
 
 class ShardWriter:
     """Streams rows into one shard file, then closes it with padding, index and checksum.
 
-    Memory stays at one piece whatever the shard's size; `sha256` and `size` describe the file once it is
-    finished. The file is left in the page cache: who renames it into place calls `os.fsync` first.
+    At most two of the pieces given to `write` are held; they must not change any more. `size` describes the
+    file once it is finished. The file is left in the page cache: who renames it into place calls `os.fsync`
+    first.
     """
 
     def __init__(self, stream: BinaryIO, array: ShardedArray) -> None:
@@ -33,6 +36,8 @@ class ShardWriter:
         self._array = array
         self._hash = hashlib.sha256()
         self._data_bytes = 0
+        self._helpers: tuple[ThreadPoolExecutor, ...] = ()
+        self._under_way: deque[Future[Any]] = deque()
         self.size = 0
 
     def write(self, rows: np.ndarray) -> None:
@@ -55,14 +60,34 @@ class ShardWriter:
         index[:filled, 1] = chunk_bytes
         encoded = index.tobytes()
         self._put(memoryview(encoded + google_crc32c.value(encoded).to_bytes(4, "little")))
+        self._settle()
+        self.close()
         return self._hash.hexdigest()
 
     def _put(self, data: memoryview) -> None:
-        for at in range(0, len(data), _PIECE):
-            piece = data[at : at + _PIECE]
-            self._hash.update(piece)
-            self._stream.write(piece)
         self.size += len(data)
+        if len(data) < _PIECE // 4:
+            self._settle()
+            self._hash.update(data)
+            self._stream.write(data)
+            return
+        # While the caller makes the next piece, one thread hashes this one and another writes it.
+        if not self._helpers:  # one thread for each, so that both see the pieces in order
+            self._helpers = tuple(ThreadPoolExecutor(1, f"shard-{name}") for name in ("hash", "write"))
+        self._settle(1)
+        hashing, writing = self._helpers
+        self._under_way.append(hashing.submit(self._hash.update, data))
+        self._under_way.append(writing.submit(self._stream.write, data))
+
+    def _settle(self, pieces: int = 0) -> None:
+        while len(self._under_way) > 2 * pieces:
+            self._under_way.popleft().result()
+
+    def close(self) -> None:
+        """Wait for what is under way; nothing may be written afterwards."""
+        for helper in self._helpers:
+            helper.shutdown()
+        self._helpers = ()
 
 
 @dataclass(frozen=True)

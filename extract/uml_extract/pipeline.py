@@ -13,7 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
+from uml_cache import (
+    FeatureStore,
+    StorePlan,
+    create_or_resume,
+    recorded_plan,
+    recorded_token_counts,
+    store_path,
+)
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract.batching import probe_batch_size
@@ -151,7 +158,7 @@ def extract(
         groups=manifest.groups,
         pooled_dim=spec.width,
         token_dim=spec.token_width if tokens else None,
-        token_counts=encoder.token_counts(manifest) if tokens else None,
+        token_counts=_token_counts(path, manifest, encoder) if tokens else None,
         dtype=dtype,
         compute_dtype=encoder.compute_dtype,
         batch_size=batch_size,
@@ -182,6 +189,16 @@ def extract(
         seconds=seconds,
         rows_per_second=remaining / seconds if remaining else 0.0,
     )
+
+
+def _token_counts(path: Path, manifest: Manifest, encoder: Encoder) -> np.ndarray:
+    """(N,) int32: as planned where the store is there: a file that changed since is one failed row."""
+    there = recorded_plan(path)
+    if there is not None and there["manifest_digest"] == manifest.digest:
+        counts = recorded_token_counts(path)
+        if counts is not None:
+            return counts
+    return encoder.token_counts(manifest)
 
 
 def _planned(path: Path, plan: StorePlan, automatic: bool) -> FeatureStore:

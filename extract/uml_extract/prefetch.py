@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
@@ -18,7 +18,7 @@ WORKERS = max(1, min(8, (os.cpu_count() or 1) - 1))  # the encoder keeps one cor
 
 def read_ahead(
     rows: Iterator[int], prepare: Callable[[int], np.ndarray], ahead: int
-) -> Iterator[tuple[int, Prepared]]:
+) -> Generator[tuple[int, Prepared], None, None]:
     """Yield (row, prepared sample or the reason why there is none) in the order of `rows`.
 
     At most `ahead` samples wait in memory. `ahead` 0 does without threads, for samples that cost less than

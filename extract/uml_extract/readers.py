@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own threshold for a decompression bomb
+_UNKNOWN_LENGTH = 0x7FFFFF00  # programs that write to a pipe leave some such number in the header
 _FILTER_TAPS = 10  # half length of the resampling filter in samples of the slower rate, scipy's choice
 
 
@@ -77,14 +78,18 @@ def read_audio(path: Path, rate: int, seconds: float) -> Sound:
     import soundfile
 
     file = _file(path)
+    _need_whole_wav(file, path)
     try:
         with soundfile.SoundFile(file) as stream:
-            own_rate = stream.samplerate
-            values = stream.read(math.ceil(seconds * own_rate), dtype="float32", always_2d=True)
+            own_rate, frames = stream.samplerate, stream.frames
+            wanted = math.ceil(seconds * own_rate)
+            values = stream.read(wanted, dtype="float32", always_2d=True)
     except Exception as error:
         raise SampleError(_reason(error, path)) from None
     if not len(values):
         raise SampleError("the file holds no sound")
+    if len(values) < min(wanted, frames):
+        raise SampleError(f"{path}: ends after {len(values)} of {frames} frames")
     if not np.isfinite(values).all():
         raise SampleError("the file holds values that are not finite")
     mono = values[:, 0] if values.shape[1] == 1 else values.mean(axis=1)
@@ -96,6 +101,7 @@ def audio_length(path: Path, rate: int, seconds: float) -> int:
     import soundfile
 
     file = _file(path)
+    _need_whole_wav(file, path)
     try:
         header = soundfile.info(str(file) if isinstance(file, Path) else file)
     except Exception as error:
@@ -145,6 +151,27 @@ def _file(path: Path) -> Path | io.BytesIO:
     if MARK in str(path):
         return open_member(path)
     raise SampleError(f"no such file: {path}")
+
+
+def _need_whole_wav(file: Path | io.BytesIO, path: Path) -> None:
+    """libsndfile reads a WAV file that was cut off as a shorter sound; here that is an error."""
+    with io.BytesIO(file.getbuffer()) if isinstance(file, io.BytesIO) else open(file, "rb") as stream:
+        start = stream.read(12)
+        if start[:4] != b"RIFF" or start[8:] != b"WAVE":
+            return
+        size = stream.seek(0, 2)
+        at = 12
+        while at + 8 <= size:
+            stream.seek(at)
+            chunk = stream.read(8)
+            length = int.from_bytes(chunk[4:], "little")
+            if chunk[:4] == b"data":
+                if at + 8 + length > size and length < _UNKNOWN_LENGTH:
+                    raise SampleError(
+                        f"{path}: cut off, {size - at - 8} of {length} bytes of sound are there"
+                    )
+                return
+            at += 8 + length + length % 2
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -5,10 +5,12 @@ Shapes: n samples of a task, B of a batch, T tokens of a task, D features.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -44,7 +46,8 @@ class Extraction:
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)
         self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
-        self._counted: dict[int, list[str]] = {}  # unreadable samples of the tasks that are done
+        self._counted: dict[int, list[str]] = {}  # unreadable samples of tasks that were done, or others do
+        self._own: dict[int, list[str]] = {}  # those of the tasks computed here
         self._current: list[str] = []  # those of the task in hand
         self._ahead: set[int] = set()  # tasks of which a record, should there be one, does not count
 
@@ -55,21 +58,28 @@ class Extraction:
         rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
         ahead = 0 if self._manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
         samples = read_ahead(rows, self._prepare, ahead)
-        try:
+        committing: Future[None] | None = None
+        # One task is flushed to the disk while the encoder is at the next.
+        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, contextlib.closing(samples):
             for task in tasks:
-                self._run_task(task, samples, progress)
-                self._current = []
-                self._ahead.discard(task)
+                ready = self._compute(task, samples, progress)
+                if committing is not None:
+                    committing.result()
+                committing = writer.submit(self._store.write_task, *ready)
+                self._own[task], self._current = self._current, []
                 self._recount()
-        finally:
-            samples.close()  # type: ignore[attr-defined]
+            if committing is not None:
+                committing.result()
 
     def _prepare(self, row: int) -> np.ndarray:
         encoder = self._encoder
         sample = read_sample(self._manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
         return encoder.prepare(sample)
 
-    def _run_task(self, task: int, samples: Iterator[tuple[int, Prepared]], progress: Progress) -> None:
+    def _compute(
+        self, task: int, samples: Iterator[tuple[int, Prepared]], progress: Progress
+    ) -> tuple[Any, ...]:
+        """The arguments of `write_task`."""
         started = time.monotonic()
         rows = self._store.rows_of(task)
         filled = _Filled(rows, self._encoder, self._counts)
@@ -82,9 +92,8 @@ class Extraction:
         for row in filled.late:
             self._fail(row, filled.reasons[row])
         progress.update(len(filled.reasons) - len(filled.late))
-        self._store.write_task(
-            task, filled.pooled, filled.tokens, filled.status, filled.reasons, time.monotonic() - started
-        )
+        seconds = time.monotonic() - started
+        return task, filled.pooled, filled.tokens, filled.status, filled.reasons, seconds
 
     def _batches(
         self, samples: Iterator[tuple[int, Prepared]], filled: _Filled
@@ -132,12 +141,13 @@ class Extraction:
         self._judge()
 
     def _judge(self) -> None:
-        failed = sum(map(len, self._counted.values())) + len(self._current)
+        known = {**self._counted, **self._own}
+        failed = sum(map(len, known.values())) + len(self._current)
         if failed > self._allowed:
-            known = chain(*(self._counted[task] for task in sorted(self._counted)), self._current)
+            first = chain(*(known[task] for task in sorted(known)), self._current)
             raise WorkError(
                 f"{failed} unreadable samples so far, --max-errors allows {self._allowed} of "
-                f"{len(self._manifest)}; the first: {'; '.join(islice(known, _EXAMPLES))}. Mend or remove "
+                f"{len(self._manifest)}; the first: {'; '.join(islice(first, _EXAMPLES))}. Mend or remove "
                 "them, or raise --max-errors; what is done is kept"
             )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,3 +127,24 @@ def test_index_out_of_order_is_not_flat(tmp_path: Path) -> None:
     content[21] ^= 1
     path.write_bytes(content)
     assert read_index(path, array).damaged
+
+
+def test_pieces_keep_their_order_whatever_the_disk_is_doing() -> None:
+    """The file and its checksum are those of the rows in order, with a stream that dawdles now and then."""
+
+    class Dawdling(io.BytesIO):
+        def write(self, data: Any) -> int:
+            if self.tell() % 3 == 0:
+                time.sleep(0.01)
+            return super().write(data)
+
+    array = ShardedArray("pooled", 8192, 301, "float32", 8192, 1024)
+    values = np.random.default_rng(0).standard_normal((8192, 301), dtype=np.float32)
+    stream = Dawdling()
+    writer = ShardWriter(stream, array)
+    for at in range(0, 8192, 870):
+        writer.write(values[at : at + 870])
+    checksum = writer.finish()
+    assert stream.getvalue()[: values.nbytes] == values.tobytes()
+    assert checksum == hashlib.sha256(stream.getvalue()).hexdigest()
+    assert writer.size == len(stream.getvalue())

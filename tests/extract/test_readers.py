@@ -106,15 +106,18 @@ def test_unreadable_sounds_say_why(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "silent.wav", np.zeros(0, np.float32), 8_000)
     soundfile.write(tmp_path / "nan.wav", np.array([0, np.nan], np.float32), 8_000, subtype="FLOAT")
     (tmp_path / "text.wav").write_text("hello")
+    soundfile.write(tmp_path / "cut.wav", np.ones(8_000, np.float32), 8_000)
+    (tmp_path / "cut.wav").write_bytes((tmp_path / "cut.wav").read_bytes()[:9_000])
     for name, reason in {
         "silent.wav": "no sound",
+        "cut.wav": "cut off, 8956 of 16000 bytes",
         "nan.wav": "not finite",
         "text.wav": "text.wav",
         "none.wav": "no such file",
     }.items():
         with pytest.raises(SampleError, match=reason):
             read_audio(tmp_path / name, 16_000, 1.0)
-    for name in ("silent.wav", "text.wav", "none.wav"):
+    for name in ("silent.wav", "text.wav", "none.wav", "cut.wav"):
         with pytest.raises(SampleError):
             readers.audio_length(tmp_path / name, 16_000, 1.0)
 
