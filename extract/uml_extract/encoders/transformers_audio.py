@@ -68,7 +68,7 @@ _ENTRIES = (
     ),
     _audio("wav2vec2", "facebook/wav2vec2-base", 768, "mean", "Apache-2.0", 94.4, "wav2vec 2.0 base"),
     _audio("hubert", "facebook/hubert-base-ls960", 768, "mean", "Apache-2.0", 94.4, "HuBERT base"),
-    _audio("wavlm", "microsoft/wavlm-base-plus", 768, "mean", "MIT", 94.4, "WavLM base plus"),
+    _audio("wavlm", "microsoft/wavlm-base-plus", 768, "mean", "CC-BY-SA-3.0", 94.4, "WavLM base plus"),
     _audio("whisper", "openai/whisper-small", 768, "mean", "Apache-2.0", 88.2, "Whisper small's encoder"),
 )
 _TEXT = EncoderSpec(name="hf_text:ID", modality="text", library="transformers", model="", pooling="joint")
