@@ -9,11 +9,15 @@ from uml_cache.lazy import lazy_exports
 if TYPE_CHECKING:
     from uml_cache.catalogue import StoreInfo, find_stores, store_info
     from uml_cache.errors import InputError, WorkError
+    from uml_cache.exchange.exporting import export_features
+    from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
+    from uml_cache.journal import FailedRow
     from uml_cache.store import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
+    "FailedRow": "journal",
     "FeatureSet": "features",
     "FeatureStore": "store",
     "InputError": "errors",
@@ -23,7 +27,9 @@ _HOME = {
     "VerifyReport": "verification",
     "WorkError": "errors",
     "create_or_resume": "store",
+    "export_features": "exchange.exporting",
     "find_stores": "catalogue",
+    "import_features": "exchange.importing",
     "open_features": "features",
     "recorded_plan": "store",
     "store_info": "catalogue",
@@ -32,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "FailedRow",
     "FeatureSet",
     "FeatureStore",
     "InputError",
@@ -41,7 +48,9 @@ __all__ = [
     "VerifyReport",
     "WorkError",
     "create_or_resume",
+    "export_features",
     "find_stores",
+    "import_features",
     "open_features",
     "recorded_plan",
     "store_info",

@@ -13,6 +13,7 @@ from typing import Any
 
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
+from uml_cache.remote import RemotePath, as_path
 
 _ARRAYS = (
     "pooled",
@@ -61,6 +62,10 @@ class StoreInfo:
         """Whether every task has its journal record."""
         return self.done == self.tasks
 
+    def failed(self) -> list[journal.FailedRow]:
+        """The rows whose samples could not be read, with the reasons; none where another tool wrote."""
+        return journal.failed_rows(self.path, journal.record_names(self.path) if self.own else ())
+
     def summary(self) -> dict[str, Any]:
         """One entry of `uml cache ls --json`."""
         return {
@@ -92,12 +97,13 @@ class StoreInfo:
             "fingerprint": self.fingerprint,
             "tasks": self.tasks,
             "tasks_done": self.done,
+            "failed": len(self.failed()),
         }
 
 
 def store_info(path: Path | str) -> StoreInfo:
     """Describe the store at `path`. `InputError` if there is none, `WorkError` if its metadata is damaged."""
-    path = Path(path)
+    path = as_path(path)
     if not path.exists():
         raise InputError(f"there is no store at {path}; `uml cache ls` lists the stores of a cache folder")
     root = _metadata(path, "")
@@ -147,17 +153,28 @@ def find_stores(feats: Path | str) -> list[StoreInfo]:
 
     An existing folder without stores gives an empty list; a path that is no folder raises `InputError`.
     """
-    feats = Path(feats)
+    feats = as_path(feats)
     if not feats.is_dir():
         what = "is a file" if feats.exists() else "does not exist"
         raise InputError(f"cache folder {feats} {what}; `uml extract --out {feats}` makes one")
     if (feats / "zarr.json").exists():
         return [store_info(feats)]
+    if isinstance(feats, RemotePath):
+        return _find_remote(feats)
     found = []
     for folder, names, _ in os.walk(feats):
         here = sorted(name for name in names if name.endswith(".zarr") and not name.startswith("."))
         found += [store_info(Path(folder) / name) for name in here]
         names[:] = [name for name in names if name not in here and not name.startswith(".")]
+    return sorted(found, key=lambda info: info.path)
+
+
+def _find_remote(prefix: RemotePath) -> list[StoreInfo]:
+    folders, _ = prefix.listing()
+    found = []
+    for name in folders:
+        inner = prefix / name
+        found += [store_info(inner)] if name.endswith(".zarr") else _find_remote(inner)  # type: ignore[arg-type]
     return sorted(found, key=lambda info: info.path)
 
 
@@ -179,4 +196,6 @@ def _width(metadata: dict[str, Any] | None) -> int | None:
 
 
 def _folder_bytes(folder: Path) -> int:
+    if isinstance(folder, RemotePath):
+        return folder.size_below()
     return sum((Path(at) / name).stat().st_size for at, _, names in os.walk(folder) for name in names)

@@ -1,25 +1,32 @@
-"""`uml cache`: list, describe and verify feature stores."""
+"""`uml cache`: list, describe, verify, import and export feature stores."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
 
+if TYPE_CHECKING:
+    from uml_cache.journal import FailedRow
+
+_REASONS = 3
 _PATH = click.Path(path_type=Path)
+_PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
 
 @click.group("cache")
 def cache() -> None:
-    """List, describe and verify the stores of a cache folder."""
+    """List, describe, verify, import and export the stores of a cache folder."""
 
 
 @uml_command("ls", example="uml cache ls ./feats")
-@click.argument("path", type=_PATH, default=Path("feats"))
-def _ls(output: Output, path: Path) -> None:
+@click.argument("path", type=_PLACE, default="feats")
+def _ls(output: Output, path: str) -> None:
     """List the feature stores under PATH (default: ./feats)."""
     from uml_cache.catalogue import find_stores
 
@@ -43,18 +50,20 @@ def _ls(output: Output, path: Path) -> None:
 
 
 @uml_command("info", example="uml cache info ./feats/shapes/image/hog-color.zarr")
-@click.argument("path", type=_PATH)
-def _info(output: Output, path: Path) -> None:
+@click.argument("path", type=_PLACE)
+def _info(output: Output, path: str) -> None:
     """Describe the store at PATH: arrays, encoder, fingerprint."""
     from uml_cache.catalogue import store_info
 
     info = store_info(path)
     described = info.description()
+    failed = info.failed()
     state = "sealed" if info.sealed else f"not finished, {info.done} of {info.tasks} tasks"
     lines = [
         f"{info.path} ({state})",
         f"  data set     {info.dataset}, {info.modality}{'' if info.set is None else f', set {info.set}'}",
         f"  rows         {info.rows}, {len(info.classes)} classes",
+        f"  failed       {len(failed)}{_first_reasons(failed)}",
         f"  fingerprint  {info.fingerprint or 'none (written by another tool)'}",
     ]
     for name, array in described["arrays"].items():
@@ -64,10 +73,17 @@ def _info(output: Output, path: Path) -> None:
     output.result(described, "\n".join(lines))
 
 
+def _first_reasons(failed: Sequence[FailedRow]) -> str:
+    if not failed:
+        return ""
+    shown = "; ".join(f"{sample.id}: {sample.reason}" for sample in failed[:_REASONS])
+    return f" (`uml extract --retry-failed` tries them again), the first: {shown}"
+
+
 @uml_command("verify", example="uml cache verify ./feats/shapes/image/hog-color.zarr")
-@click.argument("path", type=_PATH)
+@click.argument("path", type=_PLACE)
 @click.pass_context
-def _verify(context: click.Context, output: Output, path: Path) -> None:
+def _verify(context: click.Context, output: Output, path: str) -> None:
     """Recompute every checksum of the store at PATH; exit 1 unless all is sound and the store is sealed."""
     from uml_cache.verification import verify
 
@@ -90,5 +106,84 @@ def _verify(context: click.Context, output: Output, path: Path) -> None:
         context.exit(1)
 
 
-for _command in (_ls, _info, _verify):
+_IMPORT = """
+uml cache import train=train.npz test=test.npz --dataset birds --modality image --encoder dinov2_vits14
+uml cache import shot_16-seed_1.pth test.pth --dataset dtd --modality image --encoder clip_rn50
+uml cache import ./clip-output --dataset laion --modality text --encoder clip_vitb32
+"""
+
+
+@uml_command("import", example=_IMPORT)
+@click.argument("sources", nargs=-1, required=True, metavar="[SPLIT=]FILE...")
+@click.option("--out", type=_PLACE, default="feats", show_default=True, help="Cache folder, or its URL.")
+@click.option("--dataset", help="The data set's name.")
+@click.option("--modality", help="image, text, audio, array.")
+@click.option("--encoder", help="Name of the encoder that made the features.")
+@click.option("--set", "set_name", help="Which sample set of the modality, such as vanilla or cupl texts.")
+@click.option("--variant", help="What distinguishes these features from others of the encoder.")
+@click.option("--split", help="Split of the rows that have none: train, val or test.")
+@click.option("--classes", type=_PATH, help="File of class names, one a line, or a JSON list.")
+@click.option("--features", help="What the features' array is called.")
+@click.option("--labels", help="What the labels' array is called, or a .npy or text file of them.")
+@click.option("--ids", help="What the ids' array is called, or a .npy or text file of them.")
+@click.option("--splits", help="What the splits' array is called, or a .npy or text file of them.")
+@click.option("--groups", help="What the groups' array is called.")
+@click.option("--lengths", help="What the array of token counts is called.")
+@click.option("--dtype", help="float16 or float32; default: float16 if the source is, else float32.")
+def _import(
+    output: Output,
+    sources: tuple[str, ...],
+    out: str,
+    dataset: str | None,
+    modality: str | None,
+    encoder: str | None,
+    set_name: str | None,
+    variant: str | None,
+    split: str | None,
+    classes: Path | None,
+    dtype: str | None,
+    **columns: str | None,
+) -> None:
+    """Make a store of features that other tools wrote.
+
+    Takes .pth files (features, labels, paths; also train and val inside), .npz, .npy, .safetensors, HDF5,
+    parquet, and folders of clip-retrieval. Pickles with anything but tensors in them are refused.
+    """
+    from uml_cache.exchange.importing import import_features
+    from uml_cache.exchange.table import Columns
+
+    with output.progress(None, " rows", "import") as bar:
+        store = import_features(
+            sources,
+            out,
+            dataset=dataset,
+            modality=modality,
+            encoder=encoder,
+            set=set_name,
+            variant=variant,
+            split=split,
+            classes=classes,
+            columns=Columns(**columns),
+            dtype=dtype,
+            progress=bar.update,
+        )
+    rows = len(store.plan.ids)
+    value = {"store": str(store.path), "rows": rows, "fingerprint": store.fingerprint}
+    output.result(value, f"{store.path}: {rows:,} rows, {len(store.plan.classes)} classes")
+
+
+@uml_command("export", example="uml cache export ./feats/shapes/image/hog-color.zarr shapes.npz")
+@click.argument("path", type=_PLACE)
+@click.argument("target", type=_PATH)
+def _export(output: Output, path: str, target: Path) -> None:
+    """Write the store at PATH to the file TARGET: .h5, .npz, .safetensors or .parquet."""
+    from uml_cache.exchange.exporting import export_features
+
+    features = export_features(path, target)
+    rows, size = len(features), target.stat().st_size
+    value = {"file": str(target), "rows": rows, "bytes": size}
+    output.result(value, f"{target}: {rows:,} rows, {size / 1e6:.2f} MB")
+
+
+for _command in (_ls, _info, _verify, _import, _export):
     cache.add_command(_command)

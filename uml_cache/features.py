@@ -16,6 +16,7 @@ from uml_cache.catalogue import StoreInfo, store_info
 from uml_cache.errors import InputError, WorkError, unknown
 from uml_cache.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.mapping import ADVICE
+from uml_cache.remote import RemotePath, is_remote
 from uml_cache.sources import FlatSource, MappedSource, RowSource, ZarrSource, flat_files, mapped_or_reason
 
 if TYPE_CHECKING:
@@ -158,7 +159,9 @@ class FeatureSet:
     @cached_property
     def status(self) -> np.ndarray:
         """(N,) uint8, 0 where the sample could be read."""
-        flat = flat_files(self.path, "status", self.info.arrays["status"]) if self.info.own else "foreign"
+        if not self.info.own or is_remote(self.path):
+            return self._column("status", 0).astype(np.uint8, copy=False)
+        flat = flat_files(self.path, "status", self.info.arrays["status"])
         if isinstance(flat, str):
             return self._column("status", 0).astype(np.uint8, copy=False)
         array, paths, used = flat
@@ -207,6 +210,10 @@ class FeatureSet:
 
     def _choose(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
         """The best source that the wanted access allows, and its name."""
+        if is_remote(self.path):
+            if self._wanted == "mapped":
+                raise InputError(f"{self.path} cannot be mapped: it is on object storage; use access `auto`")
+            return ZarrSource(self._zarr[name]), "zarr"
         if self._wanted == "zarr":
             return ZarrSource(self._zarr[name]), "zarr"
         metadata = self.info.arrays[name]
@@ -231,6 +238,8 @@ class FeatureSet:
     def _zarr(self) -> Any:
         import zarr
 
+        if isinstance(self.path, RemotePath):
+            return self.path.zarr_group()
         return zarr.open_group(self.path, mode="r")
 
     def _column(self, name: str, default: int | None) -> np.ndarray:

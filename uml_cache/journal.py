@@ -12,22 +12,37 @@ import hashlib
 import json
 import os
 import re
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from uml_cache.errors import InputError
+from uml_cache.remote import is_remote, remote_names
 
 JOURNAL = "journal"
 PLAN = f"{JOURNAL}/plan.json"
 _LOCK = f"{JOURNAL}/lock"
+_PATIENCE = 30.0  # seconds to wait for a member of one's own group
+_SETTLING = 2.0  # seconds in which a member that was first may not have written its group's name yet
 _TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp$")
 _RECORD = re.compile(r"^(0|[1-9][0-9]*)\.json$")
 
 
 class BrokenRecord(ValueError):
     """A journal record that cannot be read, or whose content is not what its own checksum says."""
+
+
+@dataclass(frozen=True)
+class FailedRow:
+    """A sample that could not be read: its row in the store, its id, why, and the task that holds it."""
+
+    row: int
+    id: str
+    reason: str
+    task: int
 
 
 def canonical(value: Any) -> bytes:
@@ -72,9 +87,14 @@ def sync_folder(folder: Path) -> None:
 
 def write_record(store: Path, name: str, content: dict[str, Any]) -> None:
     """Write `journal/<name>.json`; from then on what it lists exists."""
-    record = {**content, "sha256": digest(content)}
     with whole_file(store / JOURNAL / f"{name}.json") as stream:
-        stream.write(json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode())
+        stream.write(record_bytes(content))
+
+
+def record_bytes(content: dict[str, Any]) -> bytes:
+    """A record with the sha256 of its own content."""
+    record = {**content, "sha256": digest(content)}
+    return json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False).encode()
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -85,7 +105,7 @@ def read_record(path: Path) -> dict[str, Any]:
         written = record.pop("sha256")
         if written == digest(record):
             return record
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass
     raise BrokenRecord(f"{path} is not what its own checksum says")
 
@@ -93,8 +113,21 @@ def read_record(path: Path) -> dict[str, Any]:
 def record_names(store: Path) -> list[int]:
     """Tasks that have a record, in order. Nothing is read."""
     with contextlib.suppress(FileNotFoundError):
-        return sorted(int(name[:-5]) for name in os.listdir(store / JOURNAL) if _RECORD.match(name))
+        names = remote_names(store / JOURNAL) if is_remote(store) else os.listdir(store / JOURNAL)
+        return sorted(int(name[:-5]) for name in names if _RECORD.match(name))
     return []
+
+
+def failed_rows(store: Path, tasks: Iterable[int]) -> list[FailedRow]:
+    """The rows that failed in `tasks`, in order. A task without a sound record has none."""
+    found = []
+    for task in sorted(tasks):
+        with contextlib.suppress(BrokenRecord, FileNotFoundError):
+            record = read_record(store / JOURNAL / f"{task}.json")
+            found += [
+                FailedRow(sample["row"], sample["id"], sample["reason"], task) for sample in record["failed"]
+            ]
+    return found
 
 
 def remove_record(store: Path, task: int) -> None:
@@ -102,7 +135,8 @@ def remove_record(store: Path, task: int) -> None:
     path = store / JOURNAL / f"{task}.json"
     if path.exists():
         path.unlink()
-        sync_folder(path.parent)
+        if not is_remote(path):
+            sync_folder(path.parent)
 
 
 def remove_leftovers(store: Path) -> None:
@@ -114,22 +148,60 @@ def remove_leftovers(store: Path) -> None:
 
 
 @contextlib.contextmanager
-def writer_lock(store: Path) -> Iterator[None]:
-    """Be the only local writer of `store`; the lock dies with the process. `InputError` if there is one."""
-    import fcntl
+def writer_lock(store: Path, group: str | None = None) -> Iterator[None]:
+    """Be the only local writer of `store`, or one of the writers of `group`; the lock dies with its process.
 
+    Processes that name the same group share the lock; they agree among themselves who writes which task. Who
+    comes when nobody writes clears away what a writer that died has left. Raises `InputError` when another
+    run, of another group or of none, holds the store.
+    """
     handle = os.open(store / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(handle, 64, 0).decode(errors="replace").strip()
-            by = f" (process {owner})" if owner else ""
-            raise InputError(
-                f"{store} is being written by another run{by}; wait for it to end, or stop it, then run again"
-            ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        came = time.monotonic()
+        while not _enter(handle, store, group):
+            owner, _, there = os.pread(handle, 256, 0).decode(errors="replace").strip().partition(" ")
+            # A member of our group may hold the lock for itself while it clears the store for all of us.
+            patience = 0.0 if group is None else _PATIENCE if there == group else _SETTLING
+            if time.monotonic() - came > patience:
+                by = f" (process {owner})" if owner else ""
+                raise InputError(
+                    f"{store} is being written by another run{by}; wait for it to end, or stop it, then run "
+                    "again"
+                )
+            time.sleep(0.02)
         yield
     finally:
         os.close(handle)
+
+
+def _enter(handle: int, store: Path, group: str | None) -> bool:
+    """Take the lock without waiting; whether that was possible."""
+    if _locked(handle, shared=False):
+        content = f"{os.getpid()} {group or ''}".rstrip().encode()
+        os.pwrite(handle, content, 0)
+        os.ftruncate(handle, len(content))
+        remove_leftovers(store)
+        # To share the lock is to let go of it for a moment: another run may be faster.
+        return group is None or _locked(handle, shared=True)
+    if group is None or not _locked(handle, shared=True):
+        return False
+    if os.pread(handle, 256, 0).decode(errors="replace").partition(" ")[2] == group:
+        return True
+    _unlock(handle)
+    return False
+
+
+def _locked(handle: int, *, shared: bool) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _unlock(handle: int) -> None:
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_UN)

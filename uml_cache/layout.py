@@ -153,6 +153,11 @@ def group_metadata(attributes: dict[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": attributes}
 
 
+def empty_metadata() -> dict[str, Any]:
+    """`zarr.json` of an array without elements: what lies beside it is no business of a Zarr tool's."""
+    return _array_metadata((0,), "uint8", [1], 0, [_bytes_codec("uint8")])
+
+
 def planned_chunks(values: np.ndarray | Sequence[str], dtype: str) -> list[bytes]:
     """The chunk files of a planned array, the last one padded to a whole chunk."""
     chunk = min(len(values), PLANNED_ROWS)

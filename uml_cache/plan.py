@@ -18,6 +18,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.journal import digest
 from uml_cache.layout import DTYPES, FORMAT_VERSION, NO_SPLIT, SPLIT_NAMES, Layout, plan_layout
+from uml_cache.remote import as_path
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -162,7 +163,7 @@ def store_path(
     kind = modality if set is None else f"{modality}.{set}"
     encoder = encoder_name if variant is None else f"{encoder_name}@{variant}"
     parts = [_file_name(part) for part in (dataset, kind, f"{encoder}.zarr")]
-    return Path(feats).joinpath(*parts)
+    return as_path(feats).joinpath(*parts)
 
 
 def _file_name(name: str) -> str:

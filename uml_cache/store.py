@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -20,8 +19,10 @@ import numpy as np
 
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
-from uml_cache.layout import group_metadata, planned_chunks, planned_metadata
+from uml_cache.layout import ShardedArray
 from uml_cache.plan import StorePlan, differences, store_path
+from uml_cache.planned import planned_contents
+from uml_cache.remote import as_path, is_remote
 from uml_cache.shards import ShardWriter
 
 __all__ = ["FeatureStore", "StorePlan", "create_or_resume", "recorded_plan", "store_path"]
@@ -68,14 +69,26 @@ class FeatureStore:
         """Whether every task is in the journal."""
         return not self.pending()
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the store as its only local writer; clears away what a writer that died has left.
+    def failed(self) -> list[journal.FailedRow]:
+        """The rows of finished tasks whose samples could not be read, with the reasons, in order."""
+        return journal.failed_rows(self.path, self.done())
 
-        The lock ends with the process. Raises `InputError` when another run holds it.
+    def unseal(self, tasks: Iterable[int]) -> None:
+        """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
+
+        Files stay until they are written anew; without a record they do not count.
         """
-        with journal.writer_lock(self.path):
-            journal.remove_leftovers(self.path)
+        for task in tasks:
+            journal.remove_record(self.path, task)
+
+    @contextlib.contextmanager
+    def lock(self, group: str | None = None) -> Iterator[None]:
+        """Hold the store as its only local writer, or as one of the writers of `group`.
+
+        Clears away what a writer that died has left. The lock ends with the process. Writers of one group
+        must not write the same task at once. Raises `InputError` when another run holds it.
+        """
+        with journal.writer_lock(self.path, group):
             yield
 
     def write_task(
@@ -94,6 +107,28 @@ class FeatureStore:
         of the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises
         `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
         """
+        ready, failed = self._ready(task, pooled, token_values, status, reasons)
+        journal.remove_record(self.path, task)
+        with contextlib.ExitStack() as pending:  # all files are complete before the first gets its name
+            files = []
+            for array, values in ready.items():
+                name = array.shard_path(task)
+                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
+                writer = ShardWriter(stream, array)
+                writer.write(values)
+                checksum = writer.finish()
+                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
+        journal.write_record(self.path, str(task), self._record(task, failed, seconds, files))
+
+    def _ready(
+        self,
+        task: int,
+        pooled: np.ndarray | None,
+        token_values: np.ndarray | None,
+        status: np.ndarray,
+        reasons: Mapping[int, str],
+    ) -> tuple[dict[ShardedArray, np.ndarray], list[dict[str, Any]]]:
+        """What a task stores, by array, checked; and its failed rows."""
         rows = self.rows_of(task)
         status = np.asarray(status, dtype=np.uint8)
         given = {"pooled": pooled, "tokens/values": token_values, "status": status}
@@ -118,17 +153,13 @@ class FeatureStore:
             {"row": rows[at], "id": self.plan.ids[rows[at]], "reason": reasons.get(rows[at], "unreadable")}
             for at in np.flatnonzero(status).tolist()
         ]
-        journal.remove_record(self.path, task)
-        with contextlib.ExitStack() as pending:  # all files are complete before the first gets its name
-            files = []
-            for array, values in ready.items():
-                name = array.shard_path(task)
-                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
-                writer = ShardWriter(stream, array)
-                writer.write(values)
-                checksum = writer.finish()
-                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
-        record = {
+        return ready, failed
+
+    def _record(
+        self, task: int, failed: list[dict[str, Any]], seconds: float, files: list[dict[str, Any]]
+    ) -> dict[str, Any]:
+        rows = self.rows_of(task)
+        return {
             "task": task,
             "fingerprint": self.fingerprint,
             "first_row": rows.start,
@@ -137,7 +168,6 @@ class FeatureStore:
             "failed": failed,
             "files": files,
         }
-        journal.write_record(self.path, str(task), record)
 
     def _token_counts(self, rows: range) -> np.ndarray:
         counts = self.plan.token_counts
@@ -184,10 +214,15 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
     written. Raises `InputError` when there is something else, or a store with another fingerprint; the
     message names the fields that differ.
     """
-    path = Path(path)
+    path = as_path(path)
     there = recorded_plan(path)
     if there is None:
-        _create(path, plan)
+        if is_remote(path):
+            from uml_cache.remote_store import create_or_resume_remote
+
+            create_or_resume_remote(path, plan)  # type: ignore[arg-type]
+        else:
+            _create(path, plan)
         there = recorded_plan(path)
         assert there is not None
     if there != plan.fields:
@@ -195,17 +230,30 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             f"{path} was made with other settings ({'; '.join(differences(there, plan.fields))}): repeat the "
             "command with the settings of the store, give another --out, or delete the store to start anew"
         )
+    if is_remote(path):
+        return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
     if any(_size(path / entry["path"]) != entry["bytes"] for entry in planned):
         _write_planned(path, plan)
     return FeatureStore(path, plan)
 
 
+def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
+    """The store at `path`, planned already with `plan`, for a further worker to fill."""
+    if is_remote(path):
+        from uml_cache.remote_store import RemoteFeatureStore
+
+        return RemoteFeatureStore(path, plan)
+    return FeatureStore(path, plan)
+
+
 def recorded_plan(path: Path | str) -> dict[str, Any] | None:
     """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
-    path = Path(path)
-    if not path.exists():
-        return None
+    path = as_path(path)
+    if not path.exists() or (is_remote(path) and not (path / journal.PLAN).exists()):
+        return (
+            None  # on object storage the plan's record is created last: without it the store is not there yet
+        )
     try:
         return journal.read_record(path / journal.PLAN)["fields"]
     except (FileNotFoundError, NotADirectoryError):
@@ -248,27 +296,9 @@ def _remove_abandoned(path: Path) -> None:
 
 def _write_planned(store: Path, plan: StorePlan) -> None:
     layout = plan.layout
-    columns: dict[str, tuple[np.ndarray | Sequence[str], str]] = {
-        "label": (plan.labels, "int32"),
-        "split": (plan.splits, "uint8"),
-        "id": (plan.ids, "string"),
-    }
-    if plan.groups is not None:
-        columns["group"] = (plan.groups, "string")
-    if layout.token_start is not None and plan.token_counts is not None:
-        columns["tokens/start"] = (layout.token_start, "int64")
-        columns["tokens/length"] = (plan.token_counts, "int32")
-    contents = {"zarr.json": _metadata(group_metadata(plan.attributes))}
-    contents[f"{journal.JOURNAL}/zarr.json"] = _metadata(group_metadata({}))
-    if plan.token_dim is not None:
-        contents["tokens/zarr.json"] = _metadata(group_metadata({}))
     for array in layout.arrays:
-        contents[f"{array.name}/zarr.json"] = _metadata(array.metadata())
         (store / array.name / "c").mkdir(parents=True, exist_ok=True)
-    for name, (values, dtype) in columns.items():
-        contents[f"{name}/zarr.json"] = _metadata(planned_metadata(len(plan.ids), dtype))
-        for at, chunk in enumerate(planned_chunks(values, dtype)):
-            contents[f"{name}/c/{at}"] = chunk
+    contents = planned_contents(plan)
     files = []
     for name, data in contents.items():
         with journal.whole_file(store / name) as stream:
@@ -282,10 +312,6 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         "files": files,
     }
     journal.write_record(store, "plan", record)
-
-
-def _metadata(value: dict[str, Any]) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False).encode()
 
 
 def _size(path: Path) -> int:

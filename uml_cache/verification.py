@@ -14,6 +14,7 @@ from typing import Any
 
 from uml_cache import journal
 from uml_cache.errors import InputError
+from uml_cache.remote import as_path
 
 _PIECE = 1 << 20
 
@@ -42,7 +43,7 @@ def verify(path: Path | str, *, progress: Callable[[int], Any] | None = None) ->
     `progress` is called with the number of files done since the last call. Raises `InputError` for a path
     that holds no store of this project (a foreign Zarr group has no checksums to compare with).
     """
-    path = Path(path)
+    path = as_path(path)
     if not (path / journal.JOURNAL).is_dir():
         what = "has no journal, so there are no checksums to verify" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}; `uml cache ls` lists the stores of a cache folder")
@@ -93,7 +94,7 @@ def _check_file(store: Path, entry: dict[str, Any], bad: list[dict[str, str]]) -
     hasher = hashlib.sha256()
     size = 0
     try:
-        with open(store / entry["path"], "rb", buffering=0) as stream:
+        with (store / entry["path"]).open("rb", buffering=0) as stream:
             while piece := stream.read(_PIECE):
                 hasher.update(piece)
                 size += len(piece)

@@ -18,7 +18,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 
-MODALITIES = ("image", "text", "audio")
+MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
 NO_SPLIT = 255
 NO_LABEL = -1
@@ -30,12 +30,13 @@ class Manifest:
 
     Args:
         name: The data set's name; stores of different modalities meet under it.
-        modality: `image`, `text` or `audio`.
+        modality: `image`, `text`, `audio` or `array`.
         set: Which samples of the modality, for example a kind of text; None for the only one.
         classes: C class names; `labels` index them. Names may repeat (ImageNet has two pairs).
         root: Folder that relative sources start from (unused for texts).
         ids: N unique, non-empty strings.
-        sources: N paths (relative to `root` with forward slashes, or absolute), or the N texts themselves.
+        sources: N paths (relative to `root` with forward slashes, or absolute; `FILE::PART` is a part of a
+            file, see `uml_manifests.records`), or the N texts themselves.
         labels: (N,) int32 class indices in [-1, C); -1 is "no label".
         splits: (N,) uint8; 0 train, 1 val, 2 test, 255 none.
         groups: N strings (speaker, patient, video …) that no split may cut through, or None.

@@ -12,6 +12,15 @@ from uml_manifests.builders import from_csv, from_folder, from_lines
 from uml_manifests.files import HEADER, load_manifest
 from uml_manifests.known import list_benchmarks
 from uml_manifests.manifest import MODALITIES, Manifest
+from uml_manifests.records import (
+    ARRAYS,
+    from_arrays,
+    from_jsonl,
+    from_saved_dataset,
+    from_tars,
+    is_saved_dataset,
+    tar_files,
+)
 from uml_manifests.shapes.render import NAME as SHAPES
 from uml_manifests.shapes.render import render_shapes
 
@@ -30,8 +39,10 @@ def resolve_data(
 
     Args:
         data: A manifest folder (or its `dataset.toml`), a folder of manifest folders such as `data/shapes`,
-            a folder of class folders, a CSV file, a .txt file of unlabelled texts (one a line), or a name: of
-            a data set built under `./data`, or `shapes`, which is rendered there when it is absent.
+            a folder of class folders, a CSV or JSONL file, a .txt file of unlabelled texts (one a line), a
+            WebDataset tar or a folder of them, a data set that Hugging Face `datasets` saved, an array file
+            (.npy, .npz, HDF5), or a name: of a data set built under `./data`,
+            or `shapes`, which is rendered there when it is absent.
         name: The data set's name where `data` has none (folders and files are named after themselves).
         set: Which set of the modality, for example `vanilla` texts.
         root: Where relative paths start from, instead of the manifest's root or the CSV's folder.
@@ -92,12 +103,25 @@ def _from_path(
             return from_csv(path, name=name, set=set, root=root, modality=modality)
         if suffix == ".txt":
             return from_lines(path, name=name, set=set)
-        raise InputError(f"{path}: expected a folder, a .csv file, a .txt file of texts, or a dataset.toml")
+        if suffix in (".jsonl", ".ndjson"):
+            return from_jsonl(path, name=name, set=set, root=root, modality=modality)
+        if suffix == ".tar":
+            return from_tars(path, name=name, set=set, modality=modality)
+        if suffix in ARRAYS:
+            return from_arrays(path, name=name, set=set)
+        raise InputError(
+            f"{path}: expected a folder, a .csv file, a .jsonl or .tar file, a .txt file of texts, arrays "
+            f"({', '.join(ARRAYS)}), or a dataset.toml"
+        )
     if (path / HEADER).is_file():
         return load_manifest(path)
     inside = manifest_folders(path)
     if inside:
         return load_manifest(_choose(str(path), inside, set, modality))
+    if is_saved_dataset(path):
+        return from_saved_dataset(path, name=name, set=set, modality=modality)
+    if tar_files(path):
+        return from_tars(path, name=name, set=set, modality=modality)
     if modality == "text":
         raise InputError(f"{path}: a folder holds images or sounds; give texts as a CSV (id,text,label)")
     return from_folder(path, name=name, set=set, modality=modality)

@@ -12,6 +12,7 @@ from uml_cache.errors import InputError
 _EXAMPLE = """
 uml extract --encoder hog-color                     # the demo's shapes, no download
 uml extract --encoder dinov2_vits14 --data ./photos --name birds
+uml extract --encoder hog-color --data ./photos --name birds --retry-failed
 uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean --data texts.csv --name birds
 """
 
@@ -33,8 +34,15 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
 @click.option("--weights", type=click.Path(), help="A safetensors, .pt or .pth file, or a folder.")
 @click.option("--batch-size", default="auto", show_default=True, help="Samples per forward pass.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--executor", default="local", show_default=True, help="Who does the work: local.")
+@click.option("--executor", default="local", show_default=True, help="local, torchrun, slurm or ray.")
+@click.option(
+    "--workers", type=int, help="Processes (local, ray), jobs (slurm); default: one per CUDA device."
+)
+@click.option(
+    "--sbatch", default="", help='Options for slurm\'s jobs, such as "--gres=gpu:1 --time=4:00:00".'
+)
 @click.option("--max-errors", default="1%", show_default=True, help="Unreadable samples allowed: N or N%.")
+@click.option("--retry-failed", is_flag=True, help="Do the tasks again that hold unreadable samples.")
 @click.option("--list", "list_", is_flag=True, help="List the encoders and stop.")
 def extract(
     output: Output,
@@ -53,7 +61,10 @@ def extract(
     batch_size: str,
     device: str,
     executor: str,
+    workers: int | None,
+    sbatch: str,
     max_errors: str,
+    retry_failed: bool,
     list_: bool,
 ) -> None:
     """Extract features with a frozen encoder into the cache, once.
@@ -85,9 +96,19 @@ def extract(
         "dtype": dtype,
         "batch_size": work.parse_batch_size(batch_size),
         "executor": executor,
+        "workers": workers,
+        "retry_failed": retry_failed,
         "max_errors": work.parse_max_errors(max_errors),
         "output": output,
     }
     source = {"data": data, "name": name, "set": set_name, "root": root}
+    if sbatch and executor != "slurm":
+        raise InputError("--sbatch goes with --executor slurm")
+    if executor == "slurm":
+        context = click.get_current_context()
+        options = {str(each.name): context.params.get(str(each.name)) for each in context.command.params}
+        value, text = work.submit_data(encoder, source, options)
+        output.result(value, text)
+        return
     value, text = work.extract_data(encoder, source, loading, extracting)
     output.result(value, text)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from uml_cache.errors import InputError
@@ -16,38 +18,63 @@ _BUILT_IN = "pixels, hog-color, hashed-ngrams, log-mel"
 
 @dataclass(frozen=True)
 class HubModel:
-    """A model's local folder (a snapshot in the hub cache) and the commit it is of."""
+    """A model's local folder (a snapshot in the hub cache), the commit it is of, and its weights' file."""
 
     folder: Path
     revision: str | None
+    weights: Path | None = None
 
 
-def cached_model(repository: str, *, weights: bool = True, config: bool = True) -> HubModel | None:
-    """The model in the local cache, or None if what is asked for is not all there. No network is used."""
+def cached_model(
+    repository: str,
+    *,
+    weights: bool = True,
+    config: str | None = "config.json",
+    names: Sequence[str] = WEIGHT_NAMES,
+) -> HubModel | None:
+    """The model in the local cache, or None if what is asked for is not all there. No network is used.
+
+    `repository` may name a commit, branch or tag: `org/name@revision`. `names` are the weight files that
+    will do, the best first; `config` is a file that must lie beside them.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    names = WEIGHT_NAMES if weights else ("config.json",)
-    for name in names:
-        found = try_to_load_from_cache(repository, name, cache_dir=constants.HF_HUB_CACHE)
+    repository, _, revision = repository.partition("@")
+    for name in names if weights else (config or "tokenizer.json",):
+        try:
+            found = try_to_load_from_cache(
+                repository, name, cache_dir=constants.HF_HUB_CACHE, revision=revision or None
+            )
+        except HFValidationError:
+            return None
         if not isinstance(found, str):
             continue
         folder = Path(found).parent
-        if config and not (folder / "config.json").is_file():
+        if config and not (folder / config).is_file():
             continue
-        with contextlib.suppress(InputError):  # an index whose shards are not all there
-            if weights:
-                weight_files(folder)
+        if not weights:
             return HubModel(folder, folder.name)
+        with contextlib.suppress(InputError):  # an index whose shards are not all there
+            weight_files(Path(found) if names is not WEIGHT_NAMES else folder)
+            return HubModel(folder, folder.name, Path(found))
     return None
 
 
-def hub_model(encoder: str, repository: str, *, weights: bool = True, config: bool = True) -> HubModel:
-    """The model in the local cache, downloaded first where needed.
+def hub_model(
+    encoder: str,
+    repository: str,
+    *,
+    weights: bool = True,
+    config: str | None = "config.json",
+    names: Sequence[str] = WEIGHT_NAMES,
+) -> HubModel:
+    """The model in the local cache, downloaded first where needed; arguments as of `cached_model`.
 
     Raises `InputError`, within seconds, when it is not there and the hub is out of reach or not allowed
-    (`HF_HUB_OFFLINE`), or has no such model.
+    (`HF_HUB_OFFLINE`), has no such model, or asks for a login.
     """
-    found = cached_model(repository, weights=weights, config=config)
+    found = cached_model(repository, weights=weights, config=config, names=names)
     if found is None:
         from huggingface_hub import is_offline_mode
 
@@ -55,8 +82,8 @@ def hub_model(encoder: str, repository: str, *, weights: bool = True, config: bo
             raise _absent(encoder, repository, "HF_HUB_OFFLINE is set")
         if not _reachable():
             raise _absent(encoder, repository, "the hub cannot be reached")
-        _download(encoder, repository, weights=weights)
-        found = cached_model(repository, weights=weights, config=config)
+        _download(encoder, repository, weights=weights, names=names)
+        found = cached_model(repository, weights=weights, config=config, names=names)
     if found is None:
         raise InputError(f"encoder {encoder}: {repository} on the hub has no weights that can be used")
     return found
@@ -86,18 +113,24 @@ def _reachable() -> bool:
     return bool(answers)
 
 
-def _download(encoder: str, repository: str, *, weights: bool) -> None:
+def _download(encoder: str, repository: str, *, weights: bool, names: Sequence[str]) -> None:
     from huggingface_hub import list_repo_files, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
+    repository, _, revision = repository.partition("@")
     patterns = ["*.json", "*.txt", "*.model"]
     try:
-        files = list_repo_files(repository)
-        if weights:
-            safe = any(name.endswith(".safetensors") and "/" not in name for name in files)
-            patterns.append("*.safetensors" if safe else "pytorch_model*.bin")
-        nested = [name for name in files if "/" in name]  # other formats of the same weights
-        snapshot_download(repository, allow_patterns=patterns, ignore_patterns=nested)
+        files = list_repo_files(repository, revision=revision or None)
+        if weights and names is not WEIGHT_NAMES:
+            patterns += [name for name in names if name in files][:1]
+        elif weights:
+            safe = any(fnmatch(name, "model*.safetensors") for name in files)
+            patterns.append("model*.safetensors" if safe else "pytorch_model*.bin")
+        # Folders hold other formats of the weights; numbered ones are sentence-transformers' modules.
+        nested = [name for name in files if "/" in name and not name[0].isdigit()]
+        snapshot_download(
+            repository, revision=revision or None, allow_patterns=patterns, ignore_patterns=nested
+        )
     except (RepositoryNotFoundError, HFValidationError):
         raise InputError(
             f"encoder {encoder}: the hub has no model {repository!r}, or it needs a login (`hf auth login`)"

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache import StorePlan, create_or_resume, recorded_plan, store_path
+from uml_cache import FeatureStore, StorePlan, create_or_resume, recorded_plan, store_path
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract.batching import probe_batch_size
-from uml_extract.executor import get_executor
+from uml_extract.executors import get_executor
+from uml_extract.executors.worker import Job, Recipe
 from uml_extract.readers import read_sample
 from uml_extract.registry import load_encoder
-from uml_extract.spec import LAST_LAYER, Encoder, SampleError
+from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
 from uml_extract.tasks import Extraction
 
 if TYPE_CHECKING:
@@ -31,8 +33,11 @@ _PACKAGES = {
     "image": ("pillow",),
     "text": (),
     "audio": ("soundfile", "scipy"),
+    "array": ("h5py",),
     "timm": ("torch", "timm"),
     "transformers": ("torch", "transformers", "tokenizers"),
+    "open_clip": ("torch", "open_clip_torch"),
+    "torch": ("torch", "torchvision"),
 }
 
 
@@ -79,6 +84,9 @@ def extract(
     layer: int = LAST_LAYER,
     transform: str = "own",
     executor: str = "local",
+    workers: int | None = None,
+    retry_failed: bool = False,
+    recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
     """Extract the features of a manifest's samples into a store below `out`, or finish the one that is there.
@@ -91,6 +99,10 @@ def extract(
         dtype: Stored as float16 or float32.
         batch_size: Samples per forward pass; `auto` is chosen once and fixed in the store.
         max_errors: How many samples may be unreadable: a whole number (int), or a share below 1 (float).
+        executor: `local`, `torchrun` (this process is one rank of several) or `ray`.
+        workers: Processes of `local`, tasks at once of `ray`; default: one per CUDA device, or what there is.
+        retry_failed: Do the finished tasks again that hold unreadable samples.
+        recipe: How other processes load an encoder that is given as an object.
 
     Raises:
         InputError: the manifest's modality is not the encoder's, a store of other settings is in the way,
@@ -98,17 +110,18 @@ def extract(
         WorkError: more unreadable samples than allowed, or values that do not fit `dtype`. What was committed
             stays, and the same call goes on from there.
     """
-    worker = get_executor(executor)
+    who = get_executor(executor, device=device, workers=workers)
     if isinstance(encoder, str):
-        encoder = load_encoder(
-            encoder,
-            weights=weights,
-            pooling=pooling,
-            layer=layer,
-            transform=transform,
-            device=device,
-            dtype=dtype,
-        )
+        options = {
+            "weights": weights,
+            "pooling": pooling,
+            "layer": layer,
+            "transform": transform,
+            "device": device,
+            "dtype": dtype,
+        }
+        recipe = Recipe(encoder, options)
+        encoder = load_encoder(encoder, **options)  # type: ignore[arg-type]
     spec = encoder.spec
     if manifest.modality != spec.modality:
         raise InputError(
@@ -116,8 +129,11 @@ def extract(
         )
     if batch_size != "auto" and batch_size < 1:
         raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
+    encoder = fitted(encoder, manifest)
+    spec = encoder.spec
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    automatic = batch_size == "auto"
     if batch_size == "auto":
         there = recorded_plan(path)
         batch_size = int(there["batch_size"]) if there else _automatic(manifest, encoder, tokens)
@@ -142,24 +158,47 @@ def extract(
         versions=_versions(spec.modality, spec.library),
         device=encoder.device,
     )
-    store = create_or_resume(path, plan)
-    with store.lock():
-        pending = store.pending()
+    store = _planned(path, plan, automatic)
+    group = who.join(plan.device)
+    job = Job(path, store.plan, manifest, recipe, max_errors, group)
+    with store.lock(group):
+        if retry_failed:
+            store.unseal(who.share(sorted({sample.task for sample in store.failed()})))
         extraction = Extraction(store, manifest, encoder, max_errors=max_errors)
-        remaining = sum(len(store.rows_of(task)) for task in pending)
+        pending = store.pending()
+        mine = who.share(pending)
+        missing, remaining = _rows(store, pending), _rows(store, mine)
         started = time.monotonic()
-        with output.progress(len(manifest), " samples", spec.name, len(manifest) - remaining) as progress:
-            worker.run(lambda tasks: extraction.run(tasks, progress), pending)
+        with output.progress(len(manifest), " samples", spec.name, len(manifest) - missing) as progress:
+            who.run(lambda tasks: extraction.run(tasks, progress), job, mine, progress)
         seconds = time.monotonic() - started
+        failed = len(store.failed())
     return Extracted(
         store=path,
         rows=len(manifest),
-        failed=extraction.failed,
+        failed=failed,
         tasks=store.tasks,
         resumed_tasks=store.tasks - len(pending),
         seconds=seconds,
         rows_per_second=remaining / seconds if remaining else 0.0,
     )
+
+
+def _planned(path: Path, plan: StorePlan, automatic: bool) -> FeatureStore:
+    """The store of `plan`. Of workers that plan it at once one is first: its automatic batch size holds."""
+    there = recorded_plan(path)
+    if there is None:
+        try:
+            return create_or_resume(path, plan)
+        except InputError:
+            there = recorded_plan(path)
+    if automatic and there is not None:
+        plan = replace(plan, batch_size=int(there["batch_size"]))
+    return create_or_resume(path, plan)
+
+
+def _rows(store: FeatureStore, tasks: Sequence[int]) -> int:
+    return sum(len(store.rows_of(task)) for task in tasks)
 
 
 def _variant(encoder: Encoder, tokens: bool, dtype: str) -> str | None:

@@ -5,6 +5,7 @@ Images become RGB PIL images, texts strings, sounds mono float32 of shape (n,) a
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uml_extract.members import MARK, open_member, read_row
 from uml_extract.spec import SampleError
 
 if TYPE_CHECKING:
@@ -40,9 +42,9 @@ def read_image(path: Path) -> Image:
     """
     from PIL import Image, ImageOps
 
-    _need_file(path)
+    file = _file(path)
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise SampleError(f"{width}×{height} pixels is more than the {MAX_PIXELS:,} that are read")
@@ -74,9 +76,9 @@ def read_audio(path: Path, rate: int, seconds: float) -> Sound:
     """
     import soundfile
 
-    _need_file(path)
+    file = _file(path)
     try:
-        with soundfile.SoundFile(path) as stream:
+        with soundfile.SoundFile(file) as stream:
             own_rate = stream.samplerate
             values = stream.read(math.ceil(seconds * own_rate), dtype="float32", always_2d=True)
     except Exception as error:
@@ -93,9 +95,9 @@ def audio_length(path: Path, rate: int, seconds: float) -> int:
     """How many samples `read_audio` will give, from the file's header alone; `SampleError` as there."""
     import soundfile
 
-    _need_file(path)
+    file = _file(path)
     try:
-        header = soundfile.info(str(path))
+        header = soundfile.info(str(file) if isinstance(file, Path) else file)
     except Exception as error:
         raise SampleError(_reason(error, path)) from None
     if not header.frames:
@@ -122,6 +124,8 @@ def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float) -> A
     if manifest.modality == "text":
         return read_text(manifest.sources[row])
     path = manifest.path(row)
+    if manifest.modality == "array":
+        return read_row(path)
     return read_image(path) if manifest.modality == "image" else read_audio(path, rate, seconds)
 
 
@@ -134,9 +138,13 @@ def _low_pass(factor: int) -> np.ndarray:
     return taps.astype(np.float32)
 
 
-def _need_file(path: Path) -> None:
-    if not path.is_file():
-        raise SampleError(f"no such file: {path}")
+def _file(path: Path) -> Path | io.BytesIO:
+    """What decoders open: the file, or the bytes of a part of one (`FILE::PART`)."""
+    if path.is_file():
+        return path
+    if MARK in str(path):
+        return open_member(path)
+    raise SampleError(f"no such file: {path}")
 
 
 def _reason(error: Exception, path: Path) -> str:

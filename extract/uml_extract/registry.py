@@ -23,7 +23,7 @@ def list_encoders() -> dict[str, Registered]:
     found: dict[str, Registered] = {}
     for entry in entry_points(group=_GROUP):
         found.update(entry.load())
-    order = ("image", "text", "audio")
+    order = ("image", "text", "audio", "array")
     return dict(sorted(found.items(), key=lambda item: (order.index(item[1].spec.modality), item[0])))
 
 
@@ -65,19 +65,49 @@ def load_encoder(
         if not rest:
             raise InputError(f"encoder {name!r}: an id is missing behind the colon")
         entry = known[f"{prefix}:"]
-        return entry.load(replace(entry.spec, name=name, model=rest), rest, options)
+        if Path(rest).expanduser().is_dir():
+            return _load_folder(entry, Path(rest).expanduser(), options)
+        short = name.partition("@")[0]  # the revision is recorded apart, and @ separates a store's variant
+        return entry.load(replace(entry.spec, name=short, model=rest), rest, options)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        entry = known[_kind_of_folder(folder)]
-        folder = folder.resolve()
-        return entry.load(replace(entry.spec, name=folder.name, model=folder.name), str(folder), options)
+        return _load_folder(known[_kind_of_folder(folder)], folder, options)
     if os.sep in name or name.startswith("~"):
         raise InputError(f"encoder {name}: there is no such folder; for a model of the hub write hf:{name}")
     raise unknown("encoder", name, known)
 
 
+def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> Encoder:
+    """The model in a folder, named after it; the second tower of a model says so in its name."""
+    folder = folder.resolve()
+    tower = "_text" if entry.spec.name.partition(":")[0].endswith("_text") else ""
+    spec = replace(entry.spec, name=folder.name + tower, model=folder.name)
+    return entry.load(spec, str(folder), options)
+
+
+def modality_of(name: str) -> str | None:
+    """The modality of the encoder that `load_encoder` would load, None where only loading it tells (`hf:`).
+
+    Raises `InputError` for a name that nothing is registered under.
+    """
+    known = list_encoders()
+    prefix, colon, _ = name.partition(":")
+    folder = Path(name).expanduser()
+    if name in known and not name.endswith(":"):
+        return known[name].spec.modality
+    if colon and f"{prefix}:" in known:
+        kind = f"{prefix}:"
+    elif folder.is_dir():
+        kind = _kind_of_folder(folder)
+    else:
+        raise unknown("encoder", name, known)
+    return None if kind == "hf:" else known[kind].spec.modality
+
+
 def _kind_of_folder(folder: Path) -> str:
-    """`timm:` or `hf:`, by what the folder's config.json says."""
+    """`open_clip:`, `timm:` or `hf:`, by what the folder's configuration says."""
+    if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
+        return "open_clip:"
     try:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:

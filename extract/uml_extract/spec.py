@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -121,6 +121,20 @@ class Encoder(Protocol):
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
         """Encode prepared samples; a sample's features do not depend on the others in its batch."""
         ...
+
+
+@runtime_checkable
+class DataEncoder(Protocol):
+    """An encoder whose widths are those of the data: `for_data` makes the one for a manifest."""
+
+    def for_data(self, manifest: Manifest) -> Encoder:
+        """The encoder for this data set; calling it again changes nothing."""
+        ...
+
+
+def fitted(encoder: Encoder, manifest: Manifest) -> Encoder:
+    """The encoder itself, or its form for this data set."""
+    return encoder.for_data(manifest) if isinstance(encoder, DataEncoder) else encoder
 
 
 @dataclass(frozen=True)

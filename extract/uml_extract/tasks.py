@@ -18,7 +18,7 @@ from uml_cache.errors import WorkError
 from uml_extract.batching import encode_batch
 from uml_extract.prefetch import Prepared, read_ahead
 from uml_extract.readers import read_sample
-from uml_extract.spec import Encoder, SampleError
+from uml_extract.spec import Encoder, SampleError, fitted
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -28,7 +28,7 @@ _BATCHES_AHEAD = 3
 
 
 class Extraction:
-    """The work of one extraction: `run` computes tasks and commits them; `failed` counts unreadable samples.
+    """The work of one extraction: `run` computes tasks and commits them.
 
     A task's features depend on the task alone, not on which tasks were done before or in which run: hence a
     store that was resumed is, on a CPU, the same bytes as one that was not.
@@ -39,27 +39,28 @@ class Extraction:
     ) -> None:
         self._store = store
         self._manifest = manifest
-        self._encoder = encoder
+        self._encoder = fitted(encoder, manifest)
         self._batch_size = store.plan.batch_size
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)
         self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
-        self._examples: list[str] = []
-        self.failed = 0
-        for task in sorted(store.done()):
-            record = journal.read_record(store.path / journal.JOURNAL / f"{task}.json")
-            for sample in record["failed"]:
-                self._count(sample["id"], sample["reason"])
+        self._counted: dict[int, list[str]] = {}  # unreadable samples of the tasks that are done
+        self._current: list[str] = []  # those of the task in hand
+        self._ahead: set[int] = set()  # tasks of which a record, should there be one, does not count
 
     def run(self, tasks: Sequence[int], progress: Progress) -> None:
         """Compute and commit `tasks`. `WorkError` as soon as more samples are unreadable than allowed."""
-        self._judge()
+        self._ahead = set(tasks)
+        self._recount()
         rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
         ahead = 0 if self._manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
         samples = read_ahead(rows, self._prepare, ahead)
         try:
             for task in tasks:
                 self._run_task(task, samples, progress)
+                self._current = []
+                self._ahead.discard(task)
+                self._recount()
         finally:
             samples.close()  # type: ignore[attr-defined]
 
@@ -116,19 +117,27 @@ class Extraction:
                 yield row, prepared
 
     def _fail(self, row: int, reason: str) -> None:
-        self._count(self._manifest.ids[row], reason)
+        self._current.append(f"{self._manifest.ids[row]}: {reason}")
         self._judge()
 
-    def _count(self, sample: str, reason: str) -> None:
-        self.failed += 1
-        if len(self._examples) < _EXAMPLES:
-            self._examples.append(f"{sample}: {reason}")
+    def _recount(self) -> None:
+        """Count what is in the journal; other workers of the same extraction write there, too."""
+        names = set(journal.record_names(self._store.path)) - self._ahead
+        self._counted = {task: found for task, found in self._counted.items() if task in names}
+        new = dict.fromkeys(names - self._counted.keys())
+        found: dict[int, list[str]] = {task: [] for task in new}
+        for sample in journal.failed_rows(self._store.path, new):
+            found[sample.task].append(f"{sample.id}: {sample.reason}")
+        self._counted.update(found)
+        self._judge()
 
     def _judge(self) -> None:
-        if self.failed > self._allowed:
+        failed = sum(map(len, self._counted.values())) + len(self._current)
+        if failed > self._allowed:
+            known = chain(*(self._counted[task] for task in sorted(self._counted)), self._current)
             raise WorkError(
-                f"{self.failed} unreadable samples so far, --max-errors allows {self._allowed} of "
-                f"{len(self._manifest)}; the first: {'; '.join(self._examples)}. Mend or remove "
+                f"{failed} unreadable samples so far, --max-errors allows {self._allowed} of "
+                f"{len(self._manifest)}; the first: {'; '.join(islice(known, _EXAMPLES))}. Mend or remove "
                 "them, or raise --max-errors; what is done is kept"
             )
 

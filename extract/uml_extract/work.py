@@ -9,9 +9,10 @@ from uml_cache.command import Output
 from uml_cache.errors import InputError, unknown
 from uml_cache.layout import DTYPES
 from uml_extract.encoders.builtin import BY_MODALITY
-from uml_extract.executor import get_executor
+from uml_extract.executors import get_executor
+from uml_extract.executors.worker import Recipe
 from uml_extract.pipeline import Extracted, extract
-from uml_extract.registry import list_encoders, load_encoder
+from uml_extract.registry import list_encoders, load_encoder, modality_of
 from uml_extract.spec import Encoder
 
 if TYPE_CHECKING:
@@ -36,14 +37,21 @@ def encoder_table() -> tuple[list[dict[str, Any]], str]:
                 "summary": entry.summary,
             }
         )
-    lines = [f"{'encoder':<15} {'modality':<9} {'width':>5} {'parameters':>11}  {'licence':<11} what it is"]
+    lines = [
+        f"{'encoder':<19} {'modality':<9} {'width':>5} {'tokens':>6} {'parameters':>11}  {'licence':<13} "
+        f"{'library id':<54} what it is"
+    ]
     for row in rows:
         size = _millions(row["parameters"])
+        model = f"{row['library']}:{row['model']}" if row["model"] else row["library"]
         lines.append(
-            f"{row['name']:<15} {row['modality']:<9} {row['width'] or '':>5} {size:>11}  "
-            f"{row['licence'] or '':<11} {row['summary']}"
+            f"{row['name']:<19} {row['modality']:<9} {row['width'] or '':>5} {row['token_width'] or '':>6} "
+            f"{size:>11}  {row['licence'] or '':<13} {model:<54} {row['summary']}"
         )
-    lines.append("A local folder with a config.json (timm or transformers) is an encoder, too.")
+    lines.append(
+        "Width and tokens: numbers of a pooled vector and of each token. A local folder with a config.json "
+        "(timm or transformers) or an open_clip_config.json is an encoder, too."
+    )
     return rows, "\n".join(lines)
 
 
@@ -54,27 +62,51 @@ def extract_data(
 
     The encoder comes first: a missing checkpoint is said before anything is read or rendered.
     """
-    get_executor(extracting["executor"])
+    get_executor(extracting["executor"], device=loading["device"], workers=extracting["workers"])
     if extracting["dtype"] not in DTYPES:
         raise unknown("dtype", extracting["dtype"], DTYPES)
-    encoder = load_encoder(name, dtype=extracting["dtype"], **loading)
+    recipe = Recipe(name, {"dtype": extracting["dtype"], **loading})
+    encoder = load_encoder(name, **recipe.options)
+    extracting = {**extracting, "device": loading["device"]}
     if source["data"] is not None:
-        done = extract(_find_data(encoder, source), encoder, **extracting)
+        done = extract(_find_data(encoder, source), encoder, recipe=recipe, **extracting)
         return done.to_json(), _words(done)
     from uml_manifests import shapes_data
 
     output: Output = extracting["output"]
     output.say("no --data: using the demo's pictures, texts and sounds in ./data/shapes")
     manifests = shapes_data()
-    done = extract(manifests[encoder.spec.modality], encoder, **extracting)
+    done = extract(manifests[encoder.spec.modality], encoder, recipe=recipe, **extracting)
     others = {modality: built_in for modality, built_in in BY_MODALITY.items() if modality in manifests}
     del others[encoder.spec.modality]
     also = []
     for modality, built_in in others.items():
         output.say(f"extracting their {modality} with the built-in {built_in}, for `uml train` to use")
-        also.append(extract(manifests[modality], built_in, **extracting))
+        also.append(extract(manifests[modality], built_in, **{**extracting, "device": "auto"}))
     value = {**done.to_json(), "also": [other.to_json() for other in also]}
     return value, "\n".join(_words(each) for each in (done, *also))
+
+
+def submit_data(
+    name: str, source: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[dict[str, Any], str]:
+    """Submit the extraction to Slurm; JSON and words. What can be wrong with the options is said here."""
+    from uml_extract.executors.slurm import submit
+
+    if source["data"] is None:
+        raise InputError("--executor slurm needs --data: the demo's shapes are not worth a cluster")
+    if options["workers"] is None:
+        raise InputError("--executor slurm needs --workers N, the number of jobs to share the work")
+    modality = modality_of(name)
+    from uml_manifests import resolve_data
+
+    manifest = resolve_data(**source, modality=modality)
+    sent = submit(f"{manifest.name}-{name}", options, workers=options["workers"], sbatch=options["sbatch"])
+    text = (
+        f"job {sent.job}: {sent.workers} jobs share {len(manifest):,} {manifest.modality} samples; "
+        f"script and logs in {sent.script.parent}; `uml cache ls {options['out']}` tells how far they are"
+    )
+    return sent.to_json(), text
 
 
 def parse_batch_size(text: str) -> int | Literal["auto"]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tiny_models import fill
+from uml_extract import registry
 from uml_manifests import NO_SPLIT, Manifest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; no test needs the network
@@ -22,17 +26,15 @@ WORDS = [
 ]
 
 
-def fill(model) -> None:
-    """Every floating tensor from Philox, in the order of the names: the same on every machine."""
-    import torch
-
-    generator = np.random.Generator(np.random.Philox(7))
-    with torch.no_grad():
-        for name, tensor in sorted(model.state_dict().items()):
-            if tensor.is_floating_point():
-                values = generator.standard_normal(tuple(tensor.shape), dtype=np.float32) * np.float32(0.2)
-                scale_of_norm = tensor.ndim == 1 and name.endswith("weight")
-                tensor.copy_(torch.from_numpy(values + np.float32(scale_of_norm)))
+@pytest.fixture(autouse=True, scope="session")
+def entry_points_of_this_tree() -> Iterator[None]:
+    """The encoders that pyproject.toml lists, also where the installed metadata are of an earlier one."""
+    settings = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    listed = settings["project"]["entry-points"]["uml.encoders"]
+    points = [importlib.metadata.EntryPoint(name, value, "uml.encoders") for name, value in listed.items()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "entry_points", lambda group: points)
+        yield
 
 
 def _tokenizer(kind: str):

@@ -86,8 +86,12 @@ def test_list_as_table_and_json(run: Run) -> None:
     assert {"bert_large", "roberta_large", "gpt2_large", "open_llama_3b", "timm:ID", "hf:ID"} <= set(listed)
     assert listed["dinov2_vits14"]["width"] == 384
     assert listed["log-mel"]["modality"] == "audio"
+    assert {"clip_vitb16", "clip_rn50_text", "clap", "whisper", "audioclip", "dinov3_vits16"} <= set(listed)
     code, out, _ = run("--list")
     assert all(name in out for name in listed)
+    line = next(line for line in out.splitlines() if line.startswith("dinov2_vits14"))
+    assert {"image", "384", "22", "Apache-2.0", "timm:vit_small_patch14_dinov2.lvd142m"} <= set(line.split())
+    assert line.split().count("384") == 2  # of a pooled vector, and of a token
 
 
 @pytest.mark.parametrize(
@@ -104,8 +108,8 @@ def test_list_as_table_and_json(run: Run) -> None:
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "200%"], "--max-errors is '200%'"),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--max-errors", "-1"], "--max-errors is '-1'"),
         (
-            ["--encoder", "hashed-ngrams", "--data", "TEXTS", "--executor", "slurm"],
-            "unknown executor 'slurm'",
+            ["--encoder", "hashed-ngrams", "--data", "TEXTS", "--executor", "slrum"],
+            "unknown executor 'slrum'",
         ),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--pooling", "maen"], "did you mean mean"),
         (["--encoder", "hashed-ngrams", "--data", "TEXTS", "--transform", "papr"], "did you mean paper"),

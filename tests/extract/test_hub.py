@@ -6,8 +6,11 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
+import huggingface_hub.errors
 import numpy as np
 import pytest
 
@@ -77,6 +80,66 @@ def test_offline_one_line_at_once(name: str, cache: Callable[[str, Path], Path])
     for words in (name, "HF_HUB_OFFLINE is set", "--weights PATH", "hog-color", "hashed-ngrams"):
         assert words in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("GatedRepoError", "needs a login"),
+        ("RepositoryNotFoundError", "has no model 'some/one'"),
+        ("RevisionNotFoundError", "the hub refused some/one: no such revision"),
+    ],
+)
+def test_gated_and_missing_models_are_one_line(
+    cache: Callable[[str, Path], Path], monkeypatch: pytest.MonkeyPatch, error: str, words: str
+) -> None:
+    asked: list[str | None] = []
+
+    def refuse(repository: str, revision: str | None = None) -> list[str]:
+        asked.append(revision)
+        response: Any = SimpleNamespace(headers={}, request=None)
+        raise getattr(huggingface_hub.errors, error)("no such revision\nsecond line", response=response)
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
+    with pytest.raises(InputError) as raised:
+        load_encoder("hf:some/one@v2")
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert asked == ["v2"]
+
+
+def test_only_the_files_that_are_needed_are_fetched(
+    cache: Callable[[str, Path], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fnmatch
+
+    files = [
+        *("config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json", "onnx/model.onnx"),
+        *("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "onnx/config.json"),
+    ]
+    fetched: list[set[str]] = []
+
+    def fetch(
+        repository: str, revision: str | None, allow_patterns: list[str], ignore_patterns: list[str]
+    ) -> None:
+        def any_of(name: str, patterns: list[str]) -> bool:
+            return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+        fetched.append({n for n in files if any_of(n, allow_patterns) and not any_of(n, ignore_patterns)})
+
+    monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
+    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository, revision: files)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    for name in ("hf:some/one", "open_clip:hf-hub:some/one"):
+        with pytest.raises(InputError, match="no weights that can be used"):
+            load_encoder(name)
+    common = {"config.json", "modules.json", "1_Pooling/config.json", "tokenizer.json"}
+    assert common <= fetched[0] & fetched[1]
+    assert fetched[0] - common == {"model.safetensors"}
+    assert fetched[1] - common == {"open_clip_model.safetensors"}
 
 
 def test_a_hub_out_of_reach_is_noticed_in_time(

@@ -177,6 +177,8 @@ def test_wrong_arguments(tmp_path: Path, texts: Manifest) -> None:
     with pytest.raises(InputError, match="batch size is 0"):
         extract(texts, "hashed-ngrams", out=tmp_path, batch_size=0)
     with pytest.raises(InputError, match="unknown executor"):
+        extract(texts, "hashed-ngrams", out=tmp_path, executor="cloud")
+    with pytest.raises(InputError, match="slurm submits the command"):
         extract(texts, "hashed-ngrams", out=tmp_path, executor="slurm")
     with pytest.raises(InputError, match="did you mean hashed-ngrams"):
         extract(texts, "hashed-ngram", out=tmp_path)

@@ -182,7 +182,7 @@ def _locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> tuple[Path
     if not config.hf_hub_id:
         raise InputError(f"encoder {spec.name}: timm has no weights for it; give them with `--weights PATH`")
     repository = config.hf_hub_id if "/" in config.hf_hub_id else f"{config.hf_hub_id}{spec.model}"
-    found = hub_model(spec.name, repository, config=False)
+    found = hub_model(spec.name, repository, config=None)
     return None, found.folder, found.revision
 
 

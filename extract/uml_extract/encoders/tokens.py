@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError
+from uml_extract.encoders.sentence import PLAIN, Sentence
 
 LONGEST = 2048  # tokens; models that take more would make one long text the whole batch's cost
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
@@ -18,10 +19,13 @@ _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEP
 class Tokens:
     """A checkpoint's tokenizer with its own special tokens; `padding` is the id that fills the batch."""
 
-    def __init__(self, tokenizer: Any, longest: int, squeeze: str | None, digest: str) -> None:
+    def __init__(
+        self, tokenizer: Any, longest: int, squeeze: str | None, digest: str, sentence: Sentence = PLAIN
+    ) -> None:
         self._tokenizer = tokenizer
         self._longest = longest
         self._squeeze = squeeze
+        self._sentence = sentence
         self._lock = threading.Lock()  # setting the truncation changes the tokenizer, so one text at a time
         padding = tokenizer.pad_token_id
         self.padding = int(padding if padding is not None else tokenizer.eos_token_id or 0)
@@ -31,18 +35,22 @@ class Tokens:
             "padding": "right",
             "squeezed_whitespace": squeeze,
         }
+        if sentence.prompt or sentence.lower:
+            self.description |= {"prompt": sentence.prompt, "lower": sentence.lower}
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, cut at the longest input."""
         squeeze = self._squeeze
-        given = [_squeezed(text, squeeze) for text in texts] if squeeze else list(texts)
+        own = self._sentence
+        given = [own.prompt + (text.lower() if own.lower else text) for text in texts]
+        given = [_squeezed(text, squeeze) for text in given] if squeeze else given
         with self._lock:
             return self._tokenizer(
                 given, truncation=True, max_length=self._longest, return_attention_mask=False
             )["input_ids"]
 
 
-def load_tokens(name: str, folder: Path, config: Any) -> Tokens:
+def load_tokens(name: str, folder: Path, config: Any, sentence: Sentence = PLAIN) -> Tokens:
     """The tokenizer in a model's folder; `InputError` if there is none that can be loaded."""
     import transformers
 
@@ -60,16 +68,20 @@ def load_tokens(name: str, folder: Path, config: Any) -> Tokens:
     except Exception as error:  # tokenizers raise nearly anything on missing or broken files
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"encoder {name}: cannot load a tokenizer from {folder} ({first})") from None
-    longest = min(LONGEST, int(tokenizer.model_max_length))
+    longest = min(LONGEST, int(tokenizer.model_max_length), sentence.longest or LONGEST)
     positions = getattr(config, "max_position_embeddings", None)
     if positions:
         # RoBERTa counts its positions from the padding id + 1
-        offset = (config.pad_token_id or 0) + 1 if "roberta" in config.model_type else 0
+        offset = (config.pad_token_id or 0) + 1 if _counts_like_roberta(config.model_type) else 0
         longest = min(longest, int(positions) - offset)
     settings = [*files, folder / "tokenizer_config.json"]
     content = b"".join(file.read_bytes() for file in settings if file.is_file())
     digest = hashlib.sha256(content).hexdigest()
-    return Tokens(tokenizer, longest, _squeezes_spaces(folder), digest)
+    return Tokens(tokenizer, longest, _squeezes_spaces(folder), digest, sentence)
+
+
+def _counts_like_roberta(kind: str) -> bool:
+    return "roberta" in kind or kind in ("clap_text_model", "mpnet", "camembert", "esm")
 
 
 def _squeezes_spaces(folder: Path) -> str | None:

@@ -12,6 +12,11 @@ def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
     if not Path(rest).is_absolute() and options.weights is None:
         # Before transformers and torch are imported, so that a missing checkpoint is said at once.
         hub_model(spec.name, spec.model)
+    if spec.name not in ENCODERS:
+        from uml_extract.encoders.audio_model import is_audio, load_audio
+
+        if is_audio(spec, rest, options):
+            return load_audio(spec, rest, options)
     from uml_extract.encoders.transformers_model import load_transformers
 
     return load_transformers(spec, rest, options)
@@ -49,10 +54,32 @@ _ENTRIES = (
         3426,
         "OpenLLaMA 3B v2",
     ),
+    _text("modernbert_base", "answerdotai/ModernBERT-base", 768, "cls", "Apache-2.0", 149, "ModernBERT base"),
+    _text(
+        "modernbert_large", "answerdotai/ModernBERT-large", 1024, "cls", "Apache-2.0", 395, "ModernBERT large"
+    ),
+    _text(
+        "qwen3_embedding",
+        "Qwen/Qwen3-Embedding-0.6B",
+        1024,
+        "last",
+        "Apache-2.0",
+        596,
+        "Qwen3-Embedding 0.6B, unit length",
+    ),
+    _text(
+        "minilm_l6",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        384,
+        "mean",
+        "Apache-2.0",
+        23,
+        "all-MiniLM-L6-v2, unit length",
+    ),
 )
 _ANY = EncoderSpec(name="hf:ID", modality="text", library="transformers", model="", pooling="own")
 
 ENCODERS: dict[str, Registered] = {
     **{entry.spec.name: entry for entry in _ENTRIES},
-    "hf:": Registered(_ANY, _load, "any text encoder or decoder of transformers"),
+    "hf:": Registered(_ANY, _load, "any text encoder or decoder, or audio encoder, of transformers"),
 }

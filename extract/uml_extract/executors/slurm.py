@@ -1,0 +1,111 @@
+"""Slurm: an array whose jobs are ranks. Each job runs `uml extract --executor torchrun` with its own RANK.
+
+Nothing is planned or loaded where the script is submitted: login nodes have other devices than the nodes that
+do the work. The jobs plan the store among themselves; whoever is first makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uml_cache.errors import InputError, WorkError
+from uml_cache.journal import whole_file
+
+_PATHS = ("data", "root", "out", "weights")
+_OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
+_LEFT_OUT = (
+    *("executor", "workers", "sbatch", "pool", "retry_failed", "list_"),
+    *("json_", "quiet", "debug", "help"),
+)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What `submit` did: Slurm's job id, the script, and how many jobs its array has."""
+
+    job: str
+    script: Path
+    workers: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml extract --executor slurm --json`."""
+        return {"job": self.job, "script": str(self.script), "workers": self.workers}
+
+
+def extract_command(options: Mapping[str, Any]) -> list[str]:
+    """The `uml extract` command of one rank, from the parameters of the one that was typed."""
+    words = [sys.executable, "-m", "uml_cache", "extract"]
+    for name, value in options.items():
+        if name in _LEFT_OUT or value is None:
+            continue
+        if (name in _PATHS and Path(value).exists()) or name == "out":
+            value = os.path.abspath(value)
+        words += [f"--{_OPTIONS.get(name, name).replace('_', '-')}", str(value)]
+    words += [] if options["pool"] else ["--tokens"]
+    words += ["--retry-failed"] if options["retry_failed"] else []
+    return [*words, "--executor", "torchrun", "--quiet"]
+
+
+def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str, logs: Path) -> str:
+    """The script: `workers` array jobs, each a rank; `sbatch` are further options, a line each."""
+    try:
+        extra = shlex.split(sbatch)
+    except ValueError as error:
+        raise InputError(f"--sbatch {sbatch!r}: {error}") from None
+    for option in extra:
+        if not option.startswith("-"):
+            raise InputError(f"--sbatch {sbatch!r}: write options as --name=value; {option!r} is none")
+        if option.startswith(("--array", "-a", "--wrap")):
+            raise InputError(f"--sbatch {option!r}: the array is made by --workers")
+    lines = [
+        "#!/bin/bash",
+        f"#SBATCH --job-name=uml-{name}",
+        f"#SBATCH --array=0-{workers - 1}",
+        _directive(f"--output={logs}/%A_%a.log"),
+        _directive(f"--chdir={os.getcwd()}"),
+        "#SBATCH --requeue",
+        *map(_directive, extra),
+        "set -euo pipefail",
+        "# Each job of the array is one rank; a job that is requeued goes on from what is done.",
+        f"export RANK=$SLURM_ARRAY_TASK_ID WORLD_SIZE={workers} LOCAL_RANK=0",
+        "export TORCHELASTIC_RUN_ID=slurm-$SLURM_ARRAY_JOB_ID",
+        f"exec {shlex.join(command)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _directive(option: str) -> str:
+    name, equals, value = option.partition("=")
+    plain = not any(letter in value for letter in " \t'\"")
+    return f"#SBATCH {name}{equals}{value if plain else shlex.quote(value)}"
+
+
+def submit(name: str, options: Mapping[str, Any], *, workers: int, sbatch: str) -> Submitted:
+    """Write the script below the cache folder and hand it to `sbatch`.
+
+    Raises `InputError` where there is no `sbatch` (the script stays) and `WorkError` when it refuses.
+    """
+    if workers < 1:
+        raise InputError(f"--workers is {workers}; it must be at least 1")
+    clean = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+    folder = Path(os.path.abspath(options["out"])) / "slurm"
+    script = folder / f"{clean}.sh"
+    text = script_text(clean, extract_command(options), workers=workers, sbatch=sbatch, logs=folder)
+    with whole_file(script) as stream:
+        stream.write(text.encode())
+    if shutil.which("sbatch") is None:
+        raise InputError(f"there is no sbatch here; submit {script} where there is one")
+    done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)
+    job = done.stdout.strip().partition(";")[0]
+    if done.returncode != 0 or not job:
+        said = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.returncode}"
+        raise WorkError(f"sbatch refused {script}: {said}")
+    return Submitted(job, script, workers)

@@ -1,0 +1,312 @@
+"""Stores on object storage: in memory, and on moto's S3 server on loopback with two workers and a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from uml_cache import InputError, WorkError, create_or_resume, find_stores, open_features, store_path, verify
+from uml_cache.cli import main
+from uml_cache.remote import RemotePath, as_path
+
+
+def _fill(made: Any, path: str, tasks: list[int] | None = None) -> Any:
+    """The same content as `made`'s, written at `path`."""
+    store = create_or_resume(path, made.plan)
+    for task in store.pending() if tasks is None else tasks:
+        store.write_task(*made.arguments(task))
+    return store
+
+
+def _same(first: Any, second: Any) -> None:
+    assert torch.equal(first.pooled, second.pooled)
+    every = np.arange(len(first))
+    assert torch.equal(first.tokens.packed(every)[0], second.tokens.packed(every)[0])
+    assert (first.id, first.classes, first.groups) == (second.id, second.classes, second.groups)
+    for name in ("label", "split", "status"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_paths() -> None:
+    assert as_path("file:///a/b%20c") == Path("/a/b c")
+    assert as_path("a/b") == Path("a/b")
+    assert str(as_path(Path("s3://bucket/a"))) == "s3://bucket/a"
+    place: Any = store_path("s3://bucket/feats/", "d", "text", "cupl", "hf:a/b")
+    assert isinstance(place, RemotePath)
+    assert str(place) == "s3://bucket/feats/d/text.cupl/hf_a_b.zarr"
+    assert (place.name, place.stem, str(place.parent)) == (
+        "hf_a_b.zarr",
+        "hf_a_b",
+        "s3://bucket/feats/d/text.cupl",
+    )
+
+
+def test_a_file_url_is_a_folder(sealed: Any) -> None:
+    features = open_features(f"file://{sealed.path}")
+    assert features.access == "mapped"
+    _same(features, open_features(sealed.path))
+
+
+def test_create_resume_verify_read(sealed: Any) -> None:
+    url = "memory://one/feats/pets/image/net.zarr"
+    store = _fill(sealed, url, [1, 0])
+    assert (store.done(), store.pending(), store.sealed) == ({0, 1}, [2, 3, 4], False)
+    with pytest.raises(InputError, match="is not finished"):
+        open_features(url)
+    assert not verify(url).ok
+    store = _fill(sealed, url)
+    assert store.sealed
+    report = verify(url)
+    assert (report.ok, report.checked) == (True, verify(sealed.path).checked)
+    features = open_features(url)
+    assert features.access == "zarr"
+    _same(features, open_features(sealed.path))
+    assert [str(info.path) for info in find_stores("memory://one/feats")] == [url]
+    assert find_stores(url)[0].description()["arrays"]["pooled"]["bytes"] > 300 * 32 * 2
+    with pytest.raises(InputError, match="cannot be mapped"):
+        open_features(url, access="mapped")
+
+
+def test_other_settings_and_damage(sealed: Any, maker: Any) -> None:
+    url = "memory://two/net.zarr"
+    store = _fill(sealed, url)
+    other = maker(batch_size=17)
+    with pytest.raises(InputError, match="batch_size is 16 there, 17 asked"):
+        create_or_resume(url, other.plan)
+    shard: Any = as_path(url) / "pooled" / "c" / "3" / "0"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.unlink()
+    assert shard.create(bytes(content))
+    assert [(bad["array"], bad["shard"]) for bad in verify(url).bad] == [("pooled", "c/3/0")]
+    shard.unlink()
+    with pytest.raises(WorkError, match="is missing: the store is damaged"):
+        open_features(url)
+    assert store.pending() == [3]
+    _fill(sealed, url)
+    assert verify(url).ok
+    record: Any = as_path(url) / "journal" / "2.json"
+    record.unlink()
+    record.create(b"{")
+    assert store.pending() == [2]
+    _fill(sealed, url)
+    assert verify(url).ok
+
+
+def test_a_worker_that_died_in_mid_task_and_one_that_sees_other_samples(sealed: Any) -> None:
+    url = "memory://three/net.zarr"
+    store = _fill(sealed, url, [0])
+    record: Any = as_path(url) / "journal" / "0.json"
+    whole = record.read_bytes()
+    record.unlink()  # as if the worker had died between its shards and its record
+    task, pooled, tokens, status, reasons, seconds = sealed.arguments(0)
+    other = status.copy()
+    other[1] = 1
+    with pytest.raises(WorkError, match="saw other samples; delete that object"):
+        store.write_task(task, pooled, tokens, other, {}, seconds)
+    store.write_task(task, pooled + np.float32(0.01), tokens, status, reasons, seconds)  # a GPU's last digits
+    assert (
+        json.loads(record.read_bytes())["files"] == json.loads(whole)["files"]
+    )  # the first one's shards hold
+    _fill(sealed, url)
+    assert verify(url).ok
+    _same(open_features(url), open_features(sealed.path))
+
+
+def test_a_task_can_be_done_again(sealed: Any) -> None:
+    url = "memory://again/net.zarr"
+    store = _fill(sealed, url)
+    assert [(row.row, row.task) for row in store.failed()] == [(5, 0), (290, 4)]
+    store.unseal([0])
+    assert store.pending() == [0]
+    task, pooled, tokens, status, _, seconds = sealed.arguments(0)
+    store.write_task(task, pooled, tokens, np.zeros_like(status), {}, seconds)
+    assert verify(url).ok
+    assert [row.row for row in store.failed()] == [290]
+
+
+def test_workers_at_once(sealed: Any) -> None:
+    url = "memory://four/net.zarr"
+    failures: list[BaseException] = []
+
+    def work(order: list[int]) -> None:
+        try:
+            _fill(sealed, url, order)
+        except BaseException as error:
+            failures.append(error)
+
+    workers = [
+        threading.Thread(target=work, args=(list(order),)) for order in (range(5), range(4, -1, -1), range(5))
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not failures
+    assert verify(url).ok
+    _same(open_features(url), open_features(sealed.path))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class _Server:
+    """moto's S3 on loopback. Its buckets live in this process: they outlast a stop and a start."""
+
+    def __init__(self) -> None:
+        self.port = _free_port()
+        self.start()
+
+    def start(self) -> None:
+        from moto.server import ThreadedMotoServer
+
+        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
+        self.server.start()
+
+    def stop(self) -> None:
+        self.server.stop()
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
+    pytest.importorskip("moto.server", reason="needs moto[server]")
+    from uml_cache.remote import _objects
+
+    server = _Server()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    import boto3
+
+    reset = urllib.request.Request(f"http://127.0.0.1:{server.port}/moto-api/reset", method="POST")
+    urllib.request.urlopen(reset).close()
+    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.port}")
+    client.create_bucket(Bucket="cache")
+    _objects.cache_clear()
+    yield server
+    server.stop()
+    _objects.cache_clear()
+
+
+_WORKER = """
+import sys, time
+sys.path[:0] = {paths!r}
+from pathlib import Path
+import conftest
+from uml_cache import create_or_resume
+made = conftest.make(Path({local!r}), failed=(5, 290))
+store = create_or_resume({url!r}, made.plan)
+print("planned", flush=True)
+while pending := store.pending():
+    task = pending[{pick} % len(pending)]
+    store.write_task(*made.arguments(task))
+    print(task, flush=True)
+    time.sleep({pause})
+"""
+
+
+def _worker(tmp_path: Path, url: str, pick: int, pause: float) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    code = _WORKER.format(
+        paths=[str(root), str(Path(__file__).parent)], local=str(tmp_path / f"local{pick}.zarr"),
+        url=url, pick=pick, pause=pause,
+    )  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.mark.filterwarnings("ignore")  # moto's and boto's own
+def test_s3_two_workers_and_a_restart(s3: _Server, sealed: Any, tmp_path: Path) -> None:
+    url = "s3://cache/feats/pets/image/net.zarr"
+    workers = [_worker(tmp_path, url, pick, 0.3) for pick in (0, -1)]
+    assert workers[0].stdout is not None
+    assert workers[0].stdout.readline() == "planned\n"
+    workers[0].stdout.readline()
+    s3.stop()  # in mid-write; the workers' requests fail and are tried again
+    time.sleep(1.5)
+    s3.start()
+    for worker in workers:
+        out, err = worker.communicate(timeout=120)
+        assert worker.returncode == 0, (out, err)
+    report = verify(url)
+    assert (report.ok, report.bad) == (True, [])
+    _same(open_features(url), open_features(sealed.path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_s3_extraction_by_two_processes(
+    s3: _Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = tmp_path / "t.txt"
+    texts.write_text("".join(f"line {row}\n" for row in range(300)))
+    command = [
+        "extract",
+        "--encoder",
+        "hashed-ngrams",
+        "--data",
+        str(texts),
+        "--workers",
+        "2",
+        "--json",
+        "--out",
+    ]
+    stores = []
+    for place in ("s3://cache/feats", str(tmp_path / "feats")):
+        with pytest.raises(SystemExit) as leaving:
+            main([*command, place])
+        captured = capsys.readouterr()
+        assert not leaving.value.code, captured.err
+        stores.append(json.loads(captured.out)["store"])
+    assert stores[0] == "s3://cache/feats/t/text/hashed-ngrams.zarr"
+    assert verify(stores[0]).ok
+    assert torch.equal(open_features(stores[0]).pooled, open_features(stores[1]).pooled)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_s3_killed_worker_resume_and_commands(
+    s3: _Server, sealed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = "s3://cache/feats/pets/image/net.zarr"
+    worker = _worker(tmp_path, url, 0, 60)
+    assert worker.stdout is not None
+    while worker.stdout.readline() not in ("0\n", ""):
+        pass
+    worker.kill()
+    worker.communicate()
+    assert create_or_resume(url, sealed.plan).pending() == [1, 2, 3, 4]
+    _fill(sealed, url)
+    _same(open_features(url), open_features(sealed.path))
+    for arguments in (["ls", "s3://cache/feats"], ["info", url], ["verify", url]):
+        with pytest.raises(SystemExit) as leaving:
+            main(["cache", *arguments])
+        assert not leaving.value.code
+        assert url in capsys.readouterr().out
+    with pytest.raises(SystemExit) as leaving:
+        main(["cache", "verify", "s3://absent/x.zarr"])
+    captured = capsys.readouterr()
+    assert leaving.value.code in (1, 2)
+    assert len(captured.err.splitlines()) == 1
+    assert os.environ["AWS_ENDPOINT_URL"].startswith("http://127.0.0.1")

@@ -1,0 +1,110 @@
+"""--retry-failed: only the tasks that hold unreadable samples are done again, and then the rows are right."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uml_cache import FailedRow, open_features, store_info, verify
+from uml_cache.cli import main
+from uml_extract import extract
+from uml_manifests import Manifest, write_manifest
+
+
+@pytest.fixture
+def broken(pictures: Manifest, tmp_path: Path) -> Manifest:
+    """150 pictures in three tasks; 70 and 80, both of the second one, cannot be read."""
+    root = tmp_path / "pictures"
+    root.mkdir()
+    for name in pictures.sources:
+        (root / name).write_bytes(pictures.path(0).with_name(name).read_bytes())
+    (root / "70.png").write_bytes(b"no picture")
+    (root / "80.png").unlink()
+    return replace(pictures, root=root)
+
+
+def _mend(broken: Manifest, pictures: Manifest, row: int) -> None:
+    broken.path(row).write_bytes(pictures.path(row).read_bytes())
+
+
+def _times(store: Path) -> list[int]:
+    return [(store / "pooled" / "c" / str(task) / "0").stat().st_mtime_ns for task in range(3)]
+
+
+def test_only_the_tasks_with_failed_rows_are_done_again(
+    broken: Manifest, pictures: Manifest, tmp_path: Path
+) -> None:
+    done = extract(broken, "pixels", out=tmp_path / "a", tokens=True, max_errors=2)
+    failed = store_info(done.store).failed()
+    assert [(sample.row, sample.id, sample.task) for sample in failed] == [(70, "s0070", 1), (80, "s0080", 1)]
+    assert isinstance(failed[0], FailedRow)
+    assert "no such file" in failed[1].reason
+    before = _times(done.store)
+
+    again = extract(broken, "pixels", out=tmp_path / "a", tokens=True, max_errors=2)
+    assert (again.failed, again.resumed_tasks) == (2, 3)  # without the option nothing is tried again
+
+    _mend(broken, pictures, 70)
+    half = extract(broken, "pixels", out=tmp_path / "a", tokens=True, max_errors=1, retry_failed=True)
+    assert (half.failed, half.resumed_tasks, half.tasks) == (1, 2, 3)
+    _mend(broken, pictures, 80)
+    whole = extract(broken, "pixels", out=tmp_path / "a", tokens=True, max_errors=0, retry_failed=True)
+    assert (whole.failed, whole.resumed_tasks) == (0, 2)
+    after = _times(whole.store)
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1] != before[1]
+
+    straight = extract(pictures, "pixels", out=tmp_path / "b", tokens=True)
+    found, expected = open_features(whole.store), open_features(straight.store)
+    assert found.valid.all()
+    np.testing.assert_array_equal(found.pooled, expected.pooled)
+    assert verify(whole.store).ok
+    last = extract(broken, "pixels", out=tmp_path / "a", tokens=True, retry_failed=True)
+    assert last.resumed_tasks == 3
+
+
+def test_the_store_is_unsealed_first_and_stays_so_when_the_work_stops(
+    broken: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = extract(broken, "pixels", out=tmp_path, max_errors=2)
+    from uml_extract import tasks
+
+    def interrupted(*_: object, **__: object) -> None:
+        assert not store_info(done.store).sealed
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tasks, "encode_batch", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            extract(broken, "pixels", out=tmp_path, max_errors=2, retry_failed=True)
+    assert not store_info(done.store).sealed
+    finished = extract(broken, "pixels", out=tmp_path, max_errors=2)
+    assert (finished.failed, finished.resumed_tasks) == (2, 2)
+
+
+def test_the_command_and_what_info_says(
+    broken: Manifest, pictures: Manifest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_manifest(broken, tmp_path / "data")
+    out = tmp_path / "feats"
+    store = out / "toy" / "image" / "pixels.zarr"
+
+    def uml(*words: str) -> str:
+        with pytest.raises(SystemExit) as leaving:
+            main(list(words))
+        assert leaving.value.code == 0
+        return capsys.readouterr().out
+
+    command = ("extract", "--encoder", "pixels", "--data", str(data), "--out", str(out), "--max-errors", "2")
+    uml(*command)
+    told = uml("cache", "info", str(store))
+    assert "failed       2 (`uml extract --retry-failed` tries them again), the first: s0070: " in told
+    assert json.loads(uml("cache", "info", str(store), "--json"))["failed"] == 2
+    _mend(broken, pictures, 70)
+    _mend(broken, pictures, 80)
+    assert json.loads(uml(*command, "--retry-failed", "--json"))["failed"] == 0
+    assert "failed       0\n" in uml("cache", "info", str(store))

@@ -1,0 +1,296 @@
+"""`uml cache import`: other people's features become an ordinary sealed store.
+
+Shapes: N samples, D features, T tokens of all samples, E their width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache.errors import InputError
+from uml_cache.exchange.files import read_file
+from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.table import Columns, Part, parts_of
+from uml_cache.exchange.values import (
+    SPLIT_CODES,
+    as_classes,
+    as_labels,
+    as_splits,
+    class_file,
+    read_column,
+    unique,
+)
+from uml_cache.layout import DTYPES
+from uml_cache.store import FeatureStore, StorePlan, create_or_resume, store_path
+
+_PIECE = 8192  # rows looked at together
+_BATCH = 1  # nothing is computed here; a plan needs a number
+
+
+def import_features(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    modality: str | None = None,
+    encoder: str | None = None,
+    set: str | None = None,
+    variant: str | None = None,
+    split: str | None = None,
+    classes: str | Path | None = None,
+    columns: Columns | None = None,
+    dtype: str | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> FeatureStore:
+    """Write the features of `sources` as a sealed store below `out`; the same call again finishes it.
+
+    Args:
+        sources: Files (.pth, .npy, .npz, .safetensors, .h5, .parquet) or a folder as clip-retrieval writes
+            it, each with `SPLIT=` in front where the file does not say its split itself.
+        dataset, modality, encoder, set, variant: Name the store; needed where the file does not say (what
+            `export_features` wrote says all of it).
+        split: The split of all rows that have none.
+        classes: A file of class names (one a line, or a JSON list), else what the features' file holds.
+        columns: What the arrays are called, where they have unusual names.
+        dtype: How to store; by default float16 where the source is float16, else float32.
+
+    Raises:
+        InputError: anything about the files that cannot become a store, in one line.
+    """
+    columns = columns or Columns()
+    with ExitStack() as stack:
+        parts = [part for source in sources for part in _open(str(source), modality, columns, stack)]
+        if not parts:
+            raise InputError("nothing to import: name at least one file")
+        told = parts[0].attributes
+        if dataset is None:
+            dataset = told.get("dataset")
+        plan = _plan(
+            parts,
+            columns,
+            split=split,
+            classes=class_file(classes),
+            dtype=dtype,
+            dataset=_named("dataset", dataset),
+            modality=_named("modality", modality or told.get("modality")),
+            set=set or told.get("set"),
+            encoder=_encoder(encoder, told),
+            variant=variant or told.get("variant"),
+        )
+        path = store_path(out, plan.dataset, plan.modality, plan.set, plan.encoder["name"], plan.variant)
+        store = create_or_resume(path, plan)
+        with store.lock():
+            _write(store, parts, progress)
+    return store
+
+
+def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack) -> list[Part]:
+    before, mark, rest = source.partition("=")
+    given = SPLIT_CODES.get(before.lower()) if mark and not Path(source).exists() else None
+    path = Path(source if given is None else rest)
+    contents = (
+        read_embedding_folder(path, modality) if is_embedding_folder(path) else [read_file(path, stack)]
+    )
+    if len(contents) == 1 and columns.features is None and path.suffix.lower() == ".npy":
+        columns = replace(columns, labels=_only_file(columns.labels), ids=_only_file(columns.ids))
+    parts = [part for content in contents for part in parts_of(content, str(path), columns)]
+    for part in parts:
+        if given is not None:
+            part.splits = given
+        elif part.splits is None:
+            part.splits = SPLIT_CODES.get(path.stem.lower())
+    return parts
+
+
+def _only_file(option: str | None) -> str | None:
+    return option if option is None or Path(option).is_file() else _missing(option)
+
+
+def _missing(option: str) -> str:
+    raise InputError(f"{option}: a .npy file has no other columns, and there is no such file")
+
+
+def _named(option: str, value: str | None) -> str:
+    if value:
+        return value
+    raise InputError(f"the files do not say their {option}; give --{option}")
+
+
+def _encoder(name: str | None, told: dict[str, Any]) -> dict[str, Any]:
+    spec = told.get("encoder")
+    if isinstance(spec, dict) and spec.get("name") and name in (None, spec["name"]):
+        return spec
+    return {"name": _named("encoder", name), "library": "imported"}
+
+
+def _plan(
+    parts: list[Part],
+    columns: Columns,
+    *,
+    split: str | None,
+    classes: tuple[str, ...] | None,
+    dtype: str | None,
+    **names: Any,
+) -> StorePlan:
+    where = parts[0].where
+    rows = [part.rows for part in parts]
+    total = sum(rows)
+    pooled_dim = _width(parts, "features")
+    token_dim = _width(parts, "tokens")
+    classes = classes or as_classes(next((p.classes for p in parts if p.classes is not None), None), where)
+    if classes is None and parts[0].attributes.get("classes"):
+        classes = tuple(map(str, parts[0].attributes["classes"]))
+    label_columns, label_rows = _whole(columns.labels, [part.labels for part in parts], rows, "labels")
+    labels, classes = as_labels(label_columns, label_rows, classes, where)
+    split_columns, split_rows = _whole(columns.splits, [part.splits for part in parts], rows, "splits")
+    splits = np.concatenate([as_splits(c, n, where) for c, n in zip(split_columns, split_rows, strict=True)])
+    if split is not None:
+        splits[splits == 255] = as_splits([split], 1, "--split")[0]
+    ids = _ids(parts, columns, rows, total)
+    groups = None
+    if all(part.groups is not None for part in parts):
+        groups = [group for part in parts for group in part.groups or ()]
+    counts = None
+    if token_dim is not None:
+        counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]
+    kinds = {array.dtype for part in parts for array in (part.features, part.tokens) if array is not None}
+    dtype = dtype or ("float16" if kinds == {np.dtype("float16")} else "float32")
+    if dtype not in DTYPES:
+        raise InputError(f"unknown storage dtype {dtype!r}; known: {', '.join(DTYPES)}")
+    digest = _digest(parts, ids, dtype)
+    for part in [labels, splits]:
+        digest.update(np.ascontiguousarray(part).tobytes())
+    digest.update(json.dumps([ids, list(classes), groups]).encode())
+    return StorePlan(
+        **names,
+        manifest_digest=digest.hexdigest(),
+        classes=classes,
+        ids=ids,
+        labels=labels,
+        splits=splits,
+        groups=groups,
+        pooled_dim=pooled_dim,
+        token_dim=token_dim,
+        token_counts=counts,
+        dtype=dtype,
+        compute_dtype=str(parts[0].attributes.get("compute_dtype", dtype)),
+        batch_size=_BATCH,
+        versions={"uml-cache": version("uml-cache"), "numpy": np.__version__},
+        device="imported",
+    )
+
+
+def _width(parts: list[Part], name: str) -> int | None:
+    arrays = [getattr(part, name) for part in parts]
+    widths = {None if array is None else array.shape[1] for array in arrays}
+    if len(widths) > 1:
+        shown = "; ".join(
+            f"{part.where} has {'none' if array is None else array.shape[1]}"
+            for part, array in zip(parts, arrays, strict=True)
+        )
+        raise InputError(f"the {name} differ in width: {shown}")
+    return widths.pop()
+
+
+def _whole(option: str | None, columns: list[Any], rows: list[int], kind: str) -> tuple[list[Any], list[int]]:
+    """The column of each part, or the one that a file of its own holds for all of them."""
+    if option is None or not Path(option).is_file():
+        return columns, rows
+    column = read_column(Path(option))
+    if len(column) != sum(rows):
+        raise InputError(f"{option}: has {len(column)} {kind}, there are {sum(rows)} samples")
+    return [column], [sum(rows)]
+
+
+def _ids(parts: list[Part], columns: Columns, rows: list[int], total: int) -> list[str]:
+    if columns.ids is not None and Path(columns.ids).is_file():
+        whole, _ = _whole(columns.ids, [], rows, "ids")
+        return unique([str(name) for name in whole[0]])
+    if any(part.ids is None for part in parts):
+        return [str(row) for row in range(total)]
+    ids = [name for part in parts for name in part.ids or ()]
+    for name in ids:
+        if not name or re.search("[\ud800-\udfff]", name):
+            raise InputError(f"{parts[0].where}: {name!r} is no id; ids are non-empty Unicode strings")
+    return unique(ids)
+
+
+def _digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
+    """sha256 over all values, which are checked on the way: finite, and within the stored dtype."""
+    digest = hashlib.sha256()
+    first = 0
+    largest = float(np.finfo(dtype).max)
+    for part in parts:
+        failed = np.zeros(part.rows, bool) if part.status is None else part.status != 0
+        for name in ("features", "tokens"):
+            array = getattr(part, name)
+            if array is None:
+                continue
+            owner = np.arange(part.rows)
+            if name == "tokens" and part.lengths is not None:
+                owner = np.repeat(owner, part.lengths)
+            for at in range(0, len(array), _PIECE):
+                values = np.ascontiguousarray(array[at : at + _PIECE])
+                digest.update(values.tobytes())
+                size = np.abs(values.astype(np.float64))
+                good = (size <= largest).all(axis=1) | failed[owner[at : at + _PIECE]]
+                if good.all():
+                    continue
+                row = int(owner[at + int(np.argmin(good))])
+                values = np.asarray(array[at + int(np.argmin(good))], np.float64)
+                who = f"{part.where}: {name} of row {row} ({ids[first + row]!r})"
+                if np.isfinite(values).all():
+                    advice = "import with --dtype float32" if dtype == "float16" else "scale the features"
+                    raise InputError(f"{who}: {np.abs(values).max():.4g} is too large for {dtype}; {advice}")
+                raise InputError(
+                    f"{who} are not finite; mend the file, or give the row a status other than 0"
+                )
+        first += part.rows
+    return digest
+
+
+def _write(store: FeatureStore, parts: list[Part], progress: Callable[[int], Any] | None) -> None:
+    starts = np.concatenate([[0], np.cumsum([part.rows for part in parts])])
+    for task in store.pending():
+        rows = store.rows_of(task)
+        pooled, tokens, status = [], [], []
+        for part, start in zip(parts, starts[:-1].tolist(), strict=True):
+            low, high = max(rows.start - start, 0), min(rows.stop - start, part.rows)
+            if low >= high:
+                continue
+            status.append(np.zeros(high - low, np.uint8) if part.status is None else part.status[low:high])
+            if part.features is not None:
+                pooled.append(_clean(part.features[low:high], status[-1]))
+            if part.tokens is not None and part.lengths is not None:
+                ends = np.concatenate([[0], np.cumsum(part.lengths)])
+                owners = np.repeat(status[-1], part.lengths[low:high])
+                tokens.append(_clean(part.tokens[ends[low] : ends[high]], owners))
+        store.write_task(
+            task,
+            np.concatenate(pooled) if pooled else None,
+            np.concatenate(tokens) if tokens else None,
+            np.concatenate(status),
+            {},
+            0.0,
+        )
+        if progress:
+            progress(len(rows))
+
+
+def _clean(values: Any, status: np.ndarray) -> np.ndarray:
+    """The rows as floating point; failed ones are zero whatever the file held."""
+    array = np.array(values)
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    array[status != 0] = 0
+    return array
