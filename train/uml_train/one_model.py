@@ -60,6 +60,11 @@ class Trainer:
             (e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0
         )
         self.minus_one = torch.full((rows, 1), -1.0)
+        # Views made once: at these sizes a slice costs as much as the arithmetic on it.
+        self.z_of = [self._rows_of(self.z, i) for i in range(len(self.streams))]
+        self.dz_of = [self._rows_of(self.dh, i) for i in range(len(self.streams))]
+        step_wide = (self.z, self.products, self.delta, self.row_scale, self.row_weight, self.minus_one)
+        self.parts = {n: [values[:n] for values in step_wide] for n in (self.ends[0], rows)}
         self.watched = [watched_rows([len(s.labels)])[0][0] for s in self.streams]
 
     def fit(self) -> Fitted:
@@ -130,31 +135,32 @@ class Trainer:
         active = len(self.streams) if whole else 1
         n = self.ends[active - 1]
         labels = self.all_labels[full] if whole else self.target_labels[at]
+        z, products, delta, row_scale, row_weight, minus_one = self.parts[n]
         for i in range(active):
             rows = self.rows[i][at if i == 0 else full]
             torch.index_select(self.streams[i].features, 0, rows, out=self.inputs[i])
             projection = weights.projections[i]
             if projection is not None:
-                torch.mm(self.inputs[i], projection.T, out=self._rows_of(self.z, i))
-        z = h = self.z[:n]
+                torch.mm(self.inputs[i], projection.T, out=self.z_of[i])
+        h = z
         if weights.trunk is not None:
             up, down = weights.trunk
             active_units = torch.relu_(z @ up.T)
             h = torch.addmm(z, active_units, down.T)
-        products = torch.mm(h, weights.head.T, out=self.products[:n])
+        torch.mm(h, weights.head.T, out=products)
         if self.learns_scale:
             for i in range(active):
                 self._rows_of(self.row_scale, i).fill_(weights.scales[i])
-        logits = products * self.row_scale[:n] if self.scaled else products
-        delta = torch.softmax(logits, dim=1, out=self.delta[:n])
+        logits = products * row_scale if self.scaled else products
+        torch.softmax(logits, dim=1, out=delta)
         likelihood = delta.gather(1, labels)
-        delta.scatter_add_(1, labels, self.minus_one[:n]).mul_(self.row_weight[:n])
+        delta.scatter_add_(1, labels, minus_one).mul_(row_weight)
         if self.learns_scale:
             slope = (delta * products).sum(1)
             for i in range(len(self.streams)):
                 grads.scales[i] = self._rows_of(slope, i).sum() if i < active else 0.0
         if self.scaled:
-            delta.mul_(self.row_scale[:n])
+            delta.mul_(row_scale)
         torch.mm(delta.T, h, out=grads.head)
         used = n if weights.trunk is not None else min(n, self.projected_end)
         dz = self.dh[:used]
@@ -169,7 +175,7 @@ class Trainer:
         for i, grad in enumerate(grads.projections):
             if grad is not None:
                 if i < active:
-                    torch.mm(self.inputs[i].T, self._rows_of(dz, i), out=grad.T)
+                    torch.mm(self.inputs[i].T, self.dz_of[i], out=grad.T)
                 else:
                     grad.zero_()
         return likelihood
