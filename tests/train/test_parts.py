@@ -192,8 +192,8 @@ def test_settings_round_trip_as_json() -> None:
         ({"shots": ()}, "no shots"),
         ({"seeds": ()}, "different whole numbers"),
         ({"seeds": (1, 1)}, "different whole numbers"),
-        ({"alpha": -1.0}, "must not be negative"),
-        ({"alpha": float("nan")}, "must not be negative"),
+        ({"alpha": -1.0}, "not negative"),
+        ({"alpha": float("nan")}, "not negative"),
         ({"texts": 0}, "at least 1"),
     ],
 )

@@ -71,6 +71,7 @@ def begin(
             "grid": asdict(grid),
             "stores": stores,
             "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
+            "test_groups": problem.test_groups,
             "class_notes": problem.notes,
             "remarks": problem.remarks,
             "versions": {

@@ -8,7 +8,7 @@ Modalities meet by class name. Rows that could not be read, or that have no labe
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from uml_cache import FeatureSet, StoreInfo, open_features
-from uml_cache.errors import InputError
+from uml_cache.errors import InputError, unknown
 from uml_manifests import NO_SPLIT, SPLITS, stratified_split
 from uml_train.selection import Role
 
@@ -81,6 +81,12 @@ class Problem:
     remarks: list[str]
     unrelated: Mapping[str, Source] = field(default_factory=dict)
 
+    @property
+    def test_groups(self) -> int | None:
+        """How many groups (speakers, patients) the test rows come from; None where there are no groups."""
+        groups = _groups_of(self.target)
+        return None if groups is None else len(set(map(str, groups[self.test])))
+
     def ids(self, positions: np.ndarray) -> list[str]:
         """Sample ids of some of the target's usable rows."""
         rows = self.target.rows[positions]
@@ -115,8 +121,10 @@ def open_problem(
     train, val, test = _splits(source, remarks)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
+    opened = {role.label: _open(role.store) for role in auxiliaries}
+    _check_class_map(class_map or {}, opened.values())
     for role in auxiliaries:
-        theirs = _open(role.store)
+        theirs = opened[role.label]
         to_target = _match(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(
@@ -125,6 +133,7 @@ def open_problem(
                 "(columns auxiliary,target)"
             )
         other = _usable(role.label, theirs, to_target, train_only=True)
+        other = _without_held_out(other, source, np.concatenate([val, test]), remarks)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -178,8 +187,51 @@ def _usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_on
         keep &= features.split == TRAIN
     rows = np.flatnonzero(keep)
     if len(rows) == 0:
-        raise InputError(f"{features.path} has no readable row with a label of the target's classes")
+        counts = (
+            f"{int(features.valid.sum())} readable, {int((labels >= 0).sum())} with a class of the target"
+        )
+        where = (
+            ", none of these in its training part"
+            if train_only and ((labels >= 0) & features.valid).any()
+            else ""
+        )
+        raise InputError(f"{features.path} has no row to learn from: of {len(labels)} rows {counts}{where}")
     return Source(label=label, features=features, rows=rows, labels=labels[rows])
+
+
+def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+    """An auxiliary without the samples that the target is validated or tested on.
+
+    In one data set the same id is the same sample (a sound and its transcript, one picture seen by two
+    encoders), and a group (speaker, patient) is the same group in every modality.
+    """
+    ids = np.asarray(target.features.id, dtype=object)[target.rows[held_out]]
+    theirs = np.asarray(other.features.id, dtype=object)[other.rows]
+    held = np.isin(theirs.astype(str), ids.astype(str))
+    groups, their_groups = _groups_of(target), _groups_of(other)
+    if groups is not None and their_groups is not None:
+        held |= np.isin(their_groups.astype(str), groups[held_out].astype(str))
+    if not held.any():
+        return other
+    if held.all():
+        raise InputError(
+            f"every row of {other.label} is a validation or test row of {target.label} (same id or group): "
+            "training on it would leak; give its samples ids of their own if they are other samples"
+        )
+    remarks.append(
+        f"{other.label}: {int(held.sum())} of {len(held)} rows are left out, because their ids or groups are "
+        f"those of {target.label}'s validation and test rows"
+    )
+    return Source(
+        label=other.label, features=other.features, rows=other.rows[~held], labels=other.labels[~held]
+    )
+
+
+def _check_class_map(class_map: Mapping[str, str], auxiliaries: Iterable[FeatureSet]) -> None:
+    known = {_normal(name) for features in auxiliaries for name in features.classes}
+    for name in class_map:
+        if _normal(name) not in known:
+            raise unknown("auxiliary class in the class map:", name, known)
 
 
 def _stand_in(role: Role) -> Source:
@@ -200,7 +252,7 @@ def _match(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, s
     for name in mapped.values():
         if name not in position:
             raise InputError(f"the class map names {name!r}, which is no class of the target ({_some(ours)})")
-    if len(theirs) == len(ours) and [_normal(n) for n in theirs] == [_normal(n) for n in ours]:
+    if not mapped and [_normal(n) for n in theirs] == [_normal(n) for n in ours]:
         return np.arange(len(ours))  # also right where a name occurs twice
     names = [mapped.get(_normal(n), _normal(n)) for n in theirs]
     return np.array([position.get(name, -1) for name in names], dtype=np.int64)
@@ -231,6 +283,7 @@ def _splits(source: Source, remarks: list[str]) -> tuple[np.ndarray, np.ndarray,
         remarks.append(
             f"{source.label} has no validation split: took 20 % of its training rows (seed {_SPLIT_SEED})"
         )
+    _check_groups(source, groups, codes)
     train, val, test = (np.flatnonzero(codes == code) for code in (TRAIN, VAL, TEST))
     for name, part in (("train", train), ("val", val), ("test", test)):
         if len(part) == 0:
@@ -238,6 +291,18 @@ def _splits(source: Source, remarks: list[str]) -> tuple[np.ndarray, np.ndarray,
                 f"{source.features.path} has no readable {name} row; its manifest's splits leave none"
             )
     return train, val, test
+
+
+def _check_groups(source: Source, groups: Any, codes: np.ndarray) -> None:
+    """Refuse splits that cut a group: what the training part knows of it would help on the test part."""
+    parts: dict[str, int] = {}
+    for group, code in zip(groups if groups is not None else (), codes, strict=groups is not None):
+        if code != NO_SPLIT and parts.setdefault(str(group), int(code)) != code:
+            both = " and ".join(SPLITS[c] for c in sorted((parts[str(group)], int(code))))
+            raise InputError(
+                f"{source.features.path}: group {str(group)!r} occurs in {both}; a group must lie in one "
+                "part: change the split column of its manifest, or leave the group column out"
+            )
 
 
 def _groups_of(source: Source) -> Any:

@@ -122,7 +122,7 @@ class TrainSettings:
                 raise InputError(f"{axis} is {values}; give different numbers")
         for value in self.alpha or ():
             if not 0 <= value < float("inf"):
-                raise InputError(f"alpha is {value}; it must not be negative")
+                raise InputError(f"alpha is {value}; it must be finite and not negative")
         for value in self.ratio or ():
             if value not in RATIOS:
                 raise InputError(f"ratio is {value:g}; it takes {', '.join(f'{r:g}' for r in RATIOS)}")
@@ -171,6 +171,8 @@ def parse_numbers(text: str, what: str) -> tuple[int, ...]:
         low, dash, high = part.strip().partition("-")
         if not low.isdigit() or (dash and not high.isdigit()):
             raise InputError(f"{what} is {text!r}; give numbers and ranges such as 1,2,4 or 1-5")
+        if dash and int(high) < int(low):
+            raise InputError(f"{what} is {text!r}; the range {part.strip()} runs backwards")
         numbers += range(int(low), int(high if dash else low) + 1)
     return tuple(dict.fromkeys(numbers))
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from uml_cache import StoreInfo, find_stores, store_info
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_train.auto import choose
@@ -76,24 +77,49 @@ def complete(
     problem = open_run_problem(run, cache)
     for cell in todo:
         draw_rows(problem, cell.shots, cell.seed)
-    _train(run, problem, todo, output, Ranks())
+    _train(run, problem, todo, output, Ranks(), cache)
     extend_splits(run, problem, {(cell.shots, cell.seed) for cell in todo})
     return todo
 
 
 def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
-    """Open the stores that a run was trained on. Raises `InputError` if they are gone or have changed."""
-    settings = run.settings if cache is None else replace(run.settings, cache=cache)
-    selection = select_stores(settings.cache, settings.dataset, settings.target, settings.auxiliaries)
-    unrelated = _unrelated(selection, settings)
-    for role in (selection.target, *selection.auxiliaries, *unrelated):
-        expected = run.config["stores"][role.label]["fingerprint"]
-        if role.store.fingerprint != expected:
-            raise InputError(
-                f"{role.store.path} has changed since {run.path} was trained "
-                f"(fingerprint {str(role.store.fingerprint)[:12]}, then {str(expected)[:12]}); train again"
-            )
-    return _open(selection, unrelated, settings)
+    """Open the stores that a run was trained on, whatever else the cache holds by now.
+
+    Args:
+        cache: where the stores are now, if they have moved; they are known by their fingerprints.
+
+    Raises:
+        InputError: a store is gone or has changed.
+    """
+    roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+    target = roles.pop(run.config["target"])
+    labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
+    auxiliaries = [roles.pop(label) for label in labels]
+    class_map = read_class_map(run.settings.class_map) if run.settings.class_map else None
+    return open_problem(run.config["dataset"], target, auxiliaries, class_map, unrelated=list(roles.values()))
+
+
+def _recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
+    recorded = run.config["stores"][label]
+    expected = recorded["fingerprint"]
+    if cache is not None:
+        for store in find_stores(cache):
+            if store.fingerprint == expected and store.modality == recorded["modality"]:
+                return store
+        raise InputError(f"{cache} does not hold the store of {label} that {run.path} was trained on")
+    try:
+        store = store_info(recorded["path"])
+    except InputError:
+        raise InputError(
+            f"the store of {label} that {run.path} was trained on is not at {recorded['path']} any more; say "
+            "where the cache is now with --cache, or train again"
+        ) from None
+    if store.fingerprint != expected:
+        raise InputError(
+            f"{store.path} has changed since {run.path} was trained "
+            f"(fingerprint {str(store.fingerprint)[:12]}, then {str(expected)[:12]}); train again"
+        )
+    return store
 
 
 def _unrelated(selection: Selection, settings: TrainSettings) -> list[Role]:
@@ -167,13 +193,20 @@ def _remark_classes(problem: Problem, settings: TrainSettings, output: Output) -
             output.say(f"{label}: {len(unused)} of its classes are not the target's: {', '.join(unused)}")
 
 
-def _train(run: Run, problem: Problem, todo: Sequence[Cell], output: Output, ranks: Ranks) -> None:
+def _train(
+    run: Run,
+    problem: Problem,
+    todo: Sequence[Cell],
+    output: Output,
+    ranks: Ranks,
+    cache: Path | None = None,
+) -> None:
     """Train this process's part of the cells; then the first process chooses and writes the tables."""
     began = time.perf_counter()
     to_train = [cell for cell in todo if cell.method != AUTO]
     ranks.wait()  # every process has listed what is missing before one of them adds to it
     if part := ranks.part(to_train):
-        train_cells(run, problem, part, output, alone=ranks.world == 1)
+        train_cells(run, problem, part, output, alone=ranks.world == 1, cache=cache)
 
     def finish() -> None:
         choose(run, [cell for cell in todo if cell.method == AUTO])
@@ -182,4 +215,4 @@ def _train(run: Run, problem: Problem, todo: Sequence[Cell], output: Output, ran
     ranks.in_turn(finish)
     seconds = time.perf_counter() - began
     if todo:
-        output.say(f"trained {len(to_train)} cells in {seconds:.0f} s")
+        output.say(f"trained {len(to_train)} cell{'s' * (len(to_train) != 1)} in {seconds:.0f} s")

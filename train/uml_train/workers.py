@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,13 @@ _MODELS_AT_ONCE = 2_000
 
 
 def train_cells(
-    run: Run, problem: Problem, cells: Sequence[Cell], output: Output, *, alone: bool = True
+    run: Run,
+    problem: Problem,
+    cells: Sequence[Cell],
+    output: Output,
+    *,
+    alone: bool = True,
+    cache: Path | None = None,
 ) -> None:
     """Train cells on all cores at hand, or on the GPU, and write each as it is done.
 
@@ -41,6 +49,7 @@ def train_cells(
 
     Args:
         alone: whether no other process trains cells of the run, so that all cores are ours.
+        cache: where the run's stores are now, if they have moved.
     """
     grid = run_grid(run)
     if chosen_device(run.settings.device) == "cuda":
@@ -56,7 +65,7 @@ def train_cells(
                 bar.set_postfix_str(_train_one(run, problem, grid, cell))
                 bar.update(1)
             return
-        for remark in _in_processes(run, cells, processes):
+        for remark in _in_processes(run, cells, processes, cache):
             bar.set_postfix_str(remark)
             bar.update(1)
 
@@ -117,13 +126,16 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in_processes(run: Run, cells: Sequence[Cell], processes: int) -> Iterator[str]:
+def _in_processes(run: Run, cells: Sequence[Cell], processes: int, cache: Path | None) -> Iterator[str]:
     # Long cells first would finish sooner together, but the order given keeps the early ones early.
+    context = get_context("spawn")
+    stop = context.Event()
     with ProcessPoolExecutor(
-        processes, mp_context=get_context("spawn"), initializer=_start_worker, initargs=(run.path,)
+        processes, mp_context=context, initializer=_start_worker, initargs=(run.path, cache, stop)
     ) as pool:
-        waiting: set[Future[str]] = {pool.submit(_train_in_worker, cell) for cell in cells}
         try:
+            with _no_interrupts():  # the processes started now inherit this from their first moment
+                waiting: set[Future[str]] = {pool.submit(_train_in_worker, cell) for cell in cells}
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -132,20 +144,40 @@ def _in_processes(run: Run, cells: Sequence[Cell], processes: int) -> Iterator[s
             raise WorkError(
                 "a training process died (out of memory?); what is finished is kept, the same command goes on"
             ) from None
+        except BaseException:
+            stop.set()  # cells under way are dropped: records are written last, so nothing half is left
+            raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(path: Path) -> None:
+def _start_worker(path: Path, cache: Path | None, stop: Event) -> None:
     from uml_train.training import open_run_problem
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
     run = Run(path)
-    _worker.update(run=run, problem=open_run_problem(run), grid=run_grid(run))
+    _worker.update(run=run, problem=open_run_problem(run, cache), grid=run_grid(run))
+
+
+def _end_when_told(stop: Event) -> None:
+    stop.wait()
+    os._exit(1)
 
 
 def _end_with_parent() -> None:
