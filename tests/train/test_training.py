@@ -21,6 +21,7 @@ from uml_cache.errors import InputError
 from uml_manifests import few_shot
 from uml_train import TrainSettings, complete, find_runs, load_run, newest_run, train
 from uml_train.commands import train as train_command
+from uml_train.training import open_run_problem
 
 Settings = Callable[..., TrainSettings]
 
@@ -240,7 +241,6 @@ def test_class_map_joins_names_that_differ(tmp_path: Path, settings_for: Setting
 
 def test_texts_per_class(cache: Path, settings_for: Settings) -> None:
     from uml_train.cells import auxiliary_rows
-    from uml_train.training import open_run_problem
 
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), texts=3))
     problem = open_run_problem(run)
@@ -356,3 +356,72 @@ def test_damaged_run_folders(cache: Path, settings_for: Settings, tmp_path: Path
         newest_run(tmp_path / "none")
     with pytest.raises(InputError, match="does not exist"):
         load_run(tmp_path / "nothing")
+
+
+def test_an_auxiliary_never_holds_the_targets_held_out_samples(
+    tmp_path: Path, settings_for: Settings
+) -> None:
+    """A second encoder over the same pictures, without splits: the same ids are the same samples."""
+    feats = tmp_path / "f"
+    labels = np.tile(np.arange(5), 32)
+    pictures = clusters(1, labels, 6, 1.0)
+    write_store(feats, "image", pictures, labels, np.full(160, 255))
+    write_store(feats, "image", pictures, labels, np.full(160, 255), encoder="second")
+    run = train(
+        settings_for(feats, target="image:made-up", auxiliaries=(("image:second",),), methods=("uml",))
+    )
+    problem = open_run_problem(run)
+    splits = json.loads((run.path / "splits.json").read_text())
+    used = problem.auxiliaries["image:second"]
+    ids = {str(used.features.id[row]) for row in used.rows}
+    assert ids == set(splits["train"])
+    assert any("left out" in remark for remark in run.config["remarks"])
+
+
+def test_groups_of_the_test_part_are_in_no_auxiliary(tmp_path: Path, settings_for: Settings) -> None:
+    feats = tmp_path / "f"
+    labels = np.tile(np.arange(5), 32)
+    groups = [f"speaker-{i // 20}" for i in range(160)]
+    parts = np.repeat([0, 1, 2], [80, 40, 40])
+    write_store(feats, "audio", clusters(1, labels, 6, 1.0), labels, parts, groups=groups)
+    words = np.tile(np.arange(5), 16)
+    theirs = [f"speaker-{i // 10}" for i in range(80)]
+    write_store(feats, "text", clusters(2, words, 8, 0.5), words, np.full(80, 255), groups=theirs)
+    run = train(settings_for(feats, methods=("uml",)))
+    used = open_run_problem(run).auxiliaries["text"]
+    assert {theirs[row] for row in used.rows} == {f"speaker-{i}" for i in range(4)}
+    assert run.config["test_groups"] == 2
+
+
+def test_splits_that_cut_a_group_are_refused(tmp_path: Path, settings_for: Settings) -> None:
+    labels = np.tile(np.arange(5), 32)
+    parts = np.repeat([0, 1, 2], [40, 20, 100])
+    groups = ["george" if i % 50 == 0 else f"s{i}" for i in range(160)]
+    write_store(tmp_path / "f", "audio", clusters(1, labels, 6, 1.0), labels, parts, groups=groups)
+    with pytest.raises(InputError, match="group 'george' occurs in train and val"):
+        train(settings_for(tmp_path / "f"))
+
+
+def test_a_run_finds_its_stores_among_new_ones_and_where_they_moved(
+    cache: Path, settings_for: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(settings_for(cache, auxiliaries=(("text",),)))
+    labels = np.tile(np.arange(5), 32)
+    splits = np.repeat([0, 1, 2], [40, 20, 100])
+    write_store(cache, "image", clusters(5, labels, 9, 1.0), labels, splits, encoder="another")
+    assert {cell.shots for cell in complete(run, shots=(1,))} == {1}
+    moved = cache.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="--cache"):
+        complete(run, shots=(4,))
+    monkeypatch.setattr("uml_train.workers._WORTH_A_PROCESS", 0)
+    monkeypatch.setattr("uml_train.workers._cores", lambda: 2)
+    assert {cell.shots for cell in complete(run, shots=(4,), cache=moved)} == {4}
+
+
+def test_a_class_map_that_names_no_auxiliary_class(
+    cache: Path, settings_for: Settings, tmp_path: Path
+) -> None:
+    table = tmp_path / "map.csv"
+    table.write_text("auxiliary,target\ngreen stars,green star\n")
+    with pytest.raises(InputError, match="did you mean green star"):
+        train(settings_for(cache, class_map=table))
