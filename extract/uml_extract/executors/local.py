@@ -96,7 +96,10 @@ class LocalExecutor:
                             else:
                                 stop(worker)
                     for worker in list(workers):
-                        if not worker.ended and worker.silent < self._stall:
+                        patience = (
+                            STALL_SECONDS if worker.task is None else self._stall
+                        )  # weights load slowly
+                        if not worker.ended and worker.silent < patience:
                             continue
                         what = "ended without a word" if worker.ended else "did not answer any more"
                         stop(worker)
