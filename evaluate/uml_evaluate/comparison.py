@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,13 +26,21 @@ if TYPE_CHECKING:
 class Comparison:
     """A target with one configuration of auxiliaries: what the table of a report shows.
 
-    `auxiliaries` is () for a run that has unimodal methods alone. `shots` ascend, "all" last.
+    `auxiliaries` is () for a run that has unimodal methods alone. `shots` ascend, "all" last. `test_groups`
+    is how many groups (speakers, patients) the test rows come from, None where the data has no groups.
     """
 
     def __init__(
-        self, scores: _Scores, cells: Sequence[CellResult], auxiliaries: tuple[str, ...], width: int | None
+        self,
+        scores: _Scores,
+        cells: Sequence[CellResult],
+        auxiliaries: tuple[str, ...],
+        width: int | None,
+        *,
+        test_groups: int | None = None,
     ) -> None:
         self._scores = scores
+        self.test_groups = test_groups
         self.auxiliaries = auxiliaries
         self.shared_width = width
         self._cells: dict[tuple[Arm, Shots], dict[int, CellResult]] = {}
@@ -115,8 +124,9 @@ class Comparison:
             np.sum([[self._scores.correct(cells[s]) for s in seeds] for cells in side], axis=0)
             for side in (a_cells, b_cells)
         )
-        names = (self.dataset, self.target, self.auxiliaries, tuple(shots), arm_name(a), arm_name(b))
-        found = paired_difference(a_sn, b_sn, rng=generator_for(*names))
+        # Keyed by the scores: the same comparison has the same interval under whatever heading it stands.
+        scores = sha256(np.stack([a_sn, b_sn]).astype(np.int64).tobytes()).hexdigest()
+        found = paired_difference(a_sn, b_sn, rng=generator_for("paired", a_sn.shape, scores))
         return Difference(
             dataset=self.dataset,
             target=self.target,
@@ -150,7 +160,9 @@ def compare(run: Run, shots: Iterable[Shots] | None = None) -> list[Comparison]:
     order = [tuple(labels) for labels in run.config.get("configurations", [])]
     ranked = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key))
     scores = _Scores(run)
-    return [Comparison(scores, cells, *key) for key in ranked] or [Comparison(scores, cells, (), None)]
+    groups = run.config.get("test_groups")
+    keys: list[tuple[tuple[str, ...], int | None]] = [*ranked] or [((), None)]
+    return [Comparison(scores, cells, *key, test_groups=groups) for key in keys]
 
 
 def table(comparisons: Iterable[Comparison]) -> list[Row]:

@@ -6,6 +6,7 @@ from uml_evaluate.comparison import Comparison
 from uml_evaluate.rows import Difference
 from uml_evaluate.statistics import MIN_DRAWS, Interval
 
+_FEW_GROUPS = 10
 _CONTROLS = {
     "permuted": "with its classes permuted it",
     "random": "random class vectors in its place",
@@ -32,7 +33,8 @@ def sentence(comparison: Comparison) -> str:
     )
     after = _ends(comparison, main) + after
     effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
-    return "; ".join([effect, *_head_share(found), *_controls(found)]) + "."
+    said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
+    return "; ".join(said) + "." + _caveats(comparison)
 
 
 def _setting(comparison: Comparison) -> str:
@@ -77,6 +79,33 @@ def _effect(difference: Difference, after: str) -> str:
     return f"{verb}: {signed(interval.delta)} points over the same network without it ({numbers})"
 
 
+def _opposite(comparison: Comparison, main: Difference, on_top: Difference | None) -> list[str]:
+    """Numbers of shots at which the data moved accuracy, beyond chance, against the average's direction."""
+    said = []
+    for average in [main] if on_top in (None, main) else [main, on_top]:
+        for d in comparison.differences:
+            same = (d.a, d.b) == (average.a, average.b) and d.shots is not None
+            if same and d.interval.excludes_zero and d.interval.delta * average.interval.delta < 0:
+                verb = "helped" if d.interval.delta > 0 else "hurt"
+                where = "with all labels" if d.shots == "all" else f"at k = {d.shots}"
+                said.append(f"but {where} it {verb}: {_points(d.interval)} ({d.a} − {d.b})")
+    return said
+
+
+def _caveats(comparison: Comparison) -> str:
+    """What the interval does not cover."""
+    said = ""
+    if comparison.shots == ["all"]:
+        said += " All seeds train on the same rows: they vary initialisation and batch order, not the draw."
+    groups = comparison.test_groups
+    if groups is not None and groups < _FEW_GROUPS:
+        said += (
+            f" The test rows come from {groups} group{'s' * (groups != 1)} only (speakers, patients …): the "
+            "intervals do not cover how others would differ."
+        )
+    return said
+
+
 def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
     depth = found.get(("unimodal-deep", "unimodal"))
     total = found.get(("uml", "unimodal"))
@@ -94,7 +123,7 @@ def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
     ]
 
 
-def _controls(found: dict[tuple[str, str], Difference]) -> list[str]:
+def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) -> list[str]:
     method = "uml" if ("uml", "unimodal-deep") in found else "uml-init"
     said = []
     for control, what in _CONTROLS.items():
@@ -103,18 +132,32 @@ def _controls(found: dict[tuple[str, str], Difference]) -> list[str]:
             continue
         interval = against_none.interval
         helped_too = interval.excludes_zero and interval.delta > 0
+        hidden = ""
         if interval.low is None:
             verdict = "moved accuracy by"
         elif not interval.excludes_zero:
-            verdict = "made no difference that the seeds can show:"
+            hidden = _starred(comparison, against_none)
+            verdict = f"made no difference that the seeds can show{' on average' if hidden else ''}:"
         else:
             verdict = "helped too:" if helped_too else "hurt:"
-        text = f"{what} {verdict} {_points(interval)}"
+        text = f"{what} {verdict} {_points(interval)}{hidden}"
         data = found.get((method, f"{method}[{control}]"))
         if data is not None and helped_too:
             text += f", so that what it says of the classes is worth {_points(data.interval)}"
         said.append(text)
     return said
+
+
+def _starred(comparison: Comparison, average: Difference) -> str:
+    """The numbers of shots at which a difference is beyond chance although its average is not."""
+    if len(comparison.shots) < 2:
+        return ""
+    said = [
+        f"{d.shots if d.shots == 'all' else f'k = {d.shots}'}: {_points(d.interval)}"
+        for d in comparison.differences
+        if (d.a, d.b) == (average.a, average.b) and d.shots is not None and d.interval.excludes_zero
+    ]
+    return f" (but {', '.join(said)})" if said else ""
 
 
 def _points(interval: Interval) -> str:
@@ -124,6 +167,8 @@ def _points(interval: Interval) -> str:
 
 
 def signed(points: float) -> str:
-    """`+5.2`, `−0.3`, `0.0`: percentage points with a true minus sign."""
-    text = f"{points:+.1f}".replace("-", "−")
-    return "0.0" if text in ("+0.0", "−0.0") else text
+    """`+5.2`, `−0.3`, `+0.04`, `0.0`: percentage points with a true minus sign."""
+    text = f"{points:+.1f}"
+    if text in ("+0.0", "-0.0"):  # an end that is not 0 must not look like it
+        text = f"{points:+.2f}"
+    return "0.0" if text in ("+0.00", "-0.00") else text.replace("-", "−")

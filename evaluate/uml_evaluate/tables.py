@@ -42,7 +42,7 @@ def interval_text(difference: Difference) -> str:
     low, high = difference.interval.low, difference.interval.high
     if low is None or high is None:
         return ""
-    return f"[{low:.1f}, {high:.1f}]".replace("-", "−")
+    return f"[{signed(low)}, {signed(high)}]".replace("+", "")
 
 
 def delta_text(difference: Difference) -> str:

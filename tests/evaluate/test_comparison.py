@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,7 +186,7 @@ def test_markdown_is_a_table(write_run: WriteRun) -> None:
 
 
 def test_signed() -> None:
-    assert [signed(x) for x in (5.21, -0.3, 0.04, -0.04, 0.0)] == ["+5.2", "−0.3", "0.0", "0.0", "0.0"]
+    assert [signed(x) for x in (5.21, -0.3, 0.04, -0.04, 0.001)] == ["+5.2", "−0.3", "+0.04", "−0.04", "0.0"]
 
 
 def test_intervals_do_not_depend_on_what_else_is_compared(write_run: WriteRun) -> None:
@@ -207,3 +208,37 @@ def test_damaged_predictions_are_named(write_run: WriteRun) -> None:
     victim.unlink()
     with pytest.raises(InputError, match=str(victim.stem)):
         _ = only(path).differences
+
+
+def test_one_comparison_has_one_interval_under_every_heading(write_run: WriteRun) -> None:
+    configurations = [(("text",), 8), (("text", "audio"), 8)]
+    first, second = compare(load_run(write_run(configurations=configurations, shots=(1, 4))))
+    pair = ("unimodal-deep", "unimodal")
+    for mine, theirs in zip(first.differences, second.differences, strict=True):
+        if (mine.a, mine.b) == pair:
+            assert mine.interval == theirs.interval
+
+
+def test_sentence_says_where_the_data_did_the_opposite(write_run: WriteRun) -> None:
+    path = write_run(shots=(1, 2, 4))
+    run = load_run(path)
+    for result in run.cells:
+        if result.cell.shots == 2 and result.cell.method == "uml" and result.cell.control is None:
+            wrong = (run.test_labels + 1) % (run.test_labels.max() + 1)
+            np.save(path / "predictions" / f"{result.cell.key}.npy", wrong)
+        if result.cell.shots != 2 and result.cell.method == "uml" and result.cell.control is None:
+            np.save(path / "predictions" / f"{result.cell.key}.npy", run.test_labels)
+    text = sentence(only(path))
+    assert "helped: +" in text
+    assert "but at k = 2 it hurt: −50.0" in text
+    assert "at k = 4 it hurt" not in text
+
+
+def test_sentence_says_that_few_groups_and_one_draw_limit_the_interval(write_run: WriteRun) -> None:
+    path = write_run(shots=("all",))
+    assert "not the draw" in sentence(only(path))
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps({**config, "test_groups": 1}))
+    assert "come from 1 group only" in sentence(only(path))
+    (path / "config.json").write_text(json.dumps({**config, "test_groups": 40}))
+    assert "group" not in sentence(only(path))
