@@ -234,14 +234,13 @@ def _walk(root: Path, where: str) -> list[str]:
 
 
 def _choose_modality(where: Path, paths: list[str]) -> str:
-    kinds = Counter(modality_of(path) for path in paths)
-    kinds.pop(None, None)
+    kinds = Counter(kind for path in paths if (kind := modality_of(path)) is not None)
     if not kinds:
         raise InputError(f"{where}: no image or audio files; found {_kinds(paths)}")
     if len(kinds) > 1:
         counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise InputError(f"{where}: {counts} files together; say which modality is meant, or separate them")
-    return next(iter(kinds))  # type: ignore[return-value]
+    return next(iter(kinds))
 
 
 def _source_column(table: Table, modality: str | None) -> str:

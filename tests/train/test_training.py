@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -21,6 +22,7 @@ from uml_cache.errors import InputError
 from uml_manifests import few_shot
 from uml_train import TrainSettings, complete, find_runs, load_run, newest_run, train
 from uml_train.commands import train as train_command
+from uml_train.run import write_atomic
 from uml_train.training import open_run_problem
 
 Settings = Callable[..., TrainSettings]
@@ -425,3 +427,19 @@ def test_a_class_map_that_names_no_auxiliary_class(
     table.write_text("auxiliary,target\ngreen stars,green star\n")
     with pytest.raises(InputError, match="did you mean green star"):
         train(settings_for(cache, class_map=table))
+
+
+def test_a_full_disk_leaves_the_file_as_it_was_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "results.csv"
+    write_atomic(file, b"before")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomic(file, b"after")
+    assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]
+    assert file.read_bytes() == b"before"

@@ -231,11 +231,15 @@ def newest_run(runs: Path | str) -> Run:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it is either whole or as it was."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def missing_cells(wanted: Iterable[Cell], run: Run) -> list[Cell]:

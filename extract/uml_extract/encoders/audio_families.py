@@ -7,6 +7,7 @@ A family prepares one sound by itself, and says from a sound's length alone how 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 LONGEST_WAVE = 30.0  # seconds; attention over more would cost more than it tells
 
 
-class Family:
+class Family(ABC):
     """`rate` in samples a second, `seconds` that are looked at, `layers` that can be asked for.
 
     `own_pooling` is the model's own, `poolings` those that make sense. `stacks` tells that every prepared
@@ -44,9 +45,9 @@ class Family:
         values = self.extractor(sound, sampling_rate=self.rate, return_tensors="np")[name]
         return np.ascontiguousarray(values[0], dtype=np.float32)
 
+    @abstractmethod
     def tokens(self, samples: int) -> int:
         """How many tokens a sound of that many samples gives."""
-        raise NotImplementedError
 
     def real(self, samples: np.ndarray, length: int) -> np.ndarray:
         """(b,) → (b, length) bool: the tokens that the mean is taken over."""
