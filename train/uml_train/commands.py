@@ -55,8 +55,12 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--aligned", type=click.Choice(["normalized", "raw", "off"]), default="normalized",
               show_default=True, help="Encoders with a joint space need no projection: logits of unit "
               "vectors, or of vectors as they are, times 100; off: projected like any.")  # fmt: skip
-@click.option("--trunk", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True,
-              help="mlp: a hidden layer that the modalities share.")  # fmt: skip
+@click.option("--trunk", type=click.Choice(["linear", "mlp", "transformer"]), default="linear",
+              show_default=True, help="What the modalities share: mlp, a hidden layer; transformer, blocks "
+              "over the tokens that `uml extract --tokens` writes.")  # fmt: skip
+@click.option("--loader", type=click.Choice(["auto", "device", "host", "stream"]), default="auto",
+              show_default=True, help="Where features wait: copied into memory (or onto the GPU), mapped "
+              "from the stores, or read ahead of use; changes no result.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where heads train.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",

@@ -22,7 +22,7 @@ from uml_train.run import Run, write_atomic
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
-_NOT_DECISIVE = ("cache", "out", "class_map", "device")  # where, not what
+_NOT_DECISIVE = ("cache", "out", "class_map", "device", "loader")  # where, not what
 
 
 def begin(
@@ -44,6 +44,7 @@ def begin(
             "usable_rows": len(source.rows),
             "failed_rows": int((~source.features.valid).sum()),
             "dim": source.dim,
+            "token_dim": source.token_dim,
         }
         for role, source in zip(roles, sources, strict=True)
     }

@@ -37,12 +37,18 @@ class Selection:
 
 
 def select_stores(
-    cache: Path, dataset: str | None, target: str | None, auxiliaries: Sequence[Sequence[str]] | None
+    cache: Path,
+    dataset: str | None,
+    target: str | None,
+    auxiliaries: Sequence[Sequence[str]] | None,
+    *,
+    tokens: bool = False,
 ) -> Selection:
     """Find the stores that a command line means.
 
     Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
-    `auxiliaries`: every other modality, each one alone and, where there are several, all together.
+    `auxiliaries`: every other modality, each one alone and, where there are several, all together. With
+    `tokens`, where several stores fit a name, those with tokens are meant.
 
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
@@ -65,15 +71,15 @@ def select_stores(
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
-    chosen = _find(stores, target, "--target")
+    chosen = _find(stores, target, "--target", tokens)
     if auxiliaries is None:
         others = [store for store in stores if store.modality != chosen.store.modality]
         others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
         rest = list(dict.fromkeys(_label(store) for store in others))
         configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
-        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in configurations]
+        roles = [tuple(_find(stores, name, "--aux", tokens) for name in names) for names in configurations]
     else:
-        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in auxiliaries]
+        roles = [tuple(_find(stores, name, "--aux", tokens) for name in names) for names in auxiliaries]
     for configuration in roles:
         if any(role.store.path == chosen.store.path for role in configuration):
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
@@ -109,7 +115,7 @@ def _label(store: StoreInfo) -> str:
     return f"{store.modality}.{store.set}" if store.set else store.modality
 
 
-def _find(stores: Sequence[StoreInfo], name: str, option: str) -> Role:
+def _find(stores: Sequence[StoreInfo], name: str, option: str, tokens: bool) -> Role:
     """The one store that a name fits."""
     place, colon, encoder = name.partition(":")
     fitting = [s for s in stores if place in (_label(s), s.modality)]
@@ -122,6 +128,8 @@ def _find(stores: Sequence[StoreInfo], name: str, option: str) -> Role:
         if not named:
             raise unknown(f"encoder in {option} {name}:", encoder, {_full(s) for s in fitting})
         fitting = [s for s in named if _full(s) == encoder] or named
+    if tokens:
+        fitting = [s for s in fitting if s.token_dim is not None] or fitting
     if len(fitting) > 1:
         options = ", ".join(f"{_label(s)}:{_full(s)}" for s in fitting)
         raise InputError(f"several stores fit {option} {name}: {options}; name one of them with {option}")

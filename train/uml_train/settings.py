@@ -23,7 +23,9 @@ NORMALIZATIONS = ("none", "center", "l2", "standard")
 NORMALIZE_ON = ("draw", "pool")
 SAMPLINGS = ("shuffled", "balanced")
 ALIGNED = ("normalized", "raw", "off")
-TRUNKS = ("linear", "mlp")
+TRANSFORMER = "transformer"
+TRUNKS = ("linear", "mlp", TRANSFORMER)
+LOADERS = ("auto", "device", "host", "stream")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -58,7 +60,10 @@ class TrainSettings:
         aligned: what happens where target and first auxiliary come from encoders with a joint space: they
             need no projection, and logits are those of unit vectors (`normalized`) or of the vectors as they
             are (`raw`) times 100; `off` treats them like any others.
-        trunk: `linear`, or `mlp` for a hidden layer that the modalities share.
+        trunk: `linear`, `mlp` for a hidden layer that the modalities share, or `transformer` for blocks over
+            the stores' tokens; an auxiliary without tokens takes part with one vector a sample.
+        loader: where features wait: `device` (float32 copies in memory, on CUDA there), `host` (mapped from
+            the stores), `stream` (read ahead of use), or `auto`, by size. It changes no number.
         device: where heads train; `auto` takes CUDA where there is some.
         precision: of the products on CUDA; weights and moments stay float32.
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
@@ -84,6 +89,7 @@ class TrainSettings:
     sampling: str = "shuffled"
     aligned: str = "normalized"
     trunk: str = "linear"
+    loader: str = "auto"
     device: str = "auto"
     precision: str = "float32"
     texts: Texts = "all"
@@ -99,6 +105,7 @@ class TrainSettings:
         _known("sampling", (self.sampling,), SAMPLINGS)
         _known("aligned", (self.aligned,), ALIGNED)
         _known("trunk", (self.trunk,), TRUNKS)
+        _known("loader", (self.loader,), LOADERS)
         _known("device", (self.device,), DEVICES)
         _known("precision", (self.precision,), PRECISIONS)
         _known("normalisation", (self.normalize,), NORMALIZATIONS)

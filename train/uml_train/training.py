@@ -19,7 +19,15 @@ from uml_train.problem import Problem, open_problem, read_class_map
 from uml_train.ranks import Ranks
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.selection import Role, Selection, select_stores, select_unrelated
-from uml_train.settings import AUTO, DEFAULT_SHOTS, UNRELATED, WITH_AUXILIARIES, Shots, TrainSettings
+from uml_train.settings import (
+    AUTO,
+    DEFAULT_SHOTS,
+    TRANSFORMER,
+    UNRELATED,
+    WITH_AUXILIARIES,
+    Shots,
+    TrainSettings,
+)
 from uml_train.table import cells_of, named_cells
 from uml_train.workers import train_cells
 
@@ -50,7 +58,12 @@ def prepare_run(
     settings: TrainSettings, output: Output
 ) -> tuple[Selection, list[Role], Problem, TrainSettings]:
     """Stores and settings with every default resolved; nothing is written."""
-    selection = select_stores(settings.cache, settings.dataset, settings.target, settings.auxiliaries)
+    tokens = settings.trunk == TRANSFORMER
+    selection = select_stores(
+        settings.cache, settings.dataset, settings.target, settings.auxiliaries, tokens=tokens
+    )
+    if tokens:
+        _check_tokens(selection, output)
     unrelated = _unrelated(selection, settings)
     problem = _open(selection, unrelated, settings)
     for remark in problem.remarks:
@@ -177,6 +190,21 @@ def _resolve(
         class_map=settings.class_map and Path(os.path.abspath(settings.class_map)),
         out=Path(os.path.abspath(settings.out)),
     )
+
+
+def _check_tokens(selection: Selection, output: Output) -> None:
+    """Raise `InputError` where the target has no tokens; say which auxiliaries have none."""
+    for role in (selection.target, *selection.auxiliaries):
+        if role.store.token_dim is not None:
+            continue
+        add = f"`uml extract --encoder {role.store.encoder_name} --tokens`, with the data it was made from,"
+        if role is selection.target:
+            raise InputError(
+                f"--trunk transformer needs tokens, and {role.store.path} has none; {add} adds them"
+            )
+        output.say(
+            f"{role.label} has no tokens and takes part with one vector a sample; {add} would add them"
+        )
 
 
 def _extract_hint(selection: Selection) -> str:
