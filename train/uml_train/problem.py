@@ -19,6 +19,7 @@ import torch
 from uml_cache import FeatureSet, StoreInfo, open_features
 from uml_cache.errors import InputError, unknown
 from uml_manifests import NO_SPLIT, SPLITS, stratified_split
+from uml_train.given_splits import given_codes
 from uml_train.selection import Role
 
 TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
@@ -99,12 +100,14 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
+    splits: Mapping[str, int] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
+        splits: sample id → split code in place of the target's own splits.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -118,7 +121,7 @@ def open_problem(
         )
     source = _usable(target.label, features, np.arange(len(classes)))
     remarks: list[str] = []
-    train, val, test = _splits(source, remarks)
+    train, val, test = _splits(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
     opened = {role.label: _open(role.store) for role in auxiliaries}
@@ -262,11 +265,16 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f", … {len(names)} in all" if len(names) > 3 else "")
 
 
-def _splits(source: Source, remarks: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _splits(
+    source: Source, remarks: list[str], given: Mapping[str, int] | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the train, validation and test rows; drawn where the manifest does not say."""
     codes = source.features.split[source.rows].copy()
     groups = _groups_of(source)
-    if (codes == NO_SPLIT).all():
+    if given is not None:
+        ids = np.asarray(source.features.id, dtype=object)[source.rows]
+        codes = given_codes(ids, given, source.label, remarks)
+    elif (codes == NO_SPLIT).all():
         codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
         remarks.append(
             f"{source.label} has no splits: drew 60/20/20 per class (seed {_SPLIT_SEED}), saved with the run"
