@@ -167,7 +167,8 @@ def _steps(
         middle = intervals.mean(axis=1)
         features = features[(middle >= span[0]) & (middle < span[1])]
     if features.dtype.kind in "fiu":
-        return features.reshape(len(features), -1).astype(np.float32)
+        width = int(np.prod(features.shape[1:]))
+        return features.reshape(len(features), width).astype(np.float32)
     words = [one.decode("utf-8", "replace") if isinstance(one, bytes) else str(one) for one in features.flat]
     return " ".join(word for word in words if word != _SILENCE)
 
