@@ -181,4 +181,6 @@ def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str
     words += ["--texts", str(settings["texts"])]
     if settings["class_map"]:
         words += ["--class-map", settings["class_map"]]
+    if settings.get("splits"):
+        words += ["--splits", settings["splits"]]
     return shlex.join([*words, "--out", settings["out"]])

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from uml_train.cells import draw_rows
+from uml_train.given_splits import read_splits
 from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.run import Run, write_atomic
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
-_NOT_DECISIVE = ("cache", "out", "class_map", "device", "loader")  # where, not what
+_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader")  # where, not what
 
 
 def begin(
@@ -52,7 +53,8 @@ def begin(
     decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid)])
+    splits = [read_splits(settings.splits)] if settings.splits else []
+    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *splits])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"

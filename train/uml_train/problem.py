@@ -60,12 +60,14 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
+    splits: Mapping[str, int] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
+        splits: sample id → split code in place of the target's own splits.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -79,7 +81,7 @@ def open_problem(
         )
     source = usable(target.label, features, np.arange(len(classes)))
     remarks: list[str] = []
-    train, val, test = split_rows(source, remarks)
+    train, val, test = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
     opened = {role.label: open_store(role.store) for role in auxiliaries}

@@ -68,6 +68,8 @@ class TrainSettings:
         precision: of the products on CUDA; weights and moments stay float32.
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
         class_map: CSV with the columns auxiliary, target where class names differ.
+        splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
+            splits, such as a fold of ESC-50; rows it does not name are not used.
 
     Raises:
         InputError: a value out of range, said with what is possible.
@@ -94,6 +96,7 @@ class TrainSettings:
     precision: str = "float32"
     texts: Texts = "all"
     class_map: Path | None = None
+    splits: Path | None = None
     out: Path = Path("runs")
 
     def __post_init__(self) -> None:
@@ -157,8 +160,8 @@ class TrainSettings:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainSettings:
         fixed = dict(values)
-        for key in ("cache", "out", "class_map"):
-            fixed[key] = None if fixed[key] is None else Path(fixed[key])
+        for key in ("cache", "out", "class_map", "splits"):
+            fixed[key] = None if fixed.get(key) is None else Path(fixed[key])
         for key in ("methods", "controls", "seeds", "shots", "alpha", "ratio"):
             fixed[key] = None if fixed[key] is None else tuple(fixed[key])
         if fixed["auxiliaries"] is not None:

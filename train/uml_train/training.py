@@ -14,6 +14,7 @@ from uml_cache.errors import InputError
 from uml_train.auto import choose
 from uml_train.cells import draw_rows
 from uml_train.folder import begin, extend_splits
+from uml_train.given_splits import read_splits, recorded_splits
 from uml_train.grid import load_grid
 from uml_train.problem import Problem, open_problem, read_class_map
 from uml_train.ranks import Ranks
@@ -109,7 +110,11 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
     auxiliaries = [roles.pop(label) for label in labels]
     class_map = read_class_map(run.settings.class_map) if run.settings.class_map else None
-    return open_problem(run.config["dataset"], target, auxiliaries, class_map, unrelated=list(roles.values()))
+    splits = recorded_splits(run.path) if run.settings.splits else None
+    unrelated = list(roles.values())
+    return open_problem(
+        run.config["dataset"], target, auxiliaries, class_map, unrelated=unrelated, splits=splits
+    )
 
 
 def _recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
@@ -142,8 +147,9 @@ def _unrelated(selection: Selection, settings: TrainSettings) -> list[Role]:
 
 def _open(selection: Selection, unrelated: Sequence[Role], settings: TrainSettings) -> Problem:
     class_map = read_class_map(settings.class_map) if settings.class_map else None
+    splits = read_splits(settings.splits) if settings.splits else None
     return open_problem(
-        selection.dataset, selection.target, selection.auxiliaries, class_map, unrelated=unrelated
+        selection.dataset, selection.target, selection.auxiliaries, class_map, unrelated, splits
     )
 
 
@@ -188,6 +194,7 @@ def _resolve(
         shots=shots,
         cache=Path(os.path.abspath(settings.cache)),
         class_map=settings.class_map and Path(os.path.abspath(settings.class_map)),
+        splits=settings.splits and Path(os.path.abspath(settings.splits)),
         out=Path(os.path.abspath(settings.out)),
     )
 
