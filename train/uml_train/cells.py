@@ -21,7 +21,14 @@ from uml_train.heads import class_mean_rows, seeded
 from uml_train.normalize import Normalizer
 from uml_train.problem import Problem, Source
 from uml_train.run import Cell
-from uml_train.settings import FROM_CLASS_MEANS, UNRELATED, WITH_AUXILIARY_LOSS, Shots, TrainSettings
+from uml_train.settings import (
+    FROM_CLASS_MEANS,
+    UNRELATED,
+    WITH_AUXILIARY_LOSS,
+    Shots,
+    Texts,
+    TrainSettings,
+)
 
 _TEST_BLOCK = 8_192
 _ALIGNED_SCALE = 100.0  # exp(4.60517), where CLIP's learnt scale ends
@@ -204,6 +211,20 @@ def _auxiliaries(
     return samples, mapped
 
 
+def auxiliary_positions(source: Source, seed: int, texts: Texts) -> np.ndarray:
+    """Positions (n,) in an auxiliary's usable rows that a cell of this seed trains on, ascending.
+
+    All of them, or where `texts` is a number that many per class at random (all of a class that has fewer).
+    """
+    positions = np.arange(len(source.rows))
+    if not isinstance(texts, int):
+        return positions
+    generator = seeded(seed, "texts", source.label)
+    groups = [positions[source.labels == c] for c in np.unique(source.labels)]
+    chosen = [g if len(g) <= texts else generator.choice(g, texts, False) for g in groups]
+    return np.sort(np.concatenate(chosen))
+
+
 def auxiliary_rows(
     source: Source, cell: Cell, settings: TrainSettings, classes: np.ndarray | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -214,14 +235,7 @@ def auxiliary_rows(
     Args:
         classes: for another data set's source, the target class of each of its classes, or −1.
     """
-    positions = np.arange(len(source.rows))
-    if isinstance(settings.texts, int):
-        generator = seeded(cell.seed, "texts", source.label)
-        groups = [positions[source.labels == c] for c in np.unique(source.labels)]
-        chosen = [
-            g if len(g) <= settings.texts else generator.choice(g, settings.texts, False) for g in groups
-        ]
-        positions = np.sort(np.concatenate(chosen))
+    positions = auxiliary_positions(source, cell.seed, settings.texts)
     if classes is not None:
         positions = positions[classes[source.labels[positions]] >= 0]
     own = source.labels[positions]
