@@ -33,9 +33,9 @@ def run_asked(
             raise InputError(f"{option} belongs to --analysis {owner}, which is not asked for")
     options: dict[str, dict[str, Any]] = {}
     if pair:
-        options["boundary"] = {"pair": pair}
+        options["boundary"] = {"pair": list(pair)}
     if manifest is not None:
-        options["exchange"] = {"manifest": manifest}
+        options["exchange"] = {"manifest": str(manifest)}
     run = newest_run(runs)
     output.say(f"newest run: {run.path}")
     found = analyse(

@@ -29,8 +29,6 @@ from uml_evaluate.analyses.reading import Reading, mean_std_text
 from uml_evaluate.figures import INK, canvas, style
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.figure import Figure
 
     from uml_cache.command import Output
@@ -150,7 +148,7 @@ def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Ra
     return Rate(None, k, n, fit.slope_k / fit.slope_n, *bounds)
 
 
-def analyse(reading: Reading, *, manifest: Path | None = None, output: Output | None = None) -> Finding:
+def analyse(reading: Reading, *, manifest: str | None = None, output: Output | None = None) -> Finding:
     """Train the method with data over (target samples, auxiliary samples) per class and fit the plane.
 
     Args:
@@ -167,16 +165,16 @@ def analyse(reading: Reading, *, manifest: Path | None = None, output: Output | 
         title=TITLE,
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
-        said=[_sentence(reading, grid, rate), _slopes(reading, grid, fit)],
+        said=[_sentence(reading, grid, rate), _slopes(reading, grid, fit), *_below(grid)],
         notes=[
             f"{grid.method} on {' + '.join(reading.auxiliaries)}, {len(grid.seeds)} seeds, "
             f"{grid.accuracy[0].size} cells each, everything else as in the run; target samples per class "
             f"{', '.join(map(str, grid.shots))}, auxiliary samples per class "
             f"{', '.join(map(str, grid.texts))}, "
             "drawn at random. The row without auxiliary is unimodal-deep, which is not part of the fit.",
-            f"The plane in doublings explains {100 * fit.r2:.0f} % of the variance of the cells' means, one "
+            f"The plane in doublings explains {100 * fit.r2:.1f} % of the variance of the cells' means, one "
             "in the "
-            f"numbers themselves {100 * linear.r2:.0f} %. The rate changes along the grid as n / k; it is "
+            f"numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; it is "
             "given at its "
             f"geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the grid only.",
             "The label budget counts a cell's labelled target samples, those for training and those for "
@@ -258,6 +256,23 @@ def _slopes(reading: Reading, grid: Grid, fit: PlaneFit) -> str:
         f"{mean_std_text(fit.by_seed[:, 1].tolist())} (mean ± standard deviation over {len(grid.seeds)} "
         "seeds)."
     )
+
+
+def _below(grid: Grid) -> list[str]:
+    """Where the auxiliary is worth less than nothing: the rate is between its samples, not against none."""
+    found = []
+    for i, (k, without) in enumerate(zip(grid.shots, grid.without, strict=True)):
+        means = grid.accuracy[:, i].mean(0)
+        worse = [n for n, mean in zip(grid.texts, means, strict=True) if without and mean < np.mean(without)]
+        found += [f"k = {k}, n = {', '.join(map(str, worse))}"] if worse else []
+    if not found:
+        return []
+    return [
+        f"Against no auxiliary at all (unimodal-deep), {grid.method} has a lower mean accuracy at "
+        f"{'; '.join(found)}. The rate says what more of the auxiliary is worth to a model that has some, "
+        "not "
+        "what the first sample is worth."
+    ]
 
 
 def _number(value: float) -> str:

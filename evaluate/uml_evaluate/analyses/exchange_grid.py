@@ -7,7 +7,6 @@ not trained again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +45,7 @@ class Grid:
     remarks: list[str]
 
 
-def accuracy_grid(reading: Reading, manifest: Path | None, output: Output | None) -> Grid:
+def accuracy_grid(reading: Reading, manifest: str | None, output: Output | None) -> Grid:
     """Train what the grid lacks and read it.
 
     Raises:
@@ -121,7 +120,7 @@ def _run(
     return run
 
 
-def _words(reading: Reading, manifest: Path | None) -> tuple[float | None, list[str]]:
+def _words(reading: Reading, manifest: str | None) -> tuple[float | None, list[str]]:
     """Mean words per sample of the first auxiliary, counted in its manifest."""
     source = reading.problem.auxiliaries[reading.auxiliaries[0]]
     if source.features.modality != "text" or len(reading.auxiliaries) > 1:
@@ -135,13 +134,13 @@ def _words(reading: Reading, manifest: Path | None) -> tuple[float | None, list[
     return words, [f"A text has {words:.1f} words on average, counted in the manifest of {len(found)} texts."]
 
 
-def _manifest(reading: Reading, path: Path | None) -> Manifest | None:
+def _manifest(reading: Reading, path: str | None) -> Manifest | None:
     features = reading.problem.auxiliaries[reading.auxiliaries[0]].features
     ids = [str(i) for i in features.id]
     folder = features.modality if features.set is None else f"{features.modality}.{features.set}"
     names: dict[str, Any] = {"name": features.dataset, "set": features.set, "modality": "text"}
     if path is not None:
-        found = resolve_data(str(path), **names)
+        found = resolve_data(path, **names)
         if list(found.ids) != ids:
             raise InputError(
                 f"--manifest {path} does not hold the texts of {features.path}: its ids are others"

@@ -52,6 +52,7 @@ class Finding:
         caption: of the figure.
         command: computes it again.
         key: digest of all that it depends on; the same key gives the same finding.
+        shots, options: that it was asked for with.
         seconds: that it took.
     """
 
@@ -67,6 +68,8 @@ class Finding:
     caption: str = ""
     command: str = ""
     key: str = ""
+    shots: Sequence[Any] = ()
+    options: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property

@@ -190,21 +190,24 @@ class Reading:
 
     def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
         """Digest of what a finding depends on: the records of the cells, the stores, the options."""
-        digest = sha256(json.dumps([analysis, version, self.auxiliaries, options]).encode())
+        asked = [analysis, version, self.auxiliaries, self.shots, options]
+        digest = sha256(json.dumps(asked).encode())
         for label, store in self.run.config["stores"].items():
             digest.update(f"{label} {store['fingerprint']}".encode())
         for result in self.cells:
             digest.update(result.record_path.read_bytes())
         return digest.hexdigest()
 
-    def command(self, analysis: str, extra: Sequence[str] = ()) -> str:
+    def command(self, analysis: str, options: dict[str, Any]) -> str:
         """What a person types to get the analysis again."""
         words = ["uml", "eval", "--analysis", analysis, "--runs", str(self.run.path)]
         if len(self.run.config["configurations"]) > 1:
             words += ["--aux", "+".join(self.auxiliaries)]
         if all(k != "all" for k in self.shots):
             words += ["--k", ",".join(map(str, self.shots))]
-        return shlex.join([*words, *extra])
+        for name, value in options.items():
+            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
+        return shlex.join(words)
 
 
 def _arrays(path: Path) -> dict[str, F32]:

@@ -63,7 +63,7 @@ def analyse(
         auxiliaries: the configuration; None takes the run's first.
         shots: None takes all of the run.
         cache: where the run's stores are now, if they have moved.
-        options: keyword arguments of an analysis, by its name.
+        options: keyword arguments of an analysis, by its name: `pair` of boundary, `manifest` of exchange.
 
     Raises:
         InputError: stores that are gone or have changed, unknown shots or configurations, damaged files.
@@ -76,9 +76,7 @@ def analyse(
     refusals: list[NotPossible] = []
     for name in names:
         module, chosen = module_of(name), dict((options or {}).get(name, {}))
-        key = reading.key(
-            name, module.VERSION, {"shots": reading.shots, **{k: str(v) for k, v in chosen.items()}}
-        )
+        key = reading.key(name, module.VERSION, chosen)
         stored = load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
         if stored is not None and stored.key == key:
             finding = stored
@@ -87,8 +85,9 @@ def analyse(
             extra = {"output": output} if name == "exchange" else {}
             finding = _computed(module, name, reading, {**chosen, **extra}, refusals)
             seconds = round(time.perf_counter() - began, 2)
+            command = reading.command(name, chosen)
             finding = replace(
-                finding, key=key, seconds=seconds, command=finding.command or reading.command(name)
+                finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
             )
             save(finding, run.path)
             computed.append(name)
