@@ -113,6 +113,24 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
     )
 
 
+def mixed_features(records: Sequence[RunRecord]) -> list[str]:
+    """Where runs of one data set and target saw different features: their accuracies do not compare."""
+    seen: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for record in records:
+        for store in record.stores:
+            modality = store.role.partition(":")[0]
+            encoders = seen.setdefault((record.dataset, record.target.partition(":")[0]), {})
+            encoders.setdefault(modality, set()).add(f"{store.encoder} ({store.fingerprint[:8]})")
+    return [
+        f"Runs of {dataset}: {target} saw different features of {modality}: {', '.join(sorted(names))}. "
+        "Their "
+        "numbers compare only where everything else is the same."
+        for (dataset, target), encoders in seen.items()
+        for modality, names in encoders.items()
+        if len(names) > 1
+    ]
+
+
 def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
     found = {k for comparison in comparisons for k in comparison.shots}
     return sorted(found, key=lambda k: float("inf") if k == "all" else k)
