@@ -1,4 +1,4 @@
-"""Dropout whose masks come from a generator that is passed in, and the feed-forward layer that pays little for it.
+"""Dropout whose masks come from a generator that is passed in, and a feed-forward layer that makes it cheap.
 
 Shapes: T tokens, W width, F units of the feed-forward layer.
 

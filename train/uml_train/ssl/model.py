@@ -63,9 +63,7 @@ class TransformerConfig:
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.width % self.heads:
-            raise InputError(
-                f"width {self.width} is no multiple of the {self.heads} heads; change one of them"
-            )
+            raise InputError(f"width {self.width} is no multiple of {self.heads} heads; change one of them")
         if not 0 <= self.dropout < 1:
             raise InputError(f"dropout is {self.dropout:g}; it must be at least 0 and below 1")
         if self.norm not in NORMS:
@@ -147,9 +145,8 @@ class SharedTransformer(nn.Module):
         self.to_empty(device="cpu")
         with torch.no_grad():
             for name, parameter in self.named_parameters():
-                parameter.copy_(
-                    _initial(name, parameter.shape, self.get_submodule(name.rpartition(".")[0]), seed)
-                )
+                module = self.get_submodule(name.rpartition(".")[0])
+                parameter.copy_(_initial(name, parameter.shape, module, seed))
 
     def forward(self, batch: Packed, modality: str, drop: Dropout = NO_DROPOUT) -> Tensor:
         """The trunk's outputs (T, W) for packed tokens (T, D)."""

@@ -1,10 +1,11 @@
 """Ragged sequences without padding: packed tokens, and the blocks of like length in which they attend.
 
-Shapes: n sequences, T tokens of all of them one after the other, L tokens of the longest in a block, P positions
-of all blocks together (n·L summed over blocks).
+Shapes: n sequences, T tokens of all of them one after the other, L tokens of the longest in a block, P
+positions of all blocks together (n·L summed over blocks).
 
-All of a network but attention works on tokens one by one, so it works on the packed ones. Attention is causal:
-what stands behind a sequence's end is seen by no token of it, so a block may be padded at the end without a mask.
+All of a network but attention works on tokens one by one, so it works on the packed ones. Attention is
+causal: what stands behind a sequence's end is seen by no token of it, so that a block may be padded at the
+end without a mask.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Layout:
     """How n packed sequences lie: `lengths` (n,) int64, ascending, none 0; `device` holds the indices."""
 
     lengths: np.ndarray
-    device: torch.device = torch.device("cpu")
+    device: str = "cpu"
 
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
