@@ -51,8 +51,8 @@ class Source:
 
     @property
     def dim(self) -> int:
-        """D, the width of the pooled features."""
-        return int(self.features.pooled.shape[1])
+        """D, the width of the pooled features, or of the tokens of a store that has no others."""
+        return int(self.features.dim)
 
     def values(self, positions: np.ndarray) -> torch.Tensor:
         """Raw features (len(positions), D) float32 of some of the usable rows, by position in `rows`."""
@@ -133,7 +133,7 @@ def open_problem(
                 "(columns auxiliary,target)"
             )
         other = _usable(role.label, theirs, to_target, train_only=True)
-        other = _without_held_out(other, source, np.concatenate([val, test]), remarks)
+        other = without_held_out(other, source, np.concatenate([val, test]), remarks)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -199,7 +199,7 @@ def _usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_on
     return Source(label=label, features=features, rows=rows, labels=labels[rows])
 
 
-def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+def without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
     """An auxiliary without the samples that the target is validated or tested on.
 
     In one data set the same id is the same sample (a sound and its transcript, one picture seen by two

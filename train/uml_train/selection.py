@@ -37,12 +37,19 @@ class Selection:
 
 
 def select_stores(
-    cache: Path, dataset: str | None, target: str | None, auxiliaries: Sequence[Sequence[str]] | None
+    cache: Path,
+    dataset: str | None,
+    target: str | None,
+    auxiliaries: Sequence[Sequence[str]] | None,
+    *,
+    tokens: bool = False,
 ) -> Selection:
     """Find the stores that a command line means.
 
     Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
-    `auxiliaries`: every other modality, each one alone and, where there are several, all together.
+    `auxiliaries`: every other modality, each one alone and, where there are several, all together. With
+    `tokens` only stores that hold tokens count, and an auxiliary may come from another data set
+    (`NAME/modality`), since nothing needs its classes.
 
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
@@ -52,6 +59,13 @@ def select_stores(
         raise InputError(
             f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
         )
+    if tokens:
+        stores = [store for store in stores if store.token_dim is not None]
+        if not stores:
+            raise InputError(
+                f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
+                "extract with --tokens"
+            )
     names = sorted({store.dataset for store in stores})
     if dataset is None:
         if len(names) > 1:
@@ -61,7 +75,7 @@ def select_stores(
         dataset = names[0]
     elif dataset not in names:
         raise unknown("data set", dataset, names)
-    stores = [store for store in stores if store.dataset == dataset]
+    everywhere, stores = stores, [store for store in stores if store.dataset == dataset]
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
@@ -73,7 +87,8 @@ def select_stores(
         configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
         roles = [tuple(_find(stores, name, "--aux") for name in names) for names in configurations]
     else:
-        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in auxiliaries]
+        elsewhere = everywhere if tokens else []
+        roles = [tuple(_find_auxiliary(stores, elsewhere, name) for name in names) for names in auxiliaries]
     for configuration in roles:
         if any(role.store.path == chosen.store.path for role in configuration):
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
@@ -82,13 +97,21 @@ def select_stores(
     return Selection(dataset, chosen, tuple(roles))
 
 
-def select_unrelated(cache: Path, dataset: str, selection: Selection) -> list[Role]:
+def _find_auxiliary(stores: Sequence[StoreInfo], elsewhere: Sequence[StoreInfo], name: str) -> Role:
+    dataset, slash, rest = name.partition("/")
+    others = [store for store in elsewhere if store.dataset == dataset]
+    if not slash or not others:
+        return _find(stores, name, "--aux")
+    return Role(name, _find(others, rest, "--aux").store)
+
+
+def select_unrelated(cache: Path, dataset: str, selection: Selection, *, tokens: bool = False) -> list[Role]:
     """The stores of another data set that stand in for each auxiliary: same modality, set and encoder.
 
     Raises:
         InputError: no such data set, the target's own, or a store of it that is missing.
     """
-    stores = find_stores(cache)
+    stores = [s for s in find_stores(cache) if not tokens or s.token_dim is not None]
     names = {store.dataset for store in stores} - {selection.dataset}
     if dataset not in names:
         raise unknown("data set in the control", f"unrelated:{dataset}", {f"unrelated:{n}" for n in names})

@@ -1,7 +1,7 @@
 """`SharedTransformer`: one causal trunk for sequences of every modality (paper Alg. 1, Sections 4.1, B.4.1).
 
-Shapes: T packed tokens of n sequences, D features of a modality, W width, H heads, d = W / H, F units of the
-feed-forward layers.
+Shapes: T packed tokens of n sequences, D features of a modality, W width, H heads, d = W / H, F units of a
+feed-forward layer, C classes.
 
     x (T, D) → linear of the modality → 1×1 projection (shared, no bias) (+ positions) → blocks → (T, W)
     (T, W) → linear of the modality → the next token (T, D)
@@ -126,9 +126,12 @@ class SharedTransformer(nn.Module):
         config: its shape.
         dims: D of every modality by name.
         seed: decides every weight.
+        classes: C of the supervised part, a linear map of a sequence's mean; 0: none.
     """
 
-    def __init__(self, config: TransformerConfig, dims: Mapping[str, int], seed: int = 0) -> None:
+    def __init__(
+        self, config: TransformerConfig, dims: Mapping[str, int], seed: int = 0, classes: int = 0
+    ) -> None:
         super().__init__()
         self.config = config
         self.dims = dict(dims)
@@ -142,6 +145,7 @@ class SharedTransformer(nn.Module):
             self.places = (
                 nn.Embedding(config.longest, config.width) if config.positions == "learned" else None
             )
+            self.classify = nn.Linear(config.width, classes) if classes else nn.Identity()
         self.to_empty(device="cpu")
         with torch.no_grad():
             for name, parameter in self.named_parameters():
