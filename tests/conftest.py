@@ -1,4 +1,4 @@
-"""The suite runs in two processes side by side (`-n 2` in pyproject.toml; `-n 0` for one, a debugger or `-s`)."""
+"""The suite runs in two processes (`-n 2` in pyproject.toml; `-n 0` for one, a debugger or `-s`)."""
 
 import os
 

@@ -19,6 +19,7 @@ _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
 # What is said only where it is not as usual: name, setting, usual value.
 _CHOICES = (
+    ("objective", "objective", "supervised"),
     ("normalisation is fitted on", "normalize_on", "draw"),
     ("batches", "sampling", "shuffled"),
     ("encoders with a joint space", "aligned", "normalized"),
@@ -97,7 +98,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         ("auxiliary samples per class", str(settings["texts"])),
         ("weight of an auxiliary's loss", _axis(settings["alpha"])),
         ("auxiliary batches per target batch", _axis(settings["ratio"])),
-        *((name, settings[key]) for name, key, usual in _CHOICES if settings[key] != usual),
+        *((name, settings[key]) for name, key, usual in _CHOICES if settings.get(key, usual) != usual),
         ("begun", str(config["created"])),
         ("versions", ", ".join(f"{name} {number}" for name, number in config["versions"].items())),
     )
@@ -194,7 +195,7 @@ def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str
             words += [f"--{axis}", ",".join(f"{value:g}" for value in settings[axis])]
     words += ["--normalize", settings["normalize"]]
     for _, key, usual in _CHOICES:
-        if settings[key] != usual:
+        if settings.get(key, usual) != usual:
             words += [f"--{key.replace('_', '-')}", settings[key]]
     words += ["--texts", str(settings["texts"])]
     if settings["class_map"]:

@@ -96,7 +96,7 @@ def open_problem(
                 "(columns auxiliary,target)"
             )
         other = usable(role.label, theirs, to_target, train_only=True)
-        other = _without_held_out(other, source, np.concatenate([val, test]), remarks)
+        other = without_held_out(other, source, np.concatenate([val, test]), remarks)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -134,7 +134,7 @@ def read_class_map(path: Path) -> dict[str, str]:
         raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+def without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
     """An auxiliary without the samples that the target is validated or tested on.
 
     In one data set the same id is the same sample (a sound and its transcript, one picture seen by two

@@ -43,6 +43,10 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
         InputError: stores that are missing, ambiguous or unsealed; classes that do not meet; draws larger
             than the data.
     """
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import train_sequences
+
+        return train_sequences(settings, output)
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET
     selection, unrelated, problem, resolved = prepare_run(settings, output)
@@ -61,7 +65,7 @@ def prepare_run(
     """Stores and settings with every default resolved; nothing is written."""
     tokens = settings.trunk == TRANSFORMER
     selection = select_stores(
-        settings.cache, settings.dataset, settings.target, settings.auxiliaries, tokens=tokens
+        settings.cache, settings.dataset, settings.target, settings.auxiliaries, prefer_tokens=tokens
     )
     if tokens:
         _check_tokens(selection, output)
@@ -84,6 +88,11 @@ def complete(
         InputError: the stores are gone or have changed since the run.
     """
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import complete_sequences
+
+        roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+        return complete_sequences(run, shots, roles, settings, output)
     wanted = named_cells(run, settings, shots)
     todo = missing_cells(wanted, run)
     if not todo:
