@@ -39,8 +39,8 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 )
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
-@click.option("--grid", metavar="quick|paper|FILE.toml", default="quick", show_default=True,
-              help="Hyperparameters searched for every method.")  # fmt: skip
+@click.option("--grid", metavar="quick|paper|demo|FILE.toml", default="quick", show_default=True,
+              help="Hyperparameters searched for every method; demo: those of `uml demo`.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
 @click.option("--ratio", metavar="R[,R]",
