@@ -11,10 +11,13 @@ from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_manifests.builders import from_coop, from_csv, from_folder, from_lines
+    from uml_manifests.building import Built, build_benchmark
     from uml_manifests.draws import FewShotDraw, few_shot, read_index, stratified_split, write_index
     from uml_manifests.files import load_manifest, write_manifest
-    from uml_manifests.known import Benchmark, build_benchmark, get_benchmark, list_benchmarks
+    from uml_manifests.known import Benchmark, get_benchmark, list_benchmarks
     from uml_manifests.manifest import MODALITIES, NO_SPLIT, SPLITS, Manifest
+    from uml_manifests.mentions import Mentions, assign_mentions
+    from uml_manifests.pickles import read_pickle
     from uml_manifests.prompts import (
         TEMPLATES,
         description_manifest,
@@ -33,7 +36,11 @@ _HOME = {
     "Benchmark": "known",
     "FewShotDraw": "draws",
     "Manifest": "manifest",
-    "build_benchmark": "known",
+    "Mentions": "mentions",
+    "Built": "building",
+    "assign_mentions": "mentions",
+    "build_benchmark": "building",
+    "read_pickle": "pickles",
     "description_manifest": "prompts",
     "few_shot": "draws",
     "from_coop": "builders",
@@ -61,8 +68,11 @@ __all__ = [
     "SPLITS",
     "TEMPLATES",
     "Benchmark",
+    "Built",
     "FewShotDraw",
     "Manifest",
+    "Mentions",
+    "assign_mentions",
     "build_benchmark",
     "description_manifest",
     "few_shot",
@@ -76,6 +86,7 @@ __all__ = [
     "match_descriptions",
     "read_descriptions",
     "read_index",
+    "read_pickle",
     "render_shapes",
     "resolve_data",
     "shapes_data",

@@ -19,7 +19,7 @@ from uml_manifests.manifest import MODALITIES, NO_LABEL, SPLITS, Manifest, bad_p
 from uml_manifests.table import Table, decode, read_table, write_table
 
 HEADER, SAMPLES = "dataset.toml", "samples.csv"
-_KEYS = ("name", "modality", "set", "classes", "labels", "root", "licence", "source", "prompts")
+_KEYS = ("name", "modality", "set", "classes", "labels", "root", "licence", "source", "prompts", "options")
 
 
 def load_manifest(path: str | Path) -> Manifest:
@@ -57,6 +57,7 @@ def load_manifest(path: str | Path) -> Manifest:
         licence=header.get("licence"),
         source=header.get("source"),
         prompts=tuple(header.get("prompts", ())),
+        options=tuple(header.get("options", ())),
     )
 
 
@@ -88,6 +89,7 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
         "source": manifest.source,
         "labels": None if by_name else "index",
         "prompts": list(manifest.prompts) or None,
+        "options": list(manifest.options) or None,
         "classes": list(manifest.classes),
     }
     header_new, samples_new = folder / f".{HEADER}.new", folder / f".{SAMPLES}.new"
@@ -133,7 +135,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     for key, value in header.items():
         if key not in _KEYS:
             raise InputError(f"{path}: {unknown('key', key, _KEYS)}")
-        kind = list if key in ("classes", "prompts") else str
+        kind = list if key in ("classes", "prompts", "options") else str
         if not isinstance(value, kind) or (kind is list and not all(isinstance(v, str) for v in value)):
             raise InputError(f"{path}: {key} must be {'a list of strings' if kind is list else 'a string'}")
     for key in ("name", "modality", "classes"):
@@ -172,6 +174,8 @@ def _root_entry(root: Path, folder: Path) -> str | None:
     folder = Path(os.path.abspath(folder))
     if root == folder:
         return None
+    if root == folder.parent:
+        return ".."  # arrays beside the manifests that share them: the whole may be moved
     return root.relative_to(folder).as_posix() if root.is_relative_to(folder) else str(root)
 
 

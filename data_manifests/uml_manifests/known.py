@@ -1,19 +1,24 @@
-"""The benchmarks the package knows: one TOML file each in `benchmarks/`, and how to build their manifests."""
+"""The benchmarks the package knows: one TOML file each in `benchmarks/`. `building` makes their manifests."""
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections import defaultdict
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError, unknown
-from uml_manifests.builders import from_coop
-from uml_manifests.manifest import SPLITS, Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option:
+    """A choice in building a data set. `values` are the possible ones; none: any value."""
+
+    default: str
+    help: str
+    values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,34 +26,62 @@ class Benchmark:
     """A public data set: its size, terms, where to get it and how its folder is expected to look.
 
     Args:
-        sizes: Samples in train, val and test.
+        builder: Which layout its folder has (a name in `building`).
+        classes: Number of classes.
+        sizes: Samples in train, val and test, before any are left out.
+        checked: Whether `sizes` are certain: if not, other sizes are said and no error.
         homepage: Where the files come from.
+        get: What to download and unpack, step by step.
         layout: What the folder given as `--root` holds.
-        images: Folder below it that the split file's paths start from; None for data that is rendered.
-        split_file: The CoOp split file in it; None for data that is rendered.
+        images: Folder below it with the pictures, that a split file's paths start from.
+        split_file: The CoOp split file in it.
+        files: Names that the data file goes by; the first one that is there is read.
+        class_names: Names of the classes where the files have only numbers.
+        expected_classes: How many of the classes have samples, where that is not all.
+        options: Choices in building it.
+        unchecked: What about this entry could not be verified.
         prompts: Sentences with `{}` for the `handwritten` texts.
     """
 
     name: str
     title: str
+    builder: str
     modalities: tuple[str, ...]
     classes: int
     sizes: tuple[int, int, int]
     licence: str
     homepage: str
     layout: str
+    checked: bool = True
+    get: tuple[str, ...] = ()
     images: str | None = None
     split_file: str | None = None
+    files: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    expected_classes: int | None = None
+    options: Mapping[str, Option] = field(default_factory=dict)
+    unchecked: str | None = None
     prompts: tuple[str, ...] = ()
 
+    def choose(self, given: Mapping[str, str]) -> dict[str, str]:
+        """The value of every option, those `given` and the defaults.
 
-@dataclass(frozen=True)
-class Built:
-    """A benchmark's manifest and how it differs from the published one (empty: not at all)."""
+        Raises:
+            InputError: an option that this data set does not have, or a value that it does not take.
+        """
+        return choose(self.name, self.options, given)
 
-    manifest: Manifest
-    missing_files: int
-    differences: tuple[str, ...]
+
+def choose(name: str, options: Mapping[str, Option], given: Mapping[str, str]) -> dict[str, str]:
+    """The value of every option of a data set; see `Benchmark.choose`."""
+    for key, value in given.items():
+        if not options:
+            raise InputError(f"data set {name!r} has no options, got {key}={value}")
+        if key not in options:
+            raise unknown(f"option of data set {name!r}:", key, options)
+        if options[key].values and value not in options[key].values:
+            raise unknown(f"value of option {key}:", value, options[key].values)
+    return {key: given.get(key, option.default) for key, option in options.items()}
 
 
 @cache
@@ -67,64 +100,14 @@ def get_benchmark(name: str) -> Benchmark:
     return known[name]
 
 
-def build_benchmark(benchmark: Benchmark, root: str | Path) -> Built:
-    """Build a benchmark's manifest from its split file and check it against the published sizes.
-
-    Raises:
-        InputError: the root or the split file is absent or malformed, or not one image is there.
-    """
-    root = Path(root)
-    if benchmark.split_file is None or benchmark.images is None:
-        raise InputError(f"{benchmark.name} is rendered, not built; use it as --data {benchmark.name}")
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; expected {benchmark.layout} (from {benchmark.homepage})")
-    split_file = root / benchmark.split_file
-    if not split_file.is_file():
-        raise InputError(f"{split_file}: no such file; expected in --root: {benchmark.layout}")
-    manifest = from_coop(
-        split_file,
-        root / benchmark.images,
-        benchmark.name,
-        licence=benchmark.licence,
-        source=benchmark.homepage,
-        prompts=benchmark.prompts,
-    )
-    differences = []
-    if len(manifest.classes) != benchmark.classes:
-        differences.append(f"{len(manifest.classes)} classes instead of {benchmark.classes}")
-    for part, expected in zip(SPLITS, benchmark.sizes, strict=True):
-        got = manifest.split_counts.get(part, 0)
-        if got != expected:
-            differences.append(f"{got} {part} samples instead of {expected}")
-    missing = missing_files(manifest)
-    if len(missing) == len(manifest):
-        raise InputError(
-            f"{manifest.root}: none of the {len(manifest)} images is there (first: {missing[0]}); "
-            f"expected in --root: {benchmark.layout}"
-        )
-    if missing:
-        differences.append(f"{len(missing)} of {len(manifest)} images missing, for example {missing[0]}")
-    return Built(manifest, len(missing), tuple(differences))
-
-
-def missing_files(manifest: Manifest) -> list[str]:
-    """Sources whose file is not there, in manifest order; each folder is listed once."""
-    by_folder: dict[str, list[str]] = defaultdict(list)
-    for source in manifest.sources:
-        by_folder[os.path.dirname(source)].append(source)
-    absent: set[str] = set()
-    for folder, sources in by_folder.items():
-        try:
-            there = set(os.listdir(manifest.root / folder))
-        except (FileNotFoundError, NotADirectoryError):
-            there = set()
-        absent.update(source for source in sources if os.path.basename(source) not in there)
-    return [source for source in manifest.sources if source in absent]
-
-
 def _read(entry: Any) -> Benchmark:
     values = tomllib.loads(entry.read_text(encoding="utf-8"))
-    for field in fields(Benchmark):
-        if isinstance(values.get(field.name), list):
-            values[field.name] = tuple(values[field.name])
+    values["options"] = {name: _option(option) for name, option in values.get("options", {}).items()}
+    for one in fields(Benchmark):
+        if isinstance(values.get(one.name), list):
+            values[one.name] = tuple(values[one.name])
     return Benchmark(**values)
+
+
+def _option(values: dict[str, Any]) -> Option:
+    return Option(**{**values, "values": tuple(values.get("values", ()))})

@@ -42,6 +42,7 @@ class Manifest:
         groups: N strings (speaker, patient, video …) that no split may cut through, or None.
         licence, source: Where the data comes from and under which terms, or None.
         prompts: Sentences with `{}` in the class name's place, for `template_manifest`.
+        options: How it was built where there was a choice (`trim=text`), part of the digest.
 
     Raises:
         InputError: lengths that differ, a duplicate id, a label outside the classes, an unknown split code,
@@ -61,6 +62,7 @@ class Manifest:
     licence: str | None = None
     source: str | None = None
     prompts: tuple[str, ...] = field(default=())
+    options: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))
@@ -68,6 +70,7 @@ class Manifest:
         object.__setattr__(self, "root", Path(os.path.abspath(self.root)))
         object.__setattr__(self, "classes", tuple(self.classes))
         object.__setattr__(self, "prompts", tuple(self.prompts))
+        object.__setattr__(self, "options", tuple(self.options))
         _check_header(self)
         _check_rows(self)
 
@@ -99,7 +102,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 (hex) of what decides the features: names, classes and rows.
+        """sha256 (hex) of what decides the features: names, classes, rows and options.
 
         It does not depend on where the folder lies (an absolute path below `root` counts as a relative one),
         nor on licence, source and prompts.
@@ -111,6 +114,8 @@ class Manifest:
         digest = hashlib.sha256()
         for part in ([self.name, self.modality, self.set], self.classes, self.ids, sources, self.groups):
             digest.update(json.dumps(part, separators=(",", ":")).encode() + b"\n")
+        if self.options:
+            digest.update(json.dumps(self.options).encode() + b"\n")
         digest.update(np.ascontiguousarray(self.labels, dtype="<i4").tobytes())
         digest.update(np.ascontiguousarray(self.splits, dtype=np.uint8).tobytes())
         return digest.hexdigest()

@@ -18,7 +18,28 @@ from uml_manifests.manifest import NO_SPLIT, Manifest
 from uml_manifests.table import decode
 
 TEMPLATES = ("vanilla", "classname", "handwritten")
-_VANILLA = {"image": "a photo of a {}.", "audio": "the sound of a {}.", "text": "a text about a {}."}
+STYLES = ("sentences", "features")
+_ARTICLES = ("a", "an", "the")
+_VERBS = (
+    "is",
+    "are",
+    "has",
+    "have",
+    "can",
+    "may",
+    "often",
+    "typically",
+    "usually",
+    "sometimes",
+    "made",
+    "used",
+)
+_VANILLA = {
+    "image": "a photo of a {}.",
+    "audio": "the sound of a {}.",
+    "text": "a text about a {}.",
+    "array": "an example of {}.",
+}
 
 
 def template_manifest(
@@ -49,9 +70,17 @@ def template_manifest(
 
 
 def description_manifest(
-    source: Manifest, descriptions: str | Path | dict[str, list[str]], *, set: str = "descriptions"
+    source: Manifest,
+    descriptions: str | Path | dict[str, list[str]],
+    *,
+    set: str = "descriptions",
+    style: str = "sentences",
 ) -> Manifest:
     """The texts of a description file (`{class name: [texts]}`, such as CuPL's) for a manifest's classes.
+
+    With the style `features` the texts are features of a class (`four legs`, as in DCLIP's files) and become
+    `NAME, which has four legs.`; those that begin with an article are joined by `is`, those that begin with
+    a verb (`is`, `has`, `can`, `may`, `often` …) by nothing.
 
     Classes that the file has nothing for stay classes without samples: `missing_classes` lists them. See
     `match_descriptions` for how keys meet class names.
@@ -63,7 +92,14 @@ def description_manifest(
     if not isinstance(descriptions, dict):
         descriptions = read_descriptions(Path(descriptions))
     keys, unused = match_descriptions(source.classes, list(descriptions))
+    if style not in STYLES:
+        raise unknown("style", style, STYLES)
     texts = [[text for text in descriptions[key] if text.strip()] if key else [] for key in keys]
+    if style == "features":
+        texts = [
+            [_sentence(name.replace("_", " "), text) for text in many]
+            for name, many in zip(source.classes, texts, strict=True)
+        ]
     if not any(texts):
         raise InputError(
             f"no description fits a class of data set {source.name!r}; "
@@ -109,6 +145,13 @@ def match_descriptions(classes: Sequence[str], keys: Sequence[str]) -> tuple[lis
     matched = [_best_key(name, by_form) for name in classes]
     used = {key for key in matched if key is not None}
     return matched, [key for key in keys if key not in used]
+
+
+def _sentence(name: str, feature: str) -> str:
+    feature = feature.strip().rstrip(".")
+    first = feature.split()[0].casefold()
+    link = "is " if first in _ARTICLES else "" if first in _VERBS else "has "
+    return f"{name}, which {link}{feature}."
 
 
 def _best_key(name: str, by_form: list[dict[str, list[str]]]) -> str | None:

@@ -3,44 +3,51 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
+from uml_cache.errors import InputError
 from uml_manifests.builders import from_csv, from_folder
+from uml_manifests.building import build_benchmark, build_csd
 from uml_manifests.draws import FewShotDraw, few_shot, stratified_split, write_index
 from uml_manifests.files import HEADER, load_manifest, write_manifest
-from uml_manifests.known import build_benchmark, get_benchmark, list_benchmarks, missing_files
+from uml_manifests.known import get_benchmark, list_benchmarks
+from uml_manifests.layouts.csd import csd_files
+from uml_manifests.layouts.found import missing_files
 from uml_manifests.manifest import NO_SPLIT, Manifest
+from uml_manifests.mentions import Mentions, assign_mentions
 from uml_manifests.prompts import (
     description_manifest,
     match_descriptions,
     read_descriptions,
     template_manifest,
 )
-from uml_manifests.resolve import DATA, built_names, manifest_folders, resolve_data
+from uml_manifests.resolve import DATA, manifest_folders, resolve_data
 
 
 @dataclass(frozen=True)
 class BuiltData:
-    """A written manifest, and how the files differ from what it (or the benchmark) promises."""
+    """The written manifests with their folders, and how the files differ from what they (or the benchmark)
+    promise; `remarks` say what was done. `folder` holds what was written beside them."""
 
-    manifest: Manifest
+    written: list[tuple[Manifest, Path]]
     folder: Path
     missing_files: int
     differences: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BuiltTexts:
-    """A written text manifest, and the description keys that fitted no class."""
+    """A written text manifest, the description keys that fitted no class, and what loose texts mentioned."""
 
     manifest: Manifest
     folder: Path
     unused_keys: tuple[str, ...]
+    mentions: Mentions | None = None
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,41 @@ def data_folder(manifest: Manifest) -> Path:
 
 
 def build_data(
-    name: str, root: str | Path, *, out: str | Path | None = None, modality: str | None = None
+    name: str,
+    root: str | Path,
+    *,
+    out: str | Path | None = None,
+    modality: str | None = None,
+    options: Mapping[str, str] | None = None,
+    partial: bool = False,
 ) -> BuiltData:
-    """Write the manifest of a benchmark, a folder of class folders or a CSV file.
+    """Write the manifests of a benchmark, of `.csd` files, a folder of class folders or a CSV file.
+
+    Args:
+        out: The manifest's folder; of a data set with several manifests the folder that holds theirs.
+        options: Choices that the data set has.
+        partial: Take a benchmark's files though they differ from the published ones.
 
     Raises:
-        InputError: see `build_benchmark`, `from_folder` and `from_csv`; or not one of the files is there.
+        InputError: see `build_benchmark`, `build_csd`, `from_folder` and `from_csv`; or not one of the files
+            is there.
     """
     root = Path(root)
-    if name in {benchmark.name for benchmark in list_benchmarks()}:
-        built = build_benchmark(get_benchmark(name), root)
-        manifest, missing, differences = built.manifest, built.missing_files, built.differences
-    elif root.suffix.lower() == ".csv":
+    known = name in {benchmark.name for benchmark in list_benchmarks()}
+    if known or csd_files(root):
+        if known:
+            built = build_benchmark(get_benchmark(name), root, options=options, partial=partial)
+        else:
+            built = build_csd(name, root, options or {})
+        one = len(built.manifests) == 1 and not built.found.arrays
+        home = data_folder(built.manifest).parent if out is None else Path(out)
+        written = built.write(home, flat=one and out is not None)
+        return BuiltData(written, home, built.missing_files, built.differences, built.remarks)
+    if options:
+        raise InputError(
+            f"{name} is no known data set, so it has no options; `uml data list` shows those known"
+        )
+    if root.suffix.lower() == ".csv":
         manifest = from_csv(root, name=name, modality=modality)
         absent = [] if manifest.modality == "text" else missing_files(manifest)
         missing = len(absent)
@@ -84,7 +114,7 @@ def build_data(
         empty = manifest.missing_classes
         differences = (f"class folders without files: {', '.join(empty)}",) if empty else ()
     folder = write_manifest(manifest, data_folder(manifest) if out is None else Path(out))
-    return BuiltData(manifest, folder, missing, differences)
+    return BuiltData([(manifest, folder)], folder, missing, differences)
 
 
 def build_texts(
@@ -92,28 +122,41 @@ def build_texts(
     templates: str | None,
     descriptions: str | Path | None,
     *,
+    texts: str | Path | None = None,
+    synonyms: str | Path | None = None,
+    style: str = "sentences",
     set: str | None = None,
     out: str | Path | None = None,
     modality: str | None = None,
 ) -> BuiltTexts:
-    """Write the texts about a data set's classes, from a template set or from a description file.
+    """Write the texts about a data set's classes: from a template set, a description file, or loose texts.
 
     Raises:
-        InputError: neither or both of templates and descriptions, or what their functions raise.
+        InputError: none or several of templates, descriptions and texts, or what their functions raise.
     """
-    if (templates is None) == (descriptions is None):
-        raise InputError("give either --templates vanilla|classname|handwritten or --descriptions FILE")
+    if sum(given is not None for given in (templates, descriptions, texts)) != 1:
+        raise InputError(
+            "give either --templates vanilla|classname|handwritten, --descriptions FILE or --texts FILE"
+        )
+    if synonyms is not None and texts is None:
+        raise InputError("--synonyms are names to look for in loose texts; give these with --texts FILE")
     source = _named(name, modality)
     unused: list[str] = []
-    if templates is not None:
+    mentions = None
+    if texts is not None:
+        loose = resolve_data(texts, name=source.name, modality="text")
+        others = None if synonyms is None else read_descriptions(Path(synonyms))
+        mentions = assign_mentions(loose, source, others, set=set or "loose")
+        manifest = replace(mentions.manifest, source=f"texts {Path(texts).name}")
+    elif templates is not None:
         manifest = template_manifest(source, templates, set=set)
     else:
         found = read_descriptions(Path(str(descriptions)))
-        manifest = description_manifest(source, found, set=set or "descriptions")
+        manifest = description_manifest(source, found, set=set or "descriptions", style=style)
         manifest = replace(manifest, source=f"descriptions {Path(str(descriptions)).name}")
         unused = match_descriptions(source.classes, list(found))[1]
     folder = write_manifest(manifest, data_folder(manifest) if out is None else Path(out))
-    return BuiltTexts(manifest, folder, tuple(unused))
+    return BuiltTexts(manifest, folder, tuple(unused), mentions)
 
 
 def build_draw(
@@ -136,81 +179,9 @@ def build_draw(
     return BuiltDraw(manifest, draw, write_index(path, manifest, draw, prefix=prefix), made_splits)
 
 
-def list_data() -> tuple[list[dict[str, Any]], str]:
-    """Known and built data sets: as JSON-ready rows, and as a text table."""
-    rows: list[dict[str, Any]] = []
-    here = {name: list(manifest_folders(DATA / name)) for name in built_names()}
-    for benchmark in list_benchmarks():
-        rows.append(
-            {
-                "name": benchmark.name,
-                "title": benchmark.title,
-                "classes": benchmark.classes,
-                "sizes": list(benchmark.sizes),
-                "licence": benchmark.licence,
-                "built": here.pop(benchmark.name, []),
-            }
-        )
-    for name, built in here.items():
-        rows.append(
-            {"name": name, "title": None, "classes": None, "sizes": None, "licence": None, "built": built}
-        )
-    lines = [f"{'name':<16}{'classes':>8}{'train/val/test':>20}  in ./data"]
-    for row in rows:
-        shown = "/".join(map(str, row["sizes"])) if row["sizes"] else ""
-        there = ", ".join(row["built"]) or "-"
-        lines.append(f"{row['name']:<16}{row['classes'] or '':>8}{shown:>20}  {there}")
-    return rows, "\n".join(lines)
-
-
-def show_data(name: str) -> tuple[dict[str, Any], str]:
-    """One data set: what is known of it, and every manifest of it under ./data (or in the folder named)."""
-    known = {benchmark.name: benchmark for benchmark in list_benchmarks()}
-    path = Path(name)
-    if (path / HEADER).is_file() or path.suffix == ".toml":
-        folders = {str(path): path}
-    else:
-        folders = manifest_folders(path) or manifest_folders(DATA / name)
-    if name not in known and not folders:
-        raise unknown("data set", name, {*known, *built_names()})
-    value: dict[str, Any] = {"name": name}
-    if name in known:
-        value |= {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(known[name]).items()}
-    value["manifests"] = [_described(folder) for folder in folders.values()]
-    lines = []
-    for key, item in value.items():
-        if key != "manifests" and item is not None:
-            lines.append(f"{key + ':':<12}{' | '.join(map(str, item)) if isinstance(item, list) else item}")
-    for row in value["manifests"]:
-        splits = ", ".join(f"{count} {part}" for part, count in row["splits"].items())
-        lines.append(
-            f"{row['path']}: {row['modality']}, {row['samples']} samples, {row['classes']} classes ({splits})"
-        )
-        if row["missing_classes"]:
-            lines.append(f"  classes without samples: {', '.join(row['missing_classes'])}")
-    return value, "\n".join(lines)
-
-
 def _named(name: str, modality: str | None) -> Manifest:
     """A data set by name or folder; of several modalities the first (pictures, then texts, then sounds)."""
     inside = manifest_folders(Path(name)) or manifest_folders(DATA / name)
     if modality is None and inside and not (Path(name) / HEADER).is_file():
         return load_manifest(next(iter(inside.values())))
     return resolve_data(name, modality=modality or ("image" if name == "shapes" else None))
-
-
-def _described(folder: Path) -> dict[str, Any]:
-    manifest = load_manifest(folder)
-    return {
-        "path": str(folder),
-        "name": manifest.name,
-        "modality": manifest.modality,
-        "set": manifest.set,
-        "samples": len(manifest),
-        "classes": len(manifest.classes),
-        "splits": manifest.split_counts,
-        "missing_classes": list(manifest.missing_classes),
-        "licence": manifest.licence,
-        "root": str(manifest.root),
-        "digest": manifest.digest,
-    }

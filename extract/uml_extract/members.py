@@ -1,6 +1,7 @@
 """Parts of files: members of a tar by offset, cells of an arrow file, rows of an array. Nothing is unpacked.
 
-A path `FILE::PART` names one: `shard.tar::OFFSET+SIZE`, `data.arrow::COLUMN::ROW`, `x.h5::NAME::ROW`.
+A path `FILE::PART` names one: `shard.tar::OFFSET+SIZE`, `data.arrow::COLUMN::ROW`, `x.h5::NAME::ROW`. In an
+HDF5 file NAME may be a group of `values` (V, D) and `length` (N,): rows (t, D) of different length.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def read_row(path: Path) -> np.ndarray:
     file, _, part = str(path).partition(MARK)
     name, _, row = part.rpartition(MARK)
     try:
-        values = np.asarray(_array(file, name, os.getpid())[int(row)])
+        values = np.asarray(_open_array(file, name)[int(row)])
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
     except (InputError, OSError, KeyError, IndexError, ValueError, TypeError) as error:
@@ -64,10 +65,34 @@ def read_row(path: Path) -> np.ndarray:
     return values
 
 
-def row_shape(path: Path) -> tuple[int, ...]:
-    """Shape of a row, without reading it."""
+def row_shape(path: Path) -> tuple[int | None, ...]:
+    """Shape of a row, without reading it; None where rows differ in length."""
     file, _, part = str(path).partition(MARK)
-    return tuple(_array(file, part.rpartition(MARK)[0], os.getpid()).shape[1:])
+    return tuple(_open_array(file, part.rpartition(MARK)[0]).shape[1:])
+
+
+def row_length(path: Path) -> int:
+    """How many steps (t, D) a row has, without reading it."""
+    file, _, part = str(path).partition(MARK)
+    name, _, row = part.rpartition(MARK)
+    array = _open_array(file, name)
+    return int(array.lengths[int(row)]) if isinstance(array, _Ragged) else int(array.shape[1])
+
+
+class _Ragged:
+    """The rows of an HDF5 group with `values` (V, D) and `length` (N,)."""
+
+    def __init__(self, group: Any) -> None:
+        self._values = group["values"]
+        self.lengths = np.asarray(group["length"][()], dtype=np.int64)
+        self._ends = np.cumsum(self.lengths)
+        if self._values.ndim != 2 or (self.lengths < 0).any() or self.lengths.sum() != len(self._values):
+            raise ValueError(f"{group.name}: length does not add up to the rows of values")
+        self.shape = (len(self.lengths), None, self._values.shape[1])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        end = int(self._ends[row])
+        return np.asarray(self._values[end - int(self.lengths[row]) : end])
 
 
 @lru_cache(maxsize=8)
@@ -77,13 +102,20 @@ def _table(file: str, process: int) -> Any:
     return open_arrow(Path(file))
 
 
+def _open_array(file: str, name: str) -> Any:
+    # Keyed by the file's state, for it may have been written anew, and by process: an HDF5 file that was
+    # opened before a fork must not be read after it.
+    state = os.stat(file)
+    return _array(file, name, (state.st_ino, state.st_mtime_ns, os.getpid()))
+
+
 @lru_cache(maxsize=16)
-def _array(file: str, name: str, process: int) -> Any:
-    # Keyed by process: an HDF5 file that was opened before a fork must not be read after it.
+def _array(file: str, name: str, state: tuple[int, ...]) -> Any:
     if file.endswith((".h5", ".hdf5")):
         import h5py
 
-        return h5py.File(file, "r")[name]
+        found = h5py.File(file, "r")[name]
+        return _Ragged(found) if isinstance(found, h5py.Group) else found
     from uml_cache.exchange.files import read_array
 
     if file.endswith(".npy"):

@@ -180,14 +180,22 @@ def test_benchmark_differences_are_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"split_zhou_OxfordPets\.json: no such file"):
         build_benchmark(pets, tmp_path)
     write_csv(tmp_path / "split_zhou_OxfordPets.json", json.dumps(SPLIT))
-    with pytest.raises(InputError, match="none of the 4 images is there"):
+    with pytest.raises(InputError, match=r"images: no such folder; .* holds split_zhou_OxfordPets\.json"):
         build_benchmark(pets, tmp_path)
     touch(tmp_path, "images/a/1.jpg", "images/b/1.jpg", "images/a/2.jpg")
-    built = build_benchmark(pets, tmp_path)
-    assert built.missing_files == 1
+    with pytest.raises(InputError, match="none of the 4 image files is there"):
+        build_benchmark(pets, tmp_path)
+    for name in ("a/1.jpg", "a/2.jpg"):
+        (tmp_path / "images" / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=r"2 classes instead of 37; .* with --partial"):
+        build_benchmark(pets, tmp_path)
+    built = build_benchmark(pets, tmp_path, partial=True)
+    assert built.missing_files == 2
     assert "2 classes instead of 37" in built.differences
     assert "2 train samples instead of 2944" in built.differences
-    assert "1 of 4 images missing, for example b/2.jpg" in built.differences
+    assert "2 of 4 files are missing or empty, for example b/1.jpg" in built.differences
+    assert built.manifest.ids == ["a/1.jpg", "a/2.jpg"]
+    assert built.manifest.options == ("partial=yes",)
     assert built.manifest.prompts == pets.prompts
 
 

@@ -99,7 +99,7 @@ def test_texts_and_draws_of_shapes(uml: Any) -> None:
         ("build new --root none.csv", "none.csv: no such file"),
         ("build new --root files.csv", "none of its 1 files is in"),
         ("build new", "Missing option '--root'"),
-        ("text zoo", "give either --templates vanilla|classname|handwritten or --descriptions FILE"),
+        ("text zoo", "give either --templates vanilla|classname|handwritten, --descriptions FILE or --texts"),
         ("text zoo --templates vanila", "did you mean vanilla?"),
         ("text zoo --descriptions none.json", "none.json: no such file"),
         ("text zzz --templates vanilla", "no folder, file or data set 'zzz'"),

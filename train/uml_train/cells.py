@@ -29,6 +29,7 @@ from uml_train.settings import (
     UNRELATED,
     WITH_AUXILIARY_LOSS,
     Shots,
+    Texts,
     TrainSettings,
 )
 from uml_train.source import Source
@@ -238,6 +239,20 @@ def _auxiliaries(
     return samples, mapped
 
 
+def auxiliary_positions(source: Source, seed: int, texts: Texts) -> np.ndarray:
+    """Positions (n,) in an auxiliary's usable rows that a cell of this seed trains on, ascending.
+
+    All of them, or where `texts` is a number that many per class at random (all of a class that has fewer).
+    """
+    positions = np.arange(len(source.rows))
+    if not isinstance(texts, int):
+        return positions
+    generator = seeded(seed, "texts", source.label)
+    groups = [positions[source.labels == c] for c in np.unique(source.labels)]
+    chosen = [g if len(g) <= texts else generator.choice(g, texts, False) for g in groups]
+    return np.sort(np.concatenate(chosen))
+
+
 def auxiliary_rows(
     source: Source,
     cell: Cell,
@@ -254,14 +269,7 @@ def auxiliary_rows(
         classes: for another data set's source, the target class of each of its classes, or −1.
         loader: where the rows wait: `device`, `host` or `stream`.
     """
-    positions = np.arange(len(source.rows))
-    if isinstance(settings.texts, int):
-        generator = seeded(cell.seed, "texts", source.label)
-        groups = [positions[source.labels == c] for c in np.unique(source.labels)]
-        chosen = [
-            g if len(g) <= settings.texts else generator.choice(g, settings.texts, False) for g in groups
-        ]
-        positions = np.sort(np.concatenate(chosen))
+    positions = auxiliary_positions(source, cell.seed, settings.texts)
     if classes is not None:
         positions = positions[classes[source.labels[positions]] >= 0]
     own = source.labels[positions]

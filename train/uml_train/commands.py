@@ -39,8 +39,9 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 )
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
-@click.option("--grid", metavar="quick|paper|demo|FILE.toml", default="quick", show_default=True,
-              help="Hyperparameters searched for every method; demo: those of `uml demo`.")  # fmt: skip
+@click.option("--grid", metavar="NAME|FILE.toml", default="quick", show_default=True,
+              help="Hyperparameters searched for every method: quick, paper or demo; for the objectives ssl "
+                   "and joint quick, multibench or vision-text.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
 @click.option("--ratio", metavar="R[,R]",
@@ -65,11 +66,18 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
               help="Where heads train.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
               show_default=True, help="Of the products on CUDA; weights stay float32.")  # fmt: skip
+@click.option("--objective", type=click.Choice(["supervised", "ssl", "joint"]), default="supervised",
+              show_default=True, help="ssl: a transformer learns to predict the next token, without labels; "
+              "joint: that and the classes of a few samples. Both need stores with tokens.")  # fmt: skip
+@click.option("--checkpoint-minutes", type=float, default=10.0, show_default=True,
+              help="How often a transformer is saved while it trains.")  # fmt: skip
 @click.option(
     "--texts", metavar="all|N|mean", default="all", show_default=True, help="Auxiliary samples per class."
 )
 @click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
               help="CSV with columns auxiliary,target where class names differ.")  # fmt: skip
+@click.option("--splits", type=click.Path(path_type=Path), metavar="FILE",
+              help="CSV with columns id,split that stands for the target's own splits.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )

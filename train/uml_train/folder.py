@@ -12,23 +12,32 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uml_cache.command import Output
 from uml_train.cells import draw_rows
+from uml_train.given_splits import read_splits
 from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.run import Run, write_atomic
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
-_NOT_DECISIVE = ("cache", "out", "class_map", "device", "loader")  # where, not what
+if TYPE_CHECKING:
+    from uml_train.ssl.grid import Pretraining
+
+# Where and how, not what.
+_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
 
 
 def begin(
-    settings: TrainSettings, selection: Selection, unrelated: list[Role], problem: Problem, grid: Grid
+    settings: TrainSettings,
+    selection: Selection,
+    unrelated: list[Role],
+    problem: Problem,
+    grid: Grid | Pretraining,
 ) -> Run:
     """The run's folder with its configuration: made, or found as it was left."""
     roles = [selection.target, *selection.auxiliaries, *unrelated]
@@ -54,7 +63,8 @@ def begin(
     decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid)])
+    splits = [read_splits(settings.splits)] if settings.splits else []
+    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *splits])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"
@@ -68,7 +78,7 @@ def begin(
             "dataset": selection.dataset,
             "target": selection.target.label,
             "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": "supervised",
+            "objective": settings.objective,
             "trunk": settings.trunk,
             "classes": list(problem.classes),
             "grid": asdict(grid),

@@ -60,12 +60,14 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
+    splits: Mapping[str, int] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
+        splits: sample id → split code in place of the target's own splits.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -79,7 +81,7 @@ def open_problem(
         )
     source = usable(target.label, features, np.arange(len(classes)))
     remarks: list[str] = []
-    train, val, test = split_rows(source, remarks)
+    train, val, test = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
     opened = {role.label: open_store(role.store) for role in auxiliaries}
@@ -94,7 +96,7 @@ def open_problem(
                 "(columns auxiliary,target)"
             )
         other = usable(role.label, theirs, to_target, train_only=True)
-        other = _without_held_out(other, source, np.concatenate([val, test]), remarks)
+        other = without_held_out(other, source, np.concatenate([val, test]), remarks)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -132,7 +134,7 @@ def read_class_map(path: Path) -> dict[str, str]:
         raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+def without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
     """An auxiliary without the samples that the target is validated or tested on.
 
     In one data set the same id is the same sample (a sound and its transcript, one picture seen by two

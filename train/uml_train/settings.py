@@ -13,6 +13,11 @@ from uml_cache.errors import InputError, unknown
 from uml_train.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "supervised": METHODS,
+    "ssl": ("unimodal", "uml"),
+    "joint": ("unimodal", "self-supervised", "uml"),
+}  # and their methods
 AUTO = "auto"  # of the run's other methods whichever validates best; trains nothing
 WITH_AUXILIARIES = ("init-only", "uml", "uml-init")
 WITH_AUXILIARY_LOSS = ("uml", "uml-init")
@@ -68,6 +73,12 @@ class TrainSettings:
         precision: of the products on CUDA; weights and moments stay float32.
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
         class_map: CSV with the columns auxiliary, target where class names differ.
+        splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
+            splits, such as a fold of ESC-50; rows it does not name are not used.
+        objective: `supervised`; `ssl` (a transformer predicts the next token, see `uml_train.ssl.run`); or
+            `joint`, both at once. The latter two need tokens, take `none` or `standard` as normalisation, and
+            a `grid` of their own; `alpha` is their λ. Without `methods` they train all of theirs.
+        checkpoint_minutes: how often a network of these two is saved while it trains.
 
     Raises:
         InputError: a value out of range, said with what is possible.
@@ -94,10 +105,18 @@ class TrainSettings:
     precision: str = "float32"
     texts: Texts = "all"
     class_map: Path | None = None
+    splits: Path | None = None
     out: Path = Path("runs")
+    objective: str = "supervised"
+    checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        _known("method", self.methods, (*METHODS, AUTO))
+        if self.objective not in OBJECTIVES:
+            raise unknown("objective", self.objective, OBJECTIVES)
+        if self.objective != "supervised":
+            self._check_sequences()
+        else:
+            _known("method", self.methods, (*METHODS, AUTO))
         if any(c == UNRELATED.rstrip(":") or c == UNRELATED for c in self.controls):
             raise InputError("the control `unrelated` needs a data set of the cache: unrelated:NAME")
         _known("control", (c for c in self.controls if not c.startswith(UNRELATED)), CONTROLS)
@@ -136,6 +155,29 @@ class TrainSettings:
         if isinstance(self.texts, int) and self.texts < 1:
             raise InputError(f"texts is {self.texts}; it must be at least 1, `all` or `mean`")
 
+    def _check_sequences(self) -> None:
+        """What the objectives without a head bank can do."""
+        if self.methods == METHODS:
+            object.__setattr__(self, "methods", OBJECTIVES[self.objective])
+        _known(f"method of the objective {self.objective}:", self.methods, OBJECTIVES[self.objective])
+        if "permuted" in self.controls:
+            raise InputError(
+                f"the control permuted swaps classes, and the objective {self.objective} uses no classes of "
+                "an auxiliary; its controls are random and unrelated:NAME"
+            )
+        if self.normalize not in ("none", "standard"):
+            raise InputError(
+                f"the objective {self.objective} normalises tokens by none or standard, not {self.normalize}"
+            )
+        if self.precision == "float16":
+            raise InputError(f"the objective {self.objective} takes --precision float32 or bfloat16")
+        if not 0 <= self.checkpoint_minutes < float("inf"):
+            raise InputError(f"--checkpoint-minutes is {self.checkpoint_minutes:g}; give a number from 0 on")
+        for name in ("ratio", "normalize_on", "sampling", "aligned", "trunk", "texts", "class_map"):
+            if getattr(self, name) != TrainSettings.__dataclass_fields__[name].default:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} means nothing under --objective {self.objective}; leave it out")
+
     @property
     def normalization(self) -> str:
         """How tables name the normalisation: `standard`, or `standard@pool` where it saw unlabelled rows."""
@@ -157,8 +199,8 @@ class TrainSettings:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TrainSettings:
         fixed = dict(values)
-        for key in ("cache", "out", "class_map"):
-            fixed[key] = None if fixed[key] is None else Path(fixed[key])
+        for key in ("cache", "out", "class_map", "splits"):
+            fixed[key] = None if fixed.get(key) is None else Path(fixed[key])
         for key in ("methods", "controls", "seeds", "shots", "alpha", "ratio"):
             fixed[key] = None if fixed[key] is None else tuple(fixed[key])
         if fixed["auxiliaries"] is not None:

@@ -45,8 +45,8 @@ class Source:
 
     @property
     def dim(self) -> int:
-        """D, the width of the pooled features."""
-        return int(self.features.source.shape[1])
+        """D, the width of the pooled features, or of the tokens of a store that has no others."""
+        return int(self.features.dim)
 
     @property
     def token_dim(self) -> int | None:

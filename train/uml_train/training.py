@@ -15,6 +15,7 @@ from uml_cache.errors import InputError
 from uml_train.auto import choose
 from uml_train.cells import draw_rows
 from uml_train.folder import begin, extend_splits, run_lock
+from uml_train.given_splits import read_splits, recorded_splits
 from uml_train.grid import load_grid
 from uml_train.problem import Problem, open_problem, read_class_map
 from uml_train.ranks import Ranks
@@ -43,6 +44,10 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
         InputError: stores that are missing, ambiguous or unsealed; classes that do not meet; draws larger
             than the data.
     """
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import train_sequences
+
+        return train_sequences(settings, output)
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET
     selection, unrelated, problem, resolved = prepare_run(settings, output)
@@ -63,7 +68,7 @@ def prepare_run(
     """Stores and settings with every default resolved; nothing is written."""
     tokens = settings.trunk == TRANSFORMER
     selection = select_stores(
-        settings.cache, settings.dataset, settings.target, settings.auxiliaries, tokens=tokens
+        settings.cache, settings.dataset, settings.target, settings.auxiliaries, prefer_tokens=tokens
     )
     if tokens:
         _check_tokens(selection, output)
@@ -86,6 +91,11 @@ def complete(
         InputError: the stores are gone or have changed since the run.
     """
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import complete_sequences
+
+        roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+        return complete_sequences(run, shots, roles, settings, output)
     wanted = named_cells(run, settings, shots)
     todo = missing_cells(wanted, run)
     if not todo:
@@ -114,7 +124,11 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
     auxiliaries = [roles.pop(label) for label in labels]
     class_map = read_class_map(run.settings.class_map) if run.settings.class_map else None
-    return open_problem(run.config["dataset"], target, auxiliaries, class_map, unrelated=list(roles.values()))
+    splits = recorded_splits(run.path) if run.settings.splits else None
+    unrelated = list(roles.values())
+    return open_problem(
+        run.config["dataset"], target, auxiliaries, class_map, unrelated=unrelated, splits=splits
+    )
 
 
 def _recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
@@ -147,8 +161,9 @@ def _unrelated(selection: Selection, settings: TrainSettings) -> list[Role]:
 
 def _open(selection: Selection, unrelated: Sequence[Role], settings: TrainSettings) -> Problem:
     class_map = read_class_map(settings.class_map) if settings.class_map else None
+    splits = read_splits(settings.splits) if settings.splits else None
     return open_problem(
-        selection.dataset, selection.target, selection.auxiliaries, class_map, unrelated=unrelated
+        selection.dataset, selection.target, selection.auxiliaries, class_map, unrelated, splits
     )
 
 
@@ -193,6 +208,7 @@ def _resolve(
         shots=shots,
         cache=Path(os.path.abspath(settings.cache)),
         class_map=settings.class_map and Path(os.path.abspath(settings.class_map)),
+        splits=settings.splits and Path(os.path.abspath(settings.splits)),
         out=Path(os.path.abspath(settings.out)),
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_extract.encoders.plain import PlainEncoder, refuse_options
-from uml_extract.members import row_shape
+from uml_extract.members import row_length, row_shape
 from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError
 
 if TYPE_CHECKING:
@@ -21,47 +21,55 @@ if TYPE_CHECKING:
 
 
 class Identity(PlainEncoder):
-    """A row (D,) is its own feature; a row (t, D) is t tokens, pooled by their mean. Made by `for_data`."""
+    """A row (D,) is its own feature; a row (t, D) is t tokens, pooled by their mean. Made by `for_data`.
+
+    In files that say so (`uml_extract.members`) t differs from row to row.
+    """
 
     batch_size = 1024
 
     def for_data(self, manifest: Manifest) -> Identity:
         """The encoder for one data set's width; `InputError` if its arrays have no usable shape, or two."""
         seen = {source.rpartition("::")[0]: row for row, source in enumerate(manifest.sources)}
-        shapes = {row_shape(manifest.path(row)) for row in seen.values()}
+        try:
+            shapes = {row_shape(manifest.path(row)) for row in seen.values()}
+        except (OSError, KeyError, ValueError) as error:
+            said = " ".join(str(error).split())
+            raise InputError(f"data set {manifest.name!r}: its arrays cannot be read ({said})") from None
         if len(shapes) > 1 or any(len(shape) not in (1, 2) or 0 in shape for shape in shapes):
-            shown = ", ".join(map(str, sorted(shapes)))
+            shown = ", ".join(sorted(map(str, shapes)))
             raise InputError(
                 f"data set {manifest.name!r}: encoder identity takes rows of one shape, (width,) or "
                 f"(tokens, width); these are {shown}"
             )
         shape = next(iter(shapes))
-        token_width = shape[-1] if len(shape) == 2 else None
-        made = Identity(replace(self.spec, width=shape[-1], token_width=token_width))
+        width = int(shape[-1] or 0)
+        made = Identity(replace(self.spec, width=width, token_width=width if len(shape) == 2 else None))
         made._shape = shape
         return made
 
-    _shape: tuple[int, ...] = ()
+    _shape: tuple[int | None, ...] = ()
 
     def prepare(self, sample: Any) -> np.ndarray:
-        if sample.shape != self._shape:
+        if sample.shape[-1:] != self._shape[-1:] or (None not in self._shape and sample.shape != self._shape):
             raise SampleError(f"has shape {sample.shape} where {self._shape} is expected")
+        if not len(sample):
+            raise SampleError("has no steps")
         return sample
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
         if len(self._shape) != 2:
             raise InputError(f"data set {manifest.name!r}: its rows are vectors, they have no tokens")
-        return np.full(len(manifest), self._shape[0], np.int32)
+        return np.array([row_length(manifest.path(row)) for row in range(len(manifest))], np.int32)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        values = np.stack(batch)
-        if values.ndim == 2:
-            return Encoded(values)
-        pooled = values.mean(axis=1)
+        if batch[0].ndim == 1:
+            return Encoded(np.stack(batch))
+        pooled = np.stack([sample.mean(axis=0) for sample in batch])
         if not tokens:
             return Encoded(pooled)
-        lengths = np.full(len(batch), values.shape[1], np.int32)
-        return Encoded(pooled, values.reshape(-1, values.shape[2]), lengths)
+        lengths = np.array([len(sample) for sample in batch], np.int32)
+        return Encoded(pooled, np.concatenate(batch), lengths)
 
 
 IDENTITY_SPEC = EncoderSpec(

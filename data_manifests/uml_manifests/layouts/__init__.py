@@ -1,0 +1,1 @@
+"""How the folders of the benchmarks look, one module for each family of them."""
