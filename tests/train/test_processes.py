@@ -9,12 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from uml_train import Run, find_runs
+from uml_cache.command import Output
+from uml_train import Run, TrainSettings, find_runs, load_run, train
+from uml_train.folder import run_lock
 from uml_train.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and gloo")
@@ -117,3 +121,20 @@ def test_parts_of_all_ranks_are_the_whole() -> None:
     assert sorted(item for part in parts for item in part) == items
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
     assert Ranks().part(items) == items
+
+
+def test_a_second_training_of_a_run_waits_for_the_first(
+    cache: Path, settings_for: Callable[..., TrainSettings], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = settings_for(cache, methods=("unimodal",), seeds=(1,))
+    run = train(settings)
+    before = [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()]
+    with ThreadPoolExecutor(1) as pool:
+        with run_lock(run.path, Output()):
+            second = pool.submit(train, replace(settings, loader="host"), output=Output())
+            with pytest.raises(TimeoutError):
+                second.result(timeout=1)
+        assert second.result(timeout=60).path == run.path
+    assert "is being trained by another process: waiting for it to end" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()] == before
+    assert load_run(run.path).settings.loader == "host"  # where features wait follows the command

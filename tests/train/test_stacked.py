@@ -207,6 +207,23 @@ for m in (4, 3):
     compiled_update()(*b, *rest)
     for x, y in zip(a, b, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
+
+from uml_train import HeadBank, HeadModel, Samples, stacked
+from uml_train.grid import Candidate, Schedule
+x, y = torch.randn(12, 6), torch.arange(12) % 3
+samples = Samples(name="image", features=x, labels=y, projected=True)
+models = [
+    HeadModel(target=samples, validation=(x, y), classes=3, width=5, seed=seed,
+              candidate=Candidate(lr=lr, weight_decay=0.01, batch_size=4))
+    for seed in (1, 2) for lr in (0.1, 0.001)
+]
+schedule = Schedule(steps=40, warmup=3, eval_every=5, patience=2)  # models leave at different times
+eager = HeadBank(models, schedule, stacked=True).fit()
+stacked.update_for = lambda device: compiled_update()
+for a, b in zip(eager, HeadBank(models, schedule, stacked=True).fit(), strict=True):
+    assert (a.best_step, a.steps) == (b.best_step, b.steps)
+    torch.testing.assert_close(a.weights.head, b.weights.head, rtol=1e-4, atol=1e-5)
+assert len({f.steps for f in eager}) > 1
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 

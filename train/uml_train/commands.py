@@ -40,8 +40,8 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
 @click.option("--grid", metavar="NAME|FILE.toml", default="quick", show_default=True,
-              help="Hyperparameters searched for every method: quick or paper; for the objectives ssl and "
-                   "joint quick, multibench or vision-text.")  # fmt: skip
+              help="Hyperparameters searched for every method: quick, paper or demo; for the objectives ssl "
+                   "and joint quick, multibench or vision-text.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
 @click.option("--ratio", metavar="R[,R]",

@@ -17,7 +17,8 @@ from uml_train.table import cells_of
 from uml_train.training import prepare_run
 from uml_train.workers import chosen_device, processes_for
 
-_STEPS = 60  # of each kind of model; the first of them warm up
+_STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
+_CALIBRATION = 0.3  # seconds
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,13 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         first = replace(cell, seed=resolved.seeds[0])
         kind = (first, tuple(grid.candidates))
         if kind not in rates:
+            began = time.perf_counter()
             prepared = prepare(problem, first, resolved, grid).models
-            rates[kind] = sum(_seconds_a_step(model, rates, device) for model in prepared)
+            rates[kind] = time.perf_counter() - began
+            rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
             rates["bytes", first] = 4 * prepared[0].parameters
             rates["bank", first] = max(map(bytes_of, prepared))
-        seconds += rates[kind] * grid.schedule.steps
+        seconds += rates[kind]
         head_bytes += int(rates["bytes", first])
         largest = max(largest, int(rates["bank", first]))
         models += len(grid.candidates)
@@ -93,25 +96,25 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     )
 
 
-def _seconds_a_step(model: HeadModel, known: dict[Any, float], device: str) -> float:
-    """Time of one step of a model, measured once for all models of its shape."""
+def _seconds(model: HeadModel, schedule: Schedule, known: dict[Any, float], device: str) -> float:
+    """Time of a model's whole schedule, measured once for all models of its shape."""
     shapes = tuple((s.dim, s.projected, round(float(s.rows.sizes.mean()))) for s in model.streams)
-    validation = len(model.validation[1])
-    shape = (
-        shapes,
-        BatchPlan.of(model),
-        model.width,
-        model.hidden,
-        model.layers,
-        model.candidate.learnable_scale,
-        validation,
-    )
+    scales, validation = model.candidate.learnable_scale, len(model.validation[1])
+    shape = (shapes, BatchPlan.of(model), model.width, model.hidden, model.layers, scales, validation)
     if shape not in known:
-        steps = Schedule(steps=_STEPS, warmup=0, eval_every=_STEPS - 1, patience=_STEPS)
-        HeadBank([model], replace(steps, steps=5), device=device).fit()
-        began = time.perf_counter()
-        HeadBank([model], steps, device=device).fit()
-        known[shape] = (time.perf_counter() - began) / _STEPS
+
+        def timed(steps: int, eval_every: int) -> float:
+            trial = Schedule(steps=steps, warmup=0, eval_every=eval_every, patience=steps + 1)
+            began = time.perf_counter()
+            HeadBank([model], trial, device=device).fit()
+            return time.perf_counter() - began
+
+        timed(2, 2)
+        steps = min(_STEPS, max(4, int(_CALIBRATION * 3 / timed(3, 3))))
+        seldom = timed(steps, steps)  # evaluated twice, after the first step and the last
+        look = max(0.0, timed(steps, 1) - seldom) / (steps - 2)
+        step = max(0.0, seldom - 2 * look) / steps
+        known[shape] = step * schedule.steps + look * -(-schedule.steps // schedule.eval_every)
     return known[shape]
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uml_cache.command import Output
 from uml_train.cells import draw_rows
 from uml_train.given_splits import read_splits
 from uml_train.grid import Grid
@@ -95,8 +97,43 @@ def begin(
         labels = problem.target.labels[problem.test].astype(np.int32)
         _save_array(path / "test_labels.npy", labels)
         _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
-        write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
-    return Run(path)
+        _write_config(path, config)
+        return Run(path)
+    run = Run(path)
+    where = {key: values[key] for key in ("device", "loader")}
+    if any(run.config["settings"].get(key) != value for key, value in where.items()):
+        _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
+        run = Run(path)
+    return run
+
+
+def _write_config(path: Path, config: dict[str, Any]) -> None:
+    write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+
+
+@contextlib.contextmanager
+def run_lock(path: Path, output: Output) -> Iterator[None]:
+    """Be the only one that trains a run; a second one waits for the first to end. Dies with its process.
+
+    Without `flock` (not on every file system) nothing is locked: both do the same work and write the same.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            output.say(f"{path} is being trained by another process: waiting for it to end")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            output.say(f"{path} cannot be locked: nothing else should train it at the same time")
+        yield
+    finally:
+        os.close(handle)
 
 
 def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:

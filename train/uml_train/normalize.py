@@ -23,6 +23,11 @@ class Normalizer:
     scale: Tensor | None = None
     unit: bool = False
 
+    @property
+    def identity(self) -> bool:
+        """Whether features stay as they are."""
+        return self.mean is None and self.scale is None and not self.unit
+
     @classmethod
     def fit(cls, kind: str, features: Tensor) -> Normalizer:
         """Fit `none`, `center`, `l2` or `standard` on features (n, D).

@@ -22,7 +22,7 @@ from uml_cache import FeatureSet
 from uml_cache.loaders import Sampler, make_loader
 from uml_train.normalize import Normalizer
 
-BLOCK = 1 << 22  # numbers that are looked at together where all samples are gone through
+BLOCK = 1 << 20  # numbers that are looked at together where all samples are gone through
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,13 @@ class Held:
 
     def normalized(self, normalize: Normalizer) -> Held:
         """Mapped by a normalisation."""
-        return Held(normalize(self.values).contiguous(), self.offsets)
+        if normalize.identity:
+            return self
+        values = torch.empty_like(self.values)
+        step = max(1, BLOCK // self.dim)  # no third copy of all values in between
+        for ours, theirs in zip(values.split(step), self.values.split(step), strict=True):
+            ours.copy_(normalize(theirs))
+        return Held(values, self.offsets)
 
     def to(self, device: torch.device | str) -> Held:
         return Held(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
@@ -234,10 +240,10 @@ class Stored:
             labels=of_store,
             drop_last=True,
         )
-        loader = make_loader(self.features, sampler, part=self.part, dtype=torch.float32, kind=self.loader)
+        loader = make_loader(self.features, sampler, part=self.part, kind=self.loader)
         for epoch in itertools.count():
             for part in loader.epoch(epoch):
-                packed = Packed(part.values, part.offsets)
+                packed = Packed(part.values.to(torch.float32), part.offsets)
                 index = None if self.shift is None else torch.from_numpy(self._position[part.rows])
                 yield self._seen(packed, index)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_train.auto import choose
 from uml_train.cells import draw_rows
-from uml_train.folder import begin, extend_splits
+from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.given_splits import read_splits, recorded_splits
 from uml_train.grid import load_grid
 from uml_train.problem import Problem, open_problem, read_class_map
@@ -54,8 +55,10 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem, grid))
     run = begin(resolved, selection, unrelated, problem, grid)
     _remark_classes(problem, resolved, output)
-    todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
-    _train(run, problem, todo, output, ranks)
+    with run_lock(run.path, output) if ranks.first else contextlib.nullcontext():
+        ranks.wait()
+        todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
+        _train(run, problem, todo, output, ranks)
     return run
 
 
@@ -100,8 +103,10 @@ def complete(
     problem = open_run_problem(run, cache)
     for cell in todo:
         draw_rows(problem, cell.shots, cell.seed)
-    _train(run, problem, todo, output, Ranks(), cache)
-    extend_splits(run, problem, {(cell.shots, cell.seed) for cell in todo})
+    with run_lock(run.path, output):
+        todo = missing_cells(wanted, run)
+        _train(run, problem, todo, output, Ranks(), cache)
+        extend_splits(run, problem, {(cell.shots, cell.seed) for cell in todo})
     return todo
 
 
