@@ -128,7 +128,7 @@ def _from_path(
 
 
 def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
-    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml"):
+    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml", ".jsonl"):
         raise InputError(f"{data}: no such file or folder")
     if data == SHAPES:
         shapes_data()

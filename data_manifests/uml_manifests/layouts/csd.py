@@ -119,6 +119,8 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`{video: (features (T, …), intervals (T, 2))}`."""
     import h5py
 
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
     try:
         with h5py.File(path, "r") as file:
             root = next((group for group in file.values() if isinstance(group, h5py.Group)), None)
