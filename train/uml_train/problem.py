@@ -19,7 +19,7 @@ import torch
 from uml_cache import FeatureSet, StoreInfo, open_features
 from uml_cache.errors import InputError, unknown
 from uml_manifests import NO_SPLIT, SPLITS, stratified_split
-from uml_train.given_splits import given_codes
+from uml_train.given_splits import GivenSplits, given_codes
 from uml_train.selection import Role
 
 TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
@@ -100,14 +100,14 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
-    splits: Mapping[str, int] | None = None,
+    splits: GivenSplits | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
-        splits: sample id → split code in place of the target's own splits.
+        splits: what stands in place of the target's own splits.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -266,14 +266,14 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _splits(
-    source: Source, remarks: list[str], given: Mapping[str, int] | None
+    source: Source, remarks: list[str], given: GivenSplits | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the train, validation and test rows; drawn where the manifest does not say."""
     codes = source.features.split[source.rows].copy()
     groups = _groups_of(source)
     if given is not None:
         ids = np.asarray(source.features.id, dtype=object)[source.rows]
-        codes = given_codes(ids, given, source.label, remarks)
+        codes = given_codes(ids, source.labels, codes, given, source.label, remarks)
     elif (codes == NO_SPLIT).all():
         codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
         remarks.append(

@@ -64,7 +64,8 @@ class TrainSettings:
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
         class_map: CSV with the columns auxiliary, target where class names differ.
         splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
-            splits, such as a fold of ESC-50; rows it does not name are not used.
+            splits, such as a fold of ESC-50, or a published few-shot index (JSON) of its training and
+            validation rows; rows it does not name are not used.
 
     Raises:
         InputError: a value out of range, said with what is possible.
