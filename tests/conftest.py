@@ -1,6 +1,15 @@
-"""The suite runs in two processes side by side (`-n 2` in pyproject.toml; `-n 0` for one, a debugger or `-s`)."""
+"""The suite runs in two processes (`-n 2` in pyproject.toml; `-n 0` for one, a debugger or `-s`)."""
 
 import os
 
+import pytest
+
 # One thread each, before torch is imported: two processes that take every core slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Whole files go to a process, in this order: a long file that came last would keep one process waiting.
+_LONG_FILES = ("test_three_lines.py", "test_readme.py", "test_processes.py", "test_ray.py", "test_kill.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG_FILES)

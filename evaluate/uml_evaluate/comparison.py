@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_evaluate.rows import ALONE, LADDER, ORDER, AcrossDataSets, Arm, Difference, Row, arm_name
+from uml_evaluate.rows import ALONE, LADDER, ORDER, SEQUENCES, AcrossDataSets, Arm, Difference, Row, arm_name
 from uml_evaluate.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Comparison:
         first = next(iter(self._cells.values()))
         self.dataset = next(iter(first.values())).dataset
         self.target = next(iter(first.values())).target
+        self.objective = next(iter(first.values())).objective
         self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=_arm_order)
         self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=_shots_order)
 
@@ -104,11 +105,17 @@ class Comparison:
         """The row of a method, or None."""
         return next((row for row in self.rows if row.arm == arm and row.shots == shots), None)
 
+    @property
+    def baseline(self) -> str:
+        """The method that is `uml` without the unpaired data."""
+        return "unimodal-deep" if self.objective == "supervised" else "unimodal"
+
     def _pairs(self) -> list[tuple[str, Arm, Arm]]:
-        deep: Arm = ("unimodal-deep", None)
+        deep: Arm = (self.baseline, None)
+        ladder = LADDER if self.objective == "supervised" else SEQUENCES
         controls = [arm for arm in self.arms if arm[1] is not None]
         return [
-            *(pair for pair in LADDER if pair[1] in self.arms and pair[2] in self.arms),
+            *(pair for pair in ladder if pair[1] in self.arms and pair[2] in self.arms),
             *((f"{c[1]} against no data", c, deep) for c in controls if deep in self.arms),
             *((f"data against {c[1]}", (c[0], None), c) for c in controls if (c[0], None) in self.arms),
         ]

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from uml_train.settings import Shots
 
-_INK = "#0b0c0e"  # occurs nowhere else, so that it can be found again in the SVG
-_GREY = "#808080"
+INK = "#0b0c0e"  # occurs nowhere else, so that it can be found again in the SVG
+GREY = "#808080"
 _STYLES: dict[str, tuple[str, str, str]] = {
-    "unimodal": (_INK, "s", "-"),
+    "unimodal": (INK, "s", "-"),
     "unimodal-deep": ("#E69F00", "^", "-"),
     "init-only": ("#56B4E9", "v", "-."),
     "uml": ("#D55E00", "o", "-"),
@@ -42,7 +42,7 @@ _SHOTS_STYLES = (
     ("#009E73", "^"),
     ("#CC79A7", "D"),
     ("#E69F00", "v"),
-    (_GREY, "P"),
+    (GREY, "P"),
 )
 
 
@@ -52,15 +52,15 @@ def accuracy_figure(comparison: Comparison) -> Figure:
     The horizontal axis is logarithmic with the shots as ticks; "all" stands one doubling after the largest.
     Of the controls those of `uml` are drawn (else those of `uml-init`).
     """
-    with _style():
-        figure, axes = _figure(6.4, 4.2)
+    with style():
+        figure, axes = canvas(6.4, 4.2)
         places = _places(comparison.shots)
         arms = _drawn_arms(comparison)
         for i, arm in enumerate(arms):
             rows = [row for k in comparison.shots if (row := comparison.row(arm, k)) is not None]
             # A small step aside for every line: bars of equal height must not hide each other.
             aside = 2.0 ** (0.035 * (i - (len(arms) - 1) / 2))
-            colour, marker, line = _arm_style(arm)
+            colour, marker, line = arm_style(arm)
             axes.errorbar(
                 [places[row.shots] * aside for row in rows],
                 [row.mean for row in rows],
@@ -81,17 +81,17 @@ def accuracy_figure(comparison: Comparison) -> Figure:
         axes.set_xlabel(f"labelled {comparison.target} samples per class")
         axes.set_ylabel("test accuracy (%)")
         axes.set_title(f"{comparison.title} (mean ± std, n = {comparison.seeds} seeds)", fontsize=10)
-        axes.grid(axis="y", color=_GREY, alpha=0.25, linewidth=0.6)
+        axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
 
 
 def differences_figure(comparison: Comparison) -> Figure:
     """Every difference of the ladder and of the drawn controls in points, with its 95 % interval."""
-    with _style():
+    with style():
         rows = list(grouped(comparison, shown_differences(comparison, comparison.differences)).items())
         step = 0.75 / max(1, len(comparison.shots))
-        figure, axes = _figure(6.4, 0.9 + max(0.34, 0.13 * len(comparison.shots)) * (len(rows) + 1))
+        figure, axes = canvas(6.4, 0.9 + max(0.34, 0.13 * len(comparison.shots)) * (len(rows) + 1))
         for i, shots in enumerate(comparison.shots):
             colour, marker = _SHOTS_STYLES[i % len(_SHOTS_STYLES)]
             points = [
@@ -111,9 +111,9 @@ def differences_figure(comparison: Comparison) -> Figure:
                 markersize=4.5,
                 elinewidth=1.3,
             )
-        axes.axvline(0.0, color=_INK, linewidth=0.9)
+        axes.axvline(0.0, color=INK, linewidth=0.9)
         for y in range(1, len(rows)):
-            axes.axhline(y - 0.5, color=_GREY, alpha=0.2, linewidth=0.6)
+            axes.axhline(y - 0.5, color=GREY, alpha=0.2, linewidth=0.6)
         axes.set_yticks(range(len(rows)), [f"{a} − {b}" for (_, a, b), _ in rows], fontsize=8.5)
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
@@ -141,7 +141,7 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     text = BytesIO()
-    with _style():
+    with style():
         figure.savefig(png, dpi=200, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         figure.savefig(
             text,
@@ -163,7 +163,7 @@ def _element(markup: str, description: str) -> str:
     text = re.sub(r'(<svg [^>]*?)\bwidth="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r"\1", text, count=1)
     label = f'<svg role="img" aria-label="{escape(description)}" '
-    return text.replace(_INK, "currentColor").replace("<svg ", label, 1).strip()
+    return text.replace(INK, "currentColor").replace("<svg ", label, 1).strip()
 
 
 def file_name(comparison: Comparison) -> str:
@@ -172,7 +172,8 @@ def file_name(comparison: Comparison) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", "-".join(parts))
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one pair of axes, drawn without any display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -184,11 +185,12 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def style() -> Iterator[None]:
+    """Everything that is drawn and saved inside has one ink, which a page can replace."""
     import matplotlib
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor")
-    settings: dict[Any, Any] = dict.fromkeys((*inked, "xtick.color", "ytick.color"), _INK)
+    settings: dict[Any, Any] = dict.fromkeys((*inked, "xtick.color", "ytick.color"), INK)
     # Glyphs as paths: the page looks the same whatever fonts a reader has. The salt makes ids repeat.
     settings |= {
         "svg.fonttype": "path",
@@ -213,8 +215,9 @@ def _drawn_arms(comparison: Comparison) -> list[Arm]:
     return sorted(drawn, key=lambda arm: (arm[1] is not None, arm[0] not in ALONE))
 
 
-def _arm_style(arm: Arm) -> tuple[str, str, str]:
+def arm_style(arm: Arm) -> tuple[str, str, str]:
+    """Colour, marker and line of a method in every figure."""
     method, control = arm
     if control is not None:
-        return (_GREY, *_CONTROL_STYLES.get(control, ("*", "--")))
-    return _STYLES.get(method, (_GREY, ".", "-"))
+        return (GREY, *_CONTROL_STYLES.get(control, ("*", "--")))
+    return _STYLES.get(method, (GREY, ".", "-"))

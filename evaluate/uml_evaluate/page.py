@@ -89,7 +89,7 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], *, ca
 
 def figure(svg_html: str, caption: str) -> str:
     """A drawing with its caption."""
-    return f"<figure>{svg_html}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure><div class="wide">{svg_html}</div><figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def _cell(cell: Cell, *, head: bool) -> str:

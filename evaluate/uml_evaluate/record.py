@@ -19,6 +19,7 @@ _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
 # What is said only where it is not as usual: name, setting, usual value.
 _CHOICES = (
+    ("objective", "objective", "supervised"),
     ("normalisation is fitted on", "normalize_on", "draw"),
     ("batches", "sampling", "shuffled"),
     ("encoders with a joint space", "aligned", "normalized"),
@@ -97,7 +98,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         ("auxiliary samples per class", str(settings["texts"])),
         ("weight of an auxiliary's loss", _axis(settings["alpha"])),
         ("auxiliary batches per target batch", _axis(settings["ratio"])),
-        *((name, settings[key]) for name, key, usual in _CHOICES if settings[key] != usual),
+        *((name, settings[key]) for name, key, usual in _CHOICES if settings.get(key, usual) != usual),
         ("begun", str(config["created"])),
         ("versions", ", ".join(f"{name} {number}" for name, number in config["versions"].items())),
     )
@@ -111,6 +112,24 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         caveats=tuple(_caveats(config, stores, comparisons)),
         command=_command(settings, comparisons),
     )
+
+
+def mixed_features(records: Sequence[RunRecord]) -> list[str]:
+    """Where runs of one data set and target saw different features: their accuracies do not compare."""
+    seen: dict[tuple[str, str], dict[str, set[str]]] = {}
+    for record in records:
+        for store in record.stores:
+            modality = store.role.partition(":")[0]
+            encoders = seen.setdefault((record.dataset, record.target.partition(":")[0]), {})
+            encoders.setdefault(modality, set()).add(f"{store.encoder} ({store.fingerprint[:8]})")
+    return [
+        f"Runs of {dataset}: {target} saw different features of {modality}: {', '.join(sorted(names))}. "
+        "Their "
+        "numbers compare only where everything else is the same."
+        for (dataset, target), encoders in seen.items()
+        for modality, names in encoders.items()
+        if len(names) > 1
+    ]
 
 
 def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
@@ -176,7 +195,7 @@ def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str
             words += [f"--{axis}", ",".join(f"{value:g}" for value in settings[axis])]
     words += ["--normalize", settings["normalize"]]
     for _, key, usual in _CHOICES:
-        if settings[key] != usual:
+        if settings.get(key, usual) != usual:
             words += [f"--{key.replace('_', '-')}", settings[key]]
     words += ["--texts", str(settings["texts"])]
     if settings["class_map"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import TYPE_CHECKING
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_evaluate import page
+from uml_evaluate.analyses.section import analyses_section
 from uml_evaluate.comparison import Comparison, across, compare
+from uml_evaluate.export import write_comparison
 from uml_evaluate.figures import accuracy_figure, differences_figure, file_name, save
+from uml_evaluate.marks import MARKS, marked
 from uml_evaluate.page import Cell
-from uml_evaluate.record import RunRecord, describe
+from uml_evaluate.record import RunRecord, describe, mixed_features
 from uml_evaluate.rows import AcrossDataSets, Difference, arm_name
 from uml_evaluate.sentence import sentence, signed
 from uml_evaluate.tables import (
     LEGEND,
-    accuracy_text,
     caption,
     delta_text,
     grouped,
@@ -41,6 +44,12 @@ _LADDER_NOTE = (
     "validation chose."
 )
 
+_SEQUENCES_NOTE = (
+    "Runs of the objectives ssl and joint train a transformer on sequences, and score a logistic regression "
+    "on the mean of its outputs: unimodal is the same network on as many samples of the target alone, uml "
+    "has the unpaired sequences beside them, self-supervised lacks the labels of joint. What the data adds "
+    "is uml − unimodal; the control random puts noise in the place of the data."
+)
 
 _SENTENCES_ON_TOP = 3
 _SUMMARY = (
@@ -55,11 +64,16 @@ _SUMMARY = (
 
 @dataclass(frozen=True)
 class Report:
-    """A written report, newest run first. `markdown` holds its sentences and tables, to be pasted."""
+    """A written report, newest run first.
+
+    `markdown` holds its sentences and tables, to be pasted; `figures` are
+    PNG and SVG files, `tables` CSV, Markdown and LaTeX.
+    """
 
     path: Path
     markdown: Path
     figures: list[Path]
+    tables: list[Path]
     runs: list[Path]
     comparisons: list[Comparison]
 
@@ -69,7 +83,8 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
 
     Args:
         out: the HTML file; None takes `report.html` in the folder. Figures go into `figures` beside it as PNG
-            and SVG, the tables as Markdown into a file of the same name.
+            and SVG, tables into `tables` as CSV, Markdown and LaTeX, and all of the page's main tables as
+            Markdown into a file of its name.
 
     Raises:
         InputError: no runs, none with a finished cell, or damaged files.
@@ -93,43 +108,52 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
             f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figures: list[Path] = []
+    files: list[Path] = []
     sections: list[str] = []
     texts: list[str] = []
     sentences: list[str] = []
     summary: list[tuple[str, Comparison]] = []
+    records: list[RunRecord] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
-            sections += _run_section(describe(run, comparisons), comparisons)
+            records.append(describe(run, comparisons))
+            sections += _run_section(records[-1], comparisons)
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             for comparison in comparisons:
-                html, files = _comparison_section(comparison, path.parent / "figures", prefix)
+                html, written = _comparison_section(comparison, run, path.parent, prefix)
                 summary.append((_anchor(prefix, comparison), comparison))
                 sections += html
-                figures += files
+                files += written
                 sentences.append(sentence(comparison))
                 texts += [sentence(comparison), markdown(comparison)]
                 bar.update()
+    any_sequences = any(c.objective != "supervised" for _, found in compared for c in found)
     head = [
         page.heading(1, "What the unpaired data added"),
         page.paragraph(f"{len(compared)} run{'s' if len(compared) != 1 else ''} from {runs}", "soft"),
         *(page.paragraph(text, "finding") for text in sentences if len(sentences) <= _SENTENCES_ON_TOP),
         _summary_table(summary),
         page.paragraph(_LADDER_NOTE, "soft"),
+        page.bullets(mixed_features(records), "caveats"),
+        *(page.paragraph(_SEQUENCES_NOTE, "soft") for _ in range(any_sequences)),
         *_across_section(across(c for _, comparisons in compared for c in comparisons)),
     ]
     write_atomic(path, page.page("uml report", [*head, *sections]).encode())
     markdown_path = path.with_suffix(".md")
     write_atomic(markdown_path, "\n".join(texts).encode())
     paths = [run.path for run, _ in reversed(compared)]
-    return Report(path, markdown_path, figures, paths, [comparison for _, comparison in summary])
+    figures = [file for file in files if file.suffix in (".png", ".svg")]
+    tables = [file for file in files if file not in figures]
+    return Report(path, markdown_path, figures, tables, paths, [comparison for _, comparison in summary])
 
 
 def _summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
     rows = []
     for anchor, comparison in summary:
         found = {(d.a, d.b): d for d in comparison.averaged}
-        cells = [_difference_cell(found.get((a, b))) for _, a, b in _SUMMARY]
+        alone = comparison.baseline
+        pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
+        cells = [_difference_cell(found.get(pair)) for pair in pairs]
         rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
     return page.table(
         ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
@@ -175,12 +199,14 @@ def _run_section(record: RunRecord, comparisons: Sequence[Comparison]) -> list[s
     ]
 
 
-def _comparison_section(comparison: Comparison, folder: Path, prefix: str) -> tuple[list[str], list[Path]]:
-    name = _anchor(prefix, comparison)
+def _comparison_section(
+    comparison: Comparison, run: Run, out: Path, prefix: str
+) -> tuple[list[str], list[Path]]:
+    name, folder = _anchor(prefix, comparison), out / "figures"
     seeds = f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     what = f"{comparison.title}: test accuracy versus labelled samples per class"
     drawn = save(accuracy_figure(comparison), folder, f"{name}-accuracy", what)
-    files = drawn.files
+    files = drawn.files + write_comparison(comparison, out / "tables", name)
     html = [
         page.heading(3, comparison.title, name),
         page.paragraph(sentence(comparison), "finding"),
@@ -203,20 +229,34 @@ def _comparison_section(comparison: Comparison, folder: Path, prefix: str) -> tu
                 "test samples (none below 3 seeds).",
             ),
         ]
-    return html, files
+    html.append(page.code_block(_command(comparison, run)))
+    more, written = analyses_section(run, comparison.auxiliaries, out, prefix)
+    return html + more, files + written
+
+
+def _command(comparison: Comparison, run: Run) -> str:
+    """What computes these tables again."""
+    numbers = [k for k in comparison.shots if k != "all"]
+    lines = []
+    if numbers:
+        lines.append(["--probe", "fewshot", "--k", ",".join(map(str, numbers))])
+    if "all" in comparison.shots:
+        lines.append(["--probe", "linear"])
+    return "\n".join(shlex.join(["uml", "eval", *words, "--runs", str(run.path)]) for words in lines)
 
 
 def _accuracy_table(comparison: Comparison) -> str:
     rows = []
     for arm in comparison.arms:
-        cells = [Cell(accuracy_text(comparison.row(arm, k), comparison.seeds)) for k in comparison.shots]
+        texts = [marked(comparison, arm, k) for k in comparison.shots]
+        cells = [Cell(text, kind="shown" if best else "") for text, best in texts]
         rows.append(("control" if arm[1] else "", [Cell(arm_name(arm)), *cells]))
     names = [shots_name(k) for k in comparison.shots]
     budgets = [
         next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots
     ]
     rows.append(("control", [Cell("labelled samples, train + validation"), *(Cell(str(b)) for b in budgets)]))
-    return page.table(["method", *names], rows, caption=caption(comparison))
+    return page.table(["method", *names], rows, caption=f"{caption(comparison)}. {MARKS}")
 
 
 def _difference_table(comparison: Comparison) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 ALONE = ("unimodal", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init")
-ORDER = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init", "auto")
+ORDER = ("unimodal", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto")
 
 Arm = tuple[str, str | None]
 """A method and its control, such as ("uml", None) or ("uml", "permuted")."""
@@ -38,6 +38,12 @@ LADDER: tuple[tuple[str, Arm, Arm], ...] = (
     ("all, to plain linear", ("uml-init", None), ("unimodal", None)),
     ("the best validated, to plain linear", ("auto", None), ("unimodal", None)),
 )
+
+SEQUENCES: tuple[tuple[str, Arm, Arm], ...] = (
+    ("data", ("uml", None), ("unimodal", None)),
+    ("labels, beside it", ("uml", None), ("self-supervised", None)),
+)
+"""The pairs of the objectives ssl and joint, whose `unimodal` is the same transformer on the target alone."""
 
 
 def arm_name(arm: Arm) -> str:

@@ -11,6 +11,7 @@ _CONTROLS = {
     "permuted": "with its classes permuted it",
     "random": "random class vectors in its place",
 }
+_NOISE = {"random": "noise in its place"}
 
 
 def sentence(comparison: Comparison) -> str:
@@ -18,7 +19,7 @@ def sentence(comparison: Comparison) -> str:
     the controls did; over all shots of the comparison. Without a method that trains on auxiliaries it says
     that nothing was compared."""
     found = {(d.a, d.b): d for d in comparison.averaged}
-    data = found.get(("uml", "unimodal-deep"))
+    data = found.get(("uml", comparison.baseline))
     on_top = found.get(("uml-init", "init-only"))
     main = data or on_top
     if main is None:
@@ -124,10 +125,12 @@ def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
 
 
 def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) -> list[str]:
-    method = "uml" if ("uml", "unimodal-deep") in found else "uml-init"
+    baseline = comparison.baseline
+    method = "uml" if ("uml", baseline) in found else "uml-init"
+    replaced = _CONTROLS if comparison.objective == "supervised" else _NOISE
     said = []
-    for control, what in _CONTROLS.items():
-        against_none = found.get((f"{method}[{control}]", "unimodal-deep"))
+    for control, what in replaced.items():
+        against_none = found.get((f"{method}[{control}]", baseline))
         if against_none is None:
             continue
         interval = against_none.interval

@@ -169,6 +169,14 @@ def _cell(difference: Difference | None, wide: bool) -> str:
     return f"{delta_text(difference)}  {interval}".rstrip()
 
 
+def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text for the terminal; the first column is flush left."""
+    table = _table(head[0], *head[1:])
+    for row in rows:
+        table.add_row(*row)
+    return _printed(table)
+
+
 def _tables(first: str, shots: Sequence[Shots], rows: Sequence[Sequence[str]], *, section_after: int) -> str:
     """The rows as a table, or as several where the shots do not fit beside each other."""
     widths = [max(len(line) for row in rows for line in row[i].splitlines()) for i in range(len(shots) + 1)]

@@ -28,8 +28,12 @@ def write_store(
     groups: Sequence[str] | None = None,
     tasks: int | None = None,
     joint_space: str | None = None,
+    tokens: Sequence[np.ndarray] | None = None,
 ) -> Path:
-    """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them."""
+    """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them.
+
+    `tokens` are N arrays (T_i, D'), each of its own length.
+    """
     path = store_path(feats, dataset, modality, set, encoder, variant)
     plan = StorePlan(
         dataset=dataset,
@@ -44,6 +48,8 @@ def write_store(
         splits=np.asarray(splits, dtype=np.uint8),
         groups=groups,
         pooled_dim=features.shape[1],
+        token_dim=None if tokens is None else tokens[0].shape[1],
+        token_counts=None if tokens is None else np.array([len(t) for t in tokens], dtype=np.int32),
         batch_size=1,
         versions={},
         device="cpu",
@@ -55,7 +61,8 @@ def write_store(
         rows = store.rows_of(task)
         part = slice(rows.start, rows.stop)
         reasons = {row: "unreadable" for row in rows if status[row]}
-        store.write_task(task, features[part].astype(np.float32), None, status[part], reasons, 0.0)
+        packed = None if tokens is None else np.concatenate(tokens[part]).astype(np.float32)
+        store.write_task(task, features[part].astype(np.float32), packed, status[part], reasons, 0.0)
     return path
 
 

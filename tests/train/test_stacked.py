@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from uml_train import HeadBank, HeadModel, Samples, TrainSettings, train
+from uml_train.adamw import adamw
 from uml_train.bank import Fitted
 from uml_train.grid import Candidate, Schedule
 from uml_train.heads import class_mean_rows
-from uml_train.stacked import _adamw, bytes_of, stacks
+from uml_train.stacks import bytes_of, stacks
 from uml_train.training import open_run_problem
 from uml_train.workers import run_grid, train_together
 
@@ -162,7 +163,7 @@ def test_update_is_torchs_adamw_with_each_models_own_rate_and_decay() -> None:
     ours, m1, m2 = flat.clone(), torch.zeros(3, 20), torch.zeros(3, 20)
     for step, grad in enumerate(grads):
         c1, c2 = torch.tensor(1 - 0.9 ** (step + 1)), torch.tensor(1 - 0.999 ** (step + 1)).sqrt()
-        _adamw(ours, 4 * grad, m1, m2, lr, decay, c1, c2, torch.tensor(0.25))
+        adamw(ours, 4 * grad, m1, m2, lr, decay, c1, c2, torch.tensor(0.25))
     for m in range(3):
         theirs = flat[m].clone().requires_grad_()
         optimizer = torch.optim.AdamW([theirs], lr=float(lr[m]), weight_decay=float(decay[m]))
@@ -195,14 +196,14 @@ def test_compiled_update_is_the_eager_one() -> None:
         pytest.skip("torch.compile needs a C++ compiler on the CPU")
     script = """
 import torch
-from uml_train.stacked import _adamw, compiled_update
+from uml_train.adamw import adamw, compiled_update
 torch.manual_seed(0)
 for m in (4, 3):
     flat, grad = torch.randn(m, 50), torch.randn(m, 50)
     rest = (torch.full((m, 1), 1e-2), torch.full((m, 1), 0.1), *(torch.tensor(x) for x in (0.1, 0.03, 1.0)))
     a = [flat.clone(), grad, torch.zeros(m, 50), torch.zeros(m, 50)]
     b = [x.clone() for x in a]
-    _adamw(*a, *rest)
+    adamw(*a, *rest)
     compiled_update()(*b, *rest)
     for x, y in zip(a, b, strict=True):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)

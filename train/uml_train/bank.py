@@ -25,6 +25,8 @@ from torch import Tensor
 from uml_train.batches import BatchOrder
 from uml_train.grid import Candidate, Schedule
 from uml_train.heads import HeadWeights, initial_weights
+from uml_train.rows import Rows, as_rows
+from uml_train.transformer import block_shapes
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,24 +35,38 @@ class Samples:
 
     Args:
         name: the modality's name; with the seed it fixes the order of the batches.
-        features: (n, D) float32.
+        features: (n, D) float32, or `Rows` wherever they lie; sequences need the transformer trunk.
         labels: (n,) int64, in 0 … C − 1.
         projected: whether the modality goes through a projection of its own.
         logit_scale: what its logits are multiplied by at the start (100 for aligned encoders).
     """
 
     name: str
-    features: Tensor
+    features: Tensor | Rows
     labels: Tensor
     projected: bool
     logit_scale: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.features.ndim != 2 or self.labels.shape != self.features.shape[:1]:
-            shapes = f"features {tuple(self.features.shape)}, labels {tuple(self.labels.shape)}"
+        flat = not isinstance(self.features, Tensor) or self.features.ndim == 2
+        if not flat or self.labels.shape != (len(self.features),):
+            given = (
+                self.features.shape if isinstance(self.features, Tensor) else (len(self.features), self.dim)
+            )
+            shapes = f"features {tuple(given)}, labels {tuple(self.labels.shape)}"
             raise ValueError(f"{self.name}: {shapes}; expected (n, D) and (n,)")
         if len(self.labels) == 0:
             raise ValueError(f"{self.name}: no rows")
+
+    @property
+    def dim(self) -> int:
+        """D."""
+        return int(self.features.shape[1]) if isinstance(self.features, Tensor) else self.features.dim
+
+    @property
+    def rows(self) -> Rows:
+        """The features as `Rows`."""
+        return as_rows(self.features)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +76,7 @@ class HeadModel:
     Args:
         target: rows of the modality that is to be classified.
         auxiliaries: rows of the other modalities, unpaired; empty for the unimodal methods.
-        validation: (features (n, D), labels (n,)) of the target, for selection.
+        validation: (features (n, D) or `Rows`, labels (n,)) of the target, for selection.
         classes: C.
         width: W, the width of the shared space.
         head: (C, W) initial head rows, or None for the usual random ones.
@@ -68,12 +84,13 @@ class HeadModel:
         ratio: auxiliary batches per target batch. Their losses are summed, each weighted by alpha; below 1
             every 1/ratio-th step has one, beginning with the first.
         hidden: H, the width of the trunk's hidden layer; 0 for the linear trunk.
+        layers: blocks of the transformer trunk, of hidden width H; 0 for the other trunks.
         balanced: whether batches hold the classes in equal parts.
     """
 
     target: Samples
     auxiliaries: tuple[Samples, ...] = ()
-    validation: tuple[Tensor, Tensor]
+    validation: tuple[Tensor | Rows, Tensor]
     classes: int
     width: int
     seed: int
@@ -82,7 +99,13 @@ class HeadModel:
     alpha: float = 1.0
     ratio: float = 1.0
     hidden: int = 0
+    layers: int = 0
     balanced: bool = False
+
+    def __post_init__(self) -> None:
+        parts = [s.features for s in self.streams] + [self.validation[0]]
+        if not self.layers and any(not isinstance(p, Tensor) and p.ragged for p in parts):
+            raise ValueError("sequences need the transformer trunk (layers > 0); pooled features do not")
 
     @property
     def streams(self) -> list[Samples]:
@@ -92,19 +115,23 @@ class HeadModel:
     @property
     def parameters(self) -> int:
         """P, the number of trained parameters."""
-        dims = sum(s.features.shape[1] for s in self.streams if s.projected)
+        dims = sum(s.dim for s in self.streams if s.projected)
         scales = len(self.streams) if self.candidate.learnable_scale else 0
-        return self.width * (dims + self.classes + 2 * self.hidden) + scales
+        trunk = 2 * self.hidden * self.width
+        if self.layers:
+            trunk = self.layers * sum(a * b for a, b in block_shapes(self.width, self.hidden))
+        return self.width * (dims + self.classes) + trunk + scales
 
     def start(self) -> HeadWeights:
         """The weights before training."""
         return initial_weights(
-            [(s.name, s.features.shape[1], s.projected, s.logit_scale) for s in self.streams],
+            [(s.name, s.dim, s.projected, s.logit_scale) for s in self.streams],
             classes=self.classes,
             width=self.width,
             seed=self.seed,
             head=self.head,
             hidden=self.hidden,
+            layers=self.layers,
         )
 
 
@@ -128,6 +155,7 @@ class HeadBank:
 
     On a CPU each model equals the same model trained alone, bit for bit. Stacked (the default on CUDA) models
     of one shape and batch size run as one batched product, and a model equals itself alone within rounding.
+    Those with the transformer trunk train one after the other on either device.
 
     Args:
         models: any mix of shots, seeds, methods and hyperparameters.
@@ -176,22 +204,30 @@ class HeadBank:
         Runs on one thread on a CPU: the products are far too small to be worth two.
         """
         from uml_train.one_model import Trainer
+        from uml_train.sequence_model import SequenceTrainer
         from uml_train.stacked import fit_stacked
 
         orders = BatchOrder()
-        if self.stacked:
-            yield from fit_stacked(
-                self.models,
-                self.schedules,
-                orders,
-                device=torch.device(self.device),
-                precision=self.precision,
-                memory=self.memory,
-            )
-            return
-        for index, (model, schedule) in enumerate(zip(self.models, self.schedules, strict=True)):
+        together = [i for i, model in enumerate(self.models) if self.stacked and not model.layers]
+        stacked = fit_stacked(
+            [self.models[i] for i in together],
+            [self.schedules[i] for i in together],
+            orders,
+            device=torch.device(self.device),
+            precision=self.precision,
+            memory=self.memory,
+        )
+        for at, fitted in stacked:
+            yield together[at], fitted
+        for index in sorted(set(range(len(self.models))) - set(together)):
+            model, schedule = self.models[index], self.schedules[index]
             with _one_thread():
-                fitted = Trainer(model, schedule, orders).fit()
+                if model.layers:
+                    fitted = SequenceTrainer(
+                        model, schedule, orders, device=torch.device(self.device), precision=self.precision
+                    ).fit()
+                else:
+                    fitted = Trainer(model, schedule, orders).fit()
             yield index, fitted
 
 

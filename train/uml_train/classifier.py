@@ -104,7 +104,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if not others:
                 raise ValueError("init=True needs auxiliaries, whose class means the head starts from")
             head, _ = class_mean_rows(others[0].features, others[0].labels, len(self.classes_), seed)
-        width = others[0].features.shape[1] if others else x.shape[1]
+        width = others[0].dim if others else x.shape[1]
         target = Samples(name=_NAME, features=normalizer(x[train]), labels=c[train], projected=bool(others))
         grid = load_grid(self.grid, alpha=(self.alpha,))
         models = [

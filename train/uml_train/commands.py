@@ -39,8 +39,9 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 )
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
-@click.option("--grid", metavar="quick|paper|FILE.toml", default="quick", show_default=True,
-              help="Hyperparameters searched for every method.")  # fmt: skip
+@click.option("--grid", metavar="NAME|FILE.toml", default="quick", show_default=True,
+              help="Hyperparameters searched for every method: quick or paper; for the objectives ssl and "
+                   "joint quick, multibench or vision-text.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
 @click.option("--ratio", metavar="R[,R]",
@@ -55,12 +56,21 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--aligned", type=click.Choice(["normalized", "raw", "off"]), default="normalized",
               show_default=True, help="Encoders with a joint space need no projection: logits of unit "
               "vectors, or of vectors as they are, times 100; off: projected like any.")  # fmt: skip
-@click.option("--trunk", type=click.Choice(["linear", "mlp"]), default="linear", show_default=True,
-              help="mlp: a hidden layer that the modalities share.")  # fmt: skip
+@click.option("--trunk", type=click.Choice(["linear", "mlp", "transformer"]), default="linear",
+              show_default=True, help="What the modalities share: mlp, a hidden layer; transformer, blocks "
+              "over the tokens that `uml extract --tokens` writes.")  # fmt: skip
+@click.option("--loader", type=click.Choice(["auto", "device", "host", "stream"]), default="auto",
+              show_default=True, help="Where features wait: copied into memory (or onto the GPU), mapped "
+              "from the stores, or read ahead of use; changes no result.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where heads train.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32",
               show_default=True, help="Of the products on CUDA; weights stay float32.")  # fmt: skip
+@click.option("--objective", type=click.Choice(["supervised", "ssl", "joint"]), default="supervised",
+              show_default=True, help="ssl: a transformer learns to predict the next token, without labels; "
+              "joint: that and the classes of a few samples. Both need stores with tokens.")  # fmt: skip
+@click.option("--checkpoint-minutes", type=float, default=10.0, show_default=True,
+              help="How often a transformer is saved while it trains.")  # fmt: skip
 @click.option(
     "--texts", metavar="all|N|mean", default="all", show_default=True, help="Auxiliary samples per class."
 )

@@ -7,6 +7,7 @@ that have data, scale of the features; `unrelated` takes another data set's rows
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor
 
 from uml_cache.errors import InputError
 from uml_train.heads import seeded
+from uml_train.rows import Rows, as_rows
+
+AnyRows = TypeVar("AnyRows", Tensor, Rows)
 
 
 def permuted_labels(labels: Tensor, seed: int) -> Tensor:
@@ -33,22 +37,30 @@ def permuted_labels(labels: Tensor, seed: int) -> Tensor:
     return table[labels]
 
 
-def random_class_vectors(features: Tensor, labels: Tensor, name: str, seed: int) -> Tensor:
+def random_class_vectors(features: AnyRows, labels: Tensor, name: str, seed: int) -> AnyRows:
     """Features (n, D) whose class means point in random directions.
 
     Each class's offset from the grand mean is replaced by a random direction of the same length; the grand
     mean and the scatter within each class stay. The classes are as far apart as before, but how they lie to
-    each other means nothing.
+    each other means nothing. Of a sequence all vectors are moved alike, and its mean counts as its feature.
     """
     classes = int(labels.max()) + 1
-    counts = torch.bincount(labels, minlength=classes).clamp_min(1).unsqueeze(1)
-    means = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features) / counts
-    grand = features.mean(0)
-    present = torch.bincount(labels, minlength=classes).unsqueeze(1) > 0
-    offsets = torch.where(present, means - grand, 0.0)
+    rows = as_rows(features)
+    counts = torch.bincount(labels, minlength=classes).unsqueeze(1)
+    sums = torch.zeros(classes, rows.dim)
+    total = torch.zeros(rows.dim, dtype=torch.float64)
+    for part, block in rows.blocks():
+        means = block.means()
+        sums.index_add_(0, labels[part], means)
+        total += means.sum(0, dtype=torch.float64)
+    grand = (total / len(labels)).float()
+    offsets = torch.where(counts > 0, sums / counts.clamp_min(1) - grand, 0.0)
     draws = seeded(seed, "class vectors", name).standard_normal(offsets.shape).astype(np.float32)
     directions = torch.nn.functional.normalize(torch.from_numpy(draws), dim=1)
-    return features + (directions * offsets.norm(dim=1, keepdim=True) - offsets)[labels]
+    shift = directions * offsets.norm(dim=1, keepdim=True) - offsets
+    if isinstance(features, Tensor):
+        return features + shift[labels]
+    return features.shifted(shift, labels)
 
 
 def injection(theirs: Sequence[str], classes: int, name: str, seed: int) -> np.ndarray:

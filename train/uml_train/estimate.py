@@ -12,7 +12,7 @@ from uml_train.batches import BatchPlan
 from uml_train.cells import prepare
 from uml_train.grid import Schedule, load_grid
 from uml_train.settings import AUTO, TrainSettings
-from uml_train.stacked import bytes_of
+from uml_train.stacks import bytes_of
 from uml_train.table import cells_of
 from uml_train.training import prepare_run
 from uml_train.workers import chosen_device, processes_for
@@ -78,7 +78,7 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         head_bytes += int(rates["bytes", first])
         largest = max(largest, int(rates["bank", first]))
         models += len(grid.candidates)
-    processes = 1 if device == "cuda" else processes_for(len(cells), grid)
+    processes = 1 if device == "cuda" else processes_for(len(cells), grid, resolved.trunk)
     return Estimate(
         dataset=problem.dataset,
         target=problem.target.label,
@@ -95,13 +95,14 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
 
 def _seconds_a_step(model: HeadModel, known: dict[Any, float], device: str) -> float:
     """Time of one step of a model, measured once for all models of its shape."""
-    shapes = tuple((s.features.shape[1], s.projected) for s in model.streams)
+    shapes = tuple((s.dim, s.projected, round(float(s.rows.sizes.mean()))) for s in model.streams)
     validation = len(model.validation[1])
     shape = (
         shapes,
         BatchPlan.of(model),
         model.width,
         model.hidden,
+        model.layers,
         model.candidate.learnable_scale,
         validation,
     )

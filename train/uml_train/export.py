@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,8 @@ from torch import Tensor
 from uml_cache.errors import InputError
 from uml_train.heads import HeadWeights
 from uml_train.normalize import Normalizer
+from uml_train.rows import Packed
+from uml_train.transformer import Block, embed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,12 +38,15 @@ class Head:
     """A classifier of one encoder's raw pooled features.
 
     logits = x · weightᵀ + bias, with x brought to unit length first where `unit` is set. With the trunk `mlp`
-    it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ.
+    it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ. With the
+    trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
+    mean over the tokens.
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
         bias: (C,) float32; (W,) with a trunk.
         trunk: None, or (up (H, W), down (W, H), output (C, W)).
+        blocks: of the transformer trunk; `output` (C, W) belongs to them.
         unit: whether features are divided by their length first.
         classes: C names.
         about: how it was trained: target, encoder, method, normalisation, and what else the run recorded.
@@ -53,52 +58,79 @@ class Head:
     unit: bool
     classes: tuple[str, ...]
     about: dict[str, Any]
+    blocks: tuple[Block, ...] = ()
+    output: NDArray[np.float32] | None = None
 
     @property
     def features(self) -> int:
         """D, the number of features that it takes."""
         return int(self.weight.shape[1])
 
-    def logits(self, features: Array) -> Array:
+    def logits(self, features: Array, offsets: Any = None) -> Array:
         """Logits (n, C) of features (n, D), of the kind (numpy or torch), precision and device given.
 
+        With the transformer trunk features are tokens: (n, T, D), or packed (T, D) with `offsets` (n + 1,)
+        int64 between the samples, as `open_features(…).tokens.packed(rows)` gives them.
+
         Raises:
-            InputError: features of another width, or not two-dimensional.
+            InputError: features of another width, or of other dimensions.
         """
-        if features.ndim != 2 or features.shape[1] != self.features:
-            raise InputError(
-                f"features are {tuple(features.shape)}; this head takes (n, {self.features}), the pooled "
-                f"features of {self.about.get('encoder', 'its encoder')}"
-            )
+        self._check(tuple(features.shape), offsets is not None)
         if isinstance(features, Tensor):
-            return _path(self, features, lambda a: torch.from_numpy(a).to(features))
+            ends = None if offsets is None else torch.as_tensor(offsets, device=features.device)
+            return _path(self, features, ends, lambda a: torch.as_tensor(a).to(features))
         x = np.asarray(features)
         x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
-        double = _path(self, torch.from_numpy(x).double(), lambda a: torch.from_numpy(a).double())
+        ends = None if offsets is None else torch.as_tensor(offsets)
+        double = _path(self, torch.from_numpy(x).double(), ends, lambda a: torch.as_tensor(a).double())
         return double.numpy().astype(x.dtype)
 
-    def predict(self, features: Array) -> Array:
-        """Class indices (n,) int64 into `classes`."""
-        return self.logits(features).argmax(1)
+    def _check(self, shape: tuple[int, ...], packed: bool) -> None:
+        encoder, width = self.about.get("encoder", "its encoder"), self.features
+        if not self.blocks:
+            if len(shape) != 2 or shape[1] != width or packed:
+                raise InputError(
+                    f"features are {shape}; this head takes (n, {width}), the pooled features of {encoder}"
+                )
+        elif shape[-1:] != (width,) or len(shape) != (2 if packed else 3):
+            raise InputError(
+                f"features are {shape}; this head takes the tokens of {encoder}: (n, T, {width}), or "
+                f"(T, {width}) with offsets (n + 1,) between the samples"
+            )
 
-    def predict_proba(self, features: Array) -> Array:
+    def predict(self, features: Array, offsets: Any = None) -> Array:
+        """Class indices (n,) int64 into `classes`."""
+        return self.logits(features, offsets).argmax(1)
+
+    def predict_proba(self, features: Array, offsets: Any = None) -> Array:
         """Probabilities (n, C), the softmax of the logits."""
-        logits = self.logits(features)
+        logits = self.logits(features, offsets)
         if isinstance(logits, Tensor):
             return logits.softmax(1)
         powers = np.exp(logits - logits.max(1, keepdims=True))
         return powers / powers.sum(1, keepdims=True)
 
     def to_onnx(self, path: Path | str) -> Path:
-        """Write the head as an ONNX model `features` (n, D) → `logits` (n, C). Needs `uml-cache[onnx]`."""
+        """Write the head as an ONNX model `features` (n, D) → `logits` (n, C). Needs `uml-cache[onnx]`.
+
+        Raises `InputError` with the transformer trunk.
+        """
         from uml_train.onnx_export import write_onnx
 
         return write_onnx(self, Path(path))
 
 
-def _path(head: Head, x: Tensor, to: Any) -> Tensor:
+def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
+    if head.blocks and offsets is None:
+        offsets = torch.arange(len(x) + 1, device=x.device) * x.shape[1]
+        x = x.flatten(0, 1)
     if head.unit:
         x = torch.nn.functional.normalize(x, dim=1)
+    if head.blocks:
+        blocks = [Block(*map(to, block.parts)) for block in head.blocks]
+        means = embed(blocks, to(head.weight), Packed(x, offsets), to(head.bias))
+        logits: Tensor = means @ to(head.output).T
+        return logits
     z: Tensor = x @ to(head.weight).T + to(head.bias)
     if head.trunk is None:
         return z
@@ -112,7 +144,7 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
     scale = weights.scales[0].double()
     projection = weights.projections[0]
     head = weights.head.double()
-    if weights.trunk is None:
+    if weights.trunk is None and not weights.blocks:
         first = scale * (head if projection is None else head @ projection.double())
         rest: dict[str, Tensor] = {}
     else:
@@ -152,6 +184,8 @@ def head_file(
             tensors[f"normalize.scale.{name}"] = normalizer.scale
     if weights.trunk is not None:
         tensors["trunk.up"], tensors["trunk.down"] = weights.trunk
+    for i, block in enumerate(weights.blocks):
+        tensors |= {f"block.{i}.{part.name}": getattr(block, part.name) for part in fields(Block)}
     tensors |= folded(weights, normalizers[streams[0]])
     config = {"format": FORMAT, "streams": list(streams), "unit": normalizers[streams[0]].unit, **about}
     # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
@@ -177,7 +211,11 @@ def load_head(path: Path | str) -> Head:
         arrays = load_file(path)
         if config["format"] != FORMAT:
             raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")
-        trunk = (arrays["trunk.up"], arrays["trunk.down"], arrays["output"]) if "output" in arrays else None
+        trunk = (arrays["trunk.up"], arrays["trunk.down"], arrays["output"]) if "trunk.up" in arrays else None
+        blocks: list[Block] = []
+        while f"block.{len(blocks)}.qkv" in arrays:
+            at = f"block.{len(blocks)}"
+            blocks.append(Block(*(torch.from_numpy(arrays[f"{at}.{part.name}"]) for part in fields(Block))))
         return Head(
             weight=arrays["weight"],
             bias=arrays["bias"],
@@ -185,6 +223,8 @@ def load_head(path: Path | str) -> Head:
             unit=bool(config.pop("unit")),
             classes=tuple(config.pop("classes")),
             about=config,
+            blocks=tuple(blocks),
+            output=arrays["output"] if blocks else None,
         )
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is no head of `uml train` ({type(error).__name__}: {error})") from None

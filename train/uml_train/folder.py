@@ -11,7 +11,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,11 +23,19 @@ from uml_train.run import Run, write_atomic
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
-_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device")  # where, not what
+if TYPE_CHECKING:
+    from uml_train.ssl.grid import Pretraining
+
+# Where and how, not what.
+_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
 
 
 def begin(
-    settings: TrainSettings, selection: Selection, unrelated: list[Role], problem: Problem, grid: Grid
+    settings: TrainSettings,
+    selection: Selection,
+    unrelated: list[Role],
+    problem: Problem,
+    grid: Grid | Pretraining,
 ) -> Run:
     """The run's folder with its configuration: made, or found as it was left."""
     roles = [selection.target, *selection.auxiliaries, *unrelated]
@@ -45,6 +53,7 @@ def begin(
             "usable_rows": len(source.rows),
             "failed_rows": int((~source.features.valid).sum()),
             "dim": source.dim,
+            "token_dim": source.token_dim,
         }
         for role, source in zip(roles, sources, strict=True)
     }
@@ -67,7 +76,7 @@ def begin(
             "dataset": selection.dataset,
             "target": selection.target.label,
             "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": "supervised",
+            "objective": settings.objective,
             "trunk": settings.trunk,
             "classes": list(problem.classes),
             "grid": asdict(grid),

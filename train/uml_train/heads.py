@@ -14,6 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uml_train.rows import Packed, Rows, as_rows
+from uml_train.transformer import Block, embed, initial_blocks
+
 
 def seeded(*key: object) -> np.random.Generator:
     """A counter-based generator (Philox) that depends on `key` alone, whatever was drawn elsewhere."""
@@ -30,16 +33,26 @@ class HeadWeights:
         head: (C, W) float32.
         scales: (number of modalities,) float32, what the logits of each are multiplied by.
         trunk: None, or (up (H, W), down (W, H)): z + relu(z · upᵀ) · downᵀ between projection and head.
+        blocks: those of the transformer trunk; samples are then sequences, whose tokens' mean the head gets.
     """
 
     projections: list[Tensor | None]
     head: Tensor
     scales: Tensor
     trunk: tuple[Tensor, Tensor] | None = None
+    blocks: tuple[Block, ...] = ()
 
-    def logits(self, features: Tensor, modality: int = 0) -> Tensor:
-        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x."""
+    def logits(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
+        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x.
+
+        With the transformer trunk samples may be sequences, else they are one vector each.
+        """
         projection = self.projections[modality]
+        if self.blocks:
+            samples = Packed(features) if isinstance(features, Tensor) else features
+            return self.scales[modality] * (embed(self.blocks, projection, samples) @ self.head.T)
+        if isinstance(features, Packed):
+            features = features.values
         z = features if projection is None else features @ projection.T
         if self.trunk is not None:
             up, down = self.trunk
@@ -51,7 +64,7 @@ class HeadWeights:
 
         Raises `ValueError` with a trunk, which is not linear.
         """
-        if self.trunk is not None:
+        if self.trunk is not None or self.blocks:
             raise ValueError("a head with a trunk is no linear map")
         projection = self.projections[modality]
         product = self.head if projection is None else self.head @ projection
@@ -62,7 +75,8 @@ class HeadWeights:
             None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections
         ]
         trunk = None if self.trunk is None else (self.trunk[0].clone(), self.trunk[1].clone())
-        return HeadWeights(copies, self.head.clone(), self.scales.clone(), trunk)
+        blocks = tuple(Block(*(part.clone() for part in block.parts)) for block in self.blocks)
+        return HeadWeights(copies, self.head.clone(), self.scales.clone(), trunk, blocks)
 
     def flatten(self, *, scales: bool) -> Tensor:
         """All parameters as one vector (P,); the scales only where they are learnt.
@@ -71,6 +85,7 @@ class HeadWeights:
         """
         parts = [p.T.reshape(-1) for p in self.projections if p is not None] + [self.head.reshape(-1)]
         parts += [part.reshape(-1) for part in self.trunk or ()]
+        parts += [part.reshape(-1) for block in self.blocks for part in block.parts]
         return torch.cat([*parts, self.scales] if scales else parts)
 
     def view_of(self, flat: Tensor, *, scales: bool) -> HeadWeights:
@@ -89,7 +104,10 @@ class HeadWeights:
         projections = [None if p is None else take((p.shape[1], p.shape[0])).mT for p in self.projections]
         head = take(self.head.shape)
         trunk = None if self.trunk is None else (take(self.trunk[0].shape), take(self.trunk[1].shape))
-        return HeadWeights(projections, head, take(self.scales.shape) if scales else self.scales, trunk)
+        blocks = tuple(Block(*(take(part.shape) for part in block.parts)) for block in self.blocks)
+        return HeadWeights(
+            projections, head, take(self.scales.shape) if scales else self.scales, trunk, blocks
+        )
 
 
 def initial_weights(
@@ -100,6 +118,7 @@ def initial_weights(
     seed: int,
     head: Tensor | None = None,
     hidden: int = 0,
+    layers: int = 0,
 ) -> HeadWeights:
     """Weights before training, the same for every method with the same seed and shapes.
 
@@ -110,6 +129,7 @@ def initial_weights(
         streams: per modality (name, D, projected, logit scale).
         head: (C, W) rows to start the head from instead.
         hidden: H, the width of the trunk's hidden layer; 0 for no trunk.
+        layers: blocks of the transformer trunk, of hidden width H; 0 for the trunk `mlp`.
 
     Raises:
         ValueError: a modality without projection is not W wide, or `head` has another shape.
@@ -123,9 +143,14 @@ def initial_weights(
         head = _linear(classes, width, seeded(seed, "head"))
     elif tuple(head.shape) != (classes, width):
         raise ValueError(f"initial head is {tuple(head.shape)}; expected {(classes, width)}")
-    trunk = (_linear(hidden, width, seeded(seed, "trunk")), torch.zeros(width, hidden)) if hidden else None
+    trunk: tuple[Tensor, Tensor] | None = None
+    blocks: tuple[Block, ...] = ()
+    if layers:
+        blocks = initial_blocks(width, hidden, [seeded(seed, "block", i) for i in range(layers)])
+    elif hidden:
+        trunk = (_linear(hidden, width, seeded(seed, "trunk")), torch.zeros(width, hidden))
     scales = torch.tensor([s[3] for s in streams])
-    return HeadWeights(projections, head.to(torch.float32).clone(), scales, trunk)
+    return HeadWeights(projections, head.to(torch.float32).clone(), scales, trunk, blocks)
 
 
 def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:
@@ -133,21 +158,26 @@ def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:
     return torch.from_numpy(generator.uniform(-bound, bound, (rows, fan_in)).astype(np.float32))
 
 
-def class_mean_rows(features: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Tensor, list[int]]:
+def class_mean_rows(
+    features: Tensor | Rows, labels: Tensor, classes: int, seed: int
+) -> tuple[Tensor, list[int]]:
     """Head rows from an auxiliary: each class's mean embedding, L2-normalised (paper 4.2, "init").
 
     Args:
-        features: (n, W) float32 embeddings of the first auxiliary.
+        features: (n, W) float32 embeddings of the first auxiliary; the embedding of a sequence is its mean.
         labels: (n,) int64.
 
     Returns:
         (C, W) float32 unit rows, and the classes that had no embedding: theirs are random unit rows.
     """
-    sums = torch.zeros(classes, features.shape[1]).index_add_(0, labels, features)
+    samples = as_rows(features)
+    sums = torch.zeros(classes, samples.dim)
+    for part, block in samples.blocks():
+        sums.index_add_(0, labels[part], block.means())
     counts = torch.bincount(labels, minlength=classes)
     rows = sums / counts.clamp_min(1).unsqueeze(1)
     missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
     for c in missing:
-        draw = seeded(seed, "missing class", c).standard_normal(features.shape[1])
+        draw = seeded(seed, "missing class", c).standard_normal(samples.dim)
         rows[c] = torch.from_numpy(draw.astype(np.float32))
     return torch.nn.functional.normalize(rows, dim=1), missing

@@ -1,7 +1,11 @@
-"""Feature normalisation, fitted on the rows that a model trains on, each modality by itself."""
+"""Feature normalisation, fitted on the rows that a model trains on, each modality by itself.
+
+Shapes: n vectors (rows, or the tokens of all rows), D features.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -25,15 +29,31 @@ class Normalizer:
 
         A feature that does not vary keeps its scale under `standard`.
         """
+        return cls.fit_blocks(kind, lambda: [features])
+
+    @classmethod
+    def fit_blocks(cls, kind: str, blocks: Callable[[], Iterable[Tensor]]) -> Normalizer:
+        """Fit on vectors that come in blocks (n', D); `blocks` is called once for each pass over them.
+
+        Sums are float64, so that a large set's mean does not drown in rounding.
+        """
         if kind == "none":
             return cls()
         if kind == "l2":
             return cls(unit=True)
-        mean = features.mean(0)
+        count, total, low, high = 0, torch.zeros(()), torch.tensor(torch.inf), torch.tensor(-torch.inf)
+        for block in blocks():
+            count += len(block)
+            total = total + block.sum(0, dtype=torch.float64)
+            low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
+        mean = total / count
         if kind == "center":
-            return cls(mean=mean)
-        deviation = (features - mean).square().mean(0).sqrt()
-        return cls(mean=mean, scale=torch.where(deviation > 0, deviation, 1.0))
+            return cls(mean=mean.float())
+        squares = torch.zeros_like(mean)
+        for block in blocks():
+            squares += (block - mean).square().sum(0)
+        deviation = (squares / count).sqrt().float()
+        return cls(mean=mean.float(), scale=torch.where((high > low) & (deviation > 0), deviation, 1.0))
 
     def __call__(self, features: Tensor) -> Tensor:
         if self.unit:

@@ -9,38 +9,25 @@ sizes; the same equations, batched, are in `stacked.py`.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
-from uml_train.bank import Fitted, HeadModel
-from uml_train.batches import BatchOrder, BatchPlan
+from uml_train.bank import HeadModel
+from uml_train.batches import BatchOrder
+from uml_train.fitting import Fitting
 from uml_train.grid import Schedule
 
-_WATCHED = 128  # training rows of each modality that the reported training accuracy looks at
 
-
-class Trainer:
-    """One model in flat, preallocated memory: parameters, gradient and moments are vectors of length P."""
+class Trainer(Fitting):
+    """One model of pooled features; every buffer of a step is there before the first."""
 
     def __init__(self, model: HeadModel, schedule: Schedule, orders: BatchOrder) -> None:
-        self.model, self.schedule, self.orders = model, schedule, orders
-        self.streams = model.streams
-        self.learns_scale = model.candidate.learnable_scale
-        start = model.start()
-        self.flat = start.flatten(scales=self.learns_scale)
-        self.grad = torch.zeros_like(self.flat)
-        self.moment1, self.moment2 = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        self.updates = torch.zeros(())
-        self.weights = start.view_of(self.flat, scales=self.learns_scale)
-        self.grads = start.view_of(self.grad, scales=self.learns_scale)
-        self.plan = plan = BatchPlan.of(model)
-        self.ends = [sum(plan.rows[: i + 1]) for i in range(len(self.streams))]
+        super().__init__(model, schedule, orders)
+        plan = self.plan
         rows = self.ends[-1]
         self.z = torch.empty(rows, model.width)
         self.inputs = [
-            torch.empty(n, s.features.shape[1]) if s.projected else self.z[end - n : end]
+            torch.empty(n, s.dim) if s.projected else self.z[end - n : end]
             for s, n, end in zip(self.streams, plan.rows, self.ends, strict=True)
         ]
         self.row_weight = torch.cat(
@@ -65,80 +52,27 @@ class Trainer:
         self.dz_of = [self._rows_of(self.dh, i) for i in range(len(self.streams))]
         step_wide = (self.z, self.products, self.delta, self.row_scale, self.row_weight, self.minus_one)
         self.parts = {n: [values[:n] for values in step_wide] for n in (self.ends[0], rows)}
-        self.watched = [watched_rows([len(s.labels)])[0][0] for s in self.streams]
 
-    def fit(self) -> Fitted:
-        schedule = self.schedule
-        best, best_step, best_weights = -1.0, 0, self.flat.clone()
-        history: list[dict[str, float]] = []
-        likelihoods: list[Tensor] = []
-        waited, step = 0, 0
-        for step in range(schedule.steps):
-            if step % schedule.eval_every == 0:
-                self._draw(step, min(schedule.eval_every, schedule.steps - step))
-            likelihoods.append(self._gradient(step))
-            self._update(step)
-            if schedule.evaluates(step):
-                accuracy = self._validate()
-                history.append({"step": step + 1, "val_acc": accuracy, **self._remarks(likelihoods)})
-                likelihoods.clear()
-                if accuracy > best:
-                    best, best_step, waited = accuracy, step + 1, 0
-                    best_weights.copy_(self.flat)
-                else:
-                    waited += 1
-                    if waited >= schedule.patience:
-                        break
-        self.flat.copy_(best_weights)
-        return Fitted(
-            weights=self.weights.clone(), val_acc=best, best_step=best_step, steps=step + 1, history=history
-        )
-
-    def _update(self, step: int) -> None:
-        """One AdamW update, with weight decay on every parameter.
-
-        The kernel behind `torch.optim.AdamW(fused=True)`, called on one flat vector: weights, gradient and
-        moments pass through the cache once. The optimiser around it costs more than the update itself.
-        """
-        self.updates += 1
-        torch._fused_adamw_(
-            [self.flat],
-            [self.grad],
-            [self.moment1],
-            [self.moment2],
-            [],
-            [self.updates],
-            lr=self.schedule.lr(self.model.candidate.lr, step),
-            beta1=0.9,
-            beta2=0.999,
-            weight_decay=self.model.candidate.weight_decay,
-            eps=1e-8,
-            amsgrad=False,
-            maximize=False,
-        )
-
-    def _draw(self, start: int, steps: int) -> None:
-        """Row indices per modality, and the labels of whole steps and of steps without auxiliaries."""
-        self.rows = self.orders.draw(self.model, self.plan, start, steps)
-        labels = [s.labels[r] for s, r in zip(self.streams, self.rows, strict=True)]
-        self.target_labels = labels[0].unsqueeze(-1)
-        with_auxiliaries = self.plan.steps_with_auxiliaries(start, steps)
-        self.all_labels = torch.cat([labels[0][with_auxiliaries], *labels[1:]], dim=1).unsqueeze(-1)
-        self.start = start
-        self.first_full = -(-start // self.plan.period)
+    def _bring(self, i: int, rows: Tensor) -> None:
+        """Put one step's rows of a modality into its inputs."""
+        feed, inputs, features = self.feeds[i], self.inputs[i], self.streams[i].features
+        if isinstance(features, Tensor):
+            torch.index_select(features, 0, rows, out=inputs)
+        elif feed is None:
+            inputs.copy_(features.take(rows).values)
+        else:
+            for part in inputs.split(self.plan.batch[i]):
+                part.copy_(next(feed).values)
 
     def _gradient(self, step: int) -> Tensor:
         """Fill `self.grad` with the gradient of one step; returns each row's probability of its label."""
         weights, grads = self.weights, self.grads
-        at, full = step - self.start, step // self.plan.period - self.first_full
-        whole = step % self.plan.period == 0
-        active = len(self.streams) if whole else 1
+        at, full, active = self._place(step)
         n = self.ends[active - 1]
-        labels = self.all_labels[full] if whole else self.target_labels[at]
+        labels = self.all_labels[full] if step % self.plan.period == 0 else self.target_labels[at]
         z, products, delta, row_scale, row_weight, minus_one = self.parts[n]
         for i in range(active):
-            rows = self.rows[i][at if i == 0 else full]
-            torch.index_select(self.streams[i].features, 0, rows, out=self.inputs[i])
+            self._bring(i, self.rows[i][at if i == 0 else full])
             projection = weights.projections[i]
             if projection is not None:
                 torch.mm(self.inputs[i], projection.T, out=self.z_of[i])
@@ -179,39 +113,3 @@ class Trainer:
                 else:
                     grad.zero_()
         return likelihood
-
-    def _rows_of(self, values: Tensor, i: int) -> Tensor:
-        return values[self.ends[i] - self.plan.rows[i] : self.ends[i]]
-
-    def _validate(self) -> float:
-        features, labels = self.model.validation
-        return accuracy(self.weights.logits(features), labels)
-
-    def _remarks(self, likelihoods: list[Tensor]) -> dict[str, float]:
-        """Per modality the mean loss since the last evaluation, and the accuracy on some training rows.
-
-        A modality that had no batch since has no loss.
-        """
-        remarks = {}
-        for i, stream in enumerate(self.streams):
-            parts = [self._rows_of(p, i) for p in likelihoods if len(p) >= self.ends[i]]
-            if parts:
-                loss = float(torch.stack(parts).clamp_min_(1e-38).log_().neg_().mean())
-                remarks[f"loss.{stream.name}"] = loss if math.isfinite(loss) else math.inf
-            rows = self.watched[i]
-            logits = self.weights.logits(stream.features[rows], i)
-            remarks[f"acc.{stream.name}"] = accuracy(logits, stream.labels[rows])
-        return remarks
-
-
-def watched_rows(lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Evenly spaced rows (M, n) of sets of M lengths, and (M, n) which of them count: all but the padding."""
-    spaced = [torch.arange(0, length, -(-length // _WATCHED)) for length in lengths]
-    rows = torch.nn.utils.rnn.pad_sequence(spaced, batch_first=True)
-    counts = torch.tensor([len(part) for part in spaced])
-    return rows, torch.arange(rows.shape[1]) < counts[:, None]
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of rows whose largest logit is their label's, in percent. Shapes (n, C) and (n,)."""
-    return 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)

@@ -26,8 +26,13 @@ def write_onnx(head: Head, path: Path) -> Path:
     Class names and the head's description are in the model's metadata.
 
     Raises:
-        InputError: the package onnx is not installed.
+        InputError: the package onnx is not installed, or the head takes tokens.
     """
+    if head.blocks:
+        raise InputError(
+            "this head has the transformer trunk and takes sequences of tokens; ONNX export is for heads of "
+            "pooled features (--trunk linear or mlp)"
+        )
     try:
         from onnx import TensorProto, checker, helper, numpy_helper
     except ImportError:

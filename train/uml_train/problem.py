@@ -11,54 +11,15 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
-from uml_cache import FeatureSet, StoreInfo, open_features
+from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
-from uml_manifests import NO_SPLIT, SPLITS, stratified_split
-from uml_train.given_splits import GivenSplits, given_codes
+from uml_train.given_splits import GivenSplits
+from uml_train.parts import split_rows
 from uml_train.selection import Role
-
-TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
-_SPLIT_SEED = 0
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Source:
-    """One modality of the problem.
-
-    `rows` (n,) int64 are the store's usable rows in store order, `labels` (n,) int64 their target classes.
-    """
-
-    label: str
-    features: FeatureSet
-    rows: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def encoder(self) -> str:
-        """Name of the encoder, with the store's variant."""
-        variant = self.features.variant
-        return f"{self.features.encoder_name}@{variant}" if variant else self.features.encoder_name
-
-    @property
-    def joint_space(self) -> str | None:
-        """The space that the encoder shares with others, such as CLIP's towers; None for most."""
-        space = self.features.encoder.get("joint_space")
-        return None if space is None else str(space)
-
-    @property
-    def dim(self) -> int:
-        """D, the width of the pooled features."""
-        return int(self.features.pooled.shape[1])
-
-    def values(self, positions: np.ndarray) -> torch.Tensor:
-        """Raw features (len(positions), D) float32 of some of the usable rows, by position in `rows`."""
-        index = torch.from_numpy(self.rows[positions])
-        return self.features.pooled.index_select(0, index).to(torch.float32)
+from uml_train.source import Source, open_store, usable
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -85,7 +46,7 @@ class Problem:
     @property
     def test_groups(self) -> int | None:
         """How many groups (speakers, patients) the test rows come from; None where there are no groups."""
-        groups = _groups_of(self.target)
+        groups = self.target.groups
         return None if groups is None else len(set(map(str, groups[self.test])))
 
     def ids(self, positions: np.ndarray) -> list[str]:
@@ -113,18 +74,18 @@ def open_problem(
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
             rows to train, validate or test on.
     """
-    features = _open(target.store)
+    features = open_store(target.store)
     classes = tuple(features.classes)
     if not classes:
         raise InputError(
             f"{features.path} has no classes: its data set has no labels, so there is nothing to learn"
         )
-    source = _usable(target.label, features, np.arange(len(classes)))
+    source = usable(target.label, features, np.arange(len(classes)))
     remarks: list[str] = []
-    train, val, test = _splits(source, remarks, splits)
+    train, val, test = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
-    opened = {role.label: _open(role.store) for role in auxiliaries}
+    opened = {role.label: open_store(role.store) for role in auxiliaries}
     _check_class_map(class_map or {}, opened.values())
     for role in auxiliaries:
         theirs = opened[role.label]
@@ -135,8 +96,8 @@ def open_problem(
                 f"({_some(classes)} / {_some(theirs.classes)}); name the pairs with --class-map FILE.csv "
                 "(columns auxiliary,target)"
             )
-        other = _usable(role.label, theirs, to_target, train_only=True)
-        other = _without_held_out(other, source, np.concatenate([val, test]), remarks)
+        other = usable(role.label, theirs, to_target, train_only=True)
+        other = without_held_out(other, source, np.concatenate([val, test]), remarks)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -174,35 +135,7 @@ def read_class_map(path: Path) -> dict[str, str]:
         raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def _open(store: StoreInfo) -> FeatureSet:
-    features = open_features(store.path)
-    if features.info.dim is None:
-        raise InputError(f"{store.path} has no pooled features; extract it again with --pool")
-    return features
-
-
-def _usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_only: bool = False) -> Source:
-    labels = np.full(len(features.label), -1, dtype=np.int64)
-    labelled = features.label >= 0
-    labels[labelled] = to_target[features.label[labelled]]
-    keep = (labels >= 0) & features.valid
-    if train_only and (features.split != NO_SPLIT).any():
-        keep &= features.split == TRAIN
-    rows = np.flatnonzero(keep)
-    if len(rows) == 0:
-        counts = (
-            f"{int(features.valid.sum())} readable, {int((labels >= 0).sum())} with a class of the target"
-        )
-        where = (
-            ", none of these in its training part"
-            if train_only and ((labels >= 0) & features.valid).any()
-            else ""
-        )
-        raise InputError(f"{features.path} has no row to learn from: of {len(labels)} rows {counts}{where}")
-    return Source(label=label, features=features, rows=rows, labels=labels[rows])
-
-
-def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+def without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
     """An auxiliary without the samples that the target is validated or tested on.
 
     In one data set the same id is the same sample (a sound and its transcript, one picture seen by two
@@ -211,7 +144,7 @@ def _without_held_out(other: Source, target: Source, held_out: np.ndarray, remar
     ids = np.asarray(target.features.id, dtype=object)[target.rows[held_out]]
     theirs = np.asarray(other.features.id, dtype=object)[other.rows]
     held = np.isin(theirs.astype(str), ids.astype(str))
-    groups, their_groups = _groups_of(target), _groups_of(other)
+    groups, their_groups = target.groups, other.groups
     if groups is not None and their_groups is not None:
         held |= np.isin(their_groups.astype(str), groups[held_out].astype(str))
     if not held.any():
@@ -238,8 +171,8 @@ def _check_class_map(class_map: Mapping[str, str], auxiliaries: Iterable[Feature
 
 
 def _stand_in(role: Role) -> Source:
-    features = _open(role.store)
-    return _usable(role.label, features, np.arange(len(features.classes)), train_only=True)
+    features = open_store(role.store)
+    return usable(role.label, features, np.arange(len(features.classes)), train_only=True)
 
 
 def _normal(name: str) -> str:
@@ -263,56 +196,3 @@ def _match(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, s
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (f", … {len(names)} in all" if len(names) > 3 else "")
-
-
-def _splits(
-    source: Source, remarks: list[str], given: GivenSplits | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the train, validation and test rows; drawn where the manifest does not say."""
-    codes = source.features.split[source.rows].copy()
-    groups = _groups_of(source)
-    if given is not None:
-        ids = np.asarray(source.features.id, dtype=object)[source.rows]
-        codes = given_codes(ids, source.labels, codes, given, source.label, remarks)
-    elif (codes == NO_SPLIT).all():
-        codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
-        remarks.append(
-            f"{source.label} has no splits: drew 60/20/20 per class (seed {_SPLIT_SEED}), saved with the run"
-        )
-    elif not (codes == VAL).any() and (codes == TRAIN).any():
-        train = np.flatnonzero(codes == TRAIN)
-        part = stratified_split(
-            source.labels[train],
-            None if groups is None else groups[train],
-            seed=_SPLIT_SEED,
-            parts=(0.8, 0.2, 0.0),
-        )
-        codes[train[part == VAL]] = VAL
-        remarks.append(
-            f"{source.label} has no validation split: took 20 % of its training rows (seed {_SPLIT_SEED})"
-        )
-    _check_groups(source, groups, codes)
-    train, val, test = (np.flatnonzero(codes == code) for code in (TRAIN, VAL, TEST))
-    for name, part in (("train", train), ("val", val), ("test", test)):
-        if len(part) == 0:
-            raise InputError(
-                f"{source.features.path} has no readable {name} row; its manifest's splits leave none"
-            )
-    return train, val, test
-
-
-def _check_groups(source: Source, groups: Any, codes: np.ndarray) -> None:
-    """Refuse splits that cut a group: what the training part knows of it would help on the test part."""
-    parts: dict[str, int] = {}
-    for group, code in zip(groups if groups is not None else (), codes, strict=groups is not None):
-        if code != NO_SPLIT and parts.setdefault(str(group), int(code)) != code:
-            both = " and ".join(SPLITS[c] for c in sorted((parts[str(group)], int(code))))
-            raise InputError(
-                f"{source.features.path}: group {str(group)!r} occurs in {both}; a group must lie in one "
-                "part: change the split column of its manifest, or leave the group column out"
-            )
-
-
-def _groups_of(source: Source) -> Any:
-    groups = source.features.groups
-    return None if groups is None else np.asarray(groups)[source.rows]

@@ -33,7 +33,7 @@ from uml_train.settings import Shots, TrainSettings
 RESULT_COLUMNS = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
     "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts", "grid",
-    "ratio", "repeat", "shared_width", "aligned", "label_budget", "selected", "chosen",
+    "ratio", "repeat", "width", "step", "shared_width", "aligned", "label_budget", "selected", "chosen",
     "val_acc", "test_acc", "best_step", "steps", "seconds",
 )  # fmt: skip
 
@@ -199,7 +199,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
             "selected": int(chosen),
             "test_acc": result.test_acc if chosen else None,
         }
-        yield {column: row[column] for column in RESULT_COLUMNS}
+        yield {column: row.get(column) for column in RESULT_COLUMNS}
 
 
 def load_run(path: Path | str) -> Run:

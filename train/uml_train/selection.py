@@ -37,12 +37,20 @@ class Selection:
 
 
 def select_stores(
-    cache: Path, dataset: str | None, target: str | None, auxiliaries: Sequence[Sequence[str]] | None
+    cache: Path,
+    dataset: str | None,
+    target: str | None,
+    auxiliaries: Sequence[Sequence[str]] | None,
+    *,
+    prefer_tokens: bool = False,
+    only_tokens: bool = False,
 ) -> Selection:
     """Find the stores that a command line means.
 
     Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
-    `auxiliaries`: every other modality, each one alone and, where there are several, all together.
+    `auxiliaries`: every other modality, each one alone and, where there are several, all together. With
+    `prefer_tokens`, where several stores fit a name, those with tokens are meant. With `only_tokens` no
+    others count, and an auxiliary may come from another data set (`NAME/modality`): it needs no classes.
 
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
@@ -52,6 +60,13 @@ def select_stores(
         raise InputError(
             f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
         )
+    if only_tokens:
+        stores = [store for store in stores if store.token_dim is not None]
+        if not stores:
+            raise InputError(
+                f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
+                "extract with --tokens"
+            )
     names = sorted({store.dataset for store in stores})
     if dataset is None:
         if len(names) > 1:
@@ -61,19 +76,25 @@ def select_stores(
         dataset = names[0]
     elif dataset not in names:
         raise unknown("data set", dataset, names)
-    stores = [store for store in stores if store.dataset == dataset]
+    everywhere, stores = stores, [store for store in stores if store.dataset == dataset]
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
-    chosen = _find(stores, target, "--target")
+    chosen = _find(stores, target, "--target", prefer_tokens)
     if auxiliaries is None:
         others = [store for store in stores if store.modality != chosen.store.modality]
         others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
         rest = list(dict.fromkeys(_label(store) for store in others))
         configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
-        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in configurations]
+        roles = [
+            tuple(_find(stores, name, "--aux", prefer_tokens) for name in names) for names in configurations
+        ]
     else:
-        roles = [tuple(_find(stores, name, "--aux") for name in names) for names in auxiliaries]
+        elsewhere = everywhere if only_tokens else []
+        roles = [
+            tuple(_find_auxiliary(stores, elsewhere, name, prefer_tokens) for name in names)
+            for names in auxiliaries
+        ]
     for configuration in roles:
         if any(role.store.path == chosen.store.path for role in configuration):
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
@@ -82,13 +103,25 @@ def select_stores(
     return Selection(dataset, chosen, tuple(roles))
 
 
-def select_unrelated(cache: Path, dataset: str, selection: Selection) -> list[Role]:
+def _find_auxiliary(
+    stores: Sequence[StoreInfo], elsewhere: Sequence[StoreInfo], name: str, prefer_tokens: bool
+) -> Role:
+    dataset, slash, rest = name.partition("/")
+    others = [store for store in elsewhere if store.dataset == dataset]
+    if not slash or not others:
+        return _find(stores, name, "--aux", prefer_tokens)
+    return Role(name, _find(others, rest, "--aux", prefer_tokens).store)
+
+
+def select_unrelated(
+    cache: Path, dataset: str, selection: Selection, *, only_tokens: bool = False
+) -> list[Role]:
     """The stores of another data set that stand in for each auxiliary: same modality, set and encoder.
 
     Raises:
         InputError: no such data set, the target's own, or a store of it that is missing.
     """
-    stores = find_stores(cache)
+    stores = [s for s in find_stores(cache) if not only_tokens or s.token_dim is not None]
     names = {store.dataset for store in stores} - {selection.dataset}
     if dataset not in names:
         raise unknown("data set in the control", f"unrelated:{dataset}", {f"unrelated:{n}" for n in names})
@@ -109,7 +142,7 @@ def _label(store: StoreInfo) -> str:
     return f"{store.modality}.{store.set}" if store.set else store.modality
 
 
-def _find(stores: Sequence[StoreInfo], name: str, option: str) -> Role:
+def _find(stores: Sequence[StoreInfo], name: str, option: str, tokens: bool) -> Role:
     """The one store that a name fits."""
     place, colon, encoder = name.partition(":")
     fitting = [s for s in stores if place in (_label(s), s.modality)]
@@ -122,6 +155,8 @@ def _find(stores: Sequence[StoreInfo], name: str, option: str) -> Role:
         if not named:
             raise unknown(f"encoder in {option} {name}:", encoder, {_full(s) for s in fitting})
         fitting = [s for s in named if _full(s) == encoder] or named
+    if tokens:
+        fitting = [s for s in fitting if s.token_dim is not None] or fitting
     if len(fitting) > 1:
         options = ", ".join(f"{_label(s)}:{_full(s)}" for s in fitting)
         raise InputError(f"several stores fit {option} {name}: {options}; name one of them with {option}")

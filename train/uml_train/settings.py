@@ -13,6 +13,11 @@ from uml_cache.errors import InputError, unknown
 from uml_train.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
+OBJECTIVES: dict[str, tuple[str, ...]] = {
+    "supervised": METHODS,
+    "ssl": ("unimodal", "uml"),
+    "joint": ("unimodal", "self-supervised", "uml"),
+}  # and their methods
 AUTO = "auto"  # of the run's other methods whichever validates best; trains nothing
 WITH_AUXILIARIES = ("init-only", "uml", "uml-init")
 WITH_AUXILIARY_LOSS = ("uml", "uml-init")
@@ -23,7 +28,9 @@ NORMALIZATIONS = ("none", "center", "l2", "standard")
 NORMALIZE_ON = ("draw", "pool")
 SAMPLINGS = ("shuffled", "balanced")
 ALIGNED = ("normalized", "raw", "off")
-TRUNKS = ("linear", "mlp")
+TRANSFORMER = "transformer"
+TRUNKS = ("linear", "mlp", TRANSFORMER)
+LOADERS = ("auto", "device", "host", "stream")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
@@ -58,7 +65,10 @@ class TrainSettings:
         aligned: what happens where target and first auxiliary come from encoders with a joint space: they
             need no projection, and logits are those of unit vectors (`normalized`) or of the vectors as they
             are (`raw`) times 100; `off` treats them like any others.
-        trunk: `linear`, or `mlp` for a hidden layer that the modalities share.
+        trunk: `linear`, `mlp` for a hidden layer that the modalities share, or `transformer` for blocks over
+            the stores' tokens; an auxiliary without tokens takes part with one vector a sample.
+        loader: where features wait: `device` (float32 copies in memory, on CUDA there), `host` (mapped from
+            the stores), `stream` (read ahead of use), or `auto`, by size. It changes no number.
         device: where heads train; `auto` takes CUDA where there is some.
         precision: of the products on CUDA; weights and moments stay float32.
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
@@ -66,6 +76,10 @@ class TrainSettings:
         splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
             splits, such as a fold of ESC-50, or a published few-shot index (JSON) of its training and
             validation rows; rows it does not name are not used.
+        objective: `supervised`; `ssl` (a transformer predicts the next token, see `uml_train.ssl.run`); or
+            `joint`, both at once. The latter two need tokens, take `none` or `standard` as normalisation, and
+            a `grid` of their own; `alpha` is their λ. Without `methods` they train all of theirs.
+        checkpoint_minutes: how often a network of these two is saved while it trains.
 
     Raises:
         InputError: a value out of range, said with what is possible.
@@ -87,15 +101,23 @@ class TrainSettings:
     sampling: str = "shuffled"
     aligned: str = "normalized"
     trunk: str = "linear"
+    loader: str = "auto"
     device: str = "auto"
     precision: str = "float32"
     texts: Texts = "all"
     class_map: Path | None = None
     splits: Path | None = None
     out: Path = Path("runs")
+    objective: str = "supervised"
+    checkpoint_minutes: float = 10.0
 
     def __post_init__(self) -> None:
-        _known("method", self.methods, (*METHODS, AUTO))
+        if self.objective not in OBJECTIVES:
+            raise unknown("objective", self.objective, OBJECTIVES)
+        if self.objective != "supervised":
+            self._check_sequences()
+        else:
+            _known("method", self.methods, (*METHODS, AUTO))
         if any(c == UNRELATED.rstrip(":") or c == UNRELATED for c in self.controls):
             raise InputError("the control `unrelated` needs a data set of the cache: unrelated:NAME")
         _known("control", (c for c in self.controls if not c.startswith(UNRELATED)), CONTROLS)
@@ -103,6 +125,7 @@ class TrainSettings:
         _known("sampling", (self.sampling,), SAMPLINGS)
         _known("aligned", (self.aligned,), ALIGNED)
         _known("trunk", (self.trunk,), TRUNKS)
+        _known("loader", (self.loader,), LOADERS)
         _known("device", (self.device,), DEVICES)
         _known("precision", (self.precision,), PRECISIONS)
         _known("normalisation", (self.normalize,), NORMALIZATIONS)
@@ -132,6 +155,29 @@ class TrainSettings:
                 raise InputError(f"ratio is {value:g}; it takes {', '.join(f'{r:g}' for r in RATIOS)}")
         if isinstance(self.texts, int) and self.texts < 1:
             raise InputError(f"texts is {self.texts}; it must be at least 1, `all` or `mean`")
+
+    def _check_sequences(self) -> None:
+        """What the objectives without a head bank can do."""
+        if self.methods == METHODS:
+            object.__setattr__(self, "methods", OBJECTIVES[self.objective])
+        _known(f"method of the objective {self.objective}:", self.methods, OBJECTIVES[self.objective])
+        if "permuted" in self.controls:
+            raise InputError(
+                f"the control permuted swaps classes, and the objective {self.objective} uses no classes of "
+                "an auxiliary; its controls are random and unrelated:NAME"
+            )
+        if self.normalize not in ("none", "standard"):
+            raise InputError(
+                f"the objective {self.objective} normalises tokens by none or standard, not {self.normalize}"
+            )
+        if self.precision == "float16":
+            raise InputError(f"the objective {self.objective} takes --precision float32 or bfloat16")
+        if not 0 <= self.checkpoint_minutes < float("inf"):
+            raise InputError(f"--checkpoint-minutes is {self.checkpoint_minutes:g}; give a number from 0 on")
+        for name in ("ratio", "normalize_on", "sampling", "aligned", "trunk", "texts", "class_map"):
+            if getattr(self, name) != TrainSettings.__dataclass_fields__[name].default:
+                option = name.replace("_", "-")
+                raise InputError(f"--{option} means nothing under --objective {self.objective}; leave it out")
 
     @property
     def normalization(self) -> str:

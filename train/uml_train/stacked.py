@@ -11,26 +11,26 @@ together and its memory is free for others. A bank that does not fit is cut into
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from uml_train.adamw import update_for
 from uml_train.bank import Fitted, HeadModel
 from uml_train.batches import BatchOrder, BatchPlan
+from uml_train.fitting import watched_rows
 from uml_train.grid import Schedule
 from uml_train.heads import HeadWeights
-from uml_train.one_model import watched_rows
 from uml_train.pool import Pool
+from uml_train.rows import Held, Rows, as_rows
+from uml_train.stacks import stacks
 
-_PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Gradients of half-precision products below 6e-8 would vanish; float16 carries them scaled.
-_HALF_SCALE = 1024.0
+HALF_SCALE = 1024.0
 _VALIDATION_BLOCK = 1 << 26  # numbers in the largest intermediate of a validation
-_VECTORS = 6  # of P numbers a model has: parameters, gradient, two moments, the best so far, and a spare
 
 
 def fit_stacked(
@@ -52,32 +52,6 @@ def fit_stacked(
         yield from stack.fit()
 
 
-def stacks(models: Sequence[HeadModel], schedules: Sequence[Schedule], memory: int) -> list[list[int]]:
-    """Indices of the models of each stack: one shape, batch plan and schedule, at most `memory` bytes."""
-    groups: dict[Any, list[int]] = {}
-    for i, (model, schedule) in enumerate(zip(models, schedules, strict=True)):
-        shapes = tuple((s.features.shape[1], s.projected) for s in model.streams)
-        plan = BatchPlan.of(model)
-        scale = model.candidate.learnable_scale
-        key = (shapes, plan, model.classes, model.width, model.hidden, scale, schedule)
-        groups.setdefault(key, []).append(i)
-    found = []
-    for members in groups.values():
-        # Those with the same validation rows lie together, so that they are validated in one product.
-        members.sort(key=lambda i: id(models[i].validation[0]))
-        size = max(1, memory // bytes_of(models[members[0]]))
-        found += [members[at : at + size] for at in range(0, len(members), size)]
-    return found
-
-
-def bytes_of(model: HeadModel) -> int:
-    """What one model takes in a stack, without its data: parameter-sized vectors and one step's rows."""
-    rows = sum(BatchPlan.of(model).rows)
-    dims = sum(s.features.shape[1] for s in model.streams)
-    step = rows * (dims + 4 * model.width + 3 * model.hidden + 4 * model.classes)
-    return 4 * (_VECTORS * model.parameters + step)
-
-
 class _Stack:
     """Models of one shape, trained together."""
 
@@ -92,8 +66,8 @@ class _Stack:
     ) -> None:
         self.models, self.indices = list(models), list(indices)
         self.schedule, self.orders, self.device = schedule, orders, device
-        self.half = _PRECISIONS[precision]
-        self.grad_scale = _HALF_SCALE if self.half == torch.float16 else 1.0
+        self.half = PRECISIONS[precision]
+        self.grad_scale = HALF_SCALE if self.half == torch.float16 else 1.0
         first = models[0]
         self.plan = plan = BatchPlan.of(first)
         self.ends = [sum(plan.rows[: i + 1]) for i in range(len(plan.rows))]
@@ -110,7 +84,7 @@ class _Stack:
         self.best_step = [0] * len(models)
         self.waited = [0] * len(models)
         self.history: list[list[dict[str, float]]] = [[] for _ in models]
-        self.update = _update_for(device)
+        self.update = update_for(device)
         self.unscale = torch.tensor(1.0 / self.grad_scale, device=device)
         self._arrange()
 
@@ -125,13 +99,17 @@ class _Stack:
             for i, (n, b) in enumerate(zip(self.plan.rows, self.plan.batch, strict=True))
         ]
         self.row_weight = torch.cat(parts, 1) * self.grad_scale
-        self.validation: list[tuple[slice, Tensor, Tensor]] = []
+        self.validation: list[tuple[slice, Rows, Tensor]] = []
         start = 0
         for m in range(1, len(self.models) + 1):
             if m == len(self.models) or self.models[m].validation[0] is not self.models[start].validation[0]:
                 x, y = self.models[start].validation
-                self.validation.append((slice(start, m), x.to(self.device), y.to(self.device)))
+                self.validation.append((slice(start, m), self._there(x), y.to(self.device)))
                 start = m
+
+    def _there(self, features: Tensor | Rows) -> Rows:
+        rows = as_rows(features)
+        return rows.to(self.device) if isinstance(rows, Held) else rows
 
     def _views(self, flat: Tensor) -> HeadWeights:
         return self.template.view_of(flat, scales=self.learns_scale)
@@ -188,7 +166,7 @@ class _Stack:
         active = len(self.pools) if step % self.plan.period == 0 else 1
         n = self.ends[active - 1]
         rows = [self.rows[i][at if i == 0 else full] for i in range(active)]
-        inputs = [self.pools[i].features[rows[i]] for i in range(active)]
+        inputs = [self.pools[i].take(rows[i]) for i in range(active)]
         labels = torch.cat([self.pools[i].labels[rows[i]] for i in range(active)], 1).unsqueeze(-1)
         parts = [
             x if projection is None else self._product(x, projection.mT)
@@ -250,11 +228,13 @@ class _Stack:
         found: list[float] = []
         for members, features, labels in self.validation:
             count = members.stop - members.start
-            block = max(1, _VALIDATION_BLOCK // (count * self.models[0].width))
+            step = max(1, _VALIDATION_BLOCK // (count * self.models[0].width))
             correct = torch.zeros(count, device=self.device)
-            for x, y in zip(features.split(block), labels.split(block), strict=True):
-                logits = self._logits(x.expand(count, *x.shape), 0, members)
-                correct += (logits.argmax(2) == y).sum(1)
+            for part, block in features.blocks():
+                values = block.values.to(self.device)
+                for x, y in zip(values.split(step), labels[part].split(step), strict=True):
+                    logits = self._logits(x.expand(count, *x.shape), 0, members)
+                    correct += (logits.argmax(2) == y).sum(1)
             found += [100.0 * value / len(labels) for value in correct.tolist()]
         return found
 
@@ -275,7 +255,7 @@ class _Stack:
                 losses = torch.stack(parts).clamp_min_(1e-38).log_().neg_().mean((0, 2, 3)).tolist()
             rows, mask = watched_rows([len(m.streams[i].labels) for m in self.models])
             index = rows.to(self.device) + pool.offsets
-            hits = self._logits(pool.features[index], i).argmax(2) == pool.labels[index]
+            hits = self._logits(pool.take(index), i).argmax(2) == pool.labels[index]
             seen = mask.to(self.device)
             shares = ((hits & seen).sum(1) / seen.sum(1)).tolist()
             for m, model in enumerate(self.models):
@@ -318,34 +298,3 @@ class _Stack:
             pool.keep(index)
         if stay:
             self._arrange()
-
-
-def _adamw(
-    flat: Tensor,
-    grad: Tensor,
-    moment1: Tensor,
-    moment2: Tensor,
-    lr: Tensor,
-    decay: Tensor,
-    correction1: Tensor,
-    root_correction2: Tensor,
-    unscale: Tensor,
-) -> None:
-    """One AdamW update of all models (M, P); lr and decay are (M, 1), the corrections scalars."""
-    g = grad * unscale
-    m1 = moment1 + (g - moment1) * 0.1
-    m2 = moment2 * 0.999 + g * g * 0.001
-    step = (lr / correction1) * m1 / (m2.sqrt() / root_correction2 + 1e-8)
-    flat.copy_(flat * (1.0 - lr * decay) - step)
-    moment1.copy_(m1)
-    moment2.copy_(m2)
-
-
-@functools.cache
-def compiled_update() -> Callable[..., None]:
-    """The update as one fused pass over memory: four vectors read, three written."""
-    return torch.compile(_adamw, dynamic=True)
-
-
-def _update_for(device: torch.device) -> Callable[..., None]:
-    return compiled_update() if device.type == "cuda" else _adamw

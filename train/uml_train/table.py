@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from uml_train.problem import Problem
 from uml_train.run import Cell, Run
-from uml_train.settings import AUTO, WITH_AUXILIARIES, Shots, TrainSettings
+from uml_train.settings import AUTO, TRANSFORMER, WITH_AUXILIARIES, Shots, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -20,30 +20,42 @@ class _Configuration:
 def cells_of(settings: TrainSettings, problem: Problem, shots: Sequence[Shots]) -> list[Cell]:
     """The cells at `shots`, for a problem whose stores are open."""
     sources = {problem.target.label: problem.target, **problem.auxiliaries}
-    known = {label: (source.dim, source.joint_space) for label, source in sources.items()}
+    known = {label: _space(settings, s.dim, s.token_dim, s.joint_space) for label, s in sources.items()}
     return _table(settings, known, problem.target.label, shots)
 
 
 def named_cells(run: Run, settings: TrainSettings, shots: Sequence[Shots]) -> list[Cell]:
     """The cells at `shots`, from what a run's configuration says about its stores."""
-    known = {label: (s["dim"], s.get("joint_space")) for label, s in run.config["stores"].items()}
+    known = {
+        label: _space(settings, s["dim"], s.get("token_dim"), s.get("joint_space"))
+        for label, s in run.config["stores"].items()
+    }
     return _table(settings, known, run.config["target"], shots)
+
+
+def _space(
+    settings: TrainSettings, dim: int, token_dim: int | None, joint_space: str | None
+) -> tuple[int, int, str | None]:
+    """Widths of a store's pooled features and of what a deep trunk sees, and the latter's joint space."""
+    if settings.trunk == TRANSFORMER:
+        return dim, dim if token_dim is None else token_dim, None
+    return dim, dim, joint_space
 
 
 def _table(
     settings: TrainSettings,
-    known: dict[str, tuple[int, str | None]],
+    known: dict[str, tuple[int, int, str | None]],
     target: str,
     shots: Sequence[Shots],
 ) -> list[Cell]:
     """Every cell once. The unimodal methods do not depend on the auxiliaries, but for the shared space."""
-    target_dim, space = known[target]
+    target_dim, target_width, space = known[target]
     configurations = []
     for labels in settings.auxiliaries or ():
-        dim, theirs = known[labels[0]]
+        _, dim, theirs = known[labels[0]]
         aligned = settings.aligned != "off" and space is not None and theirs == space
         configurations.append(_Configuration(labels, dim, aligned))
-    spaces = list(dict.fromkeys((c.width, c.aligned) for c in configurations)) or [(target_dim, False)]
+    spaces = list(dict.fromkeys((c.width, c.aligned) for c in configurations)) or [(target_width, False)]
     cells: list[Cell] = []
     for k in shots:
         for seed in settings.seeds:

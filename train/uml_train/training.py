@@ -20,7 +20,15 @@ from uml_train.problem import Problem, open_problem, read_class_map
 from uml_train.ranks import Ranks
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.selection import Role, Selection, select_stores, select_unrelated
-from uml_train.settings import AUTO, DEFAULT_SHOTS, UNRELATED, WITH_AUXILIARIES, Shots, TrainSettings
+from uml_train.settings import (
+    AUTO,
+    DEFAULT_SHOTS,
+    TRANSFORMER,
+    UNRELATED,
+    WITH_AUXILIARIES,
+    Shots,
+    TrainSettings,
+)
 from uml_train.table import cells_of, named_cells
 from uml_train.workers import train_cells
 
@@ -35,6 +43,10 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
         InputError: stores that are missing, ambiguous or unsealed; classes that do not meet; draws larger
             than the data.
     """
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import train_sequences
+
+        return train_sequences(settings, output)
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET
     selection, unrelated, problem, resolved = prepare_run(settings, output)
@@ -51,7 +63,12 @@ def prepare_run(
     settings: TrainSettings, output: Output
 ) -> tuple[Selection, list[Role], Problem, TrainSettings]:
     """Stores and settings with every default resolved; nothing is written."""
-    selection = select_stores(settings.cache, settings.dataset, settings.target, settings.auxiliaries)
+    tokens = settings.trunk == TRANSFORMER
+    selection = select_stores(
+        settings.cache, settings.dataset, settings.target, settings.auxiliaries, prefer_tokens=tokens
+    )
+    if tokens:
+        _check_tokens(selection, output)
     unrelated = _unrelated(selection, settings)
     problem = _open(selection, unrelated, settings)
     for remark in problem.remarks:
@@ -71,6 +88,11 @@ def complete(
         InputError: the stores are gone or have changed since the run.
     """
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
+    if settings.objective != "supervised":
+        from uml_train.ssl.run import complete_sequences
+
+        roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+        return complete_sequences(run, shots, roles, settings, output)
     wanted = named_cells(run, settings, shots)
     todo = missing_cells(wanted, run)
     if not todo:
@@ -184,6 +206,21 @@ def _resolve(
         splits=settings.splits and Path(os.path.abspath(settings.splits)),
         out=Path(os.path.abspath(settings.out)),
     )
+
+
+def _check_tokens(selection: Selection, output: Output) -> None:
+    """Raise `InputError` where the target has no tokens; say which auxiliaries have none."""
+    for role in (selection.target, *selection.auxiliaries):
+        if role.store.token_dim is not None:
+            continue
+        add = f"`uml extract --encoder {role.store.encoder_name} --tokens`, with the data it was made from,"
+        if role is selection.target:
+            raise InputError(
+                f"--trunk transformer needs tokens, and {role.store.path} has none; {add} adds them"
+            )
+        output.say(
+            f"{role.label} has no tokens and takes part with one vector a sample; {add} would add them"
+        )
 
 
 def _extract_hint(selection: Selection) -> str:

@@ -27,10 +27,11 @@ from uml_train.export import head_file
 from uml_train.grid import Candidate, Grid, Schedule
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_atomic
-from uml_train.settings import TrainSettings
+from uml_train.settings import TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
+_SEQUENCE = 20  # steps of pooled features that one of sequences is worth, about
 _MODELS_AT_ONCE = 2_000
 
 
@@ -58,7 +59,7 @@ def train_cells(
                 bar.set_postfix_str(remark)
                 bar.update(1)
         return
-    processes = processes_for(len(cells), grid) if alone else 1
+    processes = processes_for(len(cells), grid, run.settings.trunk) if alone else 1
     with output.progress(len(cells), "cell", "training") as bar:
         if processes == 1:
             for cell in cells:
@@ -70,9 +71,9 @@ def train_cells(
             bar.update(1)
 
 
-def processes_for(cells: int, grid: Grid) -> int:
+def processes_for(cells: int, grid: Grid, trunk: str) -> int:
     """How many processes train so many cells on this machine's cores."""
-    work = cells * len(grid.candidates) * grid.schedule.steps
+    work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
     return max(1, min(_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
 
 
@@ -97,7 +98,7 @@ def train_together(
     at_once = max(1, _MODELS_AT_ONCE // len(grid.candidates))
     for start in range(0, len(cells), at_once):
         part = cells[start : start + at_once]
-        prepared = [prepare(problem, cell, settings, grid) for cell in part]
+        prepared = [prepare(problem, cell, settings, grid, copies=len(part)) for cell in part]
         owner = [(c, i) for c, p in enumerate(prepared) for i in range(len(p.models))]
         fitted: list[dict[int, Fitted]] = [{} for _ in part]
         began = time.perf_counter()
@@ -205,7 +206,7 @@ def run_grid(run: Run) -> Grid:
 def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
     began = time.perf_counter()
     settings = run.settings
-    trained = train_cell(problem, cell, settings, grid)
+    trained = train_cell(problem, cell, settings, grid, copies=_cores())
     return _keep(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
 
 

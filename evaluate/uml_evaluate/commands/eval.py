@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,7 @@ _EXAMPLE = """
 uml train --cache ./feats
 uml eval --probe fewshot --k 4
 uml eval --probe linear
+uml eval --analysis margin,silhouette
 """
 _DEFAULT_K = "4"
 
@@ -28,12 +29,28 @@ _DEFAULT_K = "4"
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
               help="Folder of runs (the newest is read), or one run.")  # fmt: skip
-def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs: Path) -> None:
+@click.option("--analysis", metavar="NAME[,NAME]|all",
+              help="What the run learnt instead of a table: margin, silhouette, prototypes, boundary, "
+                   "alignment, exchange; at the shots of --k, by default all of the run.")  # fmt: skip
+@click.option("--aux", metavar="MODALITY[+MODALITY]",
+              help="Configuration that --analysis looks at.  [default: the run's first]")  # fmt: skip
+@click.option("--pair", nargs=2, metavar="CLASS CLASS",
+              help="Classes of --analysis boundary.  [default: those most mixed up]")  # fmt: skip
+@click.option("--manifest", type=click.Path(path_type=Path),
+              help="Manifest or CSV of the texts, whose words --analysis exchange counts.")  # fmt: skip
+def evaluate(
+    output: Output, probe: str, k: str | None, cache: Path | None, runs: Path, **analysis: Any
+) -> None:
     """Accuracy of every method of the newest run, mean ± standard deviation over its seeds, and the paired
     differences with 95 % intervals: the deeper head, the initialisation, the unpaired data.
 
     Cells that the run lacks at these shots are trained with the run's own settings and added to it.
     """
+    if analysis["analysis"] is not None:
+        from uml_evaluate.analyses.asked import run_asked
+
+        run_asked(output, runs=runs, k=k, cache=cache, **analysis)
+        return
     from uml_evaluate.evaluation import evaluate as run_evaluation
     from uml_train import newest_run
 

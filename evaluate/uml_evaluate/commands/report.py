@@ -22,8 +22,8 @@ def report(output: Output, runs: Path, out: Path | None) -> None:
     """Write every run in RUNS (default ./runs) as one self-contained HTML page: what was run on what, one
     sentence on what the unpaired data added, tables, figures, caveats and the command that repeats it.
 
-    Figures also go into the folder `figures` beside the page, as PNG and SVG, and the tables as Markdown into
-    a file of the page's name.
+    Analyses that `uml eval --analysis` has stored with a run are on the page, too. Figures also go into the
+    folder `figures` beside the page, as PNG and SVG, tables into `tables`, as CSV, Markdown and LaTeX.
     """
     from uml_evaluate.report import write_report
     from uml_evaluate.sentence import sentence
@@ -33,6 +33,7 @@ def report(output: Output, runs: Path, out: Path | None) -> None:
         "report": str(written.path),
         "markdown": str(written.markdown),
         "figures": [str(path) for path in written.figures],
+        "tables": [str(path) for path in written.tables],
         "runs": [str(path) for path in written.runs],
     }
     said = "\n\n".join(sentence(comparison) for comparison in written.comparisons)

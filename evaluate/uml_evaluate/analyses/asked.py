@@ -1,0 +1,54 @@
+"""`uml eval --analysis`: from what was typed to findings, printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from uml_cache.command import Output
+from uml_cache.errors import InputError
+from uml_evaluate.analyses import named
+from uml_evaluate.analyses.running import analyse
+from uml_train import newest_run
+from uml_train.settings import parse_shots
+
+
+def run_asked(
+    output: Output,
+    *,
+    analysis: str,
+    runs: Path,
+    k: str | None,
+    cache: Path | None,
+    aux: str | None,
+    pair: tuple[str, str] | None,
+    manifest: Path | None,
+) -> None:
+    """Analyse the newest run. Raises `InputError` for names and options that fit nothing."""
+    names = named(_parts(analysis, ","))
+    if not names:
+        raise InputError("--analysis names nothing; give margin, silhouette, … or all")
+    for option, value, owner in (("--pair", pair, "boundary"), ("--manifest", manifest, "exchange")):
+        if value and owner not in names:
+            raise InputError(f"{option} belongs to --analysis {owner}, which is not asked for")
+    options: dict[str, dict[str, Any]] = {}
+    if pair:
+        options["boundary"] = {"pair": list(pair)}
+    if manifest is not None:
+        options["exchange"] = {"manifest": str(manifest)}
+    run = newest_run(runs)
+    output.say(f"newest run: {run.path}")
+    found = analyse(
+        run,
+        names,
+        auxiliaries=None if aux is None else _parts(aux, "+"),
+        shots=None if k is None else parse_shots(k, "--k"),
+        cache=cache,
+        options=options,
+        output=output,
+    )
+    output.result(found.to_json(), found.text())
+
+
+def _parts(text: str, separator: str) -> list[str]:
+    return [part.strip() for part in text.split(separator) if part.strip()]

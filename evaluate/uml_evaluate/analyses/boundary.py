@@ -1,0 +1,272 @@
+"""The decision boundary between two classes, in one plane for all methods (paper appendix F.1).
+
+Shapes: n test rows of the two classes, D raw features, G grid points along each axis.
+
+The plane lies in the raw feature space and comes from the two classes' test rows alone, without any model:
+
+    origin   midway between the two class means
+    axis 1   the unit vector from the first class mean to the second
+    axis 2   the direction of largest variance of both classes' rows once axis 1 is taken out of them
+
+Every model's boundary is its own cut through this plane. Rows are drawn where they project to, while models
+see all D features: a row may lie on the wrong side of the line and be classified right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uml_cache.errors import InputError, unknown
+from uml_evaluate.analyses.class_plane import Plane, class_plane
+from uml_evaluate.analyses.finding import Finding, NotPossible, Table
+from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
+from uml_evaluate.figures import INK, canvas, style
+from uml_evaluate.rows import arm_name
+from uml_evaluate.tables import shots_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from uml_train import CellResult, Head
+
+VERSION = 1
+TITLE = "Decision boundary"
+PAPER = "appendix F.1"
+_GRID = 160
+_POINTS = 300  # rows drawn per class
+_BLUE, _ORANGE = "#0072B2", "#E69F00"
+
+
+def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
+    """Cut unimodal, unimodal-deep and the method with data by the plane of a pair of classes.
+
+    Args:
+        pair: two class names; None takes the two that the plain linear layer mixes up most.
+    """
+    shots = reading.shots[-1]
+    arms = [("unimodal", None), ("unimodal-deep", None), data_arm(reading)]
+    methods = [arm for arm in arms if arm is not None and reading.of(arm, shots)]
+    if not methods:
+        raise NotPossible(
+            f"{reading.run.path} has none of unimodal, unimodal-deep and uml at {shots_name(shots)}"
+        )
+    features, labels = reading.test
+    judges = reading.of(methods[0], shots)
+    a, b = _confused(judges, labels, len(reading.classes)) if pair is None else _named(reading, pair)
+    mine = np.flatnonzero((labels == a) | (labels == b))
+    if len(set(labels[mine])) < 2:
+        raise NotPossible(f"the test rows hold none of {reading.classes[a]!r} or {reading.classes[b]!r}")
+    try:
+        plane = class_plane(features[labels == a], features[labels == b])
+    except ValueError as error:
+        raise NotPossible(f"{reading.classes[a]} and {reading.classes[b]} span no plane: {error}") from None
+    at = plane.coordinates(features[mine])
+    seed = min(r.cell.seed for arm in methods for r in reading.of(arm, shots))
+    drawn = _drawn(labels[mine], a)
+    train = reading.draw(reading.of(methods[0], shots)[0])
+    train = train[np.isin(reading.problem.target.labels[train], (a, b))]
+    train_at = plane.coordinates(reading.problem.target.values(train).numpy())
+    shown = np.concatenate([at[drawn], train_at])
+    x, y = (_span(shown[:, i]) for i in (0, 1))
+    arrays: dict[str, NDArray[Any]] = {
+        "x": x, "y": y, "at": at[drawn], "second": (labels[mine][drawn] == b),
+        "train_at": train_at, "train_second": reading.problem.target.labels[train] == b,
+    }  # fmt: skip
+    records: list[dict[str, Any]] = []
+    for arm in methods:
+        for result in reading.of(arm, shots):
+            head = reading.head(result)
+            records.append(
+                {
+                    "method": arm_name(arm),
+                    "seed": result.cell.seed,
+                    **_scores(head, features[mine], labels[mine], a, b),
+                }
+            )
+            if result.cell.seed == seed:
+                region, lead = _cut(head, plane, x, y, a, b)
+                predicted = head.predict(features[mine][drawn])
+                arrays |= {
+                    f"region {arm_name(arm)}": region, f"lead {arm_name(arm)}": lead,
+                    f"right {arm_name(arm)}": predicted == labels[mine][drawn],
+                }  # fmt: skip
+    names = [reading.classes[a], reading.classes[b]]
+    how = (
+        "the pair was asked for"
+        if pair is not None
+        else f"the pair is the one that {arm_name(methods[0])} mixes up most on the test rows, so that there "
+        "is "
+        "something to see: an illustration, not evidence"
+    )
+    notes = [
+        f"Plane: origin midway between the means of the two classes' {len(mine)} test rows, axis 1 from the "
+        "first "
+        "mean to the second, axis 2 the direction of largest remaining variance; the same for all methods, "
+        "in "
+        f"{reading.unit}. It holds {100 * plane.variance:.0f} % of these rows' variance.",
+        "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
+        "the line "
+        f"may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
+    ]
+    return Finding(
+        analysis="boundary",
+        title=TITLE,
+        paper=PAPER,
+        auxiliaries=reading.auxiliaries,
+        said=_said(records, names, shots),
+        notes=notes,
+        tables=[_table(records, names, shots)],
+        values={
+            "pair": names, "shots": shots, "seed": seed, "models": records, "test_rows": len(mine),
+            "variance_in_plane": plane.variance, "methods": [arm_name(arm) for arm in methods],
+            "unit": reading.unit,
+        },
+        arrays=arrays,
+        caption=(
+            f"{names[0]} and {names[1]} at {shots_name(shots)}, seed {seed}: the line is where the two "
+            "classes' logits "
+            "are equal; shaded in a class's colour is where it wins against all classes, grey where a third "
+            "class "
+            f"does. {len(drawn)} of {len(mine)} test rows (crosses: classified wrong), stars: labelled "
+            "samples."
+        ),
+    )  # fmt: skip
+
+
+def figure(finding: Finding) -> Figure | None:
+    """The methods side by side in the same plane."""
+    from matplotlib.colors import ListedColormap
+
+    values, arrays = finding.values, finding.arrays
+    x, y = arrays["x"], arrays["y"]
+    with style():
+        drawing, first = canvas(3.0 * len(values["methods"]) + 0.6, 3.9)
+        first.remove()
+        axes = drawing.subplots(1, len(values["methods"]), sharex=True, sharey=True, squeeze=False)[0]
+        for ax, name in zip(axes, values["methods"], strict=True):
+            fill = ListedColormap([_BLUE, _ORANGE, "#808080"])
+            extent = (x[0], x[-1], y[0], y[-1])
+            ax.imshow(
+                arrays[f"region {name}"], cmap=fill, vmin=0, vmax=2, alpha=0.22, origin="lower",
+                extent=extent, aspect="auto", interpolation="nearest",
+            )  # fmt: skip
+            lead = arrays[f"lead {name}"]
+            if lead.min() < 0 < lead.max():
+                ax.contour(x, y, lead, levels=[0.0], colors=[INK], linewidths=1.4)
+            for second, colour, marker in ((False, _BLUE, "o"), (True, _ORANGE, "s")):
+                for right, mark in ((True, marker), (False, "x")):
+                    some = (arrays["second"] == second) & (arrays[f"right {name}"] == right)
+                    at = arrays["at"][some]
+                    ax.scatter(at[:, 0], at[:, 1], s=16, marker=mark, color=colour, linewidths=1.0)
+                at = arrays["train_at"][arrays["train_second"] == second]
+                ax.scatter(at[:, 0], at[:, 1], s=95, marker="*", color=colour, edgecolors=INK, linewidths=0.8)
+            share = 100 * float(arrays[f"right {name}"].mean())
+            ax.set_title(f"{name}\n{share:.0f} % of the rows shown right", fontsize=9)
+            ax.set_xlabel("axis 1: between the class means")
+            ax.set_xlim(x[0], x[-1])
+            ax.set_ylim(y[0], y[-1])
+        axes[0].set_ylabel("axis 2: largest remaining variance")
+        keys = [
+            axes[0].plot([], [], color=c, marker=m, linestyle="none", label=n)[0]
+            for c, m, n in zip((_BLUE, _ORANGE), "os", values["pair"], strict=True)
+        ]
+        keys += [
+            axes[0].plot([], [], color=INK, marker=m, markerfacecolor="none", linestyle="none", label=n)[0]
+            for m, n in (("x", "classified wrong"), ("*", "labelled sample"))
+        ]
+        drawing.legend(
+            handles=keys,
+            frameon=False,
+            fontsize=8.5,
+            loc="lower center",
+            ncols=4,
+            bbox_to_anchor=(0.5, -0.06),
+        )
+        drawing.suptitle(
+            f"{shots_name(values['shots'])}, seed {values['seed']} (n = {len(arrays['at'])} test rows; "
+            f"{values['unit']})", fontsize=10,
+        )  # fmt: skip
+        drawing.tight_layout()
+        return drawing
+
+
+def _named(reading: Reading, pair: Sequence[str]) -> tuple[int, int]:
+    for name in pair:
+        if name not in reading.classes:
+            raise unknown("class", name, reading.classes)
+    if len(set(pair)) < 2:
+        raise InputError(f"--pair names {pair[0]!r} twice; a boundary needs two classes")
+    return reading.classes.index(pair[0]), reading.classes.index(pair[1])
+
+
+def _confused(cells: Sequence[CellResult], labels: NDArray[np.int64], classes: int) -> tuple[int, int]:
+    counts = np.zeros((classes, classes))
+    for result in cells:
+        np.add.at(counts, (labels, result.test_predictions), 1)
+    counts = np.triu(counts + counts.T, 1)
+    a, b = np.unravel_index(int(counts.argmax()), counts.shape)
+    return (int(a), int(b)) if counts.max() > 0 else (0, 1)
+
+
+def _drawn(labels: NDArray[np.int64], a: int) -> NDArray[np.int64]:
+    rng = np.random.default_rng(0)
+    parts = [np.flatnonzero((labels == a) == first) for first in (True, False)]
+    return np.sort(np.concatenate([p if len(p) <= _POINTS else rng.choice(p, _POINTS, False) for p in parts]))
+
+
+def _span(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    low, high = float(values.min()), float(values.max())
+    rim = 0.08 * (high - low) or 1.0
+    return np.linspace(low - rim, high + rim, _GRID)
+
+
+def _cut(
+    head: Head, plane: Plane, x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(G, G) who wins (0 first, 1 second, 2 another class), and (G, G) lead of the first over the second."""
+    region = np.empty((len(y), len(x)), dtype=np.uint8)
+    lead = np.empty((len(y), len(x)), dtype=np.float32)
+    for i, height in enumerate(y):
+        logits = head.logits(plane.points(np.column_stack([x, np.full(len(x), height)])))
+        best = logits.argmax(1)
+        region[i] = np.where(best == a, 0, np.where(best == b, 1, 2))
+        lead[i] = logits[:, a] - logits[:, b]
+    return region, lead
+
+
+def _scores(
+    head: Head, features: NDArray[Any], labels: NDArray[np.int64], a: int, b: int
+) -> dict[str, float]:
+    logits = head.logits(features)
+    best = logits.argmax(1)
+    between = np.where(logits[:, a] > logits[:, b], a, b)
+    return {
+        "right_percent": 100.0 * float((best == labels).mean()),
+        "right_between_two_percent": 100.0 * float((between == labels).mean()),
+        "third_class_percent": 100.0 * float(((best != a) & (best != b)).mean()),
+    }
+
+
+def _table(records: list[dict[str, Any]], names: Sequence[str], shots: Any) -> Table:
+    rows = []
+    for method in dict.fromkeys(r["method"] for r in records):
+        mine = [r for r in records if r["method"] == method]
+        kinds = ("right_percent", "right_between_two_percent", "third_class_percent")
+        rows.append([method, *(mean_std_text([r[kind] for r in mine], 1) for kind in kinds)])
+    head = ["method", "right (%)", "right between the two (%)", "taken by a third class (%)"]
+    caption = (
+        f"Test rows of {names[0]} and {names[1]} at {shots_name(shots)}, mean ± standard deviation over seeds"
+    )
+    return Table(caption=caption, head=head, rows=rows)
+
+
+def _said(records: list[dict[str, Any]], names: Sequence[str], shots: Any) -> list[str]:
+    parts = []
+    for method in dict.fromkeys(r["method"] for r in records):
+        values = [r["right_between_two_percent"] for r in records if r["method"] == method]
+        parts.append(f"{method} {mean_std_text(values, 1)} %")
+    return [f"Between {names[0]} and {names[1]} alone at {shots_name(shots)}, right: {', '.join(parts)}."]

@@ -1,0 +1,267 @@
+"""Do classes form clusters? Silhouette and Davies–Bouldin of the true classes (paper appendix F).
+
+Shapes: N rows, D features of a space, C classes, T rows of a tile.
+
+The silhouette needs all N² distances. They are made tile by tile and summed per class at once, every pair of
+tiles serving both its sides, so that memory is O(N · (D + C)) and never O(N²).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uml_evaluate.analyses.finding import Finding, Table
+from uml_evaluate.analyses.reading import Reading, arm_of, mean_std_text, seeds_text, stratified
+from uml_evaluate.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.rows import arm_name
+from uml_evaluate.tables import shots_name
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VERSION = 1
+TITLE = "Clusters"
+PAPER = "appendix F"
+ROWS = 4_000
+"""Test rows that are looked at, the same in every space; more are thinned out, classes in proportion."""
+
+_TILE = 1024
+_RAW, _SHARED, _LOGITS = "raw features", "projection", "logits"
+
+
+def silhouette(
+    features: NDArray[Any], labels: NDArray[np.integer], *, tile: int = _TILE
+) -> NDArray[np.float64]:
+    """(N,) silhouette of every row, (b − a) / max(a, b), with Euclidean distances.
+
+    a is the mean distance to the other rows of its class, b the smallest mean distance to another class; the
+    only row of a class has 0. Computed in float32, or float64 for float64 features.
+
+    Raises:
+        ValueError: fewer than two classes, or labels that do not fit.
+    """
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    rows = len(features)
+    if len(codes) != rows or len(classes) < 2:
+        raise ValueError(f"{rows} rows, {len(codes)} labels of {len(classes)} classes; expected two or more")
+    order = np.argsort(codes, kind="stable")
+    codes = codes[order]
+    kind = np.float64 if features.dtype == np.float64 else np.float32
+    # Centred first: what all rows share would eat the digits of ‖x‖² + ‖y‖² − 2 x·y.
+    mean = features.mean(0, dtype=np.float64).astype(kind)
+    x = np.subtract(features[order], mean, dtype=kind)
+    squares = np.einsum("nd,nd->n", x, x)
+    sums = np.zeros((rows, len(classes)), dtype=kind)
+    buffer = np.empty((tile, tile), dtype=kind)
+    for i in range(0, rows, tile):
+        a = slice(i, min(i + tile, rows))
+        for j in range(i, rows, tile):
+            b = slice(j, min(j + tile, rows))
+            d = buffer.reshape(-1)[: (a.stop - i) * (b.stop - j)].reshape(a.stop - i, b.stop - j)
+            np.matmul(x[a], x[b].T, out=d)
+            d *= -2.0
+            d += squares[a, None]
+            d += squares[None, b]
+            np.maximum(d, 0.0, out=d)
+            np.sqrt(d, out=d)
+            if i == j:
+                np.fill_diagonal(d, 0.0)
+            else:
+                _add(sums, b, d.T, codes[a], kind)
+            _add(sums, a, d, codes[b], kind)
+    return _scores(sums, codes, order)
+
+
+def _add(sums: NDArray[Any], rows: slice, d: NDArray[Any], codes: NDArray[np.integer], kind: Any) -> None:
+    """Add a tile's distances to the sums of its columns' classes, which lie side by side."""
+    low, high = codes[0], codes[-1] + 1
+    member = (codes[:, None] == np.arange(low, high)).astype(kind)
+    sums[rows, low:high] += d @ member
+
+
+def _scores(
+    sums: NDArray[Any], codes: NDArray[np.integer], order: NDArray[np.integer]
+) -> NDArray[np.float64]:
+    counts = np.bincount(codes)
+    rows = np.arange(len(codes))
+    own = sums[rows, codes].astype(np.float64)
+    inner = own / np.maximum(counts[codes] - 1, 1)
+    sums /= counts
+    sums[rows, codes] = np.inf
+    outer = sums.min(1).astype(np.float64)
+    larger = np.maximum(inner, outer)
+    scores = np.divide(
+        outer - inner, larger, out=np.zeros(len(codes)), where=(larger > 0) & (counts[codes] > 1)
+    )
+    found = np.empty(len(codes))
+    found[order] = scores
+    return found
+
+
+def davies_bouldin(features: NDArray[Any], labels: NDArray[np.integer]) -> float:
+    """Mean over classes of the largest (s_i + s_j) / ‖μ_i − μ_j‖, s: mean distance to the class mean.
+
+    Smaller is better; classes with one mean are apart by nothing and count as infinitely bad. Raises
+    ValueError for fewer than two classes.
+    """
+    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError("Davies–Bouldin needs two classes or more")
+    means = np.empty((len(classes), features.shape[1]))
+    spread = np.empty(len(classes))
+    for c in range(len(classes)):
+        mine = np.asarray(features[codes == c], dtype=np.float64)
+        means[c] = mine.mean(0)
+        spread[c] = np.sqrt(((mine - means[c]) ** 2).sum(1)).mean()
+    worst = np.empty(len(classes))
+    for c in range(len(classes)):
+        apart = np.sqrt(((means - means[c]) ** 2).sum(1))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = (spread + spread[c]) / apart
+        ratio[c] = -np.inf
+        worst[c] = np.nanmax(ratio)
+    return float(worst.mean())
+
+
+def analyse(reading: Reading) -> Finding:
+    """Both scores of the test rows in the raw features, the shared space and the logits of every cell."""
+    features, labels = reading.test
+    some = stratified(labels, ROWS, np.random.default_rng(0))
+    features, labels = features[some], labels[some]
+    raw = _both(features, labels)
+    records: list[dict[str, Any]] = [{"method": "–", "shots": None, "seed": None, "space": _RAW, **raw}]
+    for result in reading.cells:
+        about = {
+            "method": arm_name(arm_of(result)),
+            "shots": result.cell.shots,
+            "seed": result.cell.seed,
+        }
+        if reading.shared(result).projection is not None:
+            shared = reading.target_space(result, features)
+            records.append({**about, "space": _SHARED, **_both(shared, labels)})
+        logits = reading.head(result).logits(features)
+        records.append({**about, "space": _LOGITS, **_both(logits, labels)})
+    notes = [
+        (
+            f"Of {len(labels)} of the {len(reading.run.test_labels)} rows, thinned out per class"
+            if len(labels) < len(reading.run.test_labels)
+            else f"Of all {len(labels)} test rows"
+        )
+        + f"; the raw features are {reading.problem.target.encoder}'s, the projection is what heads read, "
+        "the logits are the head's outputs.",
+        "Silhouette: −1 to 1, larger is better, 0 for classes that overlap altogether. Davies–Bouldin: "
+        "smaller "
+        "is better. Neither changes when a space is scaled, so that methods compare within one space; "
+        "between "
+        "spaces of different width a difference is no proof of anything. Logits are made to tell the classes "
+        "apart, the raw features are not.",
+    ]
+    return Finding(
+        analysis="silhouette",
+        title=TITLE,
+        paper=PAPER,
+        auxiliaries=reading.auxiliaries,
+        said=_said(reading, records),
+        notes=notes,
+        tables=[_table(reading, records)],
+        values={"rows": len(labels), "spaces": records},
+        caption=(
+            f"Silhouette (left, larger is better) and Davies–Bouldin index (right, smaller is better) of the "
+            f"true classes, {len(labels)} test rows, mean over {seeds_text(reading)}, bars: standard "
+            "deviation. "
+            "Filled: logits; hollow: projection; dotted line: raw features, which no method changes."
+        ),
+    )
+
+
+def figure(finding: Finding) -> Figure | None:
+    """Both scores against the shots, of the methods without controls."""
+    records = finding.values["spaces"]
+    raw, others = records[0], [r for r in records[1:] if "[" not in r["method"]]
+    names = list(dict.fromkeys(r["method"] for r in others))
+    shots = list(dict.fromkeys(r["shots"] for r in others))
+    with style():
+        drawing, first = canvas(8.6, 3.7)
+        first.remove()
+        for ax, score, title in zip(
+            drawing.subplots(1, 2),
+            ("silhouette", "davies_bouldin"),
+            ("silhouette", "Davies–Bouldin index"),
+            strict=True,
+        ):
+            for i, name in enumerate(names):
+                colour, marker, _ = arm_style((name, None))
+                for space, face, line in ((_LOGITS, colour, "-"), (_SHARED, "none", "--")):
+                    values = [_of(others, name, k, space, score) for k in shots]
+                    points = [(x, v) for x, v in enumerate(values) if v]
+                    if points:
+                        ax.errorbar(
+                            [x + 0.07 * (i - (len(names) - 1) / 2) for x, _ in points],
+                            [np.mean(v) for _, v in points],
+                            yerr=[np.std(v, ddof=1) if len(v) > 1 else 0.0 for _, v in points],
+                            color=colour, marker=marker, markerfacecolor=face, linestyle=line,
+                            linewidth=1.2, markersize=5, elinewidth=0.9, capsize=2,
+                            label=f"{name}, {space}",
+                        )  # fmt: skip
+            ax.axhline(raw[score], color=INK, linestyle=":", linewidth=1.2, label=_RAW)
+            ax.set_xticks(range(len(shots)), [str(k) for k in shots])
+            ax.set_xlabel("labelled samples per class")
+            ax.set_ylabel(title)
+            ax.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
+            ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=7.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        seeds = len({r["seed"] for r in others})
+        drawing.suptitle(
+            f"True classes as clusters (n = {finding.values['rows']} test rows, {seeds} seeds)", fontsize=10
+        )
+        drawing.tight_layout()
+        return drawing
+
+
+def _both(features: NDArray[Any], labels: NDArray[np.integer]) -> dict[str, float]:
+    return {
+        "silhouette": float(silhouette(features, labels).mean()),
+        "davies_bouldin": davies_bouldin(features, labels),
+    }
+
+
+def _of(records: list[dict[str, Any]], name: str, shots: Any, space: str, score: str) -> list[float]:
+    same = (name, shots, space)
+    return [r[score] for r in records if (r["method"], r["shots"], r["space"]) == same]
+
+
+def _table(reading: Reading, records: list[dict[str, Any]]) -> Table:
+    raw = records[0]
+    rows = [["–", "–", _RAW, f"{raw['silhouette']:.3f}".replace("-", "−"), f"{raw['davies_bouldin']:.2f}"]]
+    for arm in reading.arms:
+        for k in reading.shots:
+            for space in (_SHARED, _LOGITS):
+                name = arm_name(arm)
+                if values := _of(records, name, k, space, "silhouette"):
+                    index = _of(records, name, k, space, "davies_bouldin")
+                    rows.append([name, str(k), space, mean_std_text(values, 3), mean_std_text(index)])
+    head = ["method", "k", "space", "silhouette", "Davies–Bouldin"]
+    return Table(caption="Test rows, mean ± standard deviation over seeds", head=head, rows=rows)
+
+
+def _said(reading: Reading, records: list[dict[str, Any]]) -> list[str]:
+    raw = records[0]
+    said = [
+        f"The raw features have a silhouette of {raw['silhouette']:.3f} and a Davies–Bouldin index of "
+        f"{raw['davies_bouldin']:.2f}.".replace("-0", "−0")
+    ]
+    for space in (_SHARED, _LOGITS):
+        parts = []
+        for k in reading.shots:
+            deep = _of(records, "unimodal-deep", k, space, "silhouette")
+            uml = _of(records, "uml", k, space, "silhouette")
+            if deep and len(deep) == len(uml):
+                parts.append(f"{mean_std_text(np.subtract(uml, deep).tolist(), 3)} at {shots_name(k)}")
+        if parts:
+            said.append(
+                f"Silhouette of the {space}, uml − unimodal-deep, paired by seed: {', '.join(parts)}."
+            )
+    return said

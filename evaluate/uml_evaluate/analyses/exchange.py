@@ -1,0 +1,293 @@
+"""What a sample of another modality is worth, in samples of the target (paper section 5.3, Fig. 33).
+
+Shapes: K numbers of target samples per class, T numbers of auxiliary samples per class, S seeds.
+
+A plane is fitted to the accuracy over the grid, in doublings of both:
+
+    accuracy(k, n) = a + b · log2 k + c · log2 n
+
+On an isoline of this plane the marginal rate of substitution, auxiliary samples per target sample, is
+(∂acc/∂k) / (∂acc/∂n) = (b / c) · (n / k). The ratio b / c is the same everywhere, the rate is not: it is
+given at the grid's geometric centre. Each seed's grid has a plane of its own, so that what its cells share
+(the draw) cannot narrow the interval; Fieller's interval of the ratio is over seeds. A slope c that may be 0
+has no finite interval, and then there is no rate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uml_evaluate.analyses.exchange_grid import Grid, accuracy_grid
+from uml_evaluate.analyses.finding import Finding, Table
+from uml_evaluate.analyses.reading import Reading, mean_std_text
+from uml_evaluate.figures import INK, canvas, style
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from uml_cache.command import Output
+
+VERSION = 1
+TITLE = "What a modality is worth"
+PAPER = "section 5.3"
+MIN_SEEDS = 3
+MIN_FIT = 0.8
+"""A plane that explains less of the variance of the cells' means than this describes no exchange."""
+
+
+@dataclass(frozen=True)
+class PlaneFit:
+    """accuracy = intercept + slope_k · log2 k + slope_n · log2 n, in percent; `r2` is of the cells' means.
+
+    `by_seed` (S, 2) are each seed's slopes; the fit's own are their means.
+    """
+
+    intercept: float
+    slope_k: float
+    slope_n: float
+    r2: float
+    by_seed: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """Auxiliary samples that are worth one target sample, at `k` and `n`; `ratio` is slope_k / slope_n.
+
+    Intervals are Fieller's over seeds, 95 %. `refusal` says why there is no rate; then all are None.
+    """
+
+    refusal: str | None
+    k: float
+    n: float
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+
+    def times(self, factor: float = 1.0) -> tuple[float, float, float] | None:
+        """Rate, low and high, times a factor (words per text)."""
+        if self.ratio is None or self.ratio_low is None or self.ratio_high is None:
+            return None
+        scale = factor * self.n / self.k
+        return scale * self.ratio, scale * self.ratio_low, scale * self.ratio_high
+
+
+def fit_plane(
+    shots: Sequence[float], texts: Sequence[float], accuracy: NDArray[Any], *, logs: bool = True
+) -> PlaneFit:
+    """Least squares over the grid: accuracy (S, K, T) in percent, every cell there.
+
+    Args:
+        logs: whether the coordinates are doublings (log2), or the numbers themselves.
+
+    Raises:
+        ValueError: a grid of fewer than two by two, or another shape.
+    """
+    if len(shots) < 2 or len(texts) < 2 or accuracy.shape[1:] != (len(shots), len(texts)):
+        raise ValueError(
+            f"accuracy is {accuracy.shape}; expected (seeds, {len(shots)}, {len(texts)}), two or more each"
+        )
+    k, n = (np.log2(v) if logs else np.asarray(v, dtype=float) for v in (shots, texts))
+    design = np.column_stack([np.ones(len(k) * len(n)), np.repeat(k, len(n)), np.tile(n, len(k))])
+    flat = accuracy.reshape(len(accuracy), -1).astype(np.float64)
+    coefficients, *_ = np.linalg.lstsq(design, flat.T, rcond=None)
+    mean = coefficients.mean(1)
+    cells = flat.mean(0)
+    spread = float(((cells - cells.mean()) ** 2).sum())
+    r2 = 1.0 - float(((cells - design @ mean) ** 2).sum()) / spread if spread > 0 else 0.0
+    return PlaneFit(float(mean[0]), float(mean[1]), float(mean[2]), r2, coefficients[1:].T)
+
+
+def fieller(
+    numerator: NDArray[Any], denominator: NDArray[Any], level: float = 0.95
+) -> tuple[float, float] | None:
+    """Fieller's interval of mean(numerator) / mean(denominator) from S ≥ 2 pairs (S,), normally distributed.
+
+    None where it is unbounded: the denominator's own interval holds 0.
+    """
+    from scipy.stats import t as student
+
+    count = len(numerator)
+    x, y = float(np.mean(numerator)), float(np.mean(denominator))
+    quantile = float(student.ppf((1 + level) / 2, count - 1))
+    (vx, vxy), (_, vy) = quantile**2 * np.cov(numerator, denominator) / count
+    a, b, c = y * y - vy, x * y - vxy, x * x - vx
+    if a <= 0:
+        return None
+    root = math.sqrt(max(b * b - a * c, 0.0))
+    return (b - root) / a, (b + root) / a
+
+
+def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Rate:
+    """The rate of substitution at the grid's geometric centre, or why the fit supports none."""
+    k, n = (float(2.0 ** np.log2(v).mean()) for v in (shots, texts))
+    seeds = len(fit.by_seed)
+    if seeds < MIN_SEEDS:
+        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, and there are {seeds}", k, n)
+    if fit.r2 < MIN_FIT:
+        return Rate(
+            f"the plane explains {100 * max(fit.r2, 0):.0f} % of the variance of the cells' means, less than "
+            f"{100 * MIN_FIT:.0f} %", k, n,
+        )  # fmt: skip
+    if fit.slope_n <= 0:
+        return Rate(f"more of the auxiliary did not help ({fit.slope_n:+.2f} points per doubling)", k, n)
+    if fit.slope_k <= 0:
+        return Rate(f"more of the target did not help ({fit.slope_k:+.2f} points per doubling)", k, n)
+    bounds = fieller(fit.by_seed[:, 0], fit.by_seed[:, 1])
+    if bounds is None:
+        return Rate(
+            f"the gain of {fit.slope_n:+.2f} points per doubling of the auxiliary is not beyond chance over "
+            f"{seeds} "
+            "seeds, so that the ratio has no finite interval", k, n,
+        )  # fmt: skip
+    return Rate(None, k, n, fit.slope_k / fit.slope_n, *bounds)
+
+
+def analyse(reading: Reading, *, manifest: str | None = None, output: Output | None = None) -> Finding:
+    """Train the method with data over (target samples, auxiliary samples) per class and fit the plane.
+
+    Args:
+        manifest: the auxiliary texts' manifest, whose words are counted; None looks beside the cache.
+        output: where training reports its progress.
+    """
+    grid = accuracy_grid(reading, manifest, output)
+    fit = fit_plane(grid.shots, grid.texts, grid.accuracy)
+    linear = fit_plane(grid.shots, grid.texts, grid.accuracy, logs=False)
+    rate = rate_of(fit, grid.shots, grid.texts)
+    low, high = (np.percentile(fit.by_seed, q, axis=0).tolist() for q in (0, 100))
+    return Finding(
+        analysis="exchange",
+        title=TITLE,
+        paper=PAPER,
+        auxiliaries=reading.auxiliaries,
+        said=[_sentence(reading, grid, rate), _slopes(reading, grid, fit), *_below(grid)],
+        notes=[
+            f"{grid.method} on {' + '.join(reading.auxiliaries)}, {len(grid.seeds)} seeds, "
+            f"{grid.accuracy[0].size} cells each, everything else as in the run; target samples per class "
+            f"{', '.join(map(str, grid.shots))}, auxiliary samples per class "
+            f"{', '.join(map(str, grid.texts))}, "
+            "drawn at random. The row without auxiliary is unimodal-deep, which is not part of the fit.",
+            f"The plane in doublings explains {100 * fit.r2:.1f} % of the variance of the cells' means, one "
+            "in the "
+            f"numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; it is "
+            "given at its "
+            f"geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the grid only.",
+            "The label budget counts a cell's labelled target samples, those for training and those for "
+            "validation. "
+            "Auxiliary samples carry a class too: that label is not counted.",
+            *grid.remarks,
+            "Fieller's interval over seeds; all seeds share one test set, which it does not cover.",
+        ],
+        tables=_tables(grid),
+        values={
+            "shots": grid.shots, "texts": grid.texts, "seeds": grid.seeds, "method": grid.method,
+            "accuracy": grid.accuracy.tolist(), "without": grid.without, "label_budget": grid.label_budgets,
+            "intercept": fit.intercept, "slope_k": fit.slope_k, "slope_n": fit.slope_n, "r2": fit.r2,
+            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(), "slopes_range": [low, high],
+            "rate": rate.times(), "rate_words": None if grid.words is None else rate.times(grid.words),
+            "words_per_text": grid.words, "at": {"k": rate.k, "n": rate.n}, "refusal": rate.refusal,
+            "target": reading.problem.target.label, "auxiliary": " + ".join(reading.auxiliaries),
+        },
+        caption=(
+            f"Test accuracy (%) of {grid.method} over labelled target samples and auxiliary samples per "
+            "class, mean over "
+            f"{len(grid.seeds)} seeds. Shading: the cells; lines: isolines of the fitted plane."
+        ),
+    )  # fmt: skip
+
+
+def figure(finding: Finding) -> Figure | None:
+    """The grid's accuracies with the isolines of the plane, on axes of doublings."""
+    values = finding.values
+    shots, texts = values["shots"], values["texts"]
+    mean = np.mean(values["accuracy"], axis=0)
+    x, y = np.log2(texts), np.log2(shots)
+    with style():
+        drawing, axes = canvas(6.8, 4.4)
+        mesh = axes.pcolormesh(_edges(x), _edges(y), mean, cmap="cividis", alpha=0.55, edgecolors="none")
+        fine = np.linspace(x[0] - 0.4, x[-1] + 0.4, 80), np.linspace(y[0] - 0.4, y[-1] + 0.4, 80)
+        plane = values["intercept"] + values["slope_n"] * fine[0][None] + values["slope_k"] * fine[1][:, None]
+        lines = axes.contour(*fine, plane, levels=8, colors=[INK], linewidths=1.0)
+        axes.clabel(lines, fmt="%.0f", fontsize=7.5)
+        for i, k in enumerate(y):
+            for j, n in enumerate(x):
+                axes.text(n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5)
+        axes.set_xticks(x, [str(n) for n in texts])
+        axes.set_yticks(y, [str(k) for k in shots])
+        axes.set_xlabel(f"{values['auxiliary']} samples per class")
+        axes.set_ylabel(f"labelled {values['target']} samples per class")
+        bar = drawing.colorbar(mesh, ax=axes)
+        bar.set_label("test accuracy (%)")
+        axes.set_title(
+            f"{values['method']}: accuracy and isolines (n = {len(values['seeds'])} seeds)", fontsize=10
+        )
+        return drawing
+
+
+def _edges(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    middle = (centres[1:] + centres[:-1]) / 2
+    return np.concatenate([[2 * centres[0] - middle[0]], middle, [2 * centres[-1] - middle[-1]]])
+
+
+def _sentence(reading: Reading, grid: Grid, rate: Rate) -> str:
+    target, label = reading.problem.target.label, " + ".join(reading.auxiliaries)
+    if rate.refusal is not None:
+        return f"No rate of exchange between {target} and {label}: {rate.refusal}."
+    texts = rate.times()
+    assert texts is not None
+    said = f"1 labelled {target} sample ≈ {_number(texts[0])} {label} samples (95 % interval {_range(texts)})"
+    if grid.words is not None:
+        words = rate.times(grid.words)
+        assert words is not None
+        said += f" ≈ {_number(words[0])} words ({_range(words)})"
+    return f"{said}, per class, at k = {rate.k:.1f} and n = {rate.n:.1f}."
+
+
+def _slopes(reading: Reading, grid: Grid, fit: PlaneFit) -> str:
+    return (
+        f"Doubling the labelled {reading.problem.target.label} samples adds "
+        f"{mean_std_text(fit.by_seed[:, 0].tolist())} "
+        f"points, doubling the {' + '.join(reading.auxiliaries)} samples "
+        f"{mean_std_text(fit.by_seed[:, 1].tolist())} (mean ± standard deviation over {len(grid.seeds)} "
+        "seeds)."
+    )
+
+
+def _below(grid: Grid) -> list[str]:
+    """Where the auxiliary is worth less than nothing: the rate is between its samples, not against none."""
+    found = []
+    for i, (k, without) in enumerate(zip(grid.shots, grid.without, strict=True)):
+        means = grid.accuracy[:, i].mean(0)
+        worse = [n for n, mean in zip(grid.texts, means, strict=True) if without and mean < np.mean(without)]
+        found += [f"k = {k}, n = {', '.join(map(str, worse))}"] if worse else []
+    if not found:
+        return []
+    return [
+        f"Against no auxiliary at all (unimodal-deep), {grid.method} has a lower mean accuracy at "
+        f"{'; '.join(found)}. The rate says what more of the auxiliary is worth to a model that has some, "
+        "not "
+        "what the first sample is worth."
+    ]
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{_number(values[1])} to {_number(values[2])}"
+
+
+def _tables(grid: Grid) -> list[Table]:
+    rows = []
+    for i, k in enumerate(grid.shots):
+        cells = [mean_std_text(grid.accuracy[:, i, j].tolist(), 1) for j in range(len(grid.texts))]
+        without = mean_std_text(grid.without[i], 1) if grid.without[i] else "–"
+        rows.append([str(k), str(grid.label_budgets[i]), without, *cells])
+    head = ["k", "labels in all", "no auxiliary", *(f"n = {n}" for n in grid.texts)]
+    return [Table(caption="Test accuracy in %, mean ± standard deviation over seeds", head=head, rows=rows)]

@@ -1,0 +1,141 @@
+"""What an analysis found, and its place in a run's folder.
+
+    RUN/analyses/<analysis>-<auxiliaries>.json    sentences, notes, tables, numbers and what they depend on
+    RUN/analyses/<analysis>-<auxiliaries>.npz     arrays that its figure is drawn from
+
+The record is written last and holds the digest of the arrays, so that a finding is whole or does not exist.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from uml_cache.errors import InputError
+from uml_train.run import write_atomic
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Rows of text below a head; the first column names the row."""
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """The outcome of one analysis of one run with one configuration of auxiliaries.
+
+    Args:
+        analysis: its name, such as `margin`.
+        title: what a heading says.
+        paper: the section or equation of the paper that it follows.
+        auxiliaries: labels of the configuration; () for a run without any.
+        said: sentences on what was found.
+        notes: what can be compared with what, how it was computed, what it does not show.
+        tables: for people; every number in them is in `values`.
+        values: numbers by name, as JSON.
+        arrays: what the figure is drawn from.
+        caption: of the figure.
+        command: computes it again.
+        key: digest of all that it depends on; the same key gives the same finding.
+        shots, options: that it was asked for with.
+        seconds: that it took.
+    """
+
+    analysis: str
+    title: str
+    paper: str
+    auxiliaries: tuple[str, ...]
+    said: Sequence[str]
+    notes: Sequence[str]
+    tables: Sequence[Table]
+    values: dict[str, Any]
+    arrays: dict[str, NDArray[Any]] = field(default_factory=dict, repr=False)
+    caption: str = ""
+    command: str = ""
+    key: str = ""
+    shots: Sequence[Any] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name of its files, such as `margin-text`."""
+        return file_stem(self.analysis, self.auxiliaries)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        values = {k: v for k, v in vars(self).items() if k != "arrays"}
+        return {**values, "auxiliaries": list(self.auxiliaries), "tables": [asdict(t) for t in self.tables]}
+
+    def text(self) -> str:
+        """Sentences, tables and notes for the terminal."""
+        from uml_evaluate.tables import plain_table
+
+        tables = [f"{t.caption}\n{plain_table(t.head, t.rows)}" for t in self.tables]
+        return "\n\n".join([f"{self.title} (paper {self.paper})", *self.said, *tables, *self.notes])
+
+
+def file_stem(analysis: str, auxiliaries: Sequence[str]) -> str:
+    """Such as `margin-text+audio`."""
+    return re.sub(r"[^A-Za-z0-9.+_-]", "_", f"{analysis}-{'+'.join(auxiliaries) or 'alone'}")
+
+
+def save(finding: Finding, run: Path) -> None:
+    """Write a finding into a run's folder, atomically."""
+    folder = run / "analyses"
+    folder.mkdir(exist_ok=True)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **finding.arrays)
+    data = buffer.getvalue()
+    record = {"format": FORMAT, **finding.to_json(), "arrays": sha256(data).hexdigest()}
+    write_atomic(folder / f"{finding.name}.npz", data)
+    text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
+    write_atomic(folder / f"{finding.name}.json", text.encode())
+
+
+def load(path: Path) -> Finding | None:
+    """Read a finding's record and arrays; None where one of them is torn or of another format.
+
+    An analysis can always be made again, so that a damaged one is as good as none.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        data = path.with_suffix(".npz").read_bytes()
+        if values.pop("format") != FORMAT or values.pop("arrays") != sha256(data).hexdigest():
+            return None
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        tables = [Table(**table) for table in values.pop("tables")]
+        auxiliaries = tuple(values.pop("auxiliaries"))
+        return Finding(auxiliaries=auxiliaries, tables=tables, arrays=arrays, **values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def findings(run: Path) -> list[Finding]:
+    """All findings in a run's folder, in the order of the analyses."""
+    from uml_evaluate.analyses import ANALYSES
+
+    order = list(ANALYSES)
+    found = [f for path in sorted((run / "analyses").glob("*.json")) if (f := load(path)) is not None]
+    known = [f for f in found if f.analysis in order]
+    return sorted(known, key=lambda f: (f.auxiliaries, order.index(f.analysis)))
+
+
+class NotPossible(InputError):
+    """The analysis has nothing to look at in this run; the message says what would change that."""

@@ -1,0 +1,274 @@
+"""What the analyses read of a run: its cells, heads, and the features behind them.
+
+Shapes: N test rows, n rows of a modality, D its features, W shared width, C classes.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from uml_cache.errors import InputError, unknown
+from uml_evaluate.rows import ALONE, ORDER, Arm
+from uml_train import CellResult, Head, Run, load_head
+from uml_train.cells import auxiliary_positions, draw_rows
+from uml_train.normalize import Normalizer
+from uml_train.training import open_run_problem
+
+if TYPE_CHECKING:
+    from uml_train.problem import Problem
+    from uml_train.settings import Shots
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class SharedHead:
+    """A head with its way into the shared space. `rows` (C, W) are the class prototypes there."""
+
+    rows: F32
+    scale: float
+    projection: F32 | None
+    trunk: tuple[F32, F32] | None
+
+    def space(self, normalized: torch.Tensor, projection: F32 | None) -> torch.Tensor:
+        """What the head's rows are multiplied with: (n, W), from normalised features (n, D) of a modality."""
+        z = normalized if projection is None else normalized @ torch.from_numpy(projection).T
+        if self.trunk is not None:
+            up, down = map(torch.from_numpy, self.trunk)
+            z = z + (z @ up.T).relu() @ down.T
+        return z
+
+
+class Reading:
+    """One configuration of auxiliaries of a run, at some numbers of shots.
+
+    Args:
+        auxiliaries: the configuration; None takes the run's first.
+        shots: None takes all that the run has finished.
+        cache: where the stores are now, if they have moved.
+
+    Raises:
+        InputError: a configuration or shots that the run does not have.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        *,
+        auxiliaries: Sequence[str] | None = None,
+        shots: Sequence[Shots] | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.run, self.cache = run, cache
+        known = [tuple(labels) for labels in run.config["configurations"]] or [()]
+        if auxiliaries is not None and tuple(auxiliaries) not in known:
+            raise unknown("configuration", "+".join(auxiliaries), ("+".join(labels) for labels in known))
+        self.auxiliaries: tuple[str, ...] = known[0] if auxiliaries is None else tuple(auxiliaries)
+        cells = [r for r in run.cells if r.chosen is None]
+        has = sorted({r.cell.shots for r in cells}, key=shots_order)
+        if missing := [k for k in shots or () if k not in has]:
+            raise InputError(
+                f"{run.path} has no cell at {', '.join(map(str, missing))} shots, only at "
+                f"{', '.join(map(str, has))}; `uml eval --probe fewshot --k {missing[0]}` trains them"
+            )
+        self.shots: list[Shots] = [k for k in has if shots is None or k in shots]
+        mine = [r for r in cells if r.cell.auxiliaries == self.auxiliaries and self.auxiliaries]
+        widths = {(r.cell.shared_width, r.cell.aligned) for r in mine}
+        self.cells: list[CellResult] = sorted(
+            (
+                r
+                for r in cells
+                if r.cell.shots in self.shots
+                and (
+                    r.cell.auxiliaries == self.auxiliaries
+                    if r.cell.method not in ALONE
+                    else r.cell.method == "unimodal"
+                    or not widths
+                    or (r.cell.shared_width, r.cell.aligned) in widths
+                )
+            ),
+            key=lambda r: (_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
+        )
+        if not self.cells:
+            raise InputError(f"{run.path} has no finished cell with {'+'.join(self.auxiliaries)}")
+        self._heads: dict[str, Head] = {}
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Methods and controls, in the order of the ladder."""
+        return list(dict.fromkeys(arm_of(r) for r in self.cells))
+
+    def of(self, arm: Arm, shots: Shots | None = None) -> list[CellResult]:
+        """The cells of a method, one per seed (and shots, where None), by seed."""
+        return [r for r in self.cells if arm_of(r) == arm and shots in (None, r.cell.shots)]
+
+    @cached_property
+    def problem(self) -> Problem:
+        """The run's stores, opened."""
+        return open_run_problem(self.run, self.cache)
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.run.config["classes"])
+
+    @property
+    def unit(self) -> str:
+        """The unit of a length in the target's feature space."""
+        return f"units of {self.problem.target.encoder}'s raw features"
+
+    @cached_property
+    def test(self) -> tuple[F32, NDArray[np.int64]]:
+        """Raw features (N, D) and labels (N,) of the test rows."""
+        source, rows = self.problem.target, self.problem.test
+        labels = source.labels[rows]
+        if not np.array_equal(labels, self.run.test_labels):
+            raise InputError(
+                f"the test rows of {source.features.path} are not those that {self.run.path} was scored on; "
+                "train again"
+            )
+        return source.values(rows).numpy(), labels
+
+    def draw(self, result: CellResult) -> NDArray[np.int64]:
+        """Positions of the labelled target rows that a cell trained on."""
+        return draw_rows(self.problem, result.cell.shots, result.cell.seed).train
+
+    def texts(self, result: CellResult, label: str) -> NDArray[np.int64]:
+        """Positions in an auxiliary's usable rows that a cell with auxiliaries trained on."""
+        return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, self.run.settings.texts)
+
+    def head(self, result: CellResult) -> Head:
+        """The folded classifier of raw features."""
+        return load_head(result.head_path)
+
+    def shared(self, result: CellResult) -> SharedHead:
+        """The head before folding, with the target's projection."""
+        arrays = _arrays(result.head_path)
+        trunk = (arrays["trunk.up"], arrays["trunk.down"]) if "trunk.up" in arrays else None
+        projection = arrays.get(f"projection.{self.problem.target.label}")
+        return SharedHead(arrays["head"], float(arrays["scales"][0]), projection, trunk)
+
+    def target_space(self, result: CellResult, features: F32) -> F32:
+        """Raw features (n, D) of the target in the space that the head reads, (n, W)."""
+        arrays, head = _arrays(result.head_path), self.shared(result)
+        label = self.problem.target.label
+        mean, scale = (arrays.get(f"normalize.{part}.{label}") for part in ("mean", "scale"))
+        normalizer = Normalizer(
+            None if mean is None else torch.from_numpy(mean),
+            None if scale is None else torch.from_numpy(scale),
+            self.head(result).unit,
+        )
+        return head.space(normalizer(torch.from_numpy(features)), head.projection).numpy()
+
+    def auxiliary_space(self, result: CellResult, label: str, positions: NDArray[np.int64]) -> F32 | None:
+        """Rows of an auxiliary in the space that the head reads, (n, W), mapped as training maps them.
+
+        None where the model has no way there: an auxiliary other than the first of a model that never saw it.
+        """
+        source = self.problem.auxiliaries[label]
+        arrays, head = _arrays(result.head_path), self.shared(result)
+        projection = arrays.get(f"projection.{label}")
+        first = self.problem.auxiliaries[self.auxiliaries[0]]
+        joint = first.joint_space is not None and source.joint_space == first.joint_space
+        straight = label == self.auxiliaries[0] or (joint and self.run.settings.aligned != "off")
+        if projection is None and not straight:
+            return None
+        unit = result.cell.aligned and joint and self.run.settings.aligned == "normalized"
+        kind = "l2" if unit else self.run.settings.normalize
+        normalizer = Normalizer.fit(kind, source.values(self.texts(result, label)))
+        return head.space(normalizer(source.values(positions)), projection).numpy()
+
+    def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
+        """Digest of what a finding depends on: the records of the cells, the stores, the options."""
+        asked = [analysis, version, self.auxiliaries, self.shots, options]
+        digest = sha256(json.dumps(asked).encode())
+        for label, store in self.run.config["stores"].items():
+            digest.update(f"{label} {store['fingerprint']}".encode())
+        for result in self.cells:
+            digest.update(result.record_path.read_bytes())
+        return digest.hexdigest()
+
+    def command(self, analysis: str, options: dict[str, Any]) -> str:
+        """What a person types to get the analysis again."""
+        words = ["uml", "eval", "--analysis", analysis, "--runs", str(self.run.path)]
+        if len(self.run.config["configurations"]) > 1:
+            words += ["--aux", "+".join(self.auxiliaries)]
+        if all(k != "all" for k in self.shots):
+            words += ["--k", ",".join(map(str, self.shots))]
+        for name, value in options.items():
+            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
+        return shlex.join(words)
+
+
+def _arrays(path: Path) -> dict[str, F32]:
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)
+    except Exception as error:  # a safetensors error is no subclass of anything narrower
+        raise InputError(
+            f"{path} cannot be read ({error}); delete its record in `cells` and train again"
+        ) from None
+
+
+def arm_of(result: CellResult) -> Arm:
+    """Method and control of a cell."""
+    return result.cell.method, result.cell.control
+
+
+def data_arm(reading: Reading) -> Arm | None:
+    """The method that was trained on the unpaired data: `uml`, else `uml-init`."""
+    return next((arm for arm in (("uml", None), ("uml-init", None)) if arm in reading.arms), None)
+
+
+def mean_std_text(values: Sequence[float], digits: int = 2) -> str:
+    """`1.23 ± 0.04`; the mean alone of one value, a dash of none."""
+    if not len(values):
+        return "–"
+    array = np.asarray(values, dtype=np.float64)
+    spread = f" ± {array.std(ddof=1):.{digits}f}" if len(array) > 1 else ""
+    return f"{array.mean():.{digits}f}{spread}".replace("-", "−")
+
+
+def seeds_text(reading: Reading) -> str:
+    """`5 seeds`."""
+    n = len({r.cell.seed for r in reading.cells})
+    return f"{n} seed{'s' * (n != 1)}"
+
+
+def shots_order(shots: Shots) -> float:
+    return float("inf") if shots == "all" else shots
+
+
+def _order(arm: Arm) -> tuple[int, str]:
+    method, control = arm
+    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
+
+
+def class_means(features: NDArray[Any], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """(C, D) mean features of each class; NaN rows for classes without any."""
+    means = np.full((classes, features.shape[1]), np.nan)
+    order = np.argsort(labels, kind="stable")
+    present, starts = np.unique(labels[order], return_index=True)
+    for c, rows in zip(present, np.split(order, starts[1:]), strict=True):
+        means[c] = features[rows].mean(0, dtype=np.float64)
+    return means
+
+
+def stratified(labels: NDArray[np.int64], limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """At most about `limit` rows, as many of every class as its share; all where there are no more."""
+    if len(labels) <= limit:
+        return np.arange(len(labels))
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]  # classes together, at random within
+    return np.sort(order[np.linspace(0, len(order) - 1, limit).astype(np.int64)])

@@ -1,0 +1,131 @@
+"""Analyses of a run: what is unchanged is read, the rest computed, stored with the run and drawn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uml_cache.command import QUIET, Output
+from uml_evaluate.analyses import module_of
+from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
+from uml_evaluate.analyses.reading import Reading
+from uml_evaluate.figures import Drawn
+from uml_evaluate.figures import save as save_figure
+
+if TYPE_CHECKING:
+    from uml_train import Run
+    from uml_train.settings import Shots
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """Findings by analysis, the files of their figures, and which of them were computed now."""
+
+    run: Run
+    findings: list[Finding]
+    figures: list[Path]
+    computed: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml eval --analysis … --json`."""
+        return {
+            "run": str(self.run.path),
+            "analyses": [finding.to_json() for finding in self.findings],
+            "computed": self.computed,
+            "figures": [str(path) for path in self.figures],
+        }
+
+    def text(self) -> str:
+        """Every finding, for the terminal."""
+        parts = [finding.text() for finding in self.findings]
+        where = "\n".join(f"figure  {path}" for path in self.figures if path.suffix == ".png")
+        return "\n\n\n".join([*parts, where] if where else parts)
+
+
+def analyse(
+    run: Run,
+    names: Sequence[str],
+    *,
+    auxiliaries: Sequence[str] | None = None,
+    shots: Sequence[Shots] | None = None,
+    cache: Path | None = None,
+    options: Mapping[str, dict[str, Any]] | None = None,
+    output: Output = QUIET,
+) -> Analyses:
+    """Run analyses by name and store them in the run's folder `analyses`, figures in its `figures`.
+
+    A second call computes nothing that is unchanged: cells, stores, options and the analysis itself.
+
+    Args:
+        auxiliaries: the configuration; None takes the run's first.
+        shots: None takes all of the run.
+        cache: where the run's stores are now, if they have moved.
+        options: keyword arguments of an analysis, by its name: `pair` of boundary, `manifest` of exchange.
+
+    Raises:
+        InputError: stores that are gone or have changed, unknown shots or configurations, damaged files.
+        NotPossible: none of the analyses has anything to look at in this run.
+    """
+    reading = Reading(run, auxiliaries=auxiliaries, shots=shots, cache=cache)
+    found: list[Finding] = []
+    computed: list[str] = []
+    figures: list[Path] = []
+    refusals: list[NotPossible] = []
+    for name in names:
+        module, chosen = module_of(name), dict((options or {}).get(name, {}))
+        key = reading.key(name, module.VERSION, chosen)
+        stored = load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
+        if stored is not None and stored.key == key:
+            finding = stored
+        else:
+            began = time.perf_counter()
+            extra = {"output": output} if name == "exchange" else {}
+            finding = _computed(module, name, reading, {**chosen, **extra}, refusals)
+            seconds = round(time.perf_counter() - began, 2)
+            command = reading.command(name, chosen)
+            finding = replace(
+                finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
+            )
+            save(finding, run.path)
+            computed.append(name)
+            output.say(f"{name}: {seconds:.1f} s")
+        found.append(finding)
+        if (drawn := draw(finding, run.path / "figures")) is not None:
+            figures += drawn.files
+    if refusals and len(refusals) == len(names):
+        raise refusals[0]
+    return Analyses(run, found, figures, computed)
+
+
+def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:
+    """The figure of a finding, as PNG and SVG in a folder; None for one that has none."""
+    if finding.values.get("refused"):
+        return None
+    figure = module_of(finding.analysis).figure(finding)
+    if figure is None:
+        return None
+    what = f"{finding.title}. {' '.join(finding.said)}"
+    return save_figure(figure, folder, f"{prefix}{finding.name}", what)
+
+
+def _computed(
+    module: Any, name: str, reading: Reading, options: dict[str, Any], refusals: list[NotPossible]
+) -> Finding:
+    """The finding, or one that says why there is none."""
+    try:
+        return module.analyse(reading, **options)
+    except NotPossible as refusal:
+        refusals.append(refusal)
+        return Finding(
+            analysis=name,
+            title=module.TITLE,
+            paper=module.PAPER,
+            auxiliaries=reading.auxiliaries,
+            said=[f"Not possible here: {refusal}."],
+            notes=[],
+            tables=[],
+            values={"refused": str(refusal)},
+        )

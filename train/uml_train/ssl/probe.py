@@ -1,0 +1,44 @@
+"""The linear probe of a representation: logistic regression on standardised embeddings (scikit-learn).
+
+Shapes: n rows, W width, C classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+_ITERATIONS = 1_000
+
+
+class Probe:
+    """Logistic regression (C = 1) fitted on embeddings (n, W) and classes (n,); features are standardised."""
+
+    def __init__(self, embeddings: np.ndarray, labels: np.ndarray) -> None:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        self._mean = embeddings.mean(0, dtype=np.float64)
+        deviation = embeddings.std(0, dtype=np.float64)
+        self._scale = np.where(deviation > 0, deviation, 1.0)
+        self._only = int(labels[0]) if len(set(labels.tolist())) == 1 else None
+        self._model = LogisticRegression(max_iter=_ITERATIONS)
+        if self._only is None:
+            with warnings.catch_warnings():
+                # Where it has not converged yet it is far beyond what changes a prediction.
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                self._model.fit(self._mapped(embeddings), labels)
+
+    def predict(self, embeddings: np.ndarray) -> np.ndarray:
+        """(n,) int32 classes."""
+        if self._only is not None:
+            return np.full(len(embeddings), self._only, dtype=np.int32)
+        return self._model.predict(self._mapped(embeddings)).astype(np.int32)
+
+    def accuracy(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
+        """Percent of the rows whose class is found."""
+        return 100.0 * float((self.predict(embeddings) == labels).mean())
+
+    def _mapped(self, embeddings: np.ndarray) -> np.ndarray:
+        return (embeddings - self._mean) / self._scale
