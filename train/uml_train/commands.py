@@ -77,7 +77,8 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
               help="CSV with columns auxiliary,target where class names differ.")  # fmt: skip
 @click.option("--splits", type=click.Path(path_type=Path), metavar="FILE",
-              help="CSV with columns id,split that stands for the target's own splits.")  # fmt: skip
+              help="CSV with columns id,split, or a few-shot index (JSON), in place of the target's "
+                   "own splits.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )

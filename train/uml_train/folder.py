@@ -63,7 +63,7 @@ def begin(
     decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    splits = [read_splits(settings.splits)] if settings.splits else []
+    splits = [asdict(read_splits(settings.splits))] if settings.splits else []
     key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *splits])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)

@@ -16,6 +16,7 @@ import numpy as np
 
 from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
+from uml_train.given_splits import GivenSplits
 from uml_train.parts import split_rows
 from uml_train.selection import Role
 from uml_train.source import Source, open_store, usable
@@ -60,14 +61,14 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
-    splits: Mapping[str, int] | None = None,
+    splits: GivenSplits | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
-        splits: sample id → split code in place of the target's own splits.
+        splits: what stands in place of the target's own splits.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
