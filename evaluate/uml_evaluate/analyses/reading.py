@@ -237,7 +237,8 @@ def mean_std_text(values: Sequence[float], digits: int = 2) -> str:
         return "–"
     array = np.asarray(values, dtype=np.float64)
     spread = f" ± {array.std(ddof=1):.{digits}f}" if len(array) > 1 else ""
-    return f"{array.mean():.{digits}f}{spread}".replace("-", "−")
+    mean = f"{array.mean():.{digits}f}"
+    return (mean.lstrip("-") if float(mean) == 0 else mean.replace("-", "−")) + spread
 
 
 def seeds_text(reading: Reading) -> str:
