@@ -132,7 +132,8 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
             "classes' logits "
             "are equal; shaded in a class's colour is where it wins against all classes, grey where a third "
             "class "
-            f"does. {len(drawn)} of {len(mine)} test rows (crosses: classified wrong), stars: labelled "
+            f"does; a line out of the drawn part is not shown. {len(drawn)} of {len(mine)} test rows "
+            "(crosses: classified wrong), stars: labelled "
             "samples."
         ),
     )  # fmt: skip
