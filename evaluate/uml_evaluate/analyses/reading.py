@@ -256,6 +256,11 @@ def _order(arm: Arm) -> tuple[int, str]:
     return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
 
 
+def finite(value: float) -> float | None:
+    """The value, or None in place of infinity and NaN, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
+
+
 def class_means(features: NDArray[Any], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """(C, D) mean features of each class; NaN rows for classes without any."""
     means = np.full((classes, features.shape[1]), np.nan)
