@@ -39,6 +39,12 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
     "--workers", type=int, help="Processes (local, ray), jobs (slurm); default: one per CUDA device."
 )
 @click.option(
+    "--decode-workers",
+    default="auto",
+    show_default=True,
+    help="Processes that decode pictures and sounds; auto: one per core, 0: none, threads instead.",
+)
+@click.option(
     "--sbatch", default="", help='Options for slurm\'s jobs, such as "--gres=gpu:1 --time=4:00:00".'
 )
 @click.option("--max-errors", default="1%", show_default=True, help="Unreadable samples allowed: N or N%.")
@@ -62,6 +68,7 @@ def extract(
     device: str,
     executor: str,
     workers: int | None,
+    decode_workers: str,
     sbatch: str,
     max_errors: str,
     retry_failed: bool,
@@ -97,6 +104,7 @@ def extract(
         "batch_size": work.parse_batch_size(batch_size),
         "executor": executor,
         "workers": workers,
+        "decode_workers": work.parse_decode_workers(decode_workers),
         "retry_failed": retry_failed,
         "max_errors": work.parse_max_errors(max_errors),
         "output": output,

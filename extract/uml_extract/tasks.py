@@ -18,8 +18,8 @@ from uml_cache import FeatureStore, journal
 from uml_cache.command import Progress
 from uml_cache.errors import WorkError
 from uml_extract.batching import encode_batch
-from uml_extract.prefetch import Prepared, read_ahead
-from uml_extract.readers import read_sample
+from uml_extract.prefetch import Prepared, Reading
+from uml_extract.readers import read_for
 from uml_extract.spec import Encoder, SampleError, fitted
 
 if TYPE_CHECKING:
@@ -37,12 +37,20 @@ class Extraction:
     """
 
     def __init__(
-        self, store: FeatureStore, manifest: Manifest, encoder: Encoder, *, max_errors: float
+        self,
+        store: FeatureStore,
+        manifest: Manifest,
+        encoder: Encoder,
+        *,
+        max_errors: float,
+        readers: int = 0,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._encoder = fitted(encoder, manifest)
         self._batch_size = store.plan.batch_size
+        ahead = 0 if manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
+        self._reading = Reading(self._prepare, ahead, readers, len(manifest))
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)
         self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
@@ -56,8 +64,7 @@ class Extraction:
         self._ahead = set(tasks)
         self._recount()
         rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
-        ahead = 0 if self._manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
-        samples = read_ahead(rows, self._prepare, ahead)
+        samples = self._reading.read(rows)
         committing: Future[None] | None = None
         # One task is flushed to the disk while the encoder is at the next.
         with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, contextlib.closing(samples):
@@ -71,10 +78,12 @@ class Extraction:
             if committing is not None:
                 committing.result()
 
+    def close(self) -> None:
+        """End the processes that read; a further `run` starts them anew."""
+        self._reading.close()
+
     def _prepare(self, row: int) -> np.ndarray:
-        encoder = self._encoder
-        sample = read_sample(self._manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
-        return encoder.prepare(sample)
+        return self._encoder.prepare(read_for(self._encoder, self._manifest, row))
 
     def _compute(
         self, task: int, samples: Iterator[tuple[int, Prepared]], progress: Progress

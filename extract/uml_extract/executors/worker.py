@@ -38,7 +38,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know of an extraction. `recipe` None: the encoder cannot be loaded anew."""
+    """All that a worker needs to know of an extraction. `recipe` None: the encoder cannot be loaded anew.
+
+    `readers` is how many processes each worker has to read its samples.
+    """
 
     store: Path
     plan: StorePlan
@@ -46,6 +49,7 @@ class Job:
     recipe: Recipe | None
     max_errors: float
     group: str | None
+    readers: int = 0
 
 
 class Worker:
@@ -63,7 +67,9 @@ class Worker:
             )
         self._store = planned_store(job.store, job.plan)
         self._job = job
-        self._extraction = Extraction(self._store, job.manifest, encoder, max_errors=job.max_errors)
+        self._extraction = Extraction(
+            self._store, job.manifest, encoder, max_errors=job.max_errors, readers=job.readers
+        )
 
     def run(self, task: int, report: Callable[[int], Any]) -> None:
         """Compute and commit one task; `report` is called with the rows done since the last call."""
