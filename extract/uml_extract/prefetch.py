@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_extract.reader_processes import Prepared, ReaderProcesses, can_fork
+from uml_extract.reader_processes import CAN_FORK, Prepared, ReaderProcesses
 from uml_extract.spec import SampleError
 
 WORKERS = max(1, min(8, len(os.sched_getaffinity(0)) - 1))  # threads; the encoder keeps one core busy
@@ -28,7 +28,7 @@ def reader_count(asked: int | Literal["auto"], modality: str, beside: int) -> in
     """
     if asked != "auto" and asked < 0:
         raise InputError(f"--decode-workers is {asked}; expected auto, or a whole number from 0 on")
-    if not can_fork() or modality not in ("image", "audio"):
+    if not CAN_FORK or modality not in ("image", "audio"):
         return 0
     cores = len(os.sched_getaffinity(0))
     return max(1, min(_MOST, cores // beside)) if asked == "auto" else asked

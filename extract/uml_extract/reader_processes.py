@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
-import multiprocessing
 import os
 import pickle
 import signal
@@ -20,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 import numpy as np
@@ -37,9 +36,7 @@ _ATTEMPTS = 2
 _GLANCE = 0.5  # seconds between two looks whether the parent is still there
 
 
-def can_fork() -> bool:
-    """Whether children can take the encoder over as it is, without loading it again."""
-    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+CAN_FORK = sys.platform == "linux"  # elsewhere system libraries do not survive it
 
 
 class ReaderProcesses:
@@ -176,24 +173,27 @@ class _Memory:
 
 
 class _Child:
-    """One forked process and the pipe to it. Requests are answered in order."""
+    """One forked process and the pipe to it. Requests are answered in order.
+
+    Forked by hand: the start of a `multiprocessing.Process` closes the child's standard input, and waits for
+    ever where a thread of the parent was reading from it.
+    """
 
     def __init__(
         self, prepare: Callable[[int], np.ndarray], memory: _Memory, others: Sequence[Connection]
     ) -> None:
-        context = multiprocessing.get_context("fork")
-        self.connection, theirs = context.Pipe()
+        self.connection, theirs = Pipe()
         foreign = [*others, self.connection]  # ends of the parent: with a copy of them nobody hears it go
-        self._process = context.Process(
-            target=_serve,
-            args=(theirs, foreign, prepare, memory, os.getpid()),
-            name="uml-reader",
-            daemon=True,
-        )
+        parent = os.getpid()
         with warnings.catch_warnings():
             # Python 3.12 warns of forks beside threads. As in torch's loader, the child uses none of theirs.
             warnings.simplefilter("ignore", DeprecationWarning)
-            self._process.start()
+            self._id = os.fork()
+        if self._id == 0:
+            try:
+                _serve(theirs, foreign, prepare, memory, parent)
+            finally:
+                os._exit(0)  # nothing of the parent's is flushed, closed or unwound
         theirs.close()
 
     def ask(self, requests: list[Request]) -> None:
@@ -202,20 +202,26 @@ class _Child:
 
     def answers(self, patience: float) -> tuple[list[Any] | None, str]:
         """The next answer; None, and what became of the child, if there will not be one."""
-        ready = wait([self.connection, self._process.sentinel], patience)
-        if not ready:
+        if not self.connection.poll(patience):
             return None, f"did not answer for {patience:.0f} s"
         with contextlib.suppress(EOFError, OSError):
-            if self.connection.poll():
-                return self.connection.recv(), ""
-        self._process.join(1)
-        code = self._process.exitcode
-        return None, f"was ended by signal {-code}" if code is not None and code < 0 else "ended"
+            return self.connection.recv(), ""
+        status = self._gone()
+        return None, f"was ended by signal {-status}" if status < 0 else "ended"
 
     def stop(self) -> None:
-        self._process.kill()  # it holds nothing that could be lost
-        self._process.join(5)
+        if self._id:
+            os.kill(self._id, signal.SIGKILL)  # it holds nothing that could be lost
+            self._gone()
         self.connection.close()
+
+    def _gone(self) -> int:
+        """Wait for the end; the exit status, or less than zero: the signal."""
+        status = 0
+        with contextlib.suppress(ChildProcessError):
+            status = os.waitstatus_to_exitcode(os.waitpid(self._id, 0)[1])
+        self._id = 0
+        return status
 
 
 def _serve(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from uml_extract.batching import encode_batch
 from uml_extract.prefetch import Prepared, Reading
 from uml_extract.readers import read_for
 from uml_extract.spec import Encoder, SampleError, fitted
+from uml_extract.writer import task_writer
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -65,18 +65,11 @@ class Extraction:
         self._recount()
         rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
         samples = self._reading.read(rows)
-        committing: Future[None] | None = None
-        # One task is flushed to the disk while the encoder is at the next.
-        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, contextlib.closing(samples):
+        with task_writer(self._store) as write, contextlib.closing(samples):
             for task in tasks:
-                ready = self._compute(task, samples, progress)
-                if committing is not None:
-                    committing.result()
-                committing = writer.submit(self._store.write_task, *ready)
+                write(self._compute(task, samples, progress))
                 self._own[task], self._current = self._current, []
                 self._recount()
-            if committing is not None:
-                committing.result()
 
     def close(self) -> None:
         """End the processes that read; a further `run` starts them anew."""
