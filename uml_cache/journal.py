@@ -70,8 +70,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name(error, path)
         raise
     sync_folder(path.parent)
 
@@ -81,8 +82,17 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        _name(error, folder)
+        raise
     finally:
         os.close(handle)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """What a full disk says does not tell which file it was about."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def write_record(store: Path, name: str, content: dict[str, Any]) -> None:
