@@ -67,6 +67,13 @@ class FeatureStore:
         """The rows of finished tasks whose samples could not be read, with the reasons, in order."""
         return journal.failed_rows(self.path, self.done())
 
+    def sources(self) -> dict[int, str]:
+        """What finished tasks were made from: the digest that `write_task` was given, where it was."""
+        records = {
+            task: journal.read_record(self.path / journal.JOURNAL / f"{task}.json") for task in self.done()
+        }
+        return {task: record["sources"] for task, record in records.items() if "sources" in record}
+
     def unseal(self, tasks: Iterable[int]) -> None:
         """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
 
@@ -93,16 +100,18 @@ class FeatureStore:
         status: np.ndarray,
         reasons: Mapping[int, str],
         seconds: float,
+        sources: str | None = None,
     ) -> None:
         """Write one task's shards and, last, its journal record. Writing a task again replaces it.
 
         `pooled` (n, D) and `token_values` (T, D), T the sum of the task's planned token counts, are floating
         point; `status` (n,) uint8 is 0 where the sample was read. `reasons` maps the rows that failed (rows
-        of the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises
+        of the store, not of the task) to a sentence. Rows with a status are stored as zeros. `sources` is any
+        digest of what the task was made from, for `sources` to tell. Raises
         `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
         """
         ready, failed = self._ready(task, pooled, token_values, status, reasons)
-        self._commit(task, ready, lambda files: self._record(task, failed, seconds, files))
+        self._commit(task, ready, lambda files: self._record(task, failed, seconds, files, sources))
 
     def _commit(
         self, task: int, ready: Mapping[ShardedArray, Iterable[np.ndarray]], record: Callable[[Files], Any]
@@ -154,7 +163,7 @@ class FeatureStore:
         return ready, failed
 
     def _record(
-        self, task: int, failed: list[dict[str, Any]], seconds: float, files: Files
+        self, task: int, failed: list[dict[str, Any]], seconds: float, files: Files, sources: str | None
     ) -> dict[str, Any]:
         rows = self.rows_of(task)
         return {
@@ -163,6 +172,7 @@ class FeatureStore:
             "first_row": rows.start,
             "rows": len(rows),
             "seconds": round(float(seconds), 6),
+            **({} if sources is None else {"sources": sources}),
             "failed": failed,
             "files": files,
         }

@@ -49,6 +49,9 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
 )
 @click.option("--max-errors", default="1%", show_default=True, help="Unreadable samples allowed: N or N%.")
 @click.option("--retry-failed", is_flag=True, help="Do the tasks again that hold unreadable samples.")
+@click.option(
+    "--check-sources", is_flag=True, help="Do the tasks again whose files have changed (size or time)."
+)
 @click.option("--list", "list_", is_flag=True, help="List the encoders and stop.")
 def extract(
     output: Output,
@@ -72,6 +75,7 @@ def extract(
     sbatch: str,
     max_errors: str,
     retry_failed: bool,
+    check_sources: bool,
     list_: bool,
 ) -> None:
     """Extract features with a frozen encoder into the cache, once.
@@ -106,6 +110,7 @@ def extract(
         "workers": workers,
         "decode_workers": work.parse_decode_workers(decode_workers),
         "retry_failed": retry_failed,
+        "check_sources": check_sources,
         "max_errors": work.parse_max_errors(max_errors),
         "output": output,
     }

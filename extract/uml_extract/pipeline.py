@@ -30,6 +30,7 @@ from uml_extract.executors.worker import Job, Recipe
 from uml_extract.prefetch import reader_count
 from uml_extract.readers import read_for
 from uml_extract.registry import load_encoder
+from uml_extract.sources import changed_tasks
 from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
 from uml_extract.tasks import Extraction
 
@@ -96,6 +97,7 @@ def extract(
     workers: int | None = None,
     decode_workers: int | Literal["auto"] = "auto",
     retry_failed: bool = False,
+    check_sources: bool = False,
     recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
@@ -114,6 +116,7 @@ def extract(
         decode_workers: Processes that read and decode pictures and sounds beside each encoder; `auto`: one
             per core, 0: threads of the encoder's process.
         retry_failed: Do the finished tasks again that hold unreadable samples.
+        check_sources: Do the finished tasks again whose files have changed since, by size or time.
         recipe: How other processes load an encoder that is given as an object.
 
     Raises:
@@ -178,6 +181,10 @@ def extract(
     with store.lock(group), contextlib.closing(extraction):
         if retry_failed:
             store.unseal(who.share(sorted({sample.task for sample in store.failed()})))
+        if check_sources:
+            changed = who.share(changed_tasks(store, manifest))
+            store.unseal(changed)
+            output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
         pending = store.pending()
         mine = who.share(pending)
         missing, remaining = _rows(store, pending), _rows(store, mine)

@@ -19,6 +19,7 @@ from uml_cache.errors import WorkError
 from uml_extract.batching import encode_batch
 from uml_extract.prefetch import Prepared, Reading
 from uml_extract.readers import read_for
+from uml_extract.sources import sources_digest
 from uml_extract.spec import Encoder, SampleError, fitted
 from uml_extract.writer import task_writer
 
@@ -56,6 +57,7 @@ class Extraction:
         self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
         self._counted: dict[int, list[str]] = {}  # unreadable samples of tasks that were done, or others do
         self._own: dict[int, list[str]] = {}  # those of the tasks computed here
+        self._sources: dict[int, str | None] = {}  # of the tasks that are being read
         self._current: list[str] = []  # those of the task in hand
         self._ahead: set[int] = set()  # tasks of which a record, should there be one, does not count
 
@@ -63,8 +65,7 @@ class Extraction:
         """Compute and commit `tasks`. `WorkError` as soon as more samples are unreadable than allowed."""
         self._ahead = set(tasks)
         self._recount()
-        rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
-        samples = self._reading.read(rows)
+        samples = self._reading.read(chain.from_iterable(map(self._rows, tasks)))
         with task_writer(self._store) as write, contextlib.closing(samples):
             for task in tasks:
                 write(self._compute(task, samples, progress))
@@ -74,6 +75,12 @@ class Extraction:
     def close(self) -> None:
         """End the processes that read; a further `run` starts them anew."""
         self._reading.close()
+
+    def _rows(self, task: int) -> range:
+        """The rows to read; before the first is read it is noted what their files are like."""
+        rows = self._store.rows_of(task)
+        self._sources[task] = sources_digest(self._manifest, rows)
+        return rows
 
     def _prepare(self, row: int) -> np.ndarray:
         return self._encoder.prepare(read_for(self._encoder, self._manifest, row))
@@ -95,7 +102,8 @@ class Extraction:
             self._fail(row, filled.reasons[row])
         progress.update(len(filled.reasons) - len(filled.late))
         seconds = time.monotonic() - started
-        return task, filled.pooled, filled.tokens, filled.status, filled.reasons, seconds
+        features = filled.pooled, filled.tokens, filled.status, filled.reasons
+        return task, *features, seconds, self._sources.pop(task)
 
     def _batches(
         self, samples: Iterator[tuple[int, Prepared]], filled: _Filled
