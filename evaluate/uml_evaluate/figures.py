@@ -52,7 +52,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
     The horizontal axis is logarithmic with the shots as ticks; "all" stands one doubling after the largest.
     Of the controls those of `uml` are drawn (else those of `uml-init`).
     """
-    with _style():
+    with house_style():
         figure, axes = _figure(6.4, 4.2)
         places = _places(comparison.shots)
         arms = _drawn_arms(comparison)
@@ -88,7 +88,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
 
 def differences_figure(comparison: Comparison) -> Figure:
     """Every difference of the ladder and of the drawn controls in points, with its 95 % interval."""
-    with _style():
+    with house_style():
         rows = list(grouped(comparison, shown_differences(comparison, comparison.differences)).items())
         step = 0.75 / max(1, len(comparison.shots))
         figure, axes = _figure(6.4, 0.9 + max(0.34, 0.13 * len(comparison.shots)) * (len(rows) + 1))
@@ -141,7 +141,7 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
     folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
     text = BytesIO()
-    with _style():
+    with house_style():
         figure.savefig(png, dpi=200, facecolor="white", bbox_inches="tight", metadata={"Software": None})
         figure.savefig(
             text,
@@ -172,19 +172,26 @@ def file_name(comparison: Comparison) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", "-".join(parts))
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no window system knows of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    return figure
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def house_style() -> Iterator[None]:
+    """How all figures look."""
     import matplotlib
 
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor")
