@@ -7,8 +7,8 @@ Shapes: S seeds.
     OUT/*.png, *.svg        the figure
 
 The paper claims that 5,000 samples of X and 5,000 of Y reconstruct X better than 10,000 of X. Samples, starts
-and batches of a seed are the same in every arm, so arms are compared pair by pair; the intervals are Student's
-t over seeds.
+and batches of a seed are the same in every arm, so arms are compared pair by pair; intervals are
+Student's t over seeds.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@
 | `uml-noise` | half of it | noise, half of it |
 
 The paper's claim is `uml` < `x`: at equal budget Y's samples are worth more than as many of X. `uml` <
-`x-half` says less, that Y is worth something; `uml-noise` against `x-half` is what a second batch does that knows
-nothing.
+`x-half` says less, that Y is worth something; `uml-noise` against `x-half` is what a second batch does that
+knows nothing.
 """
 
 from __future__ import annotations
