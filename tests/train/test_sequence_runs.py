@@ -1,4 +1,4 @@
-"""`uml train --objective ssl` and `joint`: run folders and controls; `uml embed`: what was learnt, as a store."""
+"""`uml train --objective ssl` and `joint`: run folders and controls; `uml embed`: what was learnt."""
 
 from __future__ import annotations
 
