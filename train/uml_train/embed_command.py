@@ -11,7 +11,7 @@ from uml_cache.command import Output, uml_command
 _EXAMPLE = """
 uml extract --encoder pixels --tokens
 uml train --objective ssl --target image --aux text
-uml embed runs/shapes-image-0123abcd --modality image
+uml embed ./runs --modality image
 """
 
 
@@ -36,13 +36,14 @@ def embed(
     device: str,
 ) -> None:
     """Write the mean of a network's outputs over every sequence as feature stores, which `uml train`,
-    `uml eval` and `uml cache` take like any other. RUN is one of `uml train --objective ssl` or joint.
+    `uml eval` and `uml cache` take like any other. RUN is one of `uml train --objective ssl` or joint, or a
+    folder of runs, of which the newest is taken.
     """
-    from uml_train.run import load_run
+    from uml_train.run import newest_run
     from uml_train.ssl.embed import embed as run_embed
 
     done = run_embed(
-        load_run(run),
+        newest_run(run),
         modalities=modalities or None,
         cell=cell,
         cache=cache,
