@@ -94,7 +94,7 @@ def complete(
     if settings.objective != "supervised":
         from uml_train.ssl.run import complete_sequences
 
-        roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+        roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
         return complete_sequences(run, shots, roles, settings, output)
     wanted = named_cells(run, settings, shots)
     todo = missing_cells(wanted, run)
@@ -119,7 +119,7 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     Raises:
         InputError: a store is gone or has changed.
     """
-    roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+    roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
     target = roles.pop(run.config["target"])
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
     auxiliaries = [roles.pop(label) for label in labels]
@@ -131,7 +131,8 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     )
 
 
-def _recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
+def recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
+    """The store that a run calls `label`, unchanged. Raises `InputError` where it is gone or has changed."""
     recorded = run.config["stores"][label]
     expected = recorded["fingerprint"]
     if cache is not None:

@@ -74,7 +74,7 @@ def train_cells(
 def processes_for(cells: int, grid: Grid, trunk: str) -> int:
     """How many processes train so many cells on this machine's cores."""
     work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
-    return max(1, min(_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+    return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
 
 
 def chosen_device(device: str) -> str:
@@ -123,7 +123,7 @@ def train_together(
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def _cores() -> int:
+def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -206,7 +206,7 @@ def run_grid(run: Run) -> Grid:
 def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
     began = time.perf_counter()
     settings = run.settings
-    trained = train_cell(problem, cell, settings, grid, copies=_cores())
+    trained = train_cell(problem, cell, settings, grid, copies=available_cores())
     return _keep(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
 
 
