@@ -183,6 +183,14 @@ def _tables(first: str, shots: Sequence[Shots], rows: Sequence[Sequence[str]], *
     return "\n\n".join(parts)
 
 
+def plain_table(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows under their names, the first column to the left."""
+    table = _table(*names)
+    for row in rows:
+        table.add_row(*row)
+    return _printed(table)
+
+
 def _table(first: str, *others: str) -> Table:
     from rich import box
     from rich.table import Table
