@@ -148,7 +148,9 @@ def _names(text: str, separator: str = ",") -> list[str]:
 
 
 def _answer(run: Any) -> dict[str, Any]:
-    cells = [result for result in run.cells if result.chosen is None]
+    from uml_train.settings import METHODS
+
+    cells = [result for result in run.cells if result.cell.method in METHODS]
     candidates = [c for result in cells for c in result.candidates]
     return {
         "run": str(run.path),

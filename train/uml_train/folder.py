@@ -95,7 +95,7 @@ def begin(
             },
         }
         labels = problem.target.labels[problem.test].astype(np.int32)
-        _save_array(path / "test_labels.npy", labels)
+        save_array(path / "test_labels.npy", labels)
         _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
         _write_config(path, config)
         return Run(path)
@@ -163,7 +163,8 @@ def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]]) -> 
     _write_splits(run.path, problem, draws)
 
 
-def _save_array(path: Path, values: np.ndarray) -> None:
+def save_array(path: Path, values: np.ndarray) -> None:
+    """Write an array so that its file is either whole or as it was."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     write_atomic(path, buffer.getvalue())

@@ -89,7 +89,7 @@ def open_problem(
     _check_class_map(class_map or {}, opened.values())
     for role in auxiliaries:
         theirs = opened[role.label]
-        to_target = _match(theirs.classes, classes, class_map or {})
+        to_target = match_classes(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(
                 f"{target.label} and {role.label} have no class in common "
@@ -179,8 +179,11 @@ def _normal(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
-def _match(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
-    """(len(theirs),) target class of each auxiliary class, −1 where there is none."""
+def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
+    """(len(theirs),) which of our classes each of theirs is, −1 for none; `class_map` is theirs → ours.
+
+    Raises `InputError` for a name in the map that is none of ours.
+    """
     position: dict[str, int] = {}
     for i, name in enumerate(ours):
         position.setdefault(_normal(name), i)

@@ -119,6 +119,10 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     Raises:
         InputError: a store is gone or has changed.
     """
+    if "shift" in run.config:
+        raise InputError(
+            f"{run.path} holds scores of heads on other data; train with the run {run.config['shift']['of']}"
+        )
     roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
     target = roles.pop(run.config["target"])
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import signal
 import threading
@@ -17,8 +15,6 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uml_cache.command import Output
 from uml_cache.errors import InputError, WorkError
 from uml_train.bank import Fitted, HeadBank
@@ -26,7 +22,7 @@ from uml_train.cells import Trained, finish, prepare, train_cell
 from uml_train.export import head_file
 from uml_train.grid import Candidate, Grid, Schedule
 from uml_train.problem import Problem
-from uml_train.run import Cell, CellResult, Run, write_atomic
+from uml_train.run import Cell, CellResult, Run, write_cell
 from uml_train.settings import TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
@@ -275,26 +271,7 @@ def _normalization(cell: Cell, settings: TrainSettings) -> str:
 
 
 def _write(run: Run, result: CellResult, trained: Trained) -> None:
-    cell = result.cell
-    about = {
-        "classes": run.config["classes"],
-        "dataset": result.dataset,
-        "target": result.target,
-        "encoder": result.encoders[result.target],
-        "auxiliaries": list(cell.auxiliaries),
-        "method": cell.method,
-        "control": cell.control,
-        "normalize": result.normalize,
-        "trunk": result.trunk,
-        "shots": cell.shots,
-        "seed": cell.seed,
-        "val_acc": result.val_acc,
-        "test_acc": result.test_acc,
-    }
     weights = trained.fitted[trained.selected].weights
-    write_atomic(result.head_path, head_file(weights, trained.streams, trained.prepared.normalizers, about))
-    buffer = io.BytesIO()
-    np.save(buffer, trained.predictions, allow_pickle=False)
-    write_atomic(result.predictions_path, buffer.getvalue())
-    record = json.dumps(result.to_json(), ensure_ascii=False)
-    write_atomic(result.record_path, record.encode())
+    about = result.about(run.config["classes"])
+    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
+    write_cell(result, trained.predictions, head)
