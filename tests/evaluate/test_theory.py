@@ -209,8 +209,8 @@ def test_samples_replaced() -> None:
     assert samples_replaced(start, x, 3 * np.eye(1), [1.0]) == pytest.approx(3.0)
     assert samples_replaced(start, x, np.zeros((1, 1)), [1.0]) == 0.0
     assert samples_replaced(np.eye(1), np.zeros((1, 1)), np.eye(1), [1.0]) == np.inf
-    # Coupled directions: what Y says of the second factor helps the first one, as a smaller number of X
-    # would. art = np.array([[2.0, 1.0], [1.0, 2.0]])
+    # Coupled directions: what Y says of the second factor helps the first one, as a part of an X would.
+    start = np.array([[2.0, 1.0], [1.0, 2.0]])
     replaced = samples_replaced(start, np.diag([1.0, 0.0]), np.diag([0.0, 1.0]), [1.0, 0.0])
     after = variance(start + np.diag([0.0, 1.0]), [1, 0])
     assert variance(start + replaced * np.diag([1.0, 0.0]), [1, 0]) == pytest.approx(after)

@@ -2,8 +2,8 @@
 
 Shapes: N scalar observations, P shared factors θ_c, Q private factors; M (P, P) information matrices.
 
-The model of paper 3.1, one modality at a time: x = A θ_c + B θ_x + ε with ε ~ N(0, σ²), where θ_c is shared by
-all modalities and θ_x belongs to this one. Rows of A and B are known; θ_c and θ_x are to be estimated.
+The model of paper 3.1, one modality at a time: x = A θ_c + B θ_x + ε with ε ~ N(0, σ²), where θ_c is shared
+by all modalities and θ_x belongs to this one. Rows of A and B are known; θ_c and θ_x are to be estimated.
 
 Two traps, both kept apart here. The information is (1/σ²)·AᵀA, with the noise (a modality of low noise says
 more per row); and what is left for θ_c when θ_x must be estimated too is the Schur complement
@@ -142,8 +142,8 @@ class ExchangeRates:
     """What one sample of Y says relative to one of X, by direction; the best first.
 
     `rates` (R,) are informations relative to each other, infinite where X is blind and Y is not;
-    `directions` (P, R) are the unit directions u to which they belong: uᵀM_Y u = rate · uᵀM_X u. Directions to
-    which both are blind are left out.
+    `directions` (P, R) are the unit directions u to which they belong: uᵀM_Y u = rate · uᵀM_X u. Directions
+    to which both are blind are left out.
     """
 
     rates: NDArray[np.float64]
