@@ -110,8 +110,8 @@ def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> 
     """Theorem 2, second part, as printed: if X is blind to v and M_Y v ≠ 0, then Y makes v's variance finite.
 
     "Blind" is v outside range(M_X); M_Y v ≠ 0 is B_c v ≠ 0. This fails: with M_X = 0, B_c = [1 0] and
-    v = (1, 1), B_c v = 1, but θ₂ is seen by nobody and v lies outside range(M_X + M_Y). It holds where M_Y has full rank,
-    and where X is blind to v alone, that is null(M_X) is spanned by v itself.
+    v = (1, 1), B_c v = 1, but θ₂ is seen by nobody and v lies outside range(M_X + M_Y). It holds where M_Y
+    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself.
     """
     y, direction = np.asarray(m_y, float), np.asarray(v, float)
     seen = np.linalg.norm(y @ direction) > np.sqrt(TOLERANCE) * np.linalg.norm(y) * np.linalg.norm(direction)

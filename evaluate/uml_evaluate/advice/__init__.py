@@ -1,0 +1,1 @@
+"""Will this unpaired data help? Estimates from the training rows alone, before anything is trained."""
