@@ -163,13 +163,13 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "(b) its evidence": ("evidence",),
     "(c) Fisher information": ("information",),
     "(d) pilot": ("pilot",),
-    "(a)+(d), in the product": ("geometry", "pilot"),
+    "(a)+(d)": ("geometry", "pilot"),
     "(a)+(b)": ("geometry", "closed form"),
     "(b)+(d)": ("closed form", "pilot"),
     "(a)+(b)+(d)": ("geometry", "closed form", "pilot"),
     "(a)+(b)+(c)+(d)": ("geometry", "closed form", "information", "pilot"),
 }
-PRODUCT = CANDIDATES["(a)+(d), in the product"]
+PRODUCT = {"rich": ("geometry", "pilot"), "poor": ("geometry",)}
 
 
 def collect(work: Path, shared: Path) -> None:
@@ -212,23 +212,23 @@ def collect(work: Path, shared: Path) -> None:
     print(f"{len(lines)} rows in {PAIRS}")
 
 
-def constants(pairs: Pairs) -> dict[str, float]:
-    """What the product holds: intercept, weights and spread, fitted on all targets of the case `rich`.
+def constants(pairs: Pairs) -> dict[str, dict[str, float]]:
+    """What the product holds: for each case the intercept, the weights and the spread, fitted on all targets.
 
     The spread is the larger of what left-out targets and left-out worlds show.
     """
-    here = pairs.where((pairs["case"] == "rich") & np.isin(pairs["shots"], JUDGED))
-    x, y = features(here, PRODUCT), here["measured"]
-    intercept, weights = fit(x, y)
-    spreads = [spread_of(left_out(x, y, here[by]) - y, here["error"]) for by in GROUPS.values()]
-    blind = pairs.where((pairs["case"] == "poor") & np.isin(pairs["shots"], JUDGED))
-    return {
-        "intercept": round(intercept, 3),
-        **{name: round(float(w), 3) for name, w in zip(PRODUCT, weights, strict=True)},
-        "spread": round(max(spreads), 2),
-        "blind intercept": round(float(blind["measured"].mean()), 2),
-        "blind spread": round(spread_of(blind["measured"] - blind["measured"].mean(), blind["error"]), 2),
-    }
+    found = {}
+    for case, names in PRODUCT.items():
+        here = pairs.where((pairs["case"] == case) & np.isin(pairs["shots"], JUDGED))
+        x, y = features(here, names), here["measured"]
+        intercept, weights = fit(x, y)
+        spreads = [spread_of(left_out(x, y, here[by]) - y, here["error"]) for by in GROUPS.values()]
+        found[case] = {
+            "intercept": round(intercept, 3),
+            **{name: round(float(w), 3) for name, w in zip(names, weights, strict=True)},
+            "spread": round(max(spreads), 2),
+        }
+    return found
 
 
 def spread_of(missed: Floats, error: Floats) -> float:
@@ -270,8 +270,7 @@ def report(pairs: Pairs) -> None:
                 f"{np.sqrt(np.mean((predicted - here['measured']) ** 2)):.2f}",
             ]
             print(f"| {' | '.join(cells)} |")
-        if case == "rich":
-            verdicts(here)
+        verdicts(here, PRODUCT[case])
 
 
 def _with_interval(
@@ -283,12 +282,12 @@ def _with_interval(
     return f"{score(pairs, predicted):.2f} [{low:.2f}, {high:.2f}]"
 
 
-def verdicts(here: Pairs) -> None:
+def verdicts(here: Pairs, names: Sequence[str]) -> None:
     """What was measured where the advice said what, on left-out targets and worlds."""
     print("\n| said | left out | cells | measured > 0 | above 1.5 | below −1.5 | mean |")
     print("|---|---|---|---|---|---|---|")
     for label, by in GROUPS.items():
-        predicted, spread = predictions(here, PRODUCT, by)
+        predicted, spread = predictions(here, names, by)
         said = np.array([judged(p, s).verdict for p, s in zip(predicted, spread, strict=True)])
         for verdict in ("helps", "makes no difference", "hurts", "cannot tell"):
             y = here["measured"][said == verdict]
@@ -306,13 +305,13 @@ def figure(pairs: Pairs, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     here = pairs.where((pairs["case"] == "rich") & np.isin(pairs["shots"], JUDGED))
-    predicted, spread = predictions(here, PRODUCT, "target")
+    predicted, spread = predictions(here, PRODUCT["rich"], "target")
     kinds = {
         "shares all": ("full",), "shares a part": ("part",), "shares nothing": ("none", "unrelated"),
         "classes permuted": ("permuted",),
     }  # fmt: skip
     colours, marks = ("#1b6ca8", "#6fb1d6", "#9a9a9a", "#c0392b"), "osv^"
-    canvas, panels = plt.subplots(1, 3, figsize=(9, 3.3), sharex=True, sharey=True, layout="constrained")
+    canvas, panels = plt.subplots(1, 3, figsize=(9, 3.8), sharex=True, sharey=True, layout="constrained")
     for panel, k in zip(panels, JUDGED, strict=True):
         at = here["shots"] == k
         half = 1.645 * float(spread[at].mean())
@@ -326,9 +325,11 @@ def figure(pairs: Pairs, path: Path) -> None:
                 predicted[rows], here["measured"][rows], yerr=here["error"][rows], fmt=mark, color=colour,
                 ms=4, lw=0.5, alpha=0.85, label=label,
             )  # fmt: skip
-        panel.set(title=f"k = {k}", xlabel="advice, points", xlim=(-5, 5), ylim=(-8, 9))
+        panel.plot(line, line, color="#bbbbbb", lw=0.8, ls="--")
+        panel.set(title=f"k = {k}", xlabel="advice, points", xlim=(-3.5, 3.5), ylim=(-7.5, 8.5))
     panels[0].set_ylabel("measured by training, points")
-    panels[-1].legend(fontsize=7, loc="lower right", frameon=False)
+    handles, labels = panels[0].get_legend_handles_labels()
+    canvas.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     canvas.savefig(path, dpi=90)
 
@@ -345,8 +346,8 @@ def main() -> None:
     if arguments.collect:
         collect(arguments.work, arguments.shared)
     pairs = load()
+    print(f"constants: {json.dumps(constants(pairs), indent=1)}")
     report(pairs)
-    print(f"\nconstants: {json.dumps(constants(pairs), indent=1)}")
     if arguments.figure:
         figure(pairs, arguments.figure)
 

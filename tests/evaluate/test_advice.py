@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -12,8 +14,19 @@ import pytest
 
 from toy_stores import write_store
 from uml_cache.cli import main
-from uml_evaluate.advice.advise import advise
-from uml_evaluate.advice.combine import DEAD_ZONE, LEVEL, SMALL, SURE, judged
+from uml_evaluate.advice import advise
+from uml_evaluate.advice.combine import (
+    DEAD_ZONE,
+    LEVEL,
+    SMALL,
+    SURE,
+    WITH_PILOT,
+    WITHOUT_PILOT,
+    judged,
+    predict,
+)
+from uml_evaluate.advice.evidence import Evidence
+from uml_evaluate.advice.geometry import Agreement
 from uml_evaluate.advice.table import text
 
 CLASSES = tuple(f"class {c}" for c in range(10))
@@ -203,3 +216,29 @@ def test_verdicts_follow_the_predictive_distribution() -> None:
     wide = NormalDist().inv_cdf(0.5 + LEVEL / 2)
     assert judged(2.0, 3.0).low == pytest.approx(2.0 - 3.0 * wide)
     assert judged(2.0, 3.0).high == pytest.approx(2.0 + 3.0 * wide)
+
+
+def test_the_estimate_is_what_the_study_fits() -> None:
+    """Weights and spreads are those that the committed measurements give, fitted anew."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        judge = importlib.import_module("advice_judge")
+    found = judge.constants(judge.load())
+    for case, fit in (("rich", WITH_PILOT), ("poor", WITHOUT_PILOT)):
+        assert {"pilot": 0.0} | found[case] == asdict(fit)
+
+
+def test_prediction_by_hand() -> None:
+    agreed = Agreement(alignment=0.5, z=5.0, p=0.005)
+    evidence = Evidence(shots=4, spare=True, agreement=agreed, pilot_late=9.0, pilot_best=2.0, seconds=0.1)
+    expected = WITH_PILOT.intercept + WITH_PILOT.geometry * np.tanh(1.0) + WITH_PILOT.pilot * (6.0 + 2.0) / 2
+    assert predict(evidence).estimate == pytest.approx(expected)
+    assert predict(evidence).verdict == "helps"
+    assert predict(replace(evidence, shots=1)).verdict == "cannot tell"
+    blind = replace(evidence, spare=False, pilot_late=None, pilot_best=None)
+    assert predict(blind).verdict == "cannot tell"
+    assert predict(blind).estimate == pytest.approx(
+        WITHOUT_PILOT.intercept + WITHOUT_PILOT.geometry * np.tanh(1.0)
+    )
+    assert predict(replace(blind, agreement=None)).estimate == pytest.approx(WITHOUT_PILOT.intercept)

@@ -1,8 +1,8 @@
 """From the estimators' numbers to one estimate with its uncertainty, and a verdict.
 
-The weights were fitted by `tests/benchmarks/advice_judge.py` on measured pairs; the spreads are what
-predictions for left-out worlds missed by. What the estimate predicts is the mean over draws of `uml` −
-`unimodal-deep`, as `uml train` would find it.
+The weights were fitted by `tests/benchmarks/advice_judge.py` on measured pairs; the spreads are what predictions
+for left-out targets and worlds missed by, less the measurements' own errors. What the estimate predicts is the
+mean over draws of `uml` − `unimodal-deep`, as `uml train` would find it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ CLIP = 6.0
 """Points that one pilot may count at most: beyond lie features whose scales do not fit, not larger
 effects."""
 
-INTERCEPT, GEOMETRY, PILOT, SPREAD = -0.196, 1.025, 0.325, 1.73
-BLIND_SPREAD = 2.3
-"""Spread where no pilot could run: what the measured differences themselves vary by."""
+
+@dataclass(frozen=True)
+class Fit:
+    """Weights of the estimators, and the spread of the expected difference around the estimate, in points."""
+
+    intercept: float
+    geometry: float
+    pilot: float
+    spread: float
+
+
+WITH_PILOT = Fit(intercept=-0.212, geometry=1.08, pilot=0.304, spread=1.17)
+WITHOUT_PILOT = Fit(intercept=-0.604, geometry=1.675, pilot=0.0, spread=1.3)
 
 
 @dataclass(frozen=True)
@@ -64,14 +74,16 @@ class Prediction:
 def predict(evidence: Evidence) -> Prediction:
     """The estimate for one auxiliary at one k.
 
-    Without spare rows, and at a k that the study did not judge, the verdict is `cannot tell`.
+    Without rows to spare for a pilot, where the geometry's verdicts were no better than chance, and at a k
+    that the study did not judge, the verdict is `cannot tell`.
     """
     z = 0.0 if evidence.agreement is None else math.tanh(evidence.agreement.z / 5.0)
     if evidence.pilot_late is None or evidence.pilot_best is None:
-        return judged(INTERCEPT, BLIND_SPREAD, speaks=False)
-    pilot = (_clipped(evidence.pilot_late) + _clipped(evidence.pilot_best)) / 2.0
-    estimate = INTERCEPT + GEOMETRY * z + PILOT * pilot
-    return judged(estimate, SPREAD, speaks=evidence.shots in STUDIED)
+        fit, pilot = WITHOUT_PILOT, 0.0
+    else:
+        fit, pilot = WITH_PILOT, (_clipped(evidence.pilot_late) + _clipped(evidence.pilot_best)) / 2.0
+    estimate = fit.intercept + fit.geometry * z + fit.pilot * pilot
+    return judged(estimate, fit.spread, speaks=fit is WITH_PILOT and evidence.shots in STUDIED)
 
 
 def judged(estimate: float, spread: float, *, speaks: bool = True) -> Prediction:

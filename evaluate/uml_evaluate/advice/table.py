@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from uml_evaluate.advice.advise import Advice
+from uml_evaluate.advice.advisor import Advice
 from uml_evaluate.advice.combine import LEVEL
 from uml_evaluate.sentence import signed
 

@@ -78,8 +78,7 @@ def _advise(
     class_map: Path | None,
 ) -> None:
     from uml_cache.errors import InputError
-    from uml_evaluate.advice.advise import advise
-    from uml_evaluate.advice.table import text
+    from uml_evaluate.advice import advise, text
 
     if probe == "linear":
         raise InputError("--advise is about k labelled samples per class; leave --probe linear out")
