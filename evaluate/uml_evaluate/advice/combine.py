@@ -1,8 +1,8 @@
 """From the estimators' numbers to one estimate with its uncertainty, and a verdict.
 
-The weights were fitted by `tests/benchmarks/advice_judge.py` on measured pairs; the spreads are what predictions
-for left-out targets and worlds missed by, less the measurements' own errors. What the estimate predicts is the
-mean over draws of `uml` − `unimodal-deep`, as `uml train` would find it.
+The weights were fitted by `tests/benchmarks/advice_judge.py` on measured pairs; the spreads are what
+predictions for left-out targets and worlds missed by, less the measurements' own errors. What the estimate
+predicts is the mean over draws of `uml` − `unimodal-deep`, as `uml train` would find it.
 """
 
 from __future__ import annotations
