@@ -29,7 +29,7 @@ from added_information import information_gain
 from closed_form_head import Ridge, class_prior, gain
 from uml_evaluate.advice.geometry import agreement
 from uml_evaluate.advice.pilot import pilot
-from uml_evaluate.advice.rows import ROWS_PER_CLASS, Rows, capped, reduced, splits
+from uml_evaluate.advice.rows import Rows, capped, reduced, rows_per_class, splits
 
 SPLITS, PILOTED = 4, 2
 
@@ -38,11 +38,11 @@ def estimates(target: Target, shots: int, case: str, draw: int) -> list[dict[str
     """One record per auxiliary: every estimator's number, and its seconds."""
     rng = np.random.default_rng((draw, shots))
     labels = target.pool[1]
-    kept = capped(labels, shots if case == "poor" else ROWS_PER_CLASS, rng)
+    kept = capped(labels, shots if case == "poor" else rows_per_class(target.classes), rng)
     rows = reduced(target.pool[0][kept], labels[kept], target.classes, rng)
     others, names = [], []
     for auxiliary in target.auxiliaries:
-        chosen = capped(auxiliary.labels, ROWS_PER_CLASS, rng)
+        chosen = capped(auxiliary.labels, rows_per_class(target.classes), rng)
         others.append(reduced(auxiliary.features[chosen], auxiliary.labels[chosen], target.classes, rng))
         names.append(auxiliary.name)
     pairs = list(splits(rows, shots, SPLITS, rng))

@@ -10,7 +10,7 @@ from closed_form_head import RATIOS, Ridge, class_prior, gain
 from uml_evaluate.advice.evidence import compare_geometry, gather
 from uml_evaluate.advice.geometry import agreement
 from uml_evaluate.advice.pilot import pilot
-from uml_evaluate.advice.rows import Rows, capped, reduced, rows_per_class, shots, splits
+from uml_evaluate.advice.rows import Rows, capped, held_out_per_class, reduced, rows_per_class, shots, splits
 
 
 def _world(
@@ -31,8 +31,8 @@ def test_capped_takes_at_most_so_many_of_each_class() -> None:
     assert np.bincount(labels[kept]).tolist() == [2, 4, 4]
     assert len(set(kept.tolist())) == len(kept)
     assert (np.diff(kept) > 0).all()
-    assert rows_per_class(10) == 64
-    assert rows_per_class(1000) == 32
+    assert (rows_per_class(10), rows_per_class(60), rows_per_class(1000)) == (64, 50, 32)
+    assert (held_out_per_class(50), held_out_per_class(100), held_out_per_class(1000)) == (16, 8, 4)
 
 
 def test_reducing_keeps_the_class_means_exactly() -> None:

@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS_PER_CLASS = 64
-HELD_OUT_PER_CLASS = 16
-MOST_ROWS = 20_000
+ROWS_PER_CLASS, FEWEST_PER_CLASS, MOST_ROWS = 64, 32, 3_000
+HELD_OUT_PER_CLASS, FEWEST_HELD_OUT, MOST_HELD_OUT = 16, 4, 800
 _REDUCED = 128
 _SPARE = 32  # directions besides the class means, where there are many classes
 
@@ -50,8 +49,13 @@ class Rows:
 
 
 def rows_per_class(classes: int) -> int:
-    """How many rows of a class are looked at: 64, fewer where there are hundreds of classes."""
-    return min(ROWS_PER_CLASS, max(HELD_OUT_PER_CLASS * 2, MOST_ROWS // classes))
+    """How many rows of a class are looked at: 64, down to 32 where there are many classes."""
+    return min(ROWS_PER_CLASS, max(FEWEST_PER_CLASS, MOST_ROWS // classes))
+
+
+def held_out_per_class(classes: int) -> int:
+    """How many rows of a class score: 16, down to 4 where there are many classes."""
+    return min(HELD_OUT_PER_CLASS, max(FEWEST_HELD_OUT, MOST_HELD_OUT // classes))
 
 
 def capped(labels: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
@@ -88,7 +92,7 @@ def splits(
     Where a class has no more than k rows, one shot is left out in turn and k − 1 remain to train on (the
     estimate then is for k − 1); with one row per class there is nothing to hold out, and no pair.
     """
-    least = shots(rows)
+    least, held_out = shots(rows), held_out_per_class(rows.classes)
     order = rng.permutation(len(rows.labels))
     ranked = order[np.argsort(rows.labels[order], kind="stable")]
     rank = np.arange(len(ranked)) - np.searchsorted(rows.labels[ranked], rows.labels[ranked])
@@ -97,7 +101,7 @@ def splits(
             if number:
                 order = rng.permutation(len(rows.labels))
                 ranked = order[np.argsort(rows.labels[order], kind="stable")]
-            yield ranked[rank < k], ranked[(rank >= k) & (rank < k + HELD_OUT_PER_CLASS)]
+            yield ranked[rank < k], ranked[(rank >= k) & (rank < k + held_out)]
     elif k > 1:
         for left_out in range(min(times, k)):
             yield ranked[(rank < k) & (rank != left_out)], ranked[rank == left_out]
