@@ -214,14 +214,7 @@ def auxiliary_rows(
     Args:
         classes: for another data set's source, the target class of each of its classes, or −1.
     """
-    positions = np.arange(len(source.rows))
-    if isinstance(settings.texts, int):
-        generator = seeded(cell.seed, "texts", source.label)
-        groups = [positions[source.labels == c] for c in np.unique(source.labels)]
-        chosen = [
-            g if len(g) <= settings.texts else generator.choice(g, settings.texts, False) for g in groups
-        ]
-        positions = np.sort(np.concatenate(chosen))
+    positions = auxiliary_positions(source, cell, settings)
     if classes is not None:
         positions = positions[classes[source.labels[positions]] >= 0]
     own = source.labels[positions]
@@ -236,6 +229,17 @@ def auxiliary_rows(
     elif cell.control == "random":
         features = random_class_vectors(features, labels, source.label, cell.seed)
     return features, labels
+
+
+def auxiliary_positions(source: Source, cell: Cell, settings: TrainSettings) -> np.ndarray:
+    """Which of an auxiliary's usable rows a cell sees: all, or n per class drawn at random; ascending."""
+    positions = np.arange(len(source.rows))
+    if not isinstance(settings.texts, int):
+        return positions
+    generator = seeded(cell.seed, "texts", source.label)
+    groups = [positions[source.labels == c] for c in np.unique(source.labels)]
+    chosen = [g if len(g) <= settings.texts else generator.choice(g, settings.texts, False) for g in groups]
+    return np.sort(np.concatenate(chosen))
 
 
 def _test(problem: Problem, fitted: Fitted, normalize: Normalizer) -> tuple[np.ndarray, float]:

@@ -52,7 +52,7 @@ class Source:
     @property
     def dim(self) -> int:
         """D, the width of the pooled features."""
-        return int(self.features.pooled.shape[1])
+        return int(self.features.dim)
 
     def values(self, positions: np.ndarray) -> torch.Tensor:
         """Raw features (len(positions), D) float32 of some of the usable rows, by position in `rows`."""
@@ -99,18 +99,21 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
+    opened: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
+        opened: by label what needs no opening: the rows of a manifest that a network is trained on.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
             rows to train, validate or test on.
     """
-    features = _open(target.store)
+    given = opened or {}
+    features = given.get(target.label) or _open(target.store)
     classes = tuple(features.classes)
     if not classes:
         raise InputError(
@@ -121,10 +124,10 @@ def open_problem(
     train, val, test = _splits(source, remarks)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
-    opened = {role.label: _open(role.store) for role in auxiliaries}
-    _check_class_map(class_map or {}, opened.values())
+    others_opened = {role.label: given.get(role.label) or _open(role.store) for role in auxiliaries}
+    _check_class_map(class_map or {}, others_opened.values())
     for role in auxiliaries:
-        theirs = opened[role.label]
+        theirs = others_opened[role.label]
         to_target = _match(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(
