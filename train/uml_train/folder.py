@@ -38,8 +38,13 @@ def begin(
     unrelated: list[Role],
     problem: Problem,
     grid: Grid | Pretraining,
+    finetune: dict[str, Any] | None = None,
 ) -> Run:
-    """The run's folder with its configuration: made, or found as it was left."""
+    """The run's folder with its configuration: made, or found as it was left.
+
+    Args:
+        finetune: what decides a fine-tuning beside the settings, as JSON values; `local` in it does not.
+    """
     roles = [selection.target, *selection.auxiliaries, *unrelated]
     sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
     stores = {
@@ -63,8 +68,10 @@ def begin(
     decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    splits = [asdict(read_splits(settings.splits))] if settings.splits else []
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *splits])
+    more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
+    if settings.splits:
+        more.append(asdict(read_splits(settings.splits)))
+    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"
@@ -78,7 +85,8 @@ def begin(
             "dataset": selection.dataset,
             "target": selection.target.label,
             "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": settings.objective,
+            "objective": "finetune" if finetune else settings.objective,
+            **({"finetune": finetune} if finetune else {}),
             "trunk": settings.trunk,
             "classes": list(problem.classes),
             "grid": asdict(grid),

@@ -11,6 +11,7 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,7 @@ def open_problem(
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
     splits: GivenSplits | None = None,
+    opened: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
@@ -69,12 +71,14 @@ def open_problem(
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
         splits: what stands in place of the target's own splits.
+        opened: by label what needs no opening: the rows of a manifest that a network is trained on.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
             rows to train, validate or test on.
     """
-    features = open_store(target.store)
+    given = opened or {}
+    features = given.get(target.label) or open_store(target.store)
     classes = tuple(features.classes)
     if not classes:
         raise InputError(
@@ -85,10 +89,10 @@ def open_problem(
     train, val, test = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
-    opened = {role.label: open_store(role.store) for role in auxiliaries}
-    _check_class_map(class_map or {}, opened.values())
+    others_opened = {role.label: given.get(role.label) or open_store(role.store) for role in auxiliaries}
+    _check_class_map(class_map or {}, others_opened.values())
     for role in auxiliaries:
-        theirs = opened[role.label]
+        theirs = others_opened[role.label]
         to_target = match_classes(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(

@@ -54,7 +54,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
     ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem, grid))
     run = begin(resolved, selection, unrelated, problem, grid)
-    _remark_classes(problem, resolved, output)
+    remark_classes(problem, resolved, output)
     with run_lock(run.path, output) if ranks.first else contextlib.nullcontext():
         ranks.wait()
         todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
@@ -76,7 +76,7 @@ def prepare_run(
     problem = _open(selection, unrelated, settings)
     for remark in problem.remarks:
         output.say(remark)
-    return selection, unrelated, problem, _resolve(settings, selection, problem, output)
+    return selection, unrelated, problem, resolve(settings, selection, problem, output)
 
 
 def complete(
@@ -90,6 +90,10 @@ def complete(
     Raises:
         InputError: the stores are gone or have changed since the run.
     """
+    if "finetune" in run.config:
+        from uml_train.finetune.run import complete as complete_finetune
+
+        return complete_finetune(run, shots=shots, cache=cache, output=output)
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
     if settings.objective != "supervised":
         from uml_train.ssl.run import complete_sequences
@@ -172,9 +176,7 @@ def _open(selection: Selection, unrelated: Sequence[Role], settings: TrainSettin
     )
 
 
-def _resolve(
-    settings: TrainSettings, selection: Selection, problem: Problem, output: Output
-) -> TrainSettings:
+def resolve(settings: TrainSettings, selection: Selection, problem: Problem, output: Output) -> TrainSettings:
     """The settings with every default replaced by what it came to."""
     methods, controls = settings.methods, settings.controls
     if not selection.configurations:
@@ -239,7 +241,8 @@ def _extract_hint(selection: Selection) -> str:
     return f"`uml extract --encoder {encoder} --data YOUR_{other.upper()}S --name {selection.dataset}`"
 
 
-def _remark_classes(problem: Problem, settings: TrainSettings, output: Output) -> None:
+def remark_classes(problem: Problem, settings: TrainSettings, output: Output) -> None:
+    """Say which classes an auxiliary has nothing for, and which of its own are not used."""
     for label, notes in problem.notes.items():
         if lacking := notes["without_auxiliary"]:
             output.say(f"{label} has nothing for {len(lacking)} classes: {', '.join(lacking)}")

@@ -114,7 +114,7 @@ def train_together(
             spent = (time.perf_counter() - began) / sum(map(len, fitted))
             models = [fitted[c][k] for k in range(len(prepared[c].models))]
             trained = finish(problem, prepared[c], models, [spent] * len(models))
-            yield _keep(run, problem, grid, part[c], settings, trained, spent * len(models))
+            yield keep_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
             prepared[c].models.clear()
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
@@ -203,10 +203,10 @@ def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
     began = time.perf_counter()
     settings = run.settings
     trained = train_cell(problem, cell, settings, grid, copies=available_cores())
-    return _keep(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+    return keep_cell(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
 
 
-def _keep(
+def keep_cell(
     run: Run,
     problem: Problem,
     grid: Grid,
@@ -215,6 +215,7 @@ def _keep(
     trained: Trained,
     seconds: float,
 ) -> str:
+    """Write a trained cell, its record last; returns a remark for the person who waits."""
     result = _record(run, problem, grid, cell, settings, trained, seconds)
     _write(run, result, trained)
     return f"{cell.key}: {_remark(result, trained.streams)}"
@@ -248,7 +249,7 @@ def _record(
         dataset=problem.dataset,
         target=problem.target.label,
         encoders={label: source.encoder for label, source in sources.items()},
-        objective="supervised",
+        objective=run.config["objective"],
         trunk=settings.trunk if cell.method != "unimodal" else "linear",
         normalize=_normalization(cell, settings),
         texts=settings.texts,

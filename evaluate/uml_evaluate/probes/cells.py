@@ -26,6 +26,7 @@ from uml_train.cells import Prepared, draw_rows, prepare
 from uml_train.export import folded_linear, linear_head_file
 from uml_train.folder import extend_splits
 from uml_train.problem import Problem
+from uml_train.rows import vectors
 from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
 from uml_train.settings import Shots
 from uml_train.table import named_cells
@@ -140,7 +141,8 @@ def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
 
 def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Cell]:
     """Fit the draws of one probe and write its cells."""
-    settings, grid = run.settings, run_grid(run)
+    # Probes see one vector per sample, whatever the run's heads see.
+    settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
     probe = PROBES[name]
     if probe.needs == "joint":
@@ -166,12 +168,12 @@ def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
     model = prepared.models[0]
     text = model.auxiliaries[0] if model.auxiliaries else None
     return Episode(
-        features=model.target.features,
+        features=vectors(model.target.features),
         labels=model.target.labels,
-        validation=model.validation,
+        validation=(vectors(model.validation[0]), model.validation[1]),
         classes=len(problem.classes),
         seed=seed,
-        text=None if text is None else (text.features, text.labels),
+        text=None if text is None else (vectors(text.features), text.labels),
         class_means=model.head,
         scale=model.target.logit_scale,
     )
