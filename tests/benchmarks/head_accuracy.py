@@ -1,6 +1,6 @@
 """The same cells trained by the plain loop and by the head bank: their test accuracies, paired.
 
-    python tests/benchmarks/head_accuracy.py --cache ./feats [--shots 4] [--seeds 5] [--steps 400]
+    python tests/benchmarks/head_accuracy.py --cache ./feats [--dataset NAME] [--shots 4] [--steps 400]
 
 Every cell (seed × unimodal-deep, uml) of the `quick` grid's learning rates is trained twice on the same draw:
 by the bank, and by nn.Linear, torch's AdamW and autograd with batches in an order of its own and torch's own
@@ -81,6 +81,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--dataset")
     parser.add_argument("--target")
     parser.add_argument("--aux", default="text")
     parser.add_argument("--shots", type=int, default=4)
@@ -90,7 +91,8 @@ def main() -> None:
     torch.set_num_threads(1)
     methods = ("unimodal-deep", "uml")
     settings = TrainSettings(
-        cache=arguments.cache, target=arguments.target, auxiliaries=((arguments.aux,),), methods=methods,
+        cache=arguments.cache, dataset=arguments.dataset, target=arguments.target,
+        auxiliaries=((arguments.aux,),), methods=methods,
         shots=(arguments.shots,), seeds=tuple(range(1, arguments.seeds + 1)), loader="device",
     )  # fmt: skip
     _, _, problem, resolved = prepare_run(settings, QUIET)

@@ -275,7 +275,9 @@ def test_without_tokens_it_says_how_to_get_them(
         train(settings_for(cache, trunk="transformer"))
     assert "\n" not in str(raised.value)
     settings = settings_for(token_cache, trunk="transformer", methods=("unimodal",))
-    train(settings, output=Output())
+    run = train(settings, output=Output())
+    assert run.config["stores"]["image"]["encoder"] == "made-up@tokens"
+    assert prepare_run(settings_for(token_cache), Output(quiet=True))[2].target.encoder == "made-up"
     assert "audio has no tokens and takes part with one vector a sample" in capsys.readouterr().err
 
 

@@ -29,9 +29,8 @@ class Fitting(ABC):
         self.model, self.schedule, self.orders = model, schedule, orders
         self.streams = model.streams
         self.learns_scale = model.candidate.learnable_scale
-        start = model.start()
+        self.template = start = model.start()
         self.flat = start.flatten(scales=self.learns_scale).to(device)
-        start.scales = start.scales.to(device)
         self.grad = torch.zeros_like(self.flat)
         self.moment1, self.moment2 = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         self.updates = torch.zeros((), device=device)
@@ -81,10 +80,8 @@ class Fitting(ABC):
                     waited += 1
                     if waited >= schedule.patience:
                         break
-        self.flat.copy_(best_weights)
-        return Fitted(
-            weights=self.weights.clone(), val_acc=best, best_step=best_step, steps=step + 1, history=history
-        )
+        weights = self.template.view_of(best_weights.cpu(), scales=self.learns_scale).clone()
+        return Fitted(weights=weights, val_acc=best, best_step=best_step, steps=step + 1, history=history)
 
     def _update(self, step: int) -> None:
         """One AdamW update, with weight decay on every parameter.

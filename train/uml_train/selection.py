@@ -196,6 +196,9 @@ def _find(stores: Sequence[StoreInfo], name: str, option: str, tokens: bool) -> 
         fitting = [s for s in named if _full(s) == encoder] or named
     if tokens:
         fitting = [s for s in fitting if s.token_dim is not None] or fitting
+    elif len({(_label(s), _full(s).removesuffix("tokens").rstrip("@-")) for s in fitting}) == 1:
+        # `uml extract --tokens` beside a store of the same encoder: their pooled features are the same.
+        fitting = [s for s in fitting if s.token_dim is None] or fitting
     if len(fitting) > 1:
         options = ", ".join(f"{_label(s)}:{_full(s)}" for s in fitting)
         raise InputError(f"several stores fit {option} {name}: {options}; name one of them with {option}")

@@ -71,6 +71,11 @@ class Reading:
         cache: Path | None = None,
     ) -> None:
         self.run, self.cache = run, cache
+        if run.settings.trunk == "transformer":
+            raise InputError(
+                f"{run.path} has the transformer trunk, whose heads take tokens; the analyses read heads of "
+                "pooled features (--trunk linear or mlp)"
+            )
         known = [tuple(labels) for labels in run.config["configurations"]] or [()]
         if auxiliaries is not None and tuple(auxiliaries) not in known:
             raise unknown("configuration", "+".join(auxiliaries), ("+".join(labels) for labels in known))
