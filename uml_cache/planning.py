@@ -45,10 +45,13 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
         there = recorded_plan(path)
         assert there is not None
     if there != plan.fields:
-        raise InputError(
-            f"{path} was made with other settings ({'; '.join(differences(there, plan.fields))}): repeat the "
-            "command with the settings of the store, give another --out, or delete the store to start anew"
-        )
+        advice = "repeat the command with the store's settings, give another --out, or delete the store"
+        if {**there, "manifest_digest": plan.fields["manifest_digest"]} == plan.fields:
+            advice = (
+                "other data have this name; give these a --name of their own or another --out, or delete it"
+            )
+        found = "; ".join(differences(there, plan.fields))
+        raise InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
     if is_remote(path):
         return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]

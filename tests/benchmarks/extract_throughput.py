@@ -16,7 +16,8 @@ Renders `--samples` JPEGs of 500×375 pixels and, in rounds that take turns, mea
 - `--texts N`: N short texts through a small BERT, by length against arrival order.
 - on CUDA also ViT-L/14; where there is no device this is said.
 
-Medians of the rounds; rows (or megabytes) per second and the ratio.
+Medians of the rounds; rows (or megabytes) per second and the ratio. `processors` is the ratio of processor
+time, which other programs on the machine disturb less: 1 means that nothing is added to the rival's work.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import statistics
 import tempfile
 import time
@@ -90,19 +92,28 @@ def vision_encoder(name: str, folder: Path) -> Encoder:
     return load_encoder(name, weights=folder / f"{name}.safetensors")
 
 
-def timed(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
+Cost = tuple[float, float]  # seconds, and seconds of processors in this process and those it ended
+
+
+def timed(work: Callable[[], Any]) -> Cost:
+    began, used = time.perf_counter(), processors()
     work()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, processors() - used
 
 
-def race(rounds: int, ours: Callable[[int], Any], rival: Callable[[int], Any]) -> tuple[float, float]:
-    """Median seconds of both, which take turns."""
-    seconds: tuple[list[float], list[float]] = ([], [])
+def processors() -> float:
+    uses = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(use.ru_utime + use.ru_stime for use in uses)
+
+
+def race(rounds: int, ours: Callable[[int], Any], rival: Callable[[int], Any]) -> tuple[Cost, Cost]:
+    """Median costs of both, which take turns."""
+    costs: tuple[list[Cost], list[Cost]] = ([], [])
     for at in range(rounds):
-        seconds[0].append(timed(lambda at=at: ours(at)))
-        seconds[1].append(timed(lambda at=at: rival(at)))
-    return statistics.median(seconds[0]), statistics.median(seconds[1])
+        costs[0].append(timed(lambda at=at: ours(at)))
+        costs[1].append(timed(lambda at=at: rival(at)))
+    seconds = [[statistics.median(each) for each in zip(*side, strict=True)] for side in costs]
+    return (seconds[0][0], seconds[0][1]), (seconds[1][0], seconds[1][1])
 
 
 def against_encoder(manifest: Manifest, encoder: Encoder, scratch: Path, rounds: int) -> dict[str, float]:
@@ -240,8 +251,13 @@ def prepare(manifest: Manifest, encoder: Encoder, row: int) -> np.ndarray:
     return encoder.prepare(sample)
 
 
-def rates(amount: float, ours: float, rival: float) -> dict[str, float]:
-    return {"ours": amount / ours, "rival": amount / rival, "ratio": rival / ours}
+def rates(amount: float, ours: Cost, rival: Cost) -> dict[str, float]:
+    return {
+        "ours": amount / ours[0],
+        "rival": amount / rival[0],
+        "ratio": rival[0] / ours[0],
+        "processors": rival[1] / ours[1],
+    }
 
 
 def main() -> None:
@@ -298,10 +314,12 @@ def main() -> None:
         print(json.dumps({**about, "cuda": cuda, "races": result}))
         return
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(f"{'race':<16}{'ours /s':>12}{'rival /s':>12}{'ratio':>8}{'needed':>8}")
+    print(f"{'race':<16}{'ours /s':>12}{'rival /s':>12}{'ratio':>8}{'needed':>8}{'processors':>12}")
     for name, row in result.items():
         needed = f"{NEEDED[name]:.2f}" if name in NEEDED else ""
-        print(f"{name:<16}{row['ours']:>12,.1f}{row['rival']:>12,.1f}{row['ratio']:>8.3f}{needed:>8}")
+        print(
+            f"{name:<16}{row['ours']:>12,.1f}{row['rival']:>12,.1f}{row['ratio']:>8.3f}{needed:>8}{row['processors']:>12.3f}"
+        )
         if "hashing" in row:
             print(f"{'  hashing':<16}{row['hashing']:>12,.1f}")
     if not cuda:
