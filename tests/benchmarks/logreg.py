@@ -30,7 +30,7 @@ from uml_evaluate.probes.logreg import penalties_of
 from uml_evaluate.probes.softmax import fit_softmax
 
 DRAWS = 5
-TEST = 20  # rows a class
+TEST = 100  # rows a class
 
 
 def rows(seed: int, classes: int, width: int, n: int) -> tuple[Tensor, Tensor]:

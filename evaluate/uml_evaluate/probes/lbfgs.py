@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-_MEMORY = 8  # pairs of the recursion
+_MEMORY = 5  # pairs of the recursion; more are read and written more often than they save steps
 _ARMIJO = 1e-4
 _HALVINGS = 12
 _NOISE = 3e-7  # float32: relative changes of a loss below this mean nothing
@@ -110,9 +110,10 @@ class _History:
 
     def __init__(self, gradient: Tensor) -> None:
         draws, penalties = gradient.shape[:2]
-        self.gradient = gradient
-        size = gradient[0, 0].numel()
-        self.vectors = torch.zeros(draws, penalties, 2 * _MEMORY, size)
+        self.shape = gradient.shape[2:]
+        # Rows: the steps, the changes, the newest gradient.
+        self.vectors = torch.zeros(draws, penalties, 2 * _MEMORY + 1, gradient[0, 0].numel())
+        self.vectors[:, :, -1] = gradient.flatten(2)
         self.with_y = torch.zeros(draws, penalties, 2 * _MEMORY, _MEMORY)
         self.with_gradient = torch.zeros(draws, penalties, 2 * _MEMORY)
         self.factor = torch.zeros(draws, penalties, _MEMORY)  # 1 / (s · y); 0 leaves a pair out
@@ -120,34 +121,31 @@ class _History:
 
     def keep(self, index: Tensor) -> None:
         """Keep the penalties at `index` only."""
-        for name in ("gradient", "vectors", "with_y", "with_gradient", "factor"):
+        for name in ("vectors", "with_y", "with_gradient", "factor"):
             setattr(self, name, getattr(self, name).index_select(1, index))
 
     def add(self, step: Tensor, gradient: Tensor) -> None:
         """A step (G, R, C, K) and the gradient behind it."""
-        slot = self.count % _MEMORY
-        change = gradient - self.gradient
-        self.gradient = gradient
-        self.vectors[:, :, slot] = step.flatten(2)
-        self.vectors[:, :, _MEMORY + slot] = change.flatten(2)
-        new = torch.stack([change.flatten(2), gradient.flatten(2)], dim=3)
-        products = torch.matmul(self.vectors, new)
-        self.with_y[..., slot] = products[..., 0]
-        self.with_gradient = products[..., 1]
-        # The row of the new y with the older ones: inner products of y are symmetric.
-        self.with_y[:, :, _MEMORY + slot] = products[:, :, _MEMORY:, 0]
-        self.with_y[:, :, slot] = torch.matmul(
-            self.vectors[:, :, _MEMORY:], step.flatten(2).unsqueeze(3)
-        ).squeeze(3)
-        curvature = products[:, :, slot, 0]
-        bent = curvature > 1e-10 * _dot(step, step)
-        self.factor[..., slot] = torch.where(bent, curvature.reciprocal(), 0.0)
+        s = self.count % _MEMORY
+        y = _MEMORY + s
+        new = gradient.flatten(2)
+        self.vectors[:, :, s] = step.flatten(2)
+        torch.sub(new, self.vectors[:, :, -1], out=self.vectors[:, :, y])
+        self.vectors[:, :, -1] = new
+        products = torch.matmul(self.vectors, self.vectors[:, :, [s, y, -1]].transpose(2, 3))
+        self.with_y[..., s] = products[:, :, :-1, 1]
+        self.with_gradient = products[:, :, :-1, 2]
+        # The rows of the newest pair with the older changes: products are symmetric.
+        self.with_y[:, :, s] = products[:, :, _MEMORY:-1, 0]
+        self.with_y[:, :, y] = products[:, :, _MEMORY:-1, 1]
+        curvature, length = products[:, :, s, 1], products[:, :, s, 0]
+        self.factor[..., s] = torch.where(curvature > 1e-10 * length, curvature.reciprocal(), 0.0)
         self.count += 1
 
     def direction(self) -> Tensor:
         """−H · gradient (G, R, C, K)."""
         if not self.count:
-            return -self.gradient
+            return -self.vectors[:, :, -1].unflatten(2, self.shape)
         slots = [i % _MEMORY for i in range(max(0, self.count - _MEMORY), self.count)]
         s_y, y_y = self.with_y[:, :, :_MEMORY], self.with_y[:, :, _MEMORY:]
         s_g, y_g = self.with_gradient[..., :_MEMORY], self.with_gradient[..., _MEMORY:]
@@ -161,9 +159,8 @@ class _History:
             y_q = scale[..., 0] * (y_g[..., i] - (y_y[:, :, i] * alpha).sum(2))
             y_q = y_q + (s_y[..., i] * beta).sum(2)
             beta[..., i] = alpha[..., i] - self.factor[..., i] * y_q
-        weights = torch.cat([beta, -scale * alpha], dim=2).unsqueeze(2)
-        found = torch.matmul(weights, self.vectors).view(self.gradient.shape)
-        return found.add_(scale.unsqueeze(3) * self.gradient).neg_()
+        weights = torch.cat([-beta, scale * alpha, -scale], dim=2).unsqueeze(2)
+        return torch.matmul(weights, self.vectors).squeeze(2).unflatten(2, self.shape)
 
 
 def _search(

@@ -179,7 +179,11 @@ class SoftmaxProblem:
         log_p = torch.log_softmax(z, dim=3)
         index = self.labels[:, :, None, None].expand(*z.shape[:3], 1)
         fit = -(log_p.gather(3, index).squeeze(3) * self.importance.unsqueeze(2)).sum(1)
-        return fit + 0.5 * (penalty * (theta - self.centre).square()).sum((2, 3)), log_p
+        return fit + 0.5 * (penalty * self._offset(theta).square()).sum((2, 3)), log_p
+
+    def _offset(self, theta: Tensor) -> Tensor:
+        """From where the penalty pulls to."""
+        return theta if self.offsets is None else theta - self.centre
 
     def gradient(self, log_p: Tensor, theta: Tensor) -> Tensor:
         """(G, R, C, K); `log_p` is used up."""
@@ -193,4 +197,4 @@ class SoftmaxProblem:
         if self.offsets is not None:
             blend = (residual * self.offsets.unsqueeze(2)).sum(1)
             found = torch.cat([found, blend.unsqueeze(3)], dim=3)
-        return found + self.penalty * (theta - self.centre)
+        return found.addcmul_(self.penalty, self._offset(theta))
