@@ -222,7 +222,10 @@ def figure(finding: Finding) -> Figure | None:
         axes.clabel(lines, fmt="%.0f", fontsize=7.5)
         for i, k in enumerate(y):
             for j, n in enumerate(x):
-                axes.text(n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5, color=_DARK)
+                value = axes.text(
+                    n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5, color=_DARK
+                )
+                value.set_bbox({"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 1.5, "alpha": 0.8})
         axes.set_xticks(x, [str(n) for n in texts])
         axes.set_yticks(y, [str(k) for k in shots])
         axes.set_xlabel(f"{values['auxiliary']} samples per class")
