@@ -160,7 +160,6 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
     fit = fit_plane(grid.shots, grid.texts, grid.accuracy)
     linear = fit_plane(grid.shots, grid.texts, grid.accuracy, logs=False)
     rate = rate_of(fit, grid.shots, grid.texts)
-    low, high = (np.percentile(fit.by_seed, q, axis=0).tolist() for q in (0, 100))
     return Finding(
         analysis="exchange",
         title=TITLE,
@@ -189,7 +188,7 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             "shots": grid.shots, "texts": grid.texts, "seeds": grid.seeds, "method": grid.method,
             "accuracy": grid.accuracy.tolist(), "without": grid.without, "label_budget": grid.label_budgets,
             "intercept": fit.intercept, "slope_k": fit.slope_k, "slope_n": fit.slope_n, "r2": fit.r2,
-            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(), "slopes_range": [low, high],
+            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(),
             "rate": rate.times(), "rate_words": None if grid.words is None else rate.times(grid.words),
             "words_per_text": grid.words, "at": {"k": rate.k, "n": rate.n}, "refusal": rate.refusal,
             "target": reading.problem.target.label, "auxiliary": " + ".join(reading.auxiliaries),
