@@ -129,7 +129,7 @@ def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Ra
     k, n = (float(2.0 ** np.log2(v).mean()) for v in (shots, texts))
     seeds = len(fit.by_seed)
     if seeds < MIN_SEEDS:
-        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, and there are {seeds}", k, n)
+        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, not {seeds}", k, n)
     if fit.r2 < MIN_FIT:
         return Rate(
             f"the plane explains {100 * max(fit.r2, 0):.0f} % of the variance of the cells' means, less than "
@@ -203,8 +203,7 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
 
 def figure(finding: Finding) -> Figure | None:
     """The grid's accuracies with the isolines of the plane, on axes of doublings."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
+    from matplotlib import colormaps, colors
 
     values = finding.values
     shots, texts = values["shots"], values["texts"]
@@ -213,7 +212,7 @@ def figure(finding: Finding) -> Figure | None:
     with style():
         drawing, axes = canvas(6.8, 4.4)
         # Light cells with dark writing, whatever the page around them: no ink that turns with it.
-        light = ListedColormap(0.55 * colormaps["cividis"](np.linspace(0, 1, 256)) + 0.45)
+        light = colors.ListedColormap(0.55 * colormaps["cividis"](np.linspace(0, 1, 256)) + 0.45)
         mesh = axes.pcolormesh(_edges(x), _edges(y), mean, cmap=light, edgecolors="none")
         fine = np.linspace(x[0] - 0.4, x[-1] + 0.4, 80), np.linspace(y[0] - 0.4, y[-1] + 0.4, 80)
         plane = values["intercept"] + values["slope_n"] * fine[0][None] + values["slope_k"] * fine[1][:, None]
