@@ -129,7 +129,7 @@ def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Ra
     k, n = (float(2.0 ** np.log2(v).mean()) for v in (shots, texts))
     seeds = len(fit.by_seed)
     if seeds < MIN_SEEDS:
-        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, and there are {seeds}", k, n)
+        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, not {seeds}", k, n)
     if fit.r2 < MIN_FIT:
         return Rate(
             f"the plane explains {100 * max(fit.r2, 0):.0f} % of the variance of the cells' means, less than "
@@ -160,7 +160,6 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
     fit = fit_plane(grid.shots, grid.texts, grid.accuracy)
     linear = fit_plane(grid.shots, grid.texts, grid.accuracy, logs=False)
     rate = rate_of(fit, grid.shots, grid.texts)
-    low, high = (np.percentile(fit.by_seed, q, axis=0).tolist() for q in (0, 100))
     return Finding(
         analysis="exchange",
         title=TITLE,
@@ -189,7 +188,7 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             "shots": grid.shots, "texts": grid.texts, "seeds": grid.seeds, "method": grid.method,
             "accuracy": grid.accuracy.tolist(), "without": grid.without, "label_budget": grid.label_budgets,
             "intercept": fit.intercept, "slope_k": fit.slope_k, "slope_n": fit.slope_n, "r2": fit.r2,
-            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(), "slopes_range": [low, high],
+            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(),
             "rate": rate.times(), "rate_words": None if grid.words is None else rate.times(grid.words),
             "words_per_text": grid.words, "at": {"k": rate.k, "n": rate.n}, "refusal": rate.refusal,
             "target": reading.problem.target.label, "auxiliary": " + ".join(reading.auxiliaries),
@@ -204,8 +203,7 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
 
 def figure(finding: Finding) -> Figure | None:
     """The grid's accuracies with the isolines of the plane, on axes of doublings."""
-    from matplotlib import colormaps
-    from matplotlib.colors import ListedColormap
+    from matplotlib import colormaps, colors
 
     values = finding.values
     shots, texts = values["shots"], values["texts"]
@@ -214,7 +212,7 @@ def figure(finding: Finding) -> Figure | None:
     with style():
         drawing, axes = canvas(6.8, 4.4)
         # Light cells with dark writing, whatever the page around them: no ink that turns with it.
-        light = ListedColormap(0.55 * colormaps["cividis"](np.linspace(0, 1, 256)) + 0.45)
+        light = colors.ListedColormap(0.55 * colormaps["cividis"](np.linspace(0, 1, 256)) + 0.45)
         mesh = axes.pcolormesh(_edges(x), _edges(y), mean, cmap=light, edgecolors="none")
         fine = np.linspace(x[0] - 0.4, x[-1] + 0.4, 80), np.linspace(y[0] - 0.4, y[-1] + 0.4, 80)
         plane = values["intercept"] + values["slope_n"] * fine[0][None] + values["slope_k"] * fine[1][:, None]
@@ -222,7 +220,10 @@ def figure(finding: Finding) -> Figure | None:
         axes.clabel(lines, fmt="%.0f", fontsize=7.5)
         for i, k in enumerate(y):
             for j, n in enumerate(x):
-                axes.text(n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5, color=_DARK)
+                value = axes.text(
+                    n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5, color=_DARK
+                )
+                value.set_bbox({"facecolor": "#f4f4f4", "edgecolor": "none", "pad": 1.5, "alpha": 0.8})
         axes.set_xticks(x, [str(n) for n in texts])
         axes.set_yticks(y, [str(k) for k in shots])
         axes.set_xlabel(f"{values['auxiliary']} samples per class")
