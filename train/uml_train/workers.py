@@ -73,7 +73,7 @@ def train_cells(
 def processes_for(cells: int, grid: Grid) -> int:
     """How many processes train so many cells on this machine's cores."""
     work = cells * len(grid.candidates) * grid.schedule.steps
-    return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+    return max(1, min(_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
 
 
 def chosen_device(device: str) -> str:
@@ -122,7 +122,7 @@ def train_together(
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def available_cores() -> int:
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
