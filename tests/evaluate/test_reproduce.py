@@ -15,7 +15,8 @@ from uml_cache.command import QUIET
 from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce import reproduce
 from uml_evaluate.reproduce import find_recipe
-from uml_evaluate.reproduce.gaussian import Comparison, GaussianFinding, run
+from uml_evaluate.reproduce.gaussian import run
+from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_evaluate.statistics import student_difference
 
 

@@ -142,6 +142,7 @@ def test_what_was_learnt_is_a_store_like_any_other(run: Run, tmp_path: Path) -> 
         TrainSettings(
             cache=tmp_path / "learnt",
             target="image",
+            auxiliaries=(),
             methods=("unimodal",),
             shots=(2,),
             seeds=(1,),

@@ -119,7 +119,7 @@ def train_together(
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def available_cores() -> int:
+def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

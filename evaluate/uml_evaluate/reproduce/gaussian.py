@@ -16,135 +16,31 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uml_cache.command import Output
 from uml_cache.errors import InputError
-from uml_evaluate.statistics import Interval, student_difference
+from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.data import World
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
 from uml_train.run import write_atomic
-from uml_train.workers import available_cores
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
-PAIRS = (
-    ("the claim", "uml", "x"),
-    ("Y at all", "uml", "x-half"),
-    ("noise for Y", "uml-noise", "x-half"),
-    ("Y, not noise", "uml", "uml-noise"),
-)
 _SWEEPS: dict[str, tuple[float, ...]] = {
     "budget": (1_000, 3_000, 10_000, 30_000),
     "attenuation": (0.0, 0.05, 0.2, 1.0),
     "noise": (0.1, 0.3, 1.0),
     "steps": (1_000, 3_000, 10_000),
 }
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One width at one value of the setting that is varied (None: nothing is)."""
-
-    hidden: int
-    value: float | None
-    errors: dict[str, list[float]]
-
-    def difference(self, a: str, b: str) -> Interval:
-        """Mean of a − b over seeds with its 95 % interval; negative: a reconstructs better."""
-        return student_difference(self.errors[a], self.errors[b])
-
-
-@dataclass(frozen=True)
-class GaussianFinding:
-    """The finished experiment."""
-
-    sweep: str | None
-    seeds: tuple[int, ...]
-    comparisons: list[Comparison]
-    results: Path
-    figures: list[Path]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "experiment": "gaussian",
-            "sweep": self.sweep,
-            "seeds": list(self.seeds),
-            "table": [
-                {
-                    "hidden": c.hidden,
-                    "value": c.value,
-                    "arm": arm,
-                    "mean": float(np.mean(errors)),
-                    "errors": errors,
-                }
-                for c in self.comparisons
-                for arm, errors in c.errors.items()
-            ],
-            "differences": [
-                {
-                    "hidden": c.hidden,
-                    "value": c.value,
-                    "role": role,
-                    "a": a,
-                    "b": b,
-                    "delta": found.delta,
-                    "ci_low": found.low,
-                    "ci_high": found.high,
-                }
-                for c in self.comparisons
-                for role, a, b in PAIRS
-                for found in [c.difference(a, b)]
-            ],
-            "results": str(self.results),
-            "figures": [str(path) for path in self.figures],
-        }
-
-    def text(self) -> str:
-        """Held-out errors, differences, a sentence per comparison and where everything is."""
-        heads = ["hidden", self.sweep or "", *ARMS]
-        rows = [
-            [str(c.hidden), _number(c.value), *(_spread(c.errors[arm]) for arm in ARMS)]
-            for c in self.comparisons
-        ]
-        lines = [f"held-out squared error of X per dimension, mean ± std over {len(self.seeds)} seeds"]
-        lines += [
-            "",
-            *_aligned([heads, *rows]),
-            "",
-            "differences (negative: the first is better), 95 % interval",
-        ]
-        names = [f"{a} − {b}" for _, a, b in PAIRS]
-        rows = [
-            [str(c.hidden), _number(c.value), *(_interval(c.difference(a, b)) for _, a, b in PAIRS)]
-            for c in self.comparisons
-        ]
-        lines += ["", *_aligned([["hidden", self.sweep or "", *names], *rows]), ""]
-        lines += [self._sentence(c) for c in self.comparisons]
-        return "\n".join([*lines, "", f"results  {self.results}", *(f"figure   {p}" for p in self.figures)])
-
-    def _sentence(self, comparison: Comparison) -> str:
-        found = comparison.difference("uml", "x")
-        where = f"hidden width {comparison.hidden}"
-        if self.sweep:
-            where += f", {self.sweep} {_number(comparison.value)}"
-        if found.low is None or found.high is None:
-            return f"{where}: {found.draws} seeds cannot show whether the claim holds (it takes 3)."
-        bounds = f"{found.delta:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-        if found.high < 0:
-            return f"{where}: the claim holds, half X and half Y is better than X alone: {bounds}."
-        if found.low > 0:
-            return f"{where}: the opposite of the claim, X alone is better: {bounds}."
-        return f"{where}: no difference that these seeds can show: {bounds}."
 
 
 def run(
@@ -214,7 +110,7 @@ def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[Gau
 
 
 def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
-    processes = min(available_cores(), len(jobs))
+    processes = min(_cores(), len(jobs))
     # Starting a process costs seconds; less work than this stays in one.
     if sum(job.training.steps for job in jobs) < 50_000 or processes < 2:
         for job in jobs:
@@ -228,6 +124,10 @@ def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one(job: GaussianJob) -> float:
@@ -278,23 +178,3 @@ def _drawn(out: Path, comparisons: Sequence[Comparison], sweep: str | None, scal
 
 def _suffix(sweep: str | None, scale: str) -> str:
     return (f"-{sweep}" if sweep else "") + ("-tiny" if scale == "tiny" else "")
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:g}"
-
-
-def _spread(errors: Sequence[float]) -> str:
-    std = np.std(errors, ddof=1) if len(errors) > 1 else 0.0
-    return f"{np.mean(errors):.3f} ± {std:.3f}"
-
-
-def _interval(found: Interval) -> str:
-    bounds = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
-    return f"{found.delta:+.3f}{bounds}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    return [line.rstrip() for line in lines]

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uml_evaluate.figures import new_figure, style
+from uml_evaluate.reproduce.gaussian_finding import PAIRS, Comparison
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from uml_evaluate.reproduce.gaussian import Comparison
 
 _COLOURS = {"x": "#0072B2", "uml": "#D55E00", "x-half": "#56B4E9", "uml-noise": "#808080"}
 _MARKERS = {"x": "s", "uml": "o", "x-half": "D", "uml-noise": "x"}
@@ -26,8 +25,6 @@ _LABELS = {
 
 def main_figure(comparisons: Sequence[Comparison]) -> Figure:
     """A row per width: left the error of every seed and arm, right the paired differences."""
-    from uml_evaluate.reproduce.gaussian import PAIRS
-
     with style():
         figure = new_figure(8.6, 2.7 * len(comparisons))
         grid = figure.subplots(len(comparisons), 2, squeeze=False)
