@@ -111,9 +111,7 @@ def advise(
     selection = select_stores(cache, dataset, target, [])
     roles = _auxiliaries(cache, selection.dataset, selection.target.store)
     names = read_class_map(class_map) if class_map else None
-    problem = open_problem(selection.dataset, selection.target, [], names if not roles else None)
-    for remark in problem.remarks:
-        output.say(remark)
+    problem = open_problem(selection.dataset, selection.target, [])
     if not roles:
         raise InputError(
             f"{cache} holds only {selection.target.store.modality} of {selection.dataset}; advice is about "
@@ -122,9 +120,12 @@ def advise(
     rng = np.random.default_rng(_SEED)
     rows = _target_rows(problem, rng)
     wanted = _shots(rows, k, problem)
-    sources, skipped = _opened(selection.dataset, selection.target, roles, names)
+    problems, skipped = _opened(selection.dataset, selection.target, roles, names)
+    for remark in dict.fromkeys(r for opened in (problem, *problems) for r in opened.remarks):
+        output.say(remark)
     for label, reason in skipped.items():
         output.say(f"{label} is left out: {reason}")
+    sources = [source for opened in problems for source in opened.auxiliaries.values()]
     if not sources:
         raise InputError(next(iter(skipped.values())))
     others = [_auxiliary_rows(source, len(problem.classes), rng) for source in sources]
@@ -168,18 +169,20 @@ def _auxiliaries(cache: Path, dataset: str, target: StoreInfo) -> list[Role]:
 
 def _opened(
     dataset: str, target: Role, roles: Sequence[Role], class_map: dict[str, str] | None
-) -> tuple[list[Source], dict[str, str]]:
-    """The auxiliaries that can be used, and why the others cannot."""
-    sources: list[Source] = []
-    skipped: dict[str, str] = {}
+) -> tuple[list[Problem], dict[str, str]]:
+    """The problems that hold the auxiliaries that can be used (one, unless some cannot), and why others
+    cannot."""
+    try:
+        return [open_problem(dataset, target, roles, class_map)], {}
+    except (InputError, WorkError):  # one of them cannot be used: find out which
+        problems: list[Problem] = []
+        skipped: dict[str, str] = {}
     for role in roles:
         try:
-            problem = open_problem(dataset, target, [role], class_map)
+            problems.append(open_problem(dataset, target, [role], class_map))
         except (InputError, WorkError) as error:
             skipped[role.label] = str(error)
-        else:
-            sources.append(problem.auxiliaries[role.label])
-    return sources, skipped
+    return problems, skipped
 
 
 def _target_rows(problem: Problem, rng: np.random.Generator) -> Rows:
