@@ -249,6 +249,9 @@ def test_settings_say_what_is_wrong(world: Path) -> None:
         _tuning(world, views="zoom")
     with pytest.raises(InputError, match="with --tune-aux"):
         _tuning(world, aux_lr=1e-4)
+    local = _tuning(world, workers=3, recompute=True, keep=False).to_json()["local"]
+    assert local == {"workers": 3, "recompute": True, "keep": False}
+    assert "workers" not in _tuning(world).to_json()
     assert FinetuneSettings.from_json(_tuning(world, freeze="all").to_json()) == _tuning(world, freeze="all")
 
 
