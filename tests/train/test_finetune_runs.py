@@ -223,7 +223,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
         (["--views", "flip"], "belongs to --finetune"),
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "9"], "has 3 layers"),
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "some"], "a number of layers or `all`"),
-        (["--finetune", "VIT", "--data", "DATA", "--start", "shufled"], "did you mean shuffled"),
+        (["--finetune", "VIT", "--data", "DATA", "--start-from", "shufled"], "did you mean shuffled"),
         (["--finetune", "VIT", "--data", "DATA", "--unfreeze-at", "5"], "with --freeze"),
         (["--finetune", "VIT", "--data", "DATA", "--normalize", "l2"], "is for cached features"),
         (["--finetune", "VIT", "--data", "DATA", "--tune-aux", "VIT"], "go together"),
