@@ -186,7 +186,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _given(key: str, finetune: dict[str, Any]) -> list[str]:
-    option = {"encoder": "finetune"}.get(key, key.replace("_", "-"))
+    option = {"encoder": "finetune", "start": "start-from"}.get(key, key.replace("_", "-"))
     return [] if finetune[key] is None else [f"--{option}", str(finetune[key])]
 
 

@@ -223,7 +223,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
         (["--views", "flip"], "belongs to --finetune"),
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "9"], "has 3 layers"),
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "some"], "a number of layers or `all`"),
-        (["--finetune", "VIT", "--data", "DATA", "--start", "shufled"], "did you mean shuffled"),
+        (["--finetune", "VIT", "--data", "DATA", "--start-from", "shufled"], "did you mean shuffled"),
         (["--finetune", "VIT", "--data", "DATA", "--unfreeze-at", "5"], "with --freeze"),
         (["--finetune", "VIT", "--data", "DATA", "--normalize", "l2"], "is for cached features"),
         (["--finetune", "VIT", "--data", "DATA", "--tune-aux", "VIT"], "go together"),
@@ -249,6 +249,9 @@ def test_settings_say_what_is_wrong(world: Path) -> None:
         _tuning(world, views="zoom")
     with pytest.raises(InputError, match="with --tune-aux"):
         _tuning(world, aux_lr=1e-4)
+    local = _tuning(world, workers=3, recompute=True, keep=False).to_json()["local"]
+    assert local == {"workers": 3, "recompute": True, "keep": False}
+    assert "workers" not in _tuning(world).to_json()
     assert FinetuneSettings.from_json(_tuning(world, freeze="all").to_json()) == _tuning(world, freeze="all")
 
 

@@ -14,6 +14,7 @@ _EXAMPLE = """
 uml extract --encoder dinov2_vits14
 uml train --cache ./feats
 uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4 --control permuted,random
+uml train --cache ./feats --finetune dinov2_vits14 --data ./pictures --name birds --aux text --shots 16
 """
 
 

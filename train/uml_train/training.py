@@ -127,6 +127,11 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
         raise InputError(
             f"{run.path} holds scores of heads on other data; train with the run {run.config['shift']['of']}"
         )
+    if "finetune" in run.config:
+        raise InputError(
+            f"{run.path} was trained on samples, not on features; `uml extract --encoder` with a folder of "
+            "its backbones makes features"
+        )
     roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
     target = roles.pop(run.config["target"])
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)

@@ -119,7 +119,8 @@ def train_together(
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def _cores() -> int:
+def available_cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

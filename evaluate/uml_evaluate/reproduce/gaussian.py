@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
@@ -32,6 +31,7 @@ from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.data import World
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
 from uml_train.run import write_atomic
+from uml_train.workers import available_cores
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
@@ -110,7 +110,7 @@ def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[Gau
 
 
 def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
-    processes = min(_cores(), len(jobs))
+    processes = min(available_cores(), len(jobs))
     # Starting a process costs seconds; less work than this stays in one.
     if sum(job.training.steps for job in jobs) < 50_000 or processes < 2:
         for job in jobs:
@@ -124,10 +124,6 @@ def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _one(job: GaussianJob) -> float:

@@ -179,7 +179,7 @@ class Loader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loader._iterator = None  # ends the worker processes
+        del self._loader  # ends the worker processes
 
     def batches(self, plan: Iterable[Sequence[Key]]) -> Iterator[Any]:
         """The network's inputs, batch by batch as planned; a plan may be left before its end.

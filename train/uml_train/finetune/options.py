@@ -20,6 +20,9 @@ _USUAL = {
     "aux_data": None, "aux_lr": None, "keep": True, "workers": None,
 }  # fmt: skip
 
+# `--start` alone would be ambiguous to torchrun, which looks at the options behind the script's name, too.
+_NAMES = {"keep": "no-backbones", "workers": "loader-workers", "start": "start-from"}
+
 
 def finetune_options(command: _Command) -> _Command:
     """Add the options to a command; each arrives as `finetune_…`."""
@@ -40,7 +43,7 @@ _OPTIONS = (
             help="With --finetune: the target's samples, as `uml extract --data` takes them."),
     _option(["--name"], "name", metavar="DATASET", help="Name of a data set that has none."),
     _option(["--weights"], "weights", type=click.Path(path_type=Path), help="Weights of the network."),
-    _option(["--start"], "start", default="pretrained", show_default=True, metavar="KIND",
+    _option(["--start-from"], "start", default="pretrained", show_default=True, metavar="KIND",
             help="pretrained, random (from scratch) or shuffled (each tensor's values in random order)."),
     _option(["--img-size"], "img_size", type=int, help="Pixels. Default: the network's own."),
     _option(["--patch-size"], "patch_size", type=int, help="Pixels. Default: the network's own."),
@@ -74,7 +77,7 @@ def take_finetune(options: dict[str, Any]) -> FinetuneSettings | None:
     if given["encoder"] is None:
         for key, usual in _USUAL.items():
             if given[key] != usual:
-                name = {"keep": "no-backbones", "workers": "loader-workers"}.get(key, key.replace("_", "-"))
+                name = _NAMES.get(key, key.replace("_", "-"))
                 raise InputError(f"--{name} belongs to --finetune ENCODER; heads train on cached features")
         return None
     from uml_train.finetune.settings import FinetuneSettings

@@ -109,7 +109,8 @@ class FinetuneSettings:
     def to_json(self) -> dict[str, Any]:
         """JSON values; `local` holds what decides no number. `from_json` gives the settings back."""
         values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        return {**values, "local": {"workers": values.pop("workers"), "recompute": values.pop("recompute")}}
+        local = {name: values.pop(name) for name in ("workers", "recompute", "keep")}
+        return {**values, "local": local}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> FinetuneSettings:
