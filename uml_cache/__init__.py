@@ -13,14 +13,9 @@ if TYPE_CHECKING:
     from uml_cache.exchange.importing import import_features
     from uml_cache.features import FeatureSet, TokenAccess, open_features
     from uml_cache.journal import FailedRow
-    from uml_cache.store import (
-        FeatureStore,
-        StorePlan,
-        create_or_resume,
-        recorded_plan,
-        recorded_token_counts,
-        store_path,
-    )
+    from uml_cache.plan import StorePlan, store_path
+    from uml_cache.planning import create_or_resume, recorded_plan, recorded_token_counts
+    from uml_cache.store import FeatureStore
     from uml_cache.verification import VerifyReport, verify
 
 _HOME = {
@@ -29,19 +24,19 @@ _HOME = {
     "FeatureStore": "store",
     "InputError": "errors",
     "StoreInfo": "catalogue",
-    "StorePlan": "store",
+    "StorePlan": "plan",
     "TokenAccess": "features",
     "VerifyReport": "verification",
     "WorkError": "errors",
-    "create_or_resume": "store",
+    "create_or_resume": "planning",
     "export_features": "exchange.exporting",
     "find_stores": "catalogue",
     "import_features": "exchange.importing",
     "open_features": "features",
-    "recorded_plan": "store",
-    "recorded_token_counts": "store",
+    "recorded_plan": "planning",
+    "recorded_token_counts": "planning",
     "store_info": "catalogue",
-    "store_path": "store",
+    "store_path": "plan",
     "verify": "verification",
 }
 

@@ -70,8 +70,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        _name(error, path)
         raise
     sync_folder(path.parent)
 
@@ -81,8 +82,17 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        _name(error, folder)
+        raise
     finally:
         os.close(handle)
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """What a full disk says does not tell which file it was about."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
 
 
 def write_record(store: Path, name: str, content: dict[str, Any]) -> None:
@@ -153,9 +163,10 @@ def writer_lock(store: Path, group: str | None = None) -> Iterator[None]:
 
     Processes that name the same group share the lock; they agree among themselves who writes which task. Who
     comes when nobody writes clears away what a writer that died has left. Raises `InputError` when another
-    run, of another group or of none, holds the store.
+    run, of another group or of none, holds the store. Processes forked meanwhile do not hold it.
     """
     handle = os.open(store / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    _held.add(handle)
     try:
         came = time.monotonic()
         while not _enter(handle, store, group):
@@ -171,7 +182,19 @@ def writer_lock(store: Path, group: str | None = None) -> Iterator[None]:
             time.sleep(0.02)
         yield
     finally:
-        os.close(handle)
+        if handle in _held:
+            _held.discard(handle)
+            os.close(handle)
+
+
+def _let_go() -> None:
+    """A forked child holds no lock: else it would keep its parent's for a while after the parent's end."""
+    while _held:
+        os.close(_held.pop())
+
+
+_held: set[int] = set()  # open lock files of this process
+os.register_at_fork(after_in_child=_let_go)
 
 
 def _enter(handle: int, store: Path, group: str | None) -> bool:

@@ -23,6 +23,12 @@ from uml_cache.errors import InputError, WorkError
 
 # pathlib makes one slash of two: a URL that went through a `Path` is still meant as one.
 _FOLDED = re.compile(r"^(s3|s3a|gs|az|abfs|abfss|memory|file):/(?!/)")
+_CREDENTIALS = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to a key file",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+_METADATA = "://169.254.169.254/"  # where a cloud's own machines get theirs, asked last of all
 _RETRY = {"max_retries": 12, "retry_timeout": timedelta(seconds=60)}
 
 
@@ -199,9 +205,12 @@ def _objects(root: str) -> Any:
     try:
         return from_url(root, **options)
     except (BaseError, ValueError) as error:
+        said = _first_line(error)
+        if "Account must be" in said:
+            raise InputError(f"{root}: which account? {_CREDENTIALS['az']}") from None
         raise InputError(
-            f"{root}: is no place for stores ({_first_line(error)}); expected a folder, s3://BUCKET/…, "
-            "gs://BUCKET/…, az://CONTAINER/… or memory://"
+            f"{root}: is no place for stores ({said}); expected a folder, s3://BUCKET/…, gs://BUCKET/…, "
+            "az://CONTAINER/… or memory://"
         ) from None
 
 
@@ -216,6 +225,10 @@ def _reported(path: RemotePath) -> Iterator[None]:
             raise WorkError(f"{path.root}: there is no such bucket; make it first") from None
         raise
     except (BaseError, OSError) as error:
+        if _METADATA in str(error):
+            scheme = path.root.partition("://")[0]
+            hint = _CREDENTIALS.get(scheme[:2], _CREDENTIALS["az"])
+            raise WorkError(f"{path.root}: there are no credentials for it; {hint}") from None
         raise WorkError(
             f"{path}: object storage failed ({_first_line(error)}); run the same command again, it goes on "
             "from what is there"

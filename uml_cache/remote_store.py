@@ -9,18 +9,19 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from uml_cache import journal
 from uml_cache.errors import InputError
+from uml_cache.layout import ShardedArray
 from uml_cache.plan import StorePlan
 from uml_cache.planned import planned_contents
 from uml_cache.remote import RemotePath, publish
 from uml_cache.shards import ShardWriter
-from uml_cache.store import FeatureStore
+from uml_cache.store import FeatureStore, Files
 
 
 class RemoteFeatureStore(FeatureStore):
@@ -39,22 +40,15 @@ class RemoteFeatureStore(FeatureStore):
             for array in self._layout.arrays:
                 (store / array.shard_path(task)).unlink()
 
-    def write_task(
-        self,
-        task: int,
-        pooled: np.ndarray | None,
-        token_values: np.ndarray | None,
-        status: np.ndarray,
-        reasons: Mapping[int, str],
-        seconds: float,
+    def _commit(
+        self, task: int, ready: Mapping[ShardedArray, Iterable[np.ndarray]], record: Callable[[Files], Any]
     ) -> None:
-        """Create one task's shards and, last, its journal record; see `FeatureStore.write_task`.
+        """Create what is not there yet.
 
         Shards that another worker created stay, and the record lists them as they are. Two workers that do
         not agree on which samples can be read end in a `WorkError`.
         """
-        pieces, failed = self._ready(task, pooled, token_values, status, reasons)
-        ready = {array: list(parts) for array, parts in pieces.items()}  # all checked before any is created
+        whole = {array: list(parts) for array, parts in ready.items()}  # all checked before any is created
         store = cast(RemotePath, self.path)
         record_path = store / journal.JOURNAL / f"{task}.json"
         if record_path.exists():
@@ -63,7 +57,7 @@ class RemoteFeatureStore(FeatureStore):
             self.unseal([task])
         files = []
         # Status first: who disagrees about it must not mix its features with the other's.
-        for array, values in sorted(ready.items(), key=lambda item: item[0].name != "status"):
+        for array, values in sorted(whole.items(), key=lambda item: item[0].name != "status"):
             stream = io.BytesIO()
             writer = ShardWriter(stream, array)
             for part in values:
@@ -72,8 +66,7 @@ class RemoteFeatureStore(FeatureStore):
             name = array.shard_path(task)
             data = publish(store / name, stream.getvalue(), same=array.name == "status")
             files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
-        content = self._record(task, failed, seconds, files)
-        record_path.create(journal.record_bytes(content))
+        record_path.create(journal.record_bytes(record(files)))
 
 
 def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:

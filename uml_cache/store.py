@@ -1,4 +1,4 @@
-"""Writing a feature store: planned once, filled task by task, sealed when every task is in the journal.
+"""Writing a feature store: filled task by task, sealed when every task is in the journal.
 
 Shapes: N samples, n samples of one task, D features, T tokens of one task.
 """
@@ -6,37 +6,22 @@ Shapes: N samples, n samples of one task, D features, T tokens of one task.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import os
-import shutil
 import sys
-import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from uml_cache import journal
-from uml_cache.errors import InputError, WorkError
+from uml_cache.errors import WorkError
 from uml_cache.layout import ShardedArray
-from uml_cache.plan import StorePlan, differences, store_path
-from uml_cache.planned import planned_contents
-from uml_cache.remote import as_path, is_remote
+from uml_cache.plan import StorePlan
 from uml_cache.shards import ShardWriter
 
-__all__ = [
-    "FeatureStore",
-    "StorePlan",
-    "create_or_resume",
-    "recorded_plan",
-    "recorded_token_counts",
-    "store_path",
-]
+Files = list[dict[str, Any]]  # path in the store, sha256 and bytes of each
 
 _PIECE_BYTES = 1 << 20
-_DRAFT_SECONDS = 60  # a younger draft may belong to a run that has not taken its lock yet
 
 
 class FeatureStore:
@@ -82,6 +67,13 @@ class FeatureStore:
         """The rows of finished tasks whose samples could not be read, with the reasons, in order."""
         return journal.failed_rows(self.path, self.done())
 
+    def sources(self) -> dict[int, str]:
+        """What finished tasks were made from: the digest that `write_task` was given, where it was."""
+        records = {
+            task: journal.read_record(self.path / journal.JOURNAL / f"{task}.json") for task in self.done()
+        }
+        return {task: record["sources"] for task, record in records.items() if "sources" in record}
+
     def unseal(self, tasks: Iterable[int]) -> None:
         """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
 
@@ -108,15 +100,23 @@ class FeatureStore:
         status: np.ndarray,
         reasons: Mapping[int, str],
         seconds: float,
+        sources: str | None = None,
     ) -> None:
         """Write one task's shards and, last, its journal record. Writing a task again replaces it.
 
         `pooled` (n, D) and `token_values` (T, D), T the sum of the task's planned token counts, are floating
         point; `status` (n,) uint8 is 0 where the sample was read. `reasons` maps the rows that failed (rows
-        of the store, not of the task) to a sentence. Rows with a status are stored as zeros. Raises
+        of the store, not of the task) to a sentence. Rows with a status are stored as zeros. `sources` is any
+        digest of what the task was made from, for `sources` to tell. Raises
         `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
         """
         ready, failed = self._ready(task, pooled, token_values, status, reasons)
+        self._commit(task, ready, lambda files: self._record(task, failed, seconds, files, sources))
+
+    def _commit(
+        self, task: int, ready: Mapping[ShardedArray, Iterable[np.ndarray]], record: Callable[[Files], Any]
+    ) -> None:
+        """Make the shards of `ready` and then `record` of them."""
         with contextlib.ExitStack() as pending:  # all files are complete before the first gets its name
             files = []
             for array, pieces in ready.items():
@@ -129,7 +129,7 @@ class FeatureStore:
                 checksum = writer.finish()
                 files.append({"path": name, "sha256": checksum, "bytes": writer.size})
             journal.remove_record(self.path, task)
-        journal.write_record(self.path, str(task), self._record(task, failed, seconds, files))
+        journal.write_record(self.path, str(task), record(files))
 
     def _ready(
         self,
@@ -163,7 +163,7 @@ class FeatureStore:
         return ready, failed
 
     def _record(
-        self, task: int, failed: list[dict[str, Any]], seconds: float, files: list[dict[str, Any]]
+        self, task: int, failed: list[dict[str, Any]], seconds: float, files: Files, sources: str | None
     ) -> dict[str, Any]:
         rows = self.rows_of(task)
         return {
@@ -172,6 +172,7 @@ class FeatureStore:
             "first_row": rows.start,
             "rows": len(rows),
             "seconds": round(float(seconds), 6),
+            **({} if sources is None else {"sources": sources}),
             "failed": failed,
             "files": files,
         }
@@ -230,7 +231,7 @@ class FeatureStore:
         if record["fingerprint"] != self.fingerprint:
             return False
         sizes = {entry["path"]: entry["bytes"] for entry in record["files"]}
-        return all(_size(self.path / name) == size for name, size in sizes.items())
+        return all(file_size(self.path / name) == size for name, size in sizes.items())
 
 
 def _converted(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
@@ -249,136 +250,8 @@ def _all_finite(stored: np.ndarray) -> bool:
     return bool(largest < 0x7C00)
 
 
-def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
-    """Plan the store at `path`, or go on with the one that is there.
-
-    A new store appears at once and whole, with label, split, id (and group, tokens/start, tokens/length)
-    written. Raises `InputError` when there is something else, or a store with another fingerprint; the
-    message names the fields that differ.
-    """
-    path = as_path(path)
-    there = recorded_plan(path)
-    if there is None:
-        if is_remote(path):
-            from uml_cache.remote_store import create_or_resume_remote
-
-            create_or_resume_remote(path, plan)  # type: ignore[arg-type]
-        else:
-            _create(path, plan)
-        there = recorded_plan(path)
-        assert there is not None
-    if there != plan.fields:
-        raise InputError(
-            f"{path} was made with other settings ({'; '.join(differences(there, plan.fields))}): repeat the "
-            "command with the settings of the store, give another --out, or delete the store to start anew"
-        )
-    if is_remote(path):
-        return planned_store(path, plan)
-    planned = journal.read_record(path / journal.PLAN)["files"]
-    if not all(_is_sound(path / entry["path"], entry) for entry in planned):
-        _write_planned(path, plan)
-    return FeatureStore(path, plan)
-
-
-def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
-    """The store at `path`, planned already with `plan`, for a further worker to fill."""
-    if is_remote(path):
-        from uml_cache.remote_store import RemoteFeatureStore
-
-        return RemoteFeatureStore(path, plan)
-    return FeatureStore(path, plan)
-
-
-def recorded_plan(path: Path | str) -> dict[str, Any] | None:
-    """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
-    path = as_path(path)
-    if not path.exists() or (is_remote(path) and not (path / journal.PLAN).exists()):
-        return (
-            None  # on object storage the plan's record is created last: without it the store is not there yet
-        )
-    try:
-        return journal.read_record(path / journal.PLAN)["fields"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"{path} exists and is no feature store of this project (it has no {journal.PLAN}); give another "
-            "--out, or move it away"
-        ) from None
-    except journal.BrokenRecord:
-        raise InputError(f"{path / journal.PLAN} is damaged: delete the store and extract again") from None
-
-
-def recorded_token_counts(path: Path | str) -> np.ndarray | None:
-    """(N,) int32 token counts that the store at `path` was planned with; None if none are there and sound."""
-    path = as_path(path)
-    record = journal.read_record(path / journal.PLAN)
-    chunks = []
-    for entry in record["files"]:
-        if entry["path"].startswith("tokens/length/c/"):
-            data = (path / entry["path"]).read_bytes() if (path / entry["path"]).exists() else b""
-            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-                return None
-            chunks.append(np.frombuffer(data, "<i4"))
-    return np.concatenate(chunks)[: record["rows"]].astype(np.int32) if chunks else None
-
-
-def _create(path: Path, plan: StorePlan) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}.draft"
-    try:
-        (draft / journal.JOURNAL).mkdir(parents=True)
-        with journal.writer_lock(draft):  # tells others that this draft has an author
-            _write_planned(draft, plan)
-            try:
-                os.rename(draft, path)
-            except OSError:
-                if not path.exists():
-                    raise
-                shutil.rmtree(draft)  # another run was faster; its store is judged by the caller
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    journal.sync_folder(path.parent)
-
-
-def _remove_abandoned(path: Path) -> None:
-    for draft in path.parent.glob(f".{path.name}.*.draft"):
-        with contextlib.suppress(InputError, FileNotFoundError):
-            if time.time() - draft.stat().st_mtime < _DRAFT_SECONDS:
-                continue
-            with journal.writer_lock(draft):
-                shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_planned(store: Path, plan: StorePlan) -> None:
-    layout = plan.layout
-    for array in layout.arrays:
-        (store / array.name / "c").mkdir(parents=True, exist_ok=True)
-    contents = planned_contents(plan)
-    files = []
-    for name, data in contents.items():
-        with journal.whole_file(store / name) as stream:
-            stream.write(data)
-        files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
-    record = {
-        "fingerprint": plan.fingerprint,
-        "fields": plan.fields,
-        "rows": layout.rows,
-        "tasks": layout.tasks,
-        "files": files,
-    }
-    journal.write_record(store, "plan", record)
-
-
-def _is_sound(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether a file written at planning is what its record says; all are read, at about 1 GB/s."""
-    if _size(path) != entry["bytes"]:
-        return False
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == entry["sha256"]
-
-
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
+    """Bytes of a file; -1 if there is none."""
     try:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):

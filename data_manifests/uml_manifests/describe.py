@@ -28,17 +28,28 @@ def list_data() -> tuple[list[dict[str, Any]], str]:
                 "title": benchmark.title,
                 "classes": benchmark.classes,
                 "sizes": list(benchmark.sizes),
+                "checked": benchmark.checked,
                 "licence": benchmark.licence,
                 "built": here.pop(benchmark.name, []),
             }
         )
     for name, built in here.items():
         rows.append(
-            {"name": name, "title": None, "classes": None, "sizes": None, "licence": None, "built": built}
+            {
+                "name": name,
+                "title": None,
+                "classes": None,
+                "sizes": None,
+                "checked": None,
+                "licence": None,
+                "built": built,
+            }
         )
     lines = [f"{'name':<16}{'classes':>8}{'train/val/test':>22}  in ./data"]
     for row in rows:
-        shown = "/".join(_size(n) for n in row["sizes"]) if row["sizes"] else ""
+        shown = "/".join(_size(n) for n in row["sizes"]) if any(row["sizes"] or ()) else ""
+        if shown and not row["checked"]:
+            shown += " (?)"
         there = ", ".join(row["built"]) or "-"
         lines.append(f"{row['name']:<16}{row['classes'] or '':>8}{shown:>22}  {there}")
     return rows, "\n".join(lines)

@@ -20,13 +20,31 @@ from uml_cache.errors import InputError
 _ENCODINGS = ("latin1", "latin-1", "ascii", "utf-8")
 
 
-class _ArrayName:
-    """Stands where a pickle names `numpy.ndarray`, so that it cannot be called."""
+class _Allowed:
+    """A function that a pickle may name: it can be called and, unlike a function, not be changed."""
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+
+    def __call__(self, *arguments: object) -> Any:
+        return self._function(*arguments)
+
+    def __setstate__(self, state: object) -> None:
+        raise pickle.UnpicklingError("it would change a function")
+
+
+def _no_array(*arguments: object) -> Any:
+    raise pickle.UnpicklingError("an array that is made in an unusual way")
+
+
+_ARRAY = _Allowed(_no_array)  # stands where a pickle names `numpy.ndarray`
 
 
 def _reconstruct(kind: object, shape: object, code: object) -> np.ndarray:
     """An empty array, which the pickle then fills."""
-    if kind is not _ArrayName:
+    if kind is not _ARRAY:
         raise pickle.UnpicklingError("an array of another class than numpy.ndarray")
     return np.ndarray.__new__(np.ndarray, (0,), "b")
 
@@ -67,20 +85,19 @@ def _bytes(content: object = b"", encoding: object = "latin1") -> bytes:
 
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _ArrayName,
-    ("numpy", "dtype"): _dtype,
+    ("numpy", "ndarray"): _ARRAY,
+    ("numpy", "dtype"): _Allowed(_dtype),
     ("collections", "OrderedDict"): OrderedDict,
-    ("_codecs", "encode"): _encode,
-    ("__builtin__", "bytes"): _bytes,
-    ("builtins", "bytes"): _bytes,
+    ("_codecs", "encode"): _Allowed(_encode),
 }
 for _builtins in ("builtins", "__builtin__"):
+    _KNOWN[_builtins, "bytes"] = _Allowed(_bytes)
     _KNOWN[_builtins, "set"] = set
     _KNOWN[_builtins, "frozenset"] = frozenset
 for _numpy in ("numpy.core", "numpy._core"):
-    _KNOWN[f"{_numpy}.multiarray", "_reconstruct"] = _reconstruct
-    _KNOWN[f"{_numpy}.multiarray", "scalar"] = _scalar
-    _KNOWN[f"{_numpy}.numeric", "_frombuffer"] = _from_buffer
+    _KNOWN[f"{_numpy}.multiarray", "_reconstruct"] = _Allowed(_reconstruct)
+    _KNOWN[f"{_numpy}.multiarray", "scalar"] = _Allowed(_scalar)
+    _KNOWN[f"{_numpy}.numeric", "_frombuffer"] = _Allowed(_from_buffer)
 
 
 class _Reader(pickle.Unpickler):

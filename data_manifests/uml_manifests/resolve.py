@@ -128,7 +128,7 @@ def _from_path(
 
 
 def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
-    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml"):
+    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml", ".jsonl"):
         raise InputError(f"{data}: no such file or folder")
     if data == SHAPES:
         shapes_data()
@@ -162,6 +162,5 @@ def _choose(data: str, inside: dict[str, Path], set: str | None, modality: str |
     plain = fits.get(modality or "")
     if plain is not None and set is None:
         return plain
-    raise InputError(
-        f"{data}: several fit: {', '.join(fits)}; name one as {data if '/' in data else DATA / data}/NAME"
-    )
+    where = data if "/" in data or Path(data).is_dir() else DATA / data
+    raise InputError(f"{data}: several fit: {', '.join(fits)}; name one as {where}/NAME")

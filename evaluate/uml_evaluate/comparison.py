@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_evaluate.rows import ALONE, LADDER, ORDER, SEQUENCES, AcrossDataSets, Arm, Difference, Row, arm_name
+from uml_evaluate.rows import (
+    LADDER,
+    ORDER,
+    PROBES,
+    SEQUENCES,
+    TRAINED_ON_DATA,
+    AcrossDataSets,
+    Arm,
+    Difference,
+    Row,
+    arm_name,
+)
 from uml_evaluate.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ class Comparison:
 
     def __init__(
         self,
-        scores: _Scores,
+        scores: Scores,
         cells: Sequence[CellResult],
         auxiliaries: tuple[str, ...],
         width: int | None,
@@ -47,9 +58,9 @@ class Comparison:
         aligned = any(c.cell.aligned for c in cells if c.cell.auxiliaries == auxiliaries and auxiliaries)
         for result in cells:
             cell = result.cell
-            if cell.method in ALONE:
+            if not cell.auxiliaries:
                 same = (cell.shared_width, cell.aligned) == (width, aligned)
-                belongs = cell.method == "unimodal" or width is None or same
+                belongs = cell.method != "unimodal-deep" or width is None or same
             else:
                 belongs = (cell.auxiliaries, cell.shared_width) == (auxiliaries, width)
             if belongs:
@@ -116,6 +127,13 @@ class Comparison:
         controls = [arm for arm in self.arms if arm[1] is not None]
         return [
             *(pair for pair in ladder if pair[1] in self.arms and pair[2] in self.arms),
+            *(
+                ("all, to a rival", (method, None), arm)
+                for arm in self.arms
+                if arm[0] in PROBES
+                for method in TRAINED_ON_DATA
+                if (method, None) in self.arms
+            ),
             *((f"{c[1]} against no data", c, deep) for c in controls if deep in self.arms),
             *((f"data against {c[1]}", (c[0], None), c) for c in controls if (c[0], None) in self.arms),
         ]
@@ -161,12 +179,10 @@ def compare(run: Run, shots: Iterable[Shots] | None = None) -> list[Comparison]:
         raise InputError(
             f"{run.path} has no finished cell; `uml train` with the same options goes on with it"
         )
-    found = dict.fromkeys(
-        (c.cell.auxiliaries, c.cell.shared_width) for c in cells if c.cell.method not in ALONE
-    )
+    found = dict.fromkeys((c.cell.auxiliaries, c.cell.shared_width) for c in cells if c.cell.auxiliaries)
     order = [tuple(labels) for labels in run.config.get("configurations", [])]
     ranked = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key))
-    scores = _Scores(run)
+    scores = Scores(run)
     groups = run.config.get("test_groups")
     keys: list[tuple[tuple[str, ...], int | None]] = [*ranked] or [((), None)]
     return [Comparison(scores, cells, *key, test_groups=groups) for key in keys]
@@ -190,7 +206,8 @@ def across(comparisons: Iterable[Comparison]) -> list[AcrossDataSets]:
     """
     groups: dict[tuple[Any, ...], dict[str, Difference]] = {}
     for comparison in comparisons:
-        settings = next((r for r in reversed(comparison.rows) if r.auxiliaries), comparison.rows[-1])
+        trained = [r for r in comparison.rows if r.method not in PROBES] or comparison.rows
+        settings = next((r for r in reversed(trained) if r.auxiliaries), trained[-1])
         same = (tuple(sorted(settings.encoders.items())), settings.normalize, settings.texts, settings.grid)
         for d in comparison.differences:
             key = (d.target, d.auxiliaries, d.shots, d.role, d.a, d.b, same)
@@ -235,7 +252,7 @@ def _row(results: list[CellResult]) -> Row:
     )
 
 
-class _Scores:
+class Scores:
     """Which test rows each cell of a run is right about; every file is read once."""
 
     def __init__(self, run: Run) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_evaluate.comparison import Comparison, compare, table
 from uml_evaluate.figures import differences_figure, file_name, save
+from uml_evaluate.probes.cells import complete_probes
+from uml_evaluate.rows import ORDER, PROBES
 from uml_evaluate.sentence import sentence
-from uml_evaluate.tables import terminal
+from uml_evaluate.tables import WIDTH, terminal
 from uml_train import complete
+from uml_train.workers import run_grid
 
 if TYPE_CHECKING:
     from uml_train import Run
@@ -22,12 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found. `trained` counts the cells that the run lacked."""
+    """What an evaluation found. `trained` and `probed` count the cells that the run lacked."""
 
     run: Run
     comparisons: list[Comparison]
     figures: list[Path]
     trained: int
+    probed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml eval --json`."""
@@ -39,12 +44,35 @@ class Evaluation:
 
     def text(self) -> str:
         """The tables and a sentence each, for the terminal."""
+        search = search_text(self.run, {row.shots for row in table(self.comparisons)})
         parts = [f"{terminal(comparison)}\n\n{sentence(comparison)}" for comparison in self.comparisons]
-        return "\n\n\n".join(parts)
+        return "\n\n\n".join([*parts, search] if search else parts)
+
+
+def search_text(run: Run, shots: Iterable[Shots]) -> str:
+    """How many candidates validation chose from, per method; empty where every method searched the same."""
+    wanted = set(shots)
+    counts: dict[int, list[str]] = {}
+    found = {r.cell.method: r for r in run.cells if r.cell.shots in wanted and r.cell.method in PROBES}
+    for name in sorted(found, key=ORDER.index):
+        counts.setdefault(len(found[name].candidates), []).append(name)
+    if not counts:
+        return ""
+    grid = run_grid(run)
+    looks = sum(grid.schedule.evaluates(step) for step in range(grid.schedule.steps))
+    parts = [f"{', '.join(names)}: {n}" for n, names in counts.items()]
+    heads = f"heads: {len(grid.candidates)}, each looked at up to {looks} times while it trains"
+    return fill(f"Candidates that validation chose from. {heads}; {'; '.join(parts)}.", WIDTH)
 
 
 def evaluate(
-    run: Run, *, shots: Sequence[Shots], cache: Path | None = None, output: Output = QUIET
+    run: Run,
+    *,
+    shots: Sequence[Shots],
+    heads: bool = True,
+    probes: Sequence[str] = (),
+    cache: Path | None = None,
+    output: Output = QUIET,
 ) -> Evaluation:
     """Compare the methods of a run at `shots`, training with the run's own settings what it lacks there.
 
@@ -52,6 +80,8 @@ def evaluate(
 
     Args:
         shots: labelled target samples per class: numbers from 1 on, or "all".
+        heads: whether the run's own methods are trained where it lacks them.
+        probes: probes and rivals that are fitted to the same draws and added to the run.
         cache: where the run's stores are now, if they have moved; needed only for training.
 
     Raises:
@@ -59,17 +89,20 @@ def evaluate(
             the run are damaged.
     """
     try:
-        trained = complete(run, shots=shots, cache=cache, output=output)
+        trained = complete(run, shots=shots, cache=cache, output=output) if heads else []
+        probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if probes else []
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
         ) from None
     names = ", ".join(map(str, shots))
+    if probes:
+        output.say(f"{run.path}: {len(probed)} cells of {', '.join(probes)} were fitted and added to it")
     if trained:
         output.say(
             f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"
         )
-    else:
+    elif heads:
         output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
     comparisons = compare(run, shots)
     figures: list[Path] = []
@@ -77,4 +110,5 @@ def evaluate(
         if comparison.differences:
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
             figures += save(differences_figure(comparison), run.path / "figures", name).files
-    return Evaluation(run=run, comparisons=comparisons, figures=figures, trained=len(trained))
+    counts = {"trained": len(trained), "probed": len(probed)}
+    return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)

@@ -172,13 +172,19 @@ def file_name(comparison: Comparison) -> str:
     return re.sub(r"[^A-Za-z0-9.+_-]", "_", "-".join(parts))
 
 
-def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of so many inches with one pair of axes, drawn without any display."""
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no window system knows of."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
     FigureCanvasAgg(figure)
+    return figure
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of so many inches with one pair of axes."""
+    figure = new_figure(width, height)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

@@ -26,6 +26,11 @@ _CHOICES = (
     ("shared trunk", "trunk", "linear"),
     ("precision on CUDA", "precision", "float32"),
 )
+# What decides a fine-tuning, in the order of a command line.
+_FINETUNE = (
+    "encoder", "data", "name", "weights", "start", "img_size", "patch_size", "views", "freeze",
+    "unfreeze_at", "tune_aux", "aux_data", "aux_lr",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         facts=facts,
         stores=stores,
         caveats=tuple(_caveats(config, stores, comparisons)),
-        command=_command(settings, comparisons),
+        command=_command(settings, comparisons, config.get("finetune")),
     )
 
 
@@ -180,9 +185,19 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + more
 
 
-def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str:
-    words = ["uml", "train", "--cache", settings["cache"], "--dataset", settings["dataset"]]
-    words += ["--target", settings["target"]]
+def _given(key: str, finetune: dict[str, Any]) -> list[str]:
+    option = {"encoder": "finetune"}.get(key, key.replace("_", "-"))
+    return [] if finetune[key] is None else [f"--{option}", str(finetune[key])]
+
+
+def _command(
+    settings: dict[str, Any], comparisons: Sequence[Comparison], finetune: dict[str, Any] | None
+) -> str:
+    words = ["uml", "train", "--cache", settings["cache"]]
+    if finetune is None:
+        words += ["--dataset", settings["dataset"], "--target", settings["target"]]
+    else:
+        words += [part for key in _FINETUNE for part in _given(key, finetune)]
     for labels in settings["auxiliaries"] or ():
         words += ["--aux", "+".join(labels)]
     words += ["--method", ",".join(settings["methods"])]
@@ -193,7 +208,8 @@ def _command(settings: dict[str, Any], comparisons: Sequence[Comparison]) -> str
     for axis in ("alpha", "ratio"):
         if settings[axis]:
             words += [f"--{axis}", ",".join(f"{value:g}" for value in settings[axis])]
-    words += ["--normalize", settings["normalize"]]
+    if finetune is None:
+        words += ["--normalize", settings["normalize"]]
     for _, key, usual in _CHOICES:
         if settings.get(key, usual) != usual:
             words += [f"--{key.replace('_', '-')}", settings[key]]

@@ -45,10 +45,10 @@ _LADDER_NOTE = (
 )
 
 _SEQUENCES_NOTE = (
-    "Runs of the objectives ssl and joint train a transformer on sequences, and score a logistic regression on "
-    "the mean of its outputs: unimodal is the same network on as many samples of the target alone, uml has the "
-    "unpaired sequences beside them, self-supervised lacks the labels of joint. What the data adds is "
-    "uml − unimodal; the control random puts noise in the place of the data."
+    "Runs of the objectives ssl and joint train a transformer on sequences, and score a logistic regression "
+    "on the mean of its outputs: unimodal is the same network on as many samples of the target alone, uml "
+    "has the unpaired sequences beside them, self-supervised lacks the labels of joint. What the data adds "
+    "is uml − unimodal; the control random puts noise in the place of the data."
 )
 
 _SENTENCES_ON_TOP = 3

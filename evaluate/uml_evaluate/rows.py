@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
 ALONE = ("unimodal", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init")
-ORDER = ("unimodal", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto")
+RIVALS = ("logreg", "lda", "ncm", "ridge-text", "cross-modal", "tip-adapter", "tip-adapter-f", "lp++")
+PROBES = ("knn", "zeroshot", "logreg-sklearn", *RIVALS)
+"""Classifiers fitted to the same draws without a network; the rivals are those that papers report."""
+ORDER = (
+    "unimodal", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto", *PROBES,
+)  # fmt: skip
 
 Arm = tuple[str, str | None]
 """A method and its control, such as ("uml", None) or ("uml", "permuted")."""

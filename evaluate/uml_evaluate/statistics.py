@@ -119,6 +119,26 @@ def _resampled(
     return np.stack(rows)
 
 
+def student_difference(a_s: Iterable[float], b_s: Iterable[float], *, level: float = LEVEL) -> Interval:
+    """Mean of a − b over S paired draws with Student's t interval; none if S < 3.
+
+    For draws that share nothing, each with its own samples: what is resampled elsewhere is in their spread.
+
+    Raises:
+        ValueError: sides of different length, or none.
+    """
+    from scipy import stats
+
+    a, b = np.asarray(list(a_s), dtype=np.float64), np.asarray(list(b_s), dtype=np.float64)
+    if a.shape != b.shape or a.size == 0:
+        raise ValueError(f"scores are {a.shape} and {b.shape}; expected as many of both")
+    d = a - b
+    if d.size < MIN_DRAWS:
+        return Interval(float(d.mean()), None, None, d.size)
+    reach = float(stats.t.ppf((1 + level) / 2, d.size - 1) * d.std(ddof=1) / np.sqrt(d.size))
+    return Interval(float(d.mean()), float(d.mean()) - reach, float(d.mean()) + reach, d.size)
+
+
 def across_data_sets(
     deltas_k: NDArray[np.floating] | Iterable[float],
     *,

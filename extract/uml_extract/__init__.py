@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from uml_extract.readers import Sound, read_audio, read_image, read_sample, read_text
     from uml_extract.registry import list_encoders, load_encoder
     from uml_extract.spec import Encoded, Encoder, EncoderOptions, EncoderSpec, Registered, SampleError
+    from uml_extract.trainable import Trainable, load_trainable
 
 _HOME = {
     "Encoded": "spec",
@@ -24,9 +25,11 @@ _HOME = {
     "Registered": "spec",
     "SampleError": "spec",
     "Sound": "readers",
+    "Trainable": "trainable",
     "extract": "pipeline",
     "list_encoders": "registry",
     "load_encoder": "registry",
+    "load_trainable": "trainable",
     "read_audio": "readers",
     "read_image": "readers",
     "read_sample": "readers",
@@ -42,9 +45,11 @@ __all__ = [
     "Registered",
     "SampleError",
     "Sound",
+    "Trainable",
     "extract",
     "list_encoders",
     "load_encoder",
+    "load_trainable",
     "read_audio",
     "read_image",
     "read_sample",

@@ -39,10 +39,19 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
     "--workers", type=int, help="Processes (local, ray), jobs (slurm); default: one per CUDA device."
 )
 @click.option(
+    "--decode-workers",
+    default="auto",
+    show_default=True,
+    help="Processes that decode pictures and sounds; auto: one per core, 0: none, threads instead.",
+)
+@click.option(
     "--sbatch", default="", help='Options for slurm\'s jobs, such as "--gres=gpu:1 --time=4:00:00".'
 )
 @click.option("--max-errors", default="1%", show_default=True, help="Unreadable samples allowed: N or N%.")
 @click.option("--retry-failed", is_flag=True, help="Do the tasks again that hold unreadable samples.")
+@click.option(
+    "--check-sources", is_flag=True, help="Do the tasks again whose files have changed (size or time)."
+)
 @click.option("--list", "list_", is_flag=True, help="List the encoders and stop.")
 def extract(
     output: Output,
@@ -62,9 +71,11 @@ def extract(
     device: str,
     executor: str,
     workers: int | None,
+    decode_workers: str,
     sbatch: str,
     max_errors: str,
     retry_failed: bool,
+    check_sources: bool,
     list_: bool,
 ) -> None:
     """Extract features with a frozen encoder into the cache, once.
@@ -97,7 +108,9 @@ def extract(
         "batch_size": work.parse_batch_size(batch_size),
         "executor": executor,
         "workers": workers,
+        "decode_workers": work.parse_decode_workers(decode_workers),
         "retry_failed": retry_failed,
+        "check_sources": check_sources,
         "max_errors": work.parse_max_errors(max_errors),
         "output": output,
     }

@@ -5,6 +5,7 @@ Shapes: N samples of the manifest, n samples of a task, B of a batch, T tokens, 
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Sequence
@@ -26,8 +27,10 @@ from uml_cache.errors import InputError
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
-from uml_extract.readers import read_sample
+from uml_extract.prefetch import reader_count
+from uml_extract.readers import read_for
 from uml_extract.registry import load_encoder
+from uml_extract.sources import changed_tasks
 from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
 from uml_extract.tasks import Extraction
 
@@ -92,7 +95,9 @@ def extract(
     transform: str = "own",
     executor: str = "local",
     workers: int | None = None,
+    decode_workers: int | Literal["auto"] = "auto",
     retry_failed: bool = False,
+    check_sources: bool = False,
     recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
@@ -108,7 +113,10 @@ def extract(
         max_errors: How many samples may be unreadable: a whole number (int), or a share below 1 (float).
         executor: `local`, `torchrun` (this process is one rank of several) or `ray`.
         workers: Processes of `local`, tasks at once of `ray`; default: one per CUDA device, or what there is.
+        decode_workers: Processes that read and decode pictures and sounds beside each encoder; `auto`: one
+            per core, 0: threads of the encoder's process.
         retry_failed: Do the finished tasks again that hold unreadable samples.
+        check_sources: Do the finished tasks again whose files have changed since, by size or time.
         recipe: How other processes load an encoder that is given as an object.
 
     Raises:
@@ -167,11 +175,16 @@ def extract(
     )
     store = _planned(path, plan, automatic)
     group = who.join(plan.device)
-    job = Job(path, store.plan, manifest, recipe, max_errors, group)
-    with store.lock(group):
+    readers = reader_count(decode_workers, manifest.modality, who.beside)
+    job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
+    extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
+    with store.lock(group), contextlib.closing(extraction):
         if retry_failed:
             store.unseal(who.share(sorted({sample.task for sample in store.failed()})))
-        extraction = Extraction(store, manifest, encoder, max_errors=max_errors)
+        if check_sources:
+            changed = who.share(changed_tasks(store, manifest))
+            store.unseal(changed)
+            output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
         pending = store.pending()
         mine = who.share(pending)
         missing, remaining = _rows(store, pending), _rows(store, mine)
@@ -238,8 +251,7 @@ def _example(manifest: Manifest, encoder: Encoder) -> np.ndarray | None:
         rows = [max(rows, key=lambda row: len(manifest.sources[row]))]  # type: ignore[assignment]
     for row in rows:
         try:
-            sample = read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
-            return encoder.prepare(sample)
+            return encoder.prepare(read_for(encoder, manifest, row))
         except SampleError:
             continue
     return None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_extract.members import MARK, open_member, read_row
-from uml_extract.spec import SampleError
+from uml_extract.spec import Encoder, SampleError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own threshold for a decompression bomb
+_ORIENTATION = 0x0112  # EXIF
 _UNKNOWN_LENGTH = 0x7FFFFF00  # programs that write to a pipe leave some such number in the header
 _FILTER_TAPS = 10  # half length of the resampling filter in samples of the slower rate, scipy's choice
 
@@ -35,11 +36,13 @@ class Sound:
     rate: int
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, least_side: int = 0) -> Image:
     """Read an image upright (EXIF orientation applied) as RGB; of an animation the first frame.
 
-    16-bit grey values are scaled, where Pillow alone would clip them to white. Raises `SampleError` for a
-    file that is missing, broken, truncated, or larger than `MAX_PIXELS`.
+    With `least_side`, JPEGs are decoded at 1/2, 1/4 or 1/8 of their size as long as both sides keep that many
+    pixels, which saves most of the decoder's work; 0 decodes every pixel. 16-bit grey values are scaled,
+    where Pillow alone would clip them to white. Raises `SampleError` for a file that is missing, broken,
+    truncated, or larger than `MAX_PIXELS`.
     """
     from PIL import Image, ImageOps
 
@@ -49,12 +52,16 @@ def read_image(path: Path) -> Image:
             width, height = opened.size
             if width * height > MAX_PIXELS:
                 raise SampleError(f"{width}×{height} pixels is more than the {MAX_PIXELS:,} that are read")
+            if least_side:
+                opened.draft("RGB", (least_side, least_side))
             opened.load()
-            upright = ImageOps.exif_transpose(opened)
+            # Both of these copy every pixel, whether it is needed or not.
+            turned = opened.getexif().get(_ORIENTATION, 1) != 1
+            upright = ImageOps.exif_transpose(opened) if turned else opened
             if upright.mode.startswith("I"):
                 values = np.asarray(upright).astype(np.float64) * (255 / 65535)
                 upright = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
-            return upright.convert("RGB")
+            return upright if upright.mode == "RGB" else upright.convert("RGB")
     except SampleError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -133,6 +140,17 @@ def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float) -> A
     if manifest.modality == "array":
         return read_row(path)
     return read_image(path) if manifest.modality == "image" else read_audio(path, rate, seconds)
+
+
+def read_for(encoder: Encoder, manifest: Manifest, row: int) -> Any:
+    """Read one row of a manifest as `encoder` takes it.
+
+    A transform with `jpeg_side` sees large JPEGs at a part of their size, see `read_image`.
+    """
+    side = encoder.spec.transform.get("jpeg_side", 0)
+    if side and manifest.modality == "image":
+        return read_image(manifest.path(row), side)
+    return read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
 
 
 @lru_cache(maxsize=16)

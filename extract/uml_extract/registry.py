@@ -55,6 +55,11 @@ def load_encoder(
         device=device,
         dtype=dtype,
     )
+    return load_with(name, options)
+
+
+def load_with(name: str, options: EncoderOptions) -> Encoder:
+    """`load_encoder` with its options as they are kept; raises what it raises."""
     if options.weights is not None and not options.weights.exists():
         raise InputError(f"weights {options.weights}: no such file or folder")
     known = list_encoders()
@@ -105,7 +110,7 @@ def modality_of(name: str) -> str | None:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    """`open_clip:`, `timm:` or `hf:`, by what the folder's configuration says."""
+    """`open_clip:`, `timm:`, `patches:` or `hf:`, by what the folder's configuration says."""
     if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
         return "open_clip:"
     try:
@@ -114,6 +119,8 @@ def _kind_of_folder(folder: Path) -> str:
         raise InputError(f"encoder {folder}: the folder has no config.json, so it is no model") from None
     except ValueError:
         raise InputError(f"encoder {folder}: its config.json is not valid JSON") from None
+    if "language" in config:
+        return "patches:"
     if "architecture" in config:
         return "timm:"
     if "model_type" in config:

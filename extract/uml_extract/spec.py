@@ -65,11 +65,25 @@ class EncoderSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """What only a network that is to be trained may be asked for (`uml_extract.trainable`).
+
+    `img_size` and `patch_size` (pixels) rebuild a vision network for another size, None keeps its own;
+    `untrained` takes no weights at all.
+    """
+
+    img_size: int | None = None
+    patch_size: int | None = None
+    untrained: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class EncoderOptions:
     """What a user may ask of an encoder. An encoder that cannot do it raises `InputError`.
 
     `pooling` None is the encoder's own choice; `weights` a safetensors, .pt or .pth file, or a folder.
     `dtype` is what will be stored: with float32, CUDA computes in float32 too, otherwise in half precision.
+    `tuning` is set where the encoder is to be trained.
     """
 
     weights: Path | None = None
@@ -78,6 +92,7 @@ class EncoderOptions:
     transform: str = "own"
     device: str = "auto"
     dtype: str = "float16"
+    tuning: Tuning | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,11 @@ from uml_cache import FeatureStore, journal
 from uml_cache.command import Progress
 from uml_cache.errors import WorkError
 from uml_extract.batching import encode_batch
-from uml_extract.prefetch import Prepared, read_ahead
-from uml_extract.readers import read_sample
+from uml_extract.prefetch import Prepared, Reading
+from uml_extract.readers import read_for
+from uml_extract.sources import sources_digest
 from uml_extract.spec import Encoder, SampleError, fitted
+from uml_extract.writer import task_writer
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -37,17 +38,26 @@ class Extraction:
     """
 
     def __init__(
-        self, store: FeatureStore, manifest: Manifest, encoder: Encoder, *, max_errors: float
+        self,
+        store: FeatureStore,
+        manifest: Manifest,
+        encoder: Encoder,
+        *,
+        max_errors: float,
+        readers: int = 0,
     ) -> None:
         self._store = store
         self._manifest = manifest
         self._encoder = fitted(encoder, manifest)
         self._batch_size = store.plan.batch_size
+        ahead = 0 if manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
+        self._reading = Reading(self._prepare, ahead, readers, len(manifest))
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)
         self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
         self._counted: dict[int, list[str]] = {}  # unreadable samples of tasks that were done, or others do
         self._own: dict[int, list[str]] = {}  # those of the tasks computed here
+        self._sources: dict[int, str | None] = {}  # of the tasks that are being read
         self._current: list[str] = []  # those of the task in hand
         self._ahead: set[int] = set()  # tasks of which a record, should there be one, does not count
 
@@ -55,26 +65,25 @@ class Extraction:
         """Compute and commit `tasks`. `WorkError` as soon as more samples are unreadable than allowed."""
         self._ahead = set(tasks)
         self._recount()
-        rows = chain.from_iterable(self._store.rows_of(task) for task in tasks)
-        ahead = 0 if self._manifest.modality == "text" else _BATCHES_AHEAD * self._batch_size
-        samples = read_ahead(rows, self._prepare, ahead)
-        committing: Future[None] | None = None
-        # One task is flushed to the disk while the encoder is at the next.
-        with ThreadPoolExecutor(1, thread_name_prefix="writer") as writer, contextlib.closing(samples):
+        samples = self._reading.read(chain.from_iterable(map(self._rows, tasks)))
+        with task_writer(self._store) as write, contextlib.closing(samples):
             for task in tasks:
-                ready = self._compute(task, samples, progress)
-                if committing is not None:
-                    committing.result()
-                committing = writer.submit(self._store.write_task, *ready)
+                write(self._compute(task, samples, progress))
                 self._own[task], self._current = self._current, []
                 self._recount()
-            if committing is not None:
-                committing.result()
+
+    def close(self) -> None:
+        """End the processes that read; a further `run` starts them anew."""
+        self._reading.close()
+
+    def _rows(self, task: int) -> range:
+        """The rows to read; before the first is read it is noted what their files are like."""
+        rows = self._store.rows_of(task)
+        self._sources[task] = sources_digest(self._manifest, rows)
+        return rows
 
     def _prepare(self, row: int) -> np.ndarray:
-        encoder = self._encoder
-        sample = read_sample(self._manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
-        return encoder.prepare(sample)
+        return self._encoder.prepare(read_for(self._encoder, self._manifest, row))
 
     def _compute(
         self, task: int, samples: Iterator[tuple[int, Prepared]], progress: Progress
@@ -93,7 +102,8 @@ class Extraction:
             self._fail(row, filled.reasons[row])
         progress.update(len(filled.reasons) - len(filled.late))
         seconds = time.monotonic() - started
-        return task, filled.pooled, filled.tokens, filled.status, filled.reasons, seconds
+        features = filled.pooled, filled.tokens, filled.status, filled.reasons
+        return task, *features, seconds, self._sources.pop(task)
 
     def _batches(
         self, samples: Iterator[tuple[int, Prepared]], filled: _Filled

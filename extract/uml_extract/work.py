@@ -118,6 +118,15 @@ def parse_batch_size(text: str) -> int | Literal["auto"]:
     return int(text)
 
 
+def parse_decode_workers(text: str) -> int | Literal["auto"]:
+    """`auto`, or a whole number from 0 on."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal():
+        raise InputError(f"--decode-workers is {text!r}; expected auto, or a whole number from 0 on")
+    return int(text)
+
+
 def parse_max_errors(text: str) -> float:
     """`3` → 3 samples (int), `1%` → a share (float)."""
     number = text.strip()

@@ -18,7 +18,16 @@ import numpy as np
 import pytest
 import torch
 
-from uml_cache import InputError, WorkError, create_or_resume, find_stores, open_features, store_path, verify
+from uml_cache import (
+    InputError,
+    WorkError,
+    create_or_resume,
+    find_stores,
+    open_features,
+    remote,
+    store_path,
+    verify,
+)
 from uml_cache.cli import main
 from uml_cache.remote import RemotePath, as_path
 
@@ -52,6 +61,25 @@ def test_paths() -> None:
         "hf_a_b",
         "s3://bucket/feats/d/text.cupl",
     )
+
+
+def test_what_is_wrong_with_a_place_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(InputError, match=r"az://box: which account\? set AZURE_STORAGE_ACCOUNT_NAME"):
+        as_path("az://box/feats").exists()
+    with pytest.raises(InputError, match=r"ftp://box: is no place for stores .*; expected a folder, s3://"):
+        as_path("ftp://box/feats").exists()
+    for url in ("gs://bucket/feats", "az://box/feats", "abfs://box/feats"):
+        assert str(store_path(url, "d", "image", None, "pixels")) == f"{url}/d/image/pixels.zarr"
+
+    class _NoCredentials:
+        def __getattr__(self, name: str) -> Any:
+            raise OSError("Generic GCS error: GET http://169.254.169.254/computeMetadata/v1/token")
+
+    monkeypatch.setattr(remote, "_objects", lambda root: _NoCredentials())
+    monkeypatch.setattr("obstore.head", lambda store, key: store.head)
+    with pytest.raises(WorkError, match="gs://b: there are no credentials for it; set GOOGLE_APPLICATION"):
+        as_path("gs://b/feats").exists()
 
 
 def test_a_file_url_is_a_folder(sealed: Any) -> None:

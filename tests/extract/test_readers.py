@@ -126,3 +126,26 @@ def test_an_empty_text_is_unreadable() -> None:
     assert read_text(" two\nlines ") == " two\nlines "
     with pytest.raises(SampleError, match="empty"):
         read_text(" \n")
+
+
+@pytest.mark.parametrize(
+    ("least", "size"), [(0, (400, 300)), (64, (100, 75)), (80, (200, 150)), (301, (400, 300))]
+)
+def test_a_large_jpeg_is_decoded_at_a_part_of_its_size(
+    tmp_path: Path, least: int, size: tuple[int, int]
+) -> None:
+    y, x = np.mgrid[:300, :400]
+    Image.fromarray(np.stack([x // 2, y // 2, x // 4 + y // 4], axis=2).astype(np.uint8)).save(
+        tmp_path / "a.jpg"
+    )
+    read = read_image(tmp_path / "a.jpg", least)
+    assert read.size == size
+    whole = read_image(tmp_path / "a.jpg").resize(size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(read).astype(int) - np.asarray(whole)).max() <= 4
+
+
+def test_a_jpeg_that_lies_on_its_side_is_turned_at_any_size(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (400, 300)).save(tmp_path / "a.jpg", exif=exif)
+    assert [read_image(tmp_path / "a.jpg", least).size for least in (0, 64)] == [(300, 400), (75, 100)]

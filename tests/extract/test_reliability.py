@@ -95,7 +95,7 @@ def test_the_command_says_it_in_one_line(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert err.startswith(f"error: {os.strerror(code)}")
+    assert err.startswith(f"error: {os.strerror(code)}: {tmp_path / 'feats'}")  # and which place it is
     with pytest.raises(SystemExit) as leaving:
         main(words)
     assert leaving.value.code == 0

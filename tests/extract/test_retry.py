@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from uml_cache import FailedRow, open_features, store_info, verify
+from uml_cache import FailedRow, InputError, open_features, store_info, verify
 from uml_cache.cli import main
 from uml_extract import extract
 from uml_manifests import Manifest, write_manifest
@@ -108,3 +111,31 @@ def test_the_command_and_what_info_says(
     _mend(broken, pictures, 80)
     assert json.loads(uml(*command, "--retry-failed", "--json"))["failed"] == 0
     assert "failed       0\n" in uml("cache", "info", str(store))
+
+
+@pytest.mark.parametrize("workers", [None, 2])
+def test_files_that_changed_under_their_names_are_done_again(
+    pictures: Manifest, tmp_path: Path, workers: int | None
+) -> None:
+    root = tmp_path / "pictures"
+    shutil.copytree(pictures.root, root)
+    manifest = replace(pictures, root=root)
+
+    def run(**options: Any) -> tuple[int, torch.Tensor]:
+        done = extract(manifest, "pixels", out=tmp_path / "feats", **options)
+        return done.tasks - done.resumed_tasks, open_features(done.store).pooled.clone()
+
+    tasks, before = run()
+    assert tasks == 3
+    assert run(check_sources=True)[0] == 0
+    (root / pictures.sources[70]).write_bytes((root / pictures.sources[3]).read_bytes())
+    assert run()[0] == 0  # nothing is looked at unasked
+    tasks, after = run(check_sources=True, workers=workers)
+    assert tasks == 1
+    assert torch.equal(after[70], before[3])
+    assert torch.equal(after[:70], before[:70])
+    assert run(check_sources=True)[0] == 0
+    (root / pictures.sources[140]).unlink()
+    with pytest.raises(InputError, match=r"140\.png of sample s0140 is gone"):  # nothing is redone
+        run(check_sources=True)
+    assert run()[0] == 0

@@ -81,7 +81,7 @@ def test_the_script_line_by_line_and_its_jobs(
         "export TORCHELASTIC_RUN_ID=slurm-$SLURM_ARRAY_JOB_ID",
         f"exec {sys.executable} -m uml_cache extract --encoder hashed-ngrams --data '{tmp_path}/my texts' "
         f"--out {tmp_path}/feats --dtype float32 --layer -1 --transform own --batch-size auto --device auto "
-        "--max-errors 1% --tokens --executor torchrun --quiet",
+        "--decode-workers auto --max-errors 1% --tokens --executor torchrun --quiet",
     ]
     store = tmp_path / "feats" / "toy" / "text" / "hashed-ngrams@float32-tokens.zarr"
     assert not store.exists()  # nothing is planned where the script is submitted

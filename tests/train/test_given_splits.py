@@ -68,6 +68,31 @@ def test_files_that_are_none(
         train(settings_for(cache, splits=tmp_path / "x.csv"))
 
 
+def test_a_published_index_is_read_where_it_lies(cache: Path, settings_for: Settings, tmp_path: Path) -> None:
+    def part(rows: range, shift: int = 0) -> dict[str, object]:
+        data = [
+            {"impath": f"./data/toy/images/image-{row}", "label": (row + shift) % 5, "classname": "x"}
+            for row in rows
+        ]
+        return {"data": data, "indices": list(rows)}
+
+    index = tmp_path / "shot_2-seed_1.json"
+    index.write_text(json.dumps({"train": part(range(10)), "val": part(range(40, 50))}))
+    run = train(settings_for(cache, splits=index, methods=("unimodal",)))
+    recorded = json.loads((run.path / "splits.json").read_text())
+    assert recorded["train"] == [f"image-{row}" for row in range(10)]
+    assert recorded["val"] == [f"image-{row}" for row in range(40, 50)]
+    assert recorded["test"] == [f"image-{row}" for row in range(60, 160)]  # the store's own test part
+    index.write_text(json.dumps({"train": part(range(10), 1), "val": part(range(40, 50))}))
+    with pytest.raises(
+        InputError, match=r"image-0' class 1, but it is 0 in image; the index belongs to another"
+    ):
+        train(settings_for(cache, splits=index, methods=("unimodal",)))
+    index.write_text('{"train": []}')
+    with pytest.raises(InputError, match="is no few-shot index; expected train and val"):
+        train(settings_for(cache, splits=index, methods=("unimodal",)))
+
+
 def test_no_file_and_no_text(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist"):
         read_splits(tmp_path / "none.csv")

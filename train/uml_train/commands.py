@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from uml_cache.command import Output, uml_command
+from uml_train.finetune.options import finetune_options, take_finetune
 
 _EXAMPLE = """
 uml extract --encoder dinov2_vits14
@@ -77,10 +78,12 @@ uml train --cache ./feats --target audio --aux text --aux text+image --shots 1,4
 @click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
               help="CSV with columns auxiliary,target where class names differ.")  # fmt: skip
 @click.option("--splits", type=click.Path(path_type=Path), metavar="FILE",
-              help="CSV with columns id,split that stands for the target's own splits.")  # fmt: skip
+              help="CSV with columns id,split, or a few-shot index (JSON), in place of the target's "
+                   "own splits.")  # fmt: skip
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )
+@finetune_options
 @click.option("--dry-run", is_flag=True, help="Say how much there is to train and how long it would take.")
 def train(output: Output, dry_run: bool, **options: Any) -> None:
     """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
@@ -91,7 +94,12 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     """
     from uml_train.training import train as run_training
 
+    tuning = take_finetune(options)
     datasets = options.pop("datasets")
+    if tuning is not None:
+        answer = _finetune(tuning, datasets, dry_run, output, options)
+        output.result(answer, _text(answer))
+        return
     names = [None] if datasets is None else _names(datasets)
     settings = [_settings(dataset=name, **options) for name in names]
     if dry_run:
@@ -106,6 +114,18 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     answers = [_answer(run_training(s, output=output)) for s in settings]
     value = answers[0] if len(answers) == 1 else answers
     output.result(value, "\n".join(_text(answer) for answer in answers))
+
+
+def _finetune(
+    tuning: Any, datasets: str | None, dry_run: bool, output: Output, options: dict[str, Any]
+) -> dict[str, Any]:
+    from uml_cache.errors import InputError
+    from uml_train.finetune.run import finetune
+
+    if dry_run or datasets is not None or options["target"] is not None:
+        given = "--dry-run" if dry_run else "--dataset" if datasets is not None else "--target"
+        raise InputError(f"{given} is for cached features; with --finetune --data says what is trained on")
+    return _answer(finetune(_settings(dataset=None, **options), tuning, output=output))
 
 
 def _settings(
@@ -147,7 +167,9 @@ def _names(text: str, separator: str = ",") -> list[str]:
 
 
 def _answer(run: Any) -> dict[str, Any]:
-    cells = [result for result in run.cells if result.chosen is None]
+    from uml_train.settings import METHODS
+
+    cells = [result for result in run.cells if result.cell.method in METHODS]
     candidates = [c for result in cells for c in result.candidates]
     return {
         "run": str(run.path),

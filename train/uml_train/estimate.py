@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError
 from uml_train.bank import HeadBank, HeadModel
 from uml_train.batches import BatchPlan
 from uml_train.cells import prepare
@@ -61,6 +62,8 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
 
     Raises what `train` raises for the same settings.
     """
+    if settings.objective != "supervised":
+        raise InputError(f"--dry-run counts heads; it cannot estimate the objective {settings.objective}")
     _, _, problem, resolved = prepare_run(settings, output)
     grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
     cells = [c for c in cells_of(resolved, problem, resolved.shots or ()) if c.method != AUTO]

@@ -159,6 +159,25 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
     return {"weight": first.float(), "bias": bias.float(), **rest}
 
 
+def folded_linear(weight: Tensor, bias: Tensor, normalize: Normalizer) -> tuple[Tensor, Tensor]:
+    """A linear classifier (C, D), (C,) of normalised features as one of raw ones (of unit ones for `l2`)."""
+    first, rest = weight.double(), bias.double()
+    if normalize.scale is not None:
+        first = first / normalize.scale.double()
+    if normalize.mean is not None:
+        rest = rest - first @ normalize.mean.double()
+    return first.float(), rest.float()
+
+
+def linear_head_file(weight: Tensor, bias: Tensor, *, unit: bool, about: Mapping[str, Any]) -> bytes:
+    """The bytes of a head file for a classifier that is one matrix and a bias; `about` as in `head_file`."""
+    from safetensors.torch import save
+
+    config = {"format": FORMAT, "streams": [], "unit": unit, **about}
+    tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
+    return save(tensors, {"uml": json.dumps(config, ensure_ascii=False)})
+
+
 def head_file(
     weights: HeadWeights,
     streams: Sequence[str],

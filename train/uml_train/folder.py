@@ -38,8 +38,13 @@ def begin(
     unrelated: list[Role],
     problem: Problem,
     grid: Grid | Pretraining,
+    finetune: dict[str, Any] | None = None,
 ) -> Run:
-    """The run's folder with its configuration: made, or found as it was left."""
+    """The run's folder with its configuration: made, or found as it was left.
+
+    Args:
+        finetune: what decides a fine-tuning beside the settings, as JSON values; `local` in it does not.
+    """
     roles = [selection.target, *selection.auxiliaries, *unrelated]
     sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
     stores = {
@@ -63,8 +68,10 @@ def begin(
     decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    splits = [read_splits(settings.splits)] if settings.splits else []
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *splits])
+    more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
+    if settings.splits:
+        more.append(asdict(read_splits(settings.splits)))
+    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"
@@ -78,7 +85,8 @@ def begin(
             "dataset": selection.dataset,
             "target": selection.target.label,
             "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": settings.objective,
+            "objective": "finetune" if finetune else settings.objective,
+            **({"finetune": finetune} if finetune else {}),
             "trunk": settings.trunk,
             "classes": list(problem.classes),
             "grid": asdict(grid),
@@ -95,7 +103,7 @@ def begin(
             },
         }
         labels = problem.target.labels[problem.test].astype(np.int32)
-        _save_array(path / "test_labels.npy", labels)
+        save_array(path / "test_labels.npy", labels)
         _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
         _write_config(path, config)
         return Run(path)
@@ -163,7 +171,8 @@ def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]]) -> 
     _write_splits(run.path, problem, draws)
 
 
-def _save_array(path: Path, values: np.ndarray) -> None:
+def save_array(path: Path, values: np.ndarray) -> None:
+    """Write an array so that its file is either whole or as it was."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     write_atomic(path, buffer.getvalue())

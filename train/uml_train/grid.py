@@ -137,6 +137,27 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 25,
         "patience": 5,
     },
+    # Whole networks (paper 4.2, E.1.1); as the reference code, and a shorter one for a first look.
+    "finetune-quick": {
+        "lr": [5e-5],
+        "weight_decay": [0.01],
+        "batch_size": [64],
+        "learnable_scale": [False],
+        "steps": 1_000,
+        "warmup": 50,
+        "eval_every": 50,
+        "patience": 5,
+    },
+    "finetune-paper": {
+        "lr": [5e-5],
+        "weight_decay": [0.0, 0.01, 0.001],
+        "batch_size": [64],
+        "learnable_scale": [False],
+        "steps": 12_800,
+        "warmup": 50,
+        "eval_every": 100,
+        "patience": 10,
+    },
     # The reference code's grid for frozen vision encoders.
     "paper": {
         "lr": [1e-3, 1e-4],
@@ -164,7 +185,11 @@ _NUMBERS = ("steps", "warmup", "eval_every", "patience")
 
 
 def load_grid(
-    name: str, *, alpha: Sequence[float] | None = None, ratio: Sequence[float] | None = None
+    name: str,
+    *,
+    alpha: Sequence[float] | None = None,
+    ratio: Sequence[float] | None = None,
+    family: str = "",
 ) -> Grid:
     """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
 
@@ -173,15 +198,17 @@ def load_grid(
     Args:
         alpha: values of this axis, instead of the grid's own.
         ratio: likewise.
+        family: `finetune-` for the grids of that kind; a file then gets its absent keys from there.
 
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
     """
     axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
-    if name in _NAMED:
-        return _grid(name, **{**_NAMED[name], **axes})
+    if family + name in _NAMED:
+        return _grid(family + name, **{**_NAMED[family + name], **axes})
     path = Path(name)
     if path.suffix != ".toml":
-        raise unknown("grid", name, [*_NAMED, "FILE.toml"])
+        known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
+        raise unknown("grid", name, [*known, "FILE.toml"])
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -190,7 +217,7 @@ def load_grid(
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"grid file {path} is not TOML: {error}") from None
-    return _grid(path.stem, **{**_NAMED["quick"], **_checked(path, values), **axes})
+    return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})
 
 
 def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:

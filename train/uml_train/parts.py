@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from uml_cache.errors import InputError
 from uml_manifests import NO_SPLIT, SPLITS, stratified_split
-from uml_train.given_splits import given_codes
+from uml_train.given_splits import GivenSplits, given_codes
 from uml_train.source import TEST, TRAIN, VAL, Source
 
 _SPLIT_SEED = 0
 
 
 def split_rows(
-    source: Source, remarks: list[str], given: Mapping[str, int] | None = None
+    source: Source, remarks: list[str], given: GivenSplits | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Positions of the train, validation and test rows; drawn where the manifest does not say.
 
-    Splits that are `given` (sample id → code) stand for the manifest's.
+    Splits that are `given` stand for the manifest's.
     """
     codes = source.features.split[source.rows].copy()
     groups = source.groups
     if given is not None:
         ids = np.asarray(source.features.id, dtype=object)[source.rows]
-        codes = given_codes(ids, given, source.label, remarks)
+        codes = given_codes(ids, source.labels, codes, given, source.label, remarks)
     elif (codes == NO_SPLIT).all():
         codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
         remarks.append(

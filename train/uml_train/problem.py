@@ -11,11 +11,13 @@ import csv
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
+from uml_train.given_splits import GivenSplits
 from uml_train.parts import split_rows
 from uml_train.selection import Role
 from uml_train.source import Source, open_store, usable
@@ -60,20 +62,23 @@ def open_problem(
     auxiliaries: Sequence[Role],
     class_map: Mapping[str, str] | None = None,
     unrelated: Sequence[Role] = (),
-    splits: Mapping[str, int] | None = None,
+    splits: GivenSplits | None = None,
+    opened: Mapping[str, Any] | None = None,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
     Args:
         class_map: auxiliary class name → target class name, for names that differ.
         unrelated: stores of other data sets that stand in for auxiliaries.
-        splits: sample id → split code in place of the target's own splits.
+        splits: what stands in place of the target's own splits.
+        opened: by label what needs no opening: the rows of a manifest that a network is trained on.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
             rows to train, validate or test on.
     """
-    features = open_store(target.store)
+    given = opened or {}
+    features = given.get(target.label) or open_store(target.store)
     classes = tuple(features.classes)
     if not classes:
         raise InputError(
@@ -84,11 +89,11 @@ def open_problem(
     train, val, test = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
-    opened = {role.label: open_store(role.store) for role in auxiliaries}
-    _check_class_map(class_map or {}, opened.values())
+    others_opened = {role.label: given.get(role.label) or open_store(role.store) for role in auxiliaries}
+    _check_class_map(class_map or {}, others_opened.values())
     for role in auxiliaries:
-        theirs = opened[role.label]
-        to_target = _match(theirs.classes, classes, class_map or {})
+        theirs = others_opened[role.label]
+        to_target = match_classes(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(
                 f"{target.label} and {role.label} have no class in common "
@@ -178,8 +183,11 @@ def _normal(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
 
 
-def _match(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
-    """(len(theirs),) target class of each auxiliary class, −1 where there is none."""
+def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
+    """(len(theirs),) which of our classes each of theirs is, −1 for none; `class_map` is theirs → ours.
+
+    Raises `InputError` for a name in the map that is none of ours.
+    """
     position: dict[str, int] = {}
     for i, name in enumerate(ours):
         position.setdefault(_normal(name), i)

@@ -10,7 +10,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
 
 _Item = TypeVar("_Item")
 _PATIENCE = timedelta(days=7)  # the first to finish waits for the last
@@ -52,6 +56,31 @@ class Ranks:
             import torch.distributed as dist
 
             dist.barrier()
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum of every process's tensor (on the CPU); alone it is the tensor itself."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.all_reduce(values)
+        return values
+
+    def parallel(self, network: Module, *, partly: bool = False) -> Callable[..., Any]:
+        """A network whose gradients are the mean over the processes; alone it is the network itself.
+
+        On CUDA the gradients go through NCCL.
+
+        Args:
+            partly: whether some steps leave parameters without a gradient.
+        """
+        if self.world == 1:
+            return network
+        import torch.distributed as dist
+        from torch.nn.parallel import DistributedDataParallel
+
+        cuda = next(network.parameters()).is_cuda
+        group = dist.new_group(backend="nccl") if cuda else None
+        return DistributedDataParallel(network, process_group=group, find_unused_parameters=partly)
 
     def in_turn(self, work: Callable[[], object]) -> None:
         """Let the first process alone do some work that the others rely on, after all have come here."""

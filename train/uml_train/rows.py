@@ -164,7 +164,7 @@ class Stored:
     @property
     def dim(self) -> int:
         """D."""
-        return self.features.tokens.dim if self.ragged else self.features.source.shape[1]
+        return self.features.tokens.dim if self.ragged else self.features.dim
 
     @property
     def ragged(self) -> bool:
@@ -262,6 +262,14 @@ class Stored:
 
 
 Rows = Held | Stored
+
+
+def vectors(features: Tensor | Rows) -> Tensor:
+    """(n, D) float32 in memory of samples of one vector each; the mean of each one's tokens of sequences."""
+    if isinstance(features, Tensor):
+        return features
+    held = features.held() if isinstance(features, Stored) else features
+    return Packed(held.values, held.offsets).means()
 
 
 def as_rows(features: Tensor | Rows) -> Rows:

@@ -19,7 +19,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,7 @@ RESULT_COLUMNS = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
     "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts", "grid",
     "ratio", "repeat", "width", "step", "shared_width", "aligned", "label_budget", "selected", "chosen",
-    "val_acc", "test_acc", "best_step", "steps", "seconds",
+    "val_acc", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
 )  # fmt: skip
 
 
@@ -69,10 +69,11 @@ class CellResult:
     """A finished cell.
 
     Accuracies are in percent. `candidates` has one record per model (hyperparameters, `val_acc`, `best_step`,
-    `steps`, `seconds`); `selected` is the index of the one that validated best (ties: the earlier step, then
-    the earlier in the grid), the only one that the test rows were shown to. A cell of the method `auto` names
-    in `chosen` the method whose model it is. `injection` says, for the control `unrelated`, which class of
-    the other data set stood for which of the target's.
+    `steps`, `seconds`; what a probe tunes is in its `hyperparameters`); `selected` is the index of the one
+    that validated best (ties: the earlier step, then the earlier in the grid), the only one that the test
+    rows were shown to. A cell of the method `auto` names in `chosen` the method whose model it is.
+    `injection` says, for the control `unrelated`, which class of the other data set stood for which of the
+    target's.
     """
 
     cell: Cell
@@ -115,6 +116,25 @@ class CellResult:
     def head_path(self) -> Path:
         """The selected model's weights (safetensors)."""
         return self.folder / "heads" / f"{self.cell.key}.safetensors"
+
+    def about(self, classes: Sequence[str]) -> dict[str, Any]:
+        """What the file of its head says of it."""
+        cell = self.cell
+        return {
+            "classes": list(classes),
+            "dataset": self.dataset,
+            "target": self.target,
+            "encoder": self.encoders[self.target],
+            "auxiliaries": list(cell.auxiliaries),
+            "method": cell.method,
+            "control": cell.control,
+            "normalize": self.normalize,
+            "trunk": self.trunk,
+            "shots": cell.shots,
+            "seed": cell.seed,
+            "val_acc": self.val_acc,
+            "test_acc": self.test_acc,
+        }
 
     def to_json(self) -> dict[str, Any]:
         values = {k: v for k, v in asdict(self).items() if k not in ("cell", "folder")}
@@ -199,6 +219,8 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
             "selected": int(chosen),
             "test_acc": result.test_acc if chosen else None,
         }
+        if own := row.get("hyperparameters"):
+            row["hyperparameters"] = json.dumps(own, sort_keys=True)
         yield {column: row.get(column) for column in RESULT_COLUMNS}
 
 
@@ -240,6 +262,17 @@ def write_atomic(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_cell(result: CellResult, predictions: np.ndarray, head: bytes | None) -> None:
+    """Write a finished cell, its record last; `head` is None for a classifier that is no head."""
+    if head is not None:
+        write_atomic(result.head_path, head)
+    buffer = io.BytesIO()
+    np.save(buffer, predictions, allow_pickle=False)
+    write_atomic(result.predictions_path, buffer.getvalue())
+    record = json.dumps(result.to_json(), ensure_ascii=False)
+    write_atomic(result.record_path, record.encode())
 
 
 def missing_cells(wanted: Iterable[Cell], run: Run) -> list[Cell]:

@@ -113,6 +113,45 @@ def _find_auxiliary(
     return Role(name, _find(others, rest, "--aux", prefer_tokens).store)
 
 
+def select_beside(
+    cache: Path, target: Role, auxiliaries: Sequence[Sequence[str]] | None, tuned: Role | None
+) -> Selection:
+    """The auxiliaries of a target that is no store: a manifest that a network is trained on.
+
+    Args:
+        tuned: an auxiliary that is no store either; without `auxiliaries` it is the only one.
+
+    Raises:
+        InputError: as `select_stores`; an auxiliary is named and the cache holds nothing of the data set.
+    """
+    dataset, modality = target.store.dataset, target.store.modality
+    stores = [s for s in find_stores(cache) if s.dataset == dataset] if cache.is_dir() else []
+    if auxiliaries is None and tuned is not None:
+        return Selection(dataset, target, ((tuned,),))
+    if auxiliaries is None:
+        others = [store for store in stores if store.modality != modality]
+        others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
+        names = list(dict.fromkeys(_label(store) for store in others))
+        auxiliaries = [[name] for name in names] + ([names] if len(names) > 1 else [])
+    roles = []
+    for configuration in auxiliaries:
+        found = []
+        for name in configuration:
+            if tuned is not None and name == tuned.label:
+                found.append(tuned)
+                continue
+            if not stores:
+                raise InputError(
+                    f"{cache} holds no features of {dataset!r}, which --aux {name} asks for; make them with "
+                    f"`uml extract --encoder NAME --data … --name {dataset} --out {cache}`"
+                )
+            found.append(_find(stores, name, "--aux", False))
+        if len({role.label for role in found}) < len(found):
+            raise InputError(f"--aux names {found[0].label} twice in one configuration")
+        roles.append(tuple(found))
+    return Selection(dataset, target, tuple(roles))
+
+
 def select_unrelated(
     cache: Path, dataset: str, selection: Selection, *, only_tokens: bool = False
 ) -> list[Role]:

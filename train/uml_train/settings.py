@@ -74,7 +74,8 @@ class TrainSettings:
         texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
         class_map: CSV with the columns auxiliary, target where class names differ.
         splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
-            splits, such as a fold of ESC-50; rows it does not name are not used.
+            splits, such as a fold of ESC-50, or a published few-shot index (JSON) of its training and
+            validation rows; rows it does not name are not used.
         objective: `supervised`; `ssl` (a transformer predicts the next token, see `uml_train.ssl.run`); or
             `joint`, both at once. The latter two need tokens, take `none` or `standard` as normalisation, and
             a `grid` of their own; `alpha` is their λ. Without `methods` they train all of theirs.

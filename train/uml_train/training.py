@@ -54,7 +54,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
     ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem, grid))
     run = begin(resolved, selection, unrelated, problem, grid)
-    _remark_classes(problem, resolved, output)
+    remark_classes(problem, resolved, output)
     with run_lock(run.path, output) if ranks.first else contextlib.nullcontext():
         ranks.wait()
         todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
@@ -76,7 +76,7 @@ def prepare_run(
     problem = _open(selection, unrelated, settings)
     for remark in problem.remarks:
         output.say(remark)
-    return selection, unrelated, problem, _resolve(settings, selection, problem, output)
+    return selection, unrelated, problem, resolve(settings, selection, problem, output)
 
 
 def complete(
@@ -90,11 +90,15 @@ def complete(
     Raises:
         InputError: the stores are gone or have changed since the run.
     """
+    if "finetune" in run.config:
+        from uml_train.finetune.run import complete as complete_finetune
+
+        return complete_finetune(run, shots=shots, cache=cache, output=output)
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
     if settings.objective != "supervised":
         from uml_train.ssl.run import complete_sequences
 
-        roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+        roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
         return complete_sequences(run, shots, roles, settings, output)
     wanted = named_cells(run, settings, shots)
     todo = missing_cells(wanted, run)
@@ -119,7 +123,11 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     Raises:
         InputError: a store is gone or has changed.
     """
-    roles = {label: Role(label, _recorded_store(run, label, cache)) for label in run.config["stores"]}
+    if "shift" in run.config:
+        raise InputError(
+            f"{run.path} holds scores of heads on other data; train with the run {run.config['shift']['of']}"
+        )
+    roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
     target = roles.pop(run.config["target"])
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
     auxiliaries = [roles.pop(label) for label in labels]
@@ -131,7 +139,8 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     )
 
 
-def _recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
+def recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
+    """The store that a run calls `label`, unchanged. Raises `InputError` where it is gone or has changed."""
     recorded = run.config["stores"][label]
     expected = recorded["fingerprint"]
     if cache is not None:
@@ -167,9 +176,7 @@ def _open(selection: Selection, unrelated: Sequence[Role], settings: TrainSettin
     )
 
 
-def _resolve(
-    settings: TrainSettings, selection: Selection, problem: Problem, output: Output
-) -> TrainSettings:
+def resolve(settings: TrainSettings, selection: Selection, problem: Problem, output: Output) -> TrainSettings:
     """The settings with every default replaced by what it came to."""
     methods, controls = settings.methods, settings.controls
     if not selection.configurations:
@@ -234,7 +241,8 @@ def _extract_hint(selection: Selection) -> str:
     return f"`uml extract --encoder {encoder} --data YOUR_{other.upper()}S --name {selection.dataset}`"
 
 
-def _remark_classes(problem: Problem, settings: TrainSettings, output: Output) -> None:
+def remark_classes(problem: Problem, settings: TrainSettings, output: Output) -> None:
+    """Say which classes an auxiliary has nothing for, and which of its own are not used."""
     for label, notes in problem.notes.items():
         if lacking := notes["without_auxiliary"]:
             output.say(f"{label} has nothing for {len(lacking)} classes: {', '.join(lacking)}")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import signal
 import threading
@@ -17,8 +15,6 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uml_cache.command import Output
 from uml_cache.errors import InputError, WorkError
 from uml_train.bank import Fitted, HeadBank
@@ -26,7 +22,7 @@ from uml_train.cells import Trained, finish, prepare, train_cell
 from uml_train.export import head_file
 from uml_train.grid import Candidate, Grid, Schedule
 from uml_train.problem import Problem
-from uml_train.run import Cell, CellResult, Run, write_atomic
+from uml_train.run import Cell, CellResult, Run, write_cell
 from uml_train.settings import TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
@@ -74,7 +70,7 @@ def train_cells(
 def processes_for(cells: int, grid: Grid, trunk: str) -> int:
     """How many processes train so many cells on this machine's cores."""
     work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
-    return max(1, min(_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+    return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
 
 
 def chosen_device(device: str) -> str:
@@ -118,12 +114,12 @@ def train_together(
             spent = (time.perf_counter() - began) / sum(map(len, fitted))
             models = [fitted[c][k] for k in range(len(prepared[c].models))]
             trained = finish(problem, prepared[c], models, [spent] * len(models))
-            yield _keep(run, problem, grid, part[c], settings, trained, spent * len(models))
+            yield keep_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
             prepared[c].models.clear()
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def _cores() -> int:
+def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -206,11 +202,11 @@ def run_grid(run: Run) -> Grid:
 def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
     began = time.perf_counter()
     settings = run.settings
-    trained = train_cell(problem, cell, settings, grid, copies=_cores())
-    return _keep(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+    trained = train_cell(problem, cell, settings, grid, copies=available_cores())
+    return keep_cell(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
 
 
-def _keep(
+def keep_cell(
     run: Run,
     problem: Problem,
     grid: Grid,
@@ -219,6 +215,7 @@ def _keep(
     trained: Trained,
     seconds: float,
 ) -> str:
+    """Write a trained cell, its record last; returns a remark for the person who waits."""
     result = _record(run, problem, grid, cell, settings, trained, seconds)
     _write(run, result, trained)
     return f"{cell.key}: {_remark(result, trained.streams)}"
@@ -252,7 +249,7 @@ def _record(
         dataset=problem.dataset,
         target=problem.target.label,
         encoders={label: source.encoder for label, source in sources.items()},
-        objective="supervised",
+        objective=run.config["objective"],
         trunk=settings.trunk if cell.method != "unimodal" else "linear",
         normalize=_normalization(cell, settings),
         texts=settings.texts,
@@ -275,26 +272,7 @@ def _normalization(cell: Cell, settings: TrainSettings) -> str:
 
 
 def _write(run: Run, result: CellResult, trained: Trained) -> None:
-    cell = result.cell
-    about = {
-        "classes": run.config["classes"],
-        "dataset": result.dataset,
-        "target": result.target,
-        "encoder": result.encoders[result.target],
-        "auxiliaries": list(cell.auxiliaries),
-        "method": cell.method,
-        "control": cell.control,
-        "normalize": result.normalize,
-        "trunk": result.trunk,
-        "shots": cell.shots,
-        "seed": cell.seed,
-        "val_acc": result.val_acc,
-        "test_acc": result.test_acc,
-    }
     weights = trained.fitted[trained.selected].weights
-    write_atomic(result.head_path, head_file(weights, trained.streams, trained.prepared.normalizers, about))
-    buffer = io.BytesIO()
-    np.save(buffer, trained.predictions, allow_pickle=False)
-    write_atomic(result.predictions_path, buffer.getvalue())
-    record = json.dumps(result.to_json(), ensure_ascii=False)
-    write_atomic(result.record_path, record.encode())
+    about = result.about(run.config["classes"])
+    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
+    write_cell(result, trained.predictions, head)

@@ -31,7 +31,9 @@ from uml_cache.exchange.values import (
     unique,
 )
 from uml_cache.layout import DTYPES
-from uml_cache.store import FeatureStore, StorePlan, create_or_resume, store_path
+from uml_cache.plan import StorePlan, store_path
+from uml_cache.planning import create_or_resume
+from uml_cache.store import FeatureStore
 
 _PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number

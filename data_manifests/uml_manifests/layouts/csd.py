@@ -46,10 +46,10 @@ def csd(name: str, root: Path, options: Mapping[str, str]) -> Found:
     """
     files = csd_files(root)
     label_file = _label_file(files, root, options["labels"])
-    content = {path: _read(path) for path in files if path != label_file}
+    content = {path: _Videos(path) for path in files if path != label_file}
     if not content:
         raise InputError(f"{root}: no sequences besides the labels in {label_file}")
-    segments = _segments(None if label_file is None else _read(label_file), content)
+    segments = _segments(None if label_file is None else _Videos(label_file), content)
     collected: dict[Path, list[Any]] = {path: [] for path in content}
     kept: list[tuple[str, str, float | None]] = []
     cleaned = 0
@@ -115,39 +115,62 @@ def _label_file(files: list[Path], root: Path, wanted: str) -> Path | None:
     return named[0] if named and len(files) > 1 else None
 
 
-def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """`{video: (features (T, …), intervals (T, 2))}`."""
-    import h5py
+class _Videos:
+    """One file, read a video at a time: the acoustic features of MOSEI are larger than many memories."""
 
-    try:
-        with h5py.File(path, "r") as file:
-            root = next((group for group in file.values() if isinstance(group, h5py.Group)), None)
-            if root is None or not isinstance(root.get("data"), h5py.Group):
-                raise InputError(f"{path}: has no NAME/data group, as the SDK's files have")
-            videos = {}
-            for video, entry in root["data"].items():
-                features, intervals = entry["features"][()], entry["intervals"][()]
-                if intervals.shape != (len(features), 2):
-                    raise InputError(
-                        f"{path}: video {video!r} has features {features.shape}, intervals {intervals.shape}"
-                    )
-                videos[video] = (features, intervals.astype(np.float64))
-            return videos
-    except (OSError, KeyError, TypeError) as error:
+    def __init__(self, path: Path) -> None:
+        import h5py
+
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        self._path = path
+        self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
+        try:
+            with h5py.File(path, "r") as file:
+                named = next((name for name, group in file.items() if isinstance(group, h5py.Group)), None)
+                if named is None or not isinstance(file[named].get("data"), h5py.Group):
+                    raise InputError(f"{path}: has no NAME/data group, as the SDK's files have")
+                self._place = f"{named}/data"
+                self.names = dict.fromkeys(sorted(file[self._place]))
+        except (OSError, KeyError, TypeError) as error:
+            raise self._broken(error) from None
+
+    def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
+        """Features (T, …) and intervals (T, 2) of one video."""
+        import h5py
+
+        if self._last is not None and self._last[0] == video:
+            return self._last[1]
+        try:
+            with h5py.File(self._path, "r") as file:
+                entry = file[f"{self._place}/{video}"]
+                features, intervals = entry["features"][()], entry["intervals"][()].astype(np.float64)
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise self._broken(error) from None
+        if intervals.shape != (len(features), 2):
+            raise InputError(
+                f"{self._path}: video {video!r} has features {features.shape}, intervals {intervals.shape}"
+            )
+        self._last = video, (features, intervals)
+        return features, intervals
+
+    def _broken(self, error: Exception) -> InputError:
         said = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: cannot be read as a computational sequence ({said})") from None
+        return InputError(f"{self._path}: cannot be read as a computational sequence ({said})")
 
 
 def _segments(
-    labels: Mapping[str, tuple[np.ndarray, np.ndarray]] | None,
-    content: Mapping[Path, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    labels: _Videos | None, content: Mapping[Path, _Videos]
 ) -> list[tuple[str, str, tuple[float, float] | None, float | None]]:
     """(id, video, from-to or None for all of it, score or None), videos in order of their names."""
     if labels is None:
-        return [(video, video, None, None) for video in sorted(set().union(*content.values()))]
+        return [
+            (video, video, None, None)
+            for video in sorted({name for videos in content.values() for name in videos.names})
+        ]
     found: list[tuple[str, str, tuple[float, float] | None, float | None]] = []
-    for video in sorted(labels):
-        features, intervals = labels[video]
+    for video in labels.names:
+        features, intervals = labels.read(video)
         if features.dtype.kind not in "fiu":
             raise InputError(f"the labels of video {video!r} are {features.dtype}; expected numbers")
         for number, (start, end) in enumerate(intervals.tolist()):
@@ -156,13 +179,11 @@ def _segments(
     return found
 
 
-def _steps(
-    videos: Mapping[str, tuple[np.ndarray, np.ndarray]], video: str, span: tuple[float, float] | None
-) -> Any:
+def _steps(videos: _Videos, video: str, span: tuple[float, float] | None) -> Any:
     """The steps of one segment: (t, D) numbers, or one text of its words."""
-    if video not in videos:
+    if video not in videos.names:
         return ()
-    features, intervals = videos[video]
+    features, intervals = videos.read(video)
     if span is not None:
         middle = intervals.mean(axis=1)
         features = features[(middle >= span[0]) & (middle < span[1])]

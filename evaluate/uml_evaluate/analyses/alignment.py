@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Alignment between modalities"
-PAPER = "section 4.2 and appendix F"
+PAPER = "appendix F"
 _ROWS = 1_000  # of each modality, for effective rank, separability and gap
 _GRADIENT_ROWS = 4_000  # of each modality
 _OF_CLASSES = (

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_evaluate.analyses.finding import Finding, Table
-from uml_evaluate.analyses.reading import Reading, arm_of, mean_std_text, seeds_text, stratified
+from uml_evaluate.analyses.reading import (
+    Reading,
+    arm_of,
+    finite,
+    mean_std_text,
+    seeds_text,
+    stratified,
+)
 from uml_evaluate.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.rows import arm_name
 from uml_evaluate.tables import shots_name
@@ -29,6 +36,7 @@ ROWS = 4_000
 """Test rows that are looked at, the same in every space; more are thinned out, classes in proportion."""
 
 _TILE = 1024
+_SCORES = (("silhouette", 3), ("davies_bouldin", 2))
 _RAW, _SHARED, _LOGITS = "raw features", "projection", "logits"
 
 
@@ -51,8 +59,8 @@ def silhouette(
     codes = codes[order]
     kind = np.float64 if features.dtype == np.float64 else np.float32
     # Centred first: what all rows share would eat the digits of ‖x‖² + ‖y‖² − 2 x·y.
-    mean = features.mean(0, dtype=np.float64).astype(kind)
-    x = np.subtract(features[order], mean, dtype=kind)
+    x: NDArray[Any] = features[order].astype(kind, copy=False)
+    np.subtract(x, features.mean(0, dtype=np.float64).astype(kind), out=x)
     squares = np.einsum("nd,nd->n", x, x)
     sums = np.zeros((rows, len(classes)), dtype=kind)
     buffer = np.empty((tile, tile), dtype=kind)
@@ -206,7 +214,13 @@ def figure(finding: Finding) -> Figure | None:
                             linewidth=1.2, markersize=5, elinewidth=0.9, capsize=2,
                             label=f"{name}, {space}",
                         )  # fmt: skip
-            ax.axhline(raw[score], color=INK, linestyle=":", linewidth=1.2, label=_RAW)
+            ax.axhline(
+                np.nan if raw[score] is None else raw[score],
+                color=INK,
+                linestyle=":",
+                linewidth=1.2,
+                label=_RAW,
+            )
             ax.set_xticks(range(len(shots)), [str(k) for k in shots])
             ax.set_xlabel("labelled samples per class")
             ax.set_ylabel(title)
@@ -221,21 +235,23 @@ def figure(finding: Finding) -> Figure | None:
         return drawing
 
 
-def _both(features: NDArray[Any], labels: NDArray[np.integer]) -> dict[str, float]:
+def _both(features: NDArray[Any], labels: NDArray[np.integer]) -> dict[str, float | None]:
     return {
-        "silhouette": float(silhouette(features, labels).mean()),
-        "davies_bouldin": davies_bouldin(features, labels),
+        "silhouette": finite(silhouette(features, labels).mean()),
+        "davies_bouldin": finite(davies_bouldin(features, labels)),
     }
 
 
 def _of(records: list[dict[str, Any]], name: str, shots: Any, space: str, score: str) -> list[float]:
     same = (name, shots, space)
-    return [r[score] for r in records if (r["method"], r["shots"], r["space"]) == same]
+    found = [r[score] for r in records if (r["method"], r["shots"], r["space"]) == same]
+    return [value for value in found if value is not None]
 
 
 def _table(reading: Reading, records: list[dict[str, Any]]) -> Table:
     raw = records[0]
-    rows = [["–", "–", _RAW, f"{raw['silhouette']:.3f}".replace("-", "−"), f"{raw['davies_bouldin']:.2f}"]]
+    scores = [mean_std_text([v for v in [raw[k]] if v is not None], d) for k, d in _SCORES]
+    rows = [["–", "–", _RAW, *scores]]
     for arm in reading.arms:
         for k in reading.shots:
             for space in (_SHARED, _LOGITS):
@@ -249,10 +265,8 @@ def _table(reading: Reading, records: list[dict[str, Any]]) -> Table:
 
 def _said(reading: Reading, records: list[dict[str, Any]]) -> list[str]:
     raw = records[0]
-    said = [
-        f"The raw features have a silhouette of {raw['silhouette']:.3f} and a Davies–Bouldin index of "
-        f"{raw['davies_bouldin']:.2f}.".replace("-0", "−0")
-    ]
+    scores = [mean_std_text([v for v in [raw[k]] if v is not None], d) for k, d in _SCORES]
+    said = [f"The raw features have a silhouette of {scores[0]} and a Davies–Bouldin index of {scores[1]}."]
     for space in (_SHARED, _LOGITS):
         parts = []
         for k in reading.shots:

@@ -1,4 +1,4 @@
-"""What a sample of another modality is worth, in samples of the target (paper section 5.3, Fig. 33).
+"""What a sample of another modality is worth, in samples of the target (paper Fig. 33).
 
 Shapes: K numbers of target samples per class, T numbers of auxiliary samples per class, S seeds.
 
@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from uml_evaluate.analyses.exchange_grid import Grid, accuracy_grid
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, mean_std_text
-from uml_evaluate.figures import INK, canvas, style
+from uml_evaluate.figures import canvas, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "What a modality is worth"
-PAPER = "section 5.3"
+PAPER = "Fig. 33"
 MIN_SEEDS = 3
+_DARK = "#101010"
 MIN_FIT = 0.8
 """A plane that explains less of the variance of the cells' means than this describes no exchange."""
 
@@ -203,20 +204,25 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
 
 def figure(finding: Finding) -> Figure | None:
     """The grid's accuracies with the isolines of the plane, on axes of doublings."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
     values = finding.values
     shots, texts = values["shots"], values["texts"]
     mean = np.mean(values["accuracy"], axis=0)
     x, y = np.log2(texts), np.log2(shots)
     with style():
         drawing, axes = canvas(6.8, 4.4)
-        mesh = axes.pcolormesh(_edges(x), _edges(y), mean, cmap="cividis", alpha=0.55, edgecolors="none")
+        # Light cells with dark writing, whatever the page around them: no ink that turns with it.
+        light = ListedColormap(0.55 * colormaps["cividis"](np.linspace(0, 1, 256)) + 0.45)
+        mesh = axes.pcolormesh(_edges(x), _edges(y), mean, cmap=light, edgecolors="none")
         fine = np.linspace(x[0] - 0.4, x[-1] + 0.4, 80), np.linspace(y[0] - 0.4, y[-1] + 0.4, 80)
         plane = values["intercept"] + values["slope_n"] * fine[0][None] + values["slope_k"] * fine[1][:, None]
-        lines = axes.contour(*fine, plane, levels=8, colors=[INK], linewidths=1.0)
+        lines = axes.contour(*fine, plane, levels=8, colors=[_DARK], linewidths=1.0)
         axes.clabel(lines, fmt="%.0f", fontsize=7.5)
         for i, k in enumerate(y):
             for j, n in enumerate(x):
-                axes.text(n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5)
+                axes.text(n, k, f"{mean[i, j]:.1f}", ha="center", va="center", fontsize=8.5, color=_DARK)
         axes.set_xticks(x, [str(n) for n in texts])
         axes.set_yticks(y, [str(k) for k in shots])
         axes.set_xlabel(f"{values['auxiliary']} samples per class")

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from uml_cache.errors import InputError
 from uml_evaluate.analyses.finding import Finding, Table
-from uml_evaluate.analyses.reading import Reading, mean_std_text, seeds_text
+from uml_evaluate.analyses.reading import Reading, finite, mean_std_text, seeds_text
 from uml_evaluate.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.rows import Arm, arm_name
 from uml_evaluate.tables import shots_name
@@ -94,6 +94,7 @@ def analyse(reading: Reading) -> Finding:
     kept: dict[str, list[NDArray[np.float64]]] = {"functional": [], "geometric": []}
     per_class: list[NDArray[np.float64]] = []
     units = set()
+    linear = reading.run.settings.trunk == "linear"
     for result in reading.cells:
         head = reading.head(result)
         logits = head.logits(double)
@@ -104,7 +105,6 @@ def analyse(reading: Reading) -> Finding:
                 f"{result.head_path} is right on {accuracy:.1f} % of the test rows, and its record says "
                 f"{result.test_acc:.1f} %: head or record was changed; delete the record and train again"
             )
-        linear = head.trunk is None
         geometric = geometric_margins(logits, labels, head.weight) if linear else np.full(len(labels), np.nan)
         units.add(head.unit)
         kept["functional"].append(np.quantile(functional, _LEVELS))
@@ -118,8 +118,8 @@ def analyse(reading: Reading) -> Finding:
                 "right_percent": accuracy,
                 "functional_mean": float(functional.mean()),
                 "functional_median": float(np.median(functional)),
-                "geometric_mean": float(geometric.mean()) if linear else None,
-                "geometric_median": float(np.median(geometric)) if linear else None,
+                "geometric_mean": finite(geometric.mean()),
+                "geometric_median": finite(np.median(geometric)),
             }
         )
     arrays = {
@@ -128,7 +128,6 @@ def analyse(reading: Reading) -> Finding:
         "geometric": np.stack(kept["geometric"]),
         "per_class": np.stack(per_class),
     }
-    linear = all(record["geometric_mean"] is not None for record in records)
     return Finding(
         analysis="margin",
         title=TITLE,

@@ -166,8 +166,9 @@ def figure(finding: Finding) -> Figure | None:
     limit = max(float(np.abs(m).max()) for m in maps.values())
     classes = finding.values["classes"]
     with style():
-        drawing, first = canvas(2.6 * len(maps) + 1.6, 3.6)
+        drawing, first = canvas(2.6 * len(maps) + 1.6, 3.4)
         first.remove()
+        drawing.set_layout_engine("constrained")
         axes = drawing.subplots(1, len(maps), squeeze=False, sharey=True)[0]
         for ax, (name, table) in zip(axes, maps.items(), strict=True):
             image = ax.imshow(table, vmin=-limit, vmax=limit, cmap="PuOr_r", interpolation="nearest")

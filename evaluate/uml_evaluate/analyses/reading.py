@@ -242,7 +242,8 @@ def mean_std_text(values: Sequence[float], digits: int = 2) -> str:
         return "–"
     array = np.asarray(values, dtype=np.float64)
     spread = f" ± {array.std(ddof=1):.{digits}f}" if len(array) > 1 else ""
-    return f"{array.mean():.{digits}f}{spread}".replace("-", "−")
+    mean = f"{array.mean():.{digits}f}"
+    return (mean.lstrip("-") if float(mean) == 0 else mean.replace("-", "−")) + spread
 
 
 def seeds_text(reading: Reading) -> str:
@@ -258,6 +259,11 @@ def shots_order(shots: Shots) -> float:
 def _order(arm: Arm) -> tuple[int, str]:
     method, control = arm
     return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
+
+
+def finite(value: float) -> float | None:
+    """The value, or None in place of infinity and NaN, which JSON does not have."""
+    return float(value) if np.isfinite(value) else None
 
 
 def class_means(features: NDArray[Any], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

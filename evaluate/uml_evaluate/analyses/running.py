@@ -93,7 +93,10 @@ def analyse(
             computed.append(name)
             output.say(f"{name}: {seconds:.1f} s")
         found.append(finding)
-        if (drawn := draw(finding, run.path / "figures")) is not None:
+        there = [run.path / "figures" / f"{finding.name}.{kind}" for kind in ("png", "svg")]
+        if name not in computed and all(path.is_file() for path in there):
+            figures += there
+        elif (drawn := draw(finding, run.path / "figures")) is not None:
             figures += drawn.files
     if refusals and len(refusals) == len(names):
         raise refusals[0]

@@ -6,8 +6,8 @@ Shapes: B sounds, n samples of a sound, L tokens, D features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ import transformers
 from uml_cache.errors import InputError
 from uml_extract.encoders.audio_families import Family, family_of
 from uml_extract.encoders.layers import checked_layer, variant_of
-from uml_extract.encoders.pretrained import load_model, locate, read_config
+from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
 from uml_extract.readers import audio_length
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
 from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
@@ -48,9 +48,11 @@ class AudioEncoder:
         device: torch.device,
         compute_dtype: str,
         variant: tuple[str, ...],
+        folder: Path,
     ) -> None:
         self._model = model.eval().requires_grad_(False).to(device)
         self._family = family
+        self.folder = folder
         self._torch_device = device
         self.compute_dtype = compute_dtype
         self.device = device_name(device)
@@ -79,48 +81,113 @@ class AudioEncoder:
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
         """Encode prepared sounds."""
+        with frozen_forward(self._torch_device, self.compute_dtype):
+            parts = [
+                self._part(given.to(self._torch_device, non_blocking=True), samples)
+                for given, samples, _ in self._alike(batch)
+            ]
+        order = self._order(batch)
+        pooled = np.concatenate([to_numpy(pooled) for pooled, _, _ in parts])[order]
+        if not tokens:
+            return Encoded(pooled)
+        lengths = np.concatenate([lengths for _, _, lengths in parts])
+        values = []
+        for _, hidden, own in parts:
+            within = torch.arange(hidden.shape[1])[None] < torch.from_numpy(own)[:, None]
+            values.append(to_numpy(hidden[within.to(hidden.device)]))
+        pieces = np.split(np.concatenate(values), np.cumsum(lengths)[:-1])
+        return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model itself."""
+        return self._model
+
+    def reader(self) -> Callable[[Any], np.ndarray]:
+        """What `prepare` does, without the model."""
+        return _Prepared(self._family)
+
+    def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
+        """Per length of sound the model's input and the sounds' lengths; and where each sound is in these."""
+        alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
+        return alike, torch.from_numpy(self._order(batch))
+
+    def features(self, inputs: tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]) -> torch.Tensor:
+        """Pooled features (B, D) with their gradient."""
+        alike, order = inputs
+        return torch.cat([self._part(given, samples.cpu().numpy())[0] for given, samples in alike])[order]
+
+    def depths(self) -> list[list[str]]:
+        """Parameter names: feature extractor and positions, then layer by layer."""
+        depths = depths_of(self._model, "layers", "layer")
+        return [[name for name in names if "masked_spec_embed" not in name] for names in depths]
+
+    def loaded(self) -> list[str]:
+        """All of the state."""
+        return list(self._model.state_dict())
+
+    def fresh(self) -> torch.nn.Module:
+        """The network as transformers initialises it."""
+        return type(self._model)(self._model.config)
+
+    def checkpoint_gradients(self) -> None:
+        """Keep a layer's input only, and compute the rest again on the way back."""
+        self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def save(self, folder: Path) -> None:
+        """Write a transformers checkpoint with the feature extractor's settings."""
+        save_beside(self._model, self.folder, folder)
+
+    def _prepared(self, sound: np.ndarray) -> np.ndarray:
+        return _prepared(self._family, sound)
+
+    def _alike(self, batch: Sequence[np.ndarray]) -> Iterator[tuple[torch.Tensor, np.ndarray, Sequence[int]]]:
+        """Sounds that share a forward pass: input (b, …), their numbers of samples, their places."""
         if self._family.stacks:
-            inputs = np.stack([sound[0] for sound in batch])
-            return self._encode(inputs, np.array([sound[1] for sound in batch]), tokens)
+            samples = np.array([int(sound[1]) for sound in batch])
+            yield torch.from_numpy(np.stack([sound[0] for sound in batch])), samples, range(len(batch))
+            return
         by_length: dict[int, list[int]] = {}
         for row, sound in enumerate(batch):
             by_length.setdefault(len(sound), []).append(row)
-        parts = [
-            self._encode(np.stack([batch[row] for row in rows]), np.full(len(rows), length), tokens)
-            for length, rows in by_length.items()
-        ]
-        order = np.argsort([row for rows in by_length.values() for row in rows])
-        pooled = np.concatenate([part.pooled for part in parts])[order]
-        if not tokens:
-            return Encoded(pooled)
-        lengths = np.concatenate([part.lengths for part in parts if part.lengths is not None])
-        values = np.concatenate([part.tokens for part in parts if part.tokens is not None])
-        pieces = np.split(values, np.cumsum(lengths)[:-1])
-        return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
+        for length, rows in by_length.items():
+            yield torch.from_numpy(np.stack([batch[row] for row in rows])), np.full(len(rows), length), rows
 
-    def _prepared(self, sound: np.ndarray) -> np.ndarray:
-        values = self._family.prepare(sound)
-        if not self._family.stacks:
-            return values
-        pair = np.empty(2, dtype=object)
-        pair[0], pair[1] = values, len(sound)
-        return pair
+    def _order(self, batch: Sequence[np.ndarray]) -> np.ndarray:
+        """(B,) where each sound comes among those of `_alike`, one group after the other."""
+        return np.argsort([row for _, _, rows in self._alike(batch) for row in rows])
 
-    def _encode(self, inputs: np.ndarray, samples: np.ndarray, tokens: bool) -> Encoded:
-        """(b, …) inputs of sounds with that many samples each."""
+    def _part(
+        self, given: torch.Tensor, samples: np.ndarray
+    ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Of inputs (b, …) with that many samples each: pooled (b, D), hidden (b, L, D), own tokens (b,)."""
         layer = None if self.spec.layer == LAST_LAYER else self.spec.layer
-        with frozen_forward(self._torch_device, self.compute_dtype):
-            given = torch.from_numpy(inputs).to(self._torch_device, non_blocking=True)
-            hidden, pooled = self._family.forward(self._model, given, layer)
-            if self.spec.pooling == "mean" or pooled is None:
-                real = torch.from_numpy(self._family.real(samples, hidden.shape[1])).to(hidden.device)
-                summed = (hidden.float() * real[..., None]).sum(dim=1)
-                pooled = summed / real.sum(dim=1, keepdim=True)
-        if not tokens:
-            return Encoded(to_numpy(pooled))
-        lengths = np.array([self._family.tokens(int(each)) for each in samples], dtype=np.int32)
-        own = torch.arange(hidden.shape[1])[None] < torch.from_numpy(lengths)[:, None]
-        return Encoded(to_numpy(pooled), to_numpy(hidden[own.to(hidden.device)]), lengths)
+        hidden, pooled = self._family.forward(self._model, given, layer)
+        if self.spec.pooling == "mean" or pooled is None:
+            real = torch.from_numpy(self._family.real(samples, hidden.shape[1])).to(hidden.device)
+            summed = (hidden.float() * real[..., None]).sum(dim=1)
+            pooled = summed / real.sum(dim=1, keepdim=True)
+        own = np.array([self._family.tokens(int(each)) for each in samples], dtype=np.int32)
+        return pooled, hidden, own
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """`Sound` → a family's input."""
+
+    family: Family
+
+    def __call__(self, sample: Any) -> np.ndarray:
+        return _prepared(self.family, sample.samples)
+
+
+def _prepared(family: Family, sound: np.ndarray) -> np.ndarray:
+    values = family.prepare(sound)
+    if not family.stacks:
+        return values
+    pair = np.empty(2, dtype=object)
+    pair[0], pair[1] = values, len(sound)
+    return pair
 
 
 def is_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> bool:
@@ -142,6 +209,8 @@ def load_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> AudioEn
             f"encoder {spec.name} is a {config.model_type} model; expected wav2vec 2.0, HuBERT, WavLM, "
             "Whisper, AST or CLAP"
         )
+    if options.tuning is not None and config.model_type in ("clap", "whisper"):
+        raise InputError(f"encoder {spec.name} is one part of a {config.model_type} model, not trained here")
     extractor = _load_extractor(spec.name, found.folder)
     family = make(config, extractor)
     layer = checked_layer(spec.name, family.layers, options.layer)
@@ -167,7 +236,7 @@ def load_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> AudioEn
         joint_space=f"transformers:{digest[:16]}" if pooling == "joint" else None,
     )
     variant = variant_of(layer, family.own_pooling, pooling)
-    return AudioEncoder(loaded, model, family, device, compute_dtype, variant)
+    return AudioEncoder(loaded, model, family, device, compute_dtype, variant, found.folder)
 
 
 def _load_extractor(name: str, folder: Path) -> Any:

@@ -26,10 +26,14 @@ BLOCK_WIDTH = BLOCK * BLOCK * ORIENTATIONS
 HOG_WIDTH = _BLOCKS * _BLOCKS * BLOCK_WIDTH
 COLOR_GRID = 2
 COLOR_WIDTH = COLOR_GRID * COLOR_GRID * COLORS**3
+_AT_ONCE = 8  # pictures whose gradients fit the processor's cache: half the time of 64
 
 
 def _resized(image: Any, size: int) -> np.ndarray:
-    """(size, size, 3) uint8: the shorter side scaled to `size`, the centre cut out."""
+    """(size, size, 3) uint8: the shorter side scaled to `size`, the centre cut out.
+
+    The transform's `jpeg_side` lets the reader decode large JPEGs at a part of their size before.
+    """
     from PIL import Image, ImageOps
 
     if image.size == (size, size):
@@ -77,14 +81,14 @@ class HogColor(PlainEncoder):
         return _resized(sample, SIZE)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        images = np.stack(batch)
-        blocks = _blocks(images)
-        shape = blocks.reshape(len(images), -1)
+        parts = [np.stack(batch[at : at + _AT_ONCE]) for at in range(0, len(batch), _AT_ONCE)]
+        blocks = np.concatenate([_blocks(images) for images in parts])
+        shape = blocks.reshape(len(batch), -1)
         shape = shape / np.maximum(np.linalg.norm(shape, axis=1, keepdims=True), 1e-6)
-        pooled = np.concatenate([shape, _colors(images)], axis=1)
+        pooled = np.concatenate([shape, np.concatenate(list(map(_colors, parts)))], axis=1)
         if not tokens:
             return Encoded(pooled)
-        lengths = np.full(len(images), _BLOCKS * _BLOCKS, dtype=np.int32)
+        lengths = np.full(len(batch), _BLOCKS * _BLOCKS, dtype=np.int32)
         return Encoded(pooled, blocks.reshape(-1, BLOCK_WIDTH), lengths)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
@@ -154,7 +158,13 @@ PIXELS_SPEC = EncoderSpec(
     width=3 * PIXELS_SIZE * PIXELS_SIZE,
     token_width=3 * PATCH * PATCH,
     pooling="flatten",
-    transform={"resize": PIXELS_SIZE, "crop": "center", "interpolation": "bilinear", "patch": PATCH},
+    transform={
+        "jpeg_side": PIXELS_SIZE,
+        "resize": PIXELS_SIZE,
+        "crop": "center",
+        "interpolation": "bilinear",
+        "patch": PATCH,
+    },
     licence="Apache-2.0",
     parameters=0,
 )
@@ -167,6 +177,7 @@ HOG_SPEC = EncoderSpec(
     token_width=BLOCK_WIDTH,
     pooling="histogram",
     transform={
+        "jpeg_side": SIZE,
         "resize": SIZE,
         "crop": "center",
         "interpolation": "bilinear",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,43 @@ def load_model(name: str, config: Any, files: Sequence[Path], dtype: Any) -> tor
             f"encoder {name}: weights {files[0]} do not fit the model (for example {first} is missing)"
         )
     return model
+
+
+def depths_of(model: torch.nn.Module, *lists: str) -> list[list[str]]:
+    """Names of a model's parameters by depth: those before the layers, then layer by layer.
+
+    `lists` are names that the list of layers goes by. What stands behind the layers belongs to the last one;
+    a pooler is left out, since nothing here asks it.
+    """
+    found: dict[str, torch.nn.ModuleList] = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, torch.nn.ModuleList) and name.rpartition(".")[2] in lists
+    }
+    place, layers = next(iter(found.items()))
+    depths: list[list[str]] = [[] for _ in range(len(layers) + 1)]
+    passed = False
+    for name, _ in model.named_parameters():
+        if "pooler" in name:
+            continue
+        if name.startswith(f"{place}."):
+            passed = True
+            depths[int(name[len(place) + 1 :].partition(".")[0]) + 1].append(name)
+        else:
+            depths[-1 if passed else 0].append(name)
+    return depths
+
+
+def save_beside(model: Any, source: Path, folder: Path) -> None:
+    """Write a transformers checkpoint with the other small files of the one that it came from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in sorted(source.rglob("*")):
+        place = folder / part.relative_to(source)
+        if part.is_file() and part.suffix in (".json", ".txt", ".model") and "index" not in part.name:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(part, place)
+    with silence():
+        model.save_pretrained(folder)
 
 
 @contextlib.contextmanager

@@ -10,10 +10,11 @@ from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
 
 
 def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
-    if spec.name in ENCODERS and options.weights is None:
+    untrained = options.tuning is not None and options.tuning.untrained
+    if spec.name in ENCODERS and options.weights is None and not untrained:
         # Before timm and torch are imported, so that a missing checkpoint is said at once.
         hub_model(spec.name, f"timm/{spec.model}", config=None)
-    from uml_extract.encoders.timm_model import load_timm
+    from uml_extract.encoders.timm_load import load_timm
 
     return load_timm(spec, rest, options)
 

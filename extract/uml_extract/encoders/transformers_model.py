@@ -6,8 +6,9 @@ positions count from the text's first token and a causal model never sees paddin
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers.models.auto.modeling_auto import (
 
 from uml_cache.errors import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
-from uml_extract.encoders.pretrained import load_model, locate, read_config
+from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
 from uml_extract.encoders.sentence import read_sentence
 from uml_extract.encoders.tokens import Tokens, load_tokens
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
@@ -70,12 +71,15 @@ class TransformersEncoder:
         compute_dtype: str,
         variant: tuple[str, ...],
         reading: Reading,
+        folder: Path,
     ) -> None:
         model = model.eval().requires_grad_(False).to(device)
-        self._forward: Any = getattr(model, "get_text_features") if reading.tower else model  # noqa: B009
+        self._model: Any = model
+        self._forward: Any = self._model.get_text_features if reading.tower else model
         self._tokens = tokens
         self._torch_device = device
         self._reading = reading
+        self.folder = folder
         self.spec = spec
         self.variant = variant
         self.compute_dtype = compute_dtype
@@ -98,36 +102,78 @@ class TransformersEncoder:
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
         """Encode token ids."""
+        lengths = np.array([len(ids) for ids in batch], dtype=np.int32)
+        with frozen_forward(self._torch_device, self.compute_dtype):
+            ids_bl, mask_bl = (part.to(self._torch_device) for part in self.inputs(batch))
+            pooled, hidden = self._read(ids_bl, mask_bl)
+            sequence = hidden[mask_bl] if tokens else None
+        if sequence is None:
+            return Encoded(to_numpy(pooled))
+        return Encoded(to_numpy(pooled), to_numpy(sequence), lengths)
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model itself."""
+        return self._model
+
+    def reader(self) -> Callable[[Any], np.ndarray]:
+        """`prepare`; texts are read where the model is."""
+        return self.prepare
+
+    def inputs(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids (B, L) int64, padded, and (B, L) bool, which of them are the text's own."""
         lengths = np.array([len(ids) for ids in batch], dtype=np.int64)
         width = self._reading.context or int(lengths.max())
         padded = np.full((len(batch), width), self._tokens.padding, dtype=np.int64)
         for row, ids in enumerate(batch):
             padded[row, : len(ids)] = ids
-        own = np.arange(padded.shape[1])[None, :] < lengths[:, None]
-        ids_bl = torch.from_numpy(padded).to(self._torch_device)
-        mask_bl = torch.from_numpy(own).to(self._torch_device)
+        own = np.arange(width)[None, :] < lengths[:, None]
+        return torch.from_numpy(padded), torch.from_numpy(own)
+
+    def features(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        """Pooled features (B, D) with their gradient."""
+        return self._read(*inputs)[0]
+
+    def depths(self) -> list[list[str]]:
+        """Parameter names: embeddings, then layer by layer; a last norm belongs to the last layer."""
+        return depths_of(self._model, "layer", "layers", "h")
+
+    def loaded(self) -> list[str]:
+        """All of the state."""
+        return list(self._model.state_dict())
+
+    def fresh(self) -> torch.nn.Module:
+        """The network as transformers initialises it."""
+        return type(self._model)(self._model.config)
+
+    def checkpoint_gradients(self) -> None:
+        """Keep a layer's input only, and compute the rest again on the way back."""
+        self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+
+    def save(self, folder: Path) -> None:
+        """Write a transformers checkpoint, with the tokenizer and the pooling it was loaded with."""
+        save_beside(self._model, self.folder, folder)
+
+    def _read(self, ids_bl: torch.Tensor, mask_bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features (B, D) float32 and the layer's hidden states (B, L, D)."""
         inputs = {"input_ids": ids_bl}
         if not self._reading.context:
             inputs["attention_mask"] = mask_bl.long()
         if self._reading.causal:
-            inputs["position_ids"] = torch.arange(padded.shape[1], device=self._torch_device)[None].expand_as(
+            inputs["position_ids"] = torch.arange(ids_bl.shape[1], device=ids_bl.device)[None].expand_as(
                 ids_bl
             )
         inner = self.spec.layer != LAST_LAYER
-        with frozen_forward(self._torch_device, self.compute_dtype):
-            out = self._forward(**inputs, output_hidden_states=inner)
-            # hidden_states[0] are the embeddings, so block i is entry i + 1
-            hidden = out.hidden_states[self.spec.layer + 1] if inner else out.last_hidden_state
-            if self.spec.pooling == "joint":
-                pooled = out.pooler_output
-            else:
-                pooled = self._pooled(hidden.float(), mask_bl)
-            if self._reading.unit and not inner:
-                pooled = torch.nn.functional.normalize(pooled, dim=1)
-            sequence = hidden[mask_bl] if tokens else None
-        if sequence is None:
-            return Encoded(to_numpy(pooled))
-        return Encoded(to_numpy(pooled), to_numpy(sequence), lengths.astype(np.int32))
+        out = self._forward(**inputs, output_hidden_states=inner)
+        # hidden_states[0] are the embeddings, so block i is entry i + 1
+        hidden = out.hidden_states[self.spec.layer + 1] if inner else out.last_hidden_state
+        if self.spec.pooling == "joint":
+            pooled = out.pooler_output
+        else:
+            pooled = self._pooled(hidden.float(), mask_bl)
+        if self._reading.unit and not inner:
+            pooled = torch.nn.functional.normalize(pooled, dim=1)
+        return pooled, hidden
 
     def _pooled(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """(B, L, D), (B, L) → (B, D)."""
@@ -175,13 +221,15 @@ def load_transformers(spec: EncoderSpec, rest: str, options: EncoderOptions) -> 
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     reading = Reading(causal=causal, unit=sentence.unit)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading)
+    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
 
 
 def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TransformersEncoder:
     """Load the text tower of CLAP or SigLIP: a short name, a model of the hub or a local folder."""
     if options.transform != "own":
         raise InputError(f"encoder {spec.name} is for texts; --transform {options.transform} is for images")
+    if options.tuning is not None:
+        raise InputError(f"encoder {spec.name} is one tower of two, which is not trained here")
     if options.pooling == "cls":
         raise InputError(f"encoder {spec.name}: leave --pooling out (joint space), or use mean or last")
     device = pick_device(options.device)
@@ -218,7 +266,7 @@ def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Tr
     context = None if config.model_type == "clap" else int(text.max_position_embeddings)
     reading = Reading(tower=True, context=context)
     variant = variant_of(layer, default, pooling)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading)
+    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
 
 
 def _joint_width(config: Any) -> int:

@@ -22,7 +22,12 @@ Work = Callable[[Sequence[int]], None]
 
 
 class Executor(Protocol):
-    """Sees to it that every task of its share is done; to repeat a task does no harm."""
+    """Sees to it that every task of its share is done; to repeat a task does no harm.
+
+    `beside` tells, after `join`, how many processes of the extraction share this machine's cores.
+    """
+
+    beside: int
 
     def join(self, device: str) -> str | None:
         """The group of writers that share the store's lock, None where this process is the only one.

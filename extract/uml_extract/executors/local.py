@@ -42,6 +42,10 @@ class LocalExecutor:
         self._stall = stall
         self._slots: list[str | None] = [None]
 
+    @property
+    def beside(self) -> int:
+        return len(self._slots)
+
     def join(self, device: str) -> str | None:
         self._slots = [None]
         if device != "cpu" and self._device in ("auto", "cuda"):

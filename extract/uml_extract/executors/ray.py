@@ -7,6 +7,7 @@ the data under the same paths.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 import uuid
@@ -34,6 +35,7 @@ class RayExecutor:
         self._workers = workers
         self._group = uuid.uuid4().hex
         self._gpus = 0
+        self.beside = os.cpu_count() or 1  # every task claims one core
 
     def join(self, device: str) -> str:
         self._gpus = int(device != "cpu")
@@ -53,7 +55,9 @@ class RayExecutor:
         if ours:
             environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}
             address = os.environ.get("RAY_ADDRESS")
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR", runtime_env=environment)
+            ray.init(
+                address=address, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment
+            )
         try:
             with contextlib.redirect_stdout(sys.stderr):  # Ray's remarks are no result
                 self._hand_out(ray, job, tasks, progress)

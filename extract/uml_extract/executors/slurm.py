@@ -21,8 +21,9 @@ from uml_cache.journal import whole_file
 
 _PATHS = ("data", "root", "out", "weights")
 _OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
+_FLAGS = ("retry_failed", "check_sources")
 _LEFT_OUT = (
-    *("executor", "workers", "sbatch", "pool", "retry_failed", "list_"),
+    *("executor", "workers", "sbatch", "pool", *_FLAGS, "list_"),
     *("json_", "quiet", "debug", "help"),
 )
 
@@ -50,7 +51,7 @@ def extract_command(options: Mapping[str, Any]) -> list[str]:
             value = os.path.abspath(value)
         words += [f"--{_OPTIONS.get(name, name).replace('_', '-')}", str(value)]
     words += [] if options["pool"] else ["--tokens"]
-    words += ["--retry-failed"] if options["retry_failed"] else []
+    words += [f"--{name.replace('_', '-')}" for name in _FLAGS if options[name]]
     return [*words, "--executor", "torchrun", "--quiet"]
 
 

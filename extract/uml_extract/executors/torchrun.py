@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 
 class TorchrunExecutor:
-    """The rank that the environment describes (RANK, WORLD_SIZE, LOCAL_RANK, TORCHELASTIC_RUN_ID)."""
+    """The rank that the environment describes (RANK, WORLD_SIZE, LOCAL_…, TORCHELASTIC_RUN_ID)."""
 
-    def __init__(self, rank: int, world: int, run: str) -> None:
+    def __init__(self, rank: int, world: int, run: str, beside: int = 1) -> None:
         self.rank, self.world = rank, world
+        self.beside = max(1, beside)
         self._run = run
 
     def join(self, device: str) -> str:
@@ -43,6 +44,7 @@ def make(*, device: str, workers: int | None) -> TorchrunExecutor:
     try:
         rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+        beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     except (KeyError, ValueError):
         raise InputError(
             "executor torchrun finds no RANK and WORLD_SIZE; start it as `torchrun --nproc-per-node 4 "
@@ -56,4 +58,4 @@ def make(*, device: str, workers: int | None) -> TorchrunExecutor:
         if torch.cuda.is_available():
             torch.cuda.set_device(local_rank % torch.cuda.device_count())  # what `cuda` means from now on
     parts = (os.environ.get(name, "") for name in ("TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT"))
-    return TorchrunExecutor(rank, world, ":".join(parts))
+    return TorchrunExecutor(rank, world, ":".join(parts), beside)

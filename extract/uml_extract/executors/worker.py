@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError, WorkError
-from uml_cache.store import StorePlan, planned_store
+from uml_cache.plan import StorePlan
+from uml_cache.planning import planned_store
 from uml_extract.registry import load_encoder
 from uml_extract.spec import fitted
 from uml_extract.tasks import Extraction
@@ -38,7 +39,10 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know of an extraction. `recipe` None: the encoder cannot be loaded anew."""
+    """All that a worker needs to know of an extraction. `recipe` None: the encoder cannot be loaded anew.
+
+    `readers` is how many processes each worker has to read its samples.
+    """
 
     store: Path
     plan: StorePlan
@@ -46,6 +50,7 @@ class Job:
     recipe: Recipe | None
     max_errors: float
     group: str | None
+    readers: int = 0
 
 
 class Worker:
@@ -63,7 +68,9 @@ class Worker:
             )
         self._store = planned_store(job.store, job.plan)
         self._job = job
-        self._extraction = Extraction(self._store, job.manifest, encoder, max_errors=job.max_errors)
+        self._extraction = Extraction(
+            self._store, job.manifest, encoder, max_errors=job.max_errors, readers=job.readers
+        )
 
     def run(self, task: int, report: Callable[[int], Any]) -> None:
         """Compute and commit one task; `report` is called with the rows done since the last call."""

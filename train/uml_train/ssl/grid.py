@@ -135,7 +135,7 @@ _NAMED: dict[str, dict[str, Any]] = {
     "quick": {
         "lr": [1e-3],
         "width": [64],
-        "steps": 400,
+        "steps": 200,
         "layers": 2,
         "heads": 4,
         "feedforward": 256,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from uml_cache import FeatureSet, open_features
 from uml_cache.errors import InputError
+from uml_train.given_splits import GivenSplits
 from uml_train.problem import Problem, open_problem, without_held_out
 from uml_train.selection import Role, Selection
 from uml_train.source import TRAIN, Source
@@ -42,12 +43,12 @@ def open_sequences(
     unrelated: Sequence[Role],
     *,
     standardise: bool,
-    splits: Mapping[str, int] | None = None,
+    splits: GivenSplits | None = None,
 ) -> SequenceProblem:
     """Open the stores of a run.
 
     An auxiliary's samples need no labels: all its readable rows are used, or those of its training part, but
-    for samples that the target is validated or tested on (same id or group). `splits` (sample id → code)
+    for samples that the target is validated or tested on (same id or group). `splits`
     stand for the target's own.
 
     Raises:

@@ -1,0 +1,212 @@
+"""`uml eval --advise`: for every auxiliary in a cache, what it would add at each k, before anything is
+trained.
+
+Shapes: n rows, D features, C classes, k shots.
+
+The target's stores are opened as `uml train` opens them, so that its training rows are the rows seen here,
+and an auxiliary loses the samples that validation or test hold. Features of validation and test rows are
+never read, and their labels play no part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache import StoreInfo, find_stores
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError, WorkError
+from uml_evaluate.advice.combine import Prediction, predict
+from uml_evaluate.advice.evidence import Evidence, compare_geometry, gather
+from uml_evaluate.advice.rows import Rows, capped, reduced, rows_per_class, shots
+from uml_train.problem import Problem, Source, open_problem, read_class_map
+from uml_train.selection import Role, select_stores
+
+SHOTS = (1, 2, 4, 8)
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The advice on one auxiliary at one k."""
+
+    auxiliary: str
+    encoder: str
+    shots: int
+    evidence: Evidence
+    prediction: Prediction
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "auxiliary": self.auxiliary,
+            "encoder": self.encoder,
+            "shots": self.shots,
+            **self.prediction.to_json(),
+            **self.evidence.to_json(),
+            "sentence": self.sentence(),
+        }
+
+    def sentence(self) -> str:
+        """One sentence for people."""
+        return self.prediction.sentence(f"{self.auxiliary} ({self.encoder})", self.shots)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """The advice on a target: `estimates` by auxiliary and k, `skipped` auxiliaries with the reason."""
+
+    dataset: str
+    target: str
+    encoder: str
+    classes: int
+    rows_per_class: int
+    estimates: list[Estimate]
+    skipped: dict[str, str]
+    seconds: float
+    estimator_seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml eval --advise --json`."""
+        return {
+            "dataset": self.dataset,
+            "target": self.target,
+            "encoder": self.encoder,
+            "classes": self.classes,
+            "rows_per_class": self.rows_per_class,
+            "advice": [estimate.to_json() for estimate in self.estimates],
+            "skipped": [{"auxiliary": name, "reason": reason} for name, reason in self.skipped.items()],
+            "seconds": round(self.seconds, 2),
+            "estimator_seconds": {name: round(value, 3) for name, value in self.estimator_seconds.items()},
+        }
+
+
+def advise(
+    cache: Path,
+    *,
+    target: str | None = None,
+    dataset: str | None = None,
+    k: Sequence[int] | None = None,
+    class_map: Path | None = None,
+    output: Output = QUIET,
+) -> Advice:
+    """Estimate `uml` − `unimodal-deep` for every auxiliary of the target's data set.
+
+    Args:
+        cache: the folder with feature stores.
+        target: `modality[.set][:encoder]`; None takes image, else audio, else text.
+        dataset: data set; None where the cache holds one alone.
+        k: labelled samples per class; None takes those of 1, 2, 4, 8 that the training rows can give.
+        class_map: CSV with the columns auxiliary, target where class names differ.
+
+    Raises:
+        InputError: an empty cache, an unknown or unsealed target, one modality only, no labels, no auxiliary
+            that can be used, a k larger than the smallest class.
+    """
+    began = time.perf_counter()
+    selection = select_stores(cache, dataset, target, [])
+    roles = _auxiliaries(cache, selection.dataset, selection.target.store)
+    names = read_class_map(class_map) if class_map else None
+    problem = open_problem(selection.dataset, selection.target, [], names if not roles else None)
+    for remark in problem.remarks:
+        output.say(remark)
+    if not roles:
+        raise InputError(
+            f"{cache} holds only {selection.target.store.modality} of {selection.dataset}; advice is about "
+            "another modality: `uml extract` adds one"
+        )
+    rng = np.random.default_rng(_SEED)
+    rows = _target_rows(problem, rng)
+    wanted = _shots(rows, k, problem)
+    sources, skipped = _opened(selection.dataset, selection.target, roles, names)
+    for label, reason in skipped.items():
+        output.say(f"{label} is left out: {reason}")
+    if not sources:
+        raise InputError(next(iter(skipped.values())))
+    others = [_auxiliary_rows(source, len(problem.classes), rng) for source in sources]
+    geometry = compare_geometry(rows, others, rng)
+    estimates = []
+    with output.progress(len(wanted), "k", "advice") as bar:
+        for shots_ in wanted:
+            found = gather(rows, others, geometry, shots_, rng)
+            for source, evidence in zip(sources, found, strict=True):
+                prediction = predict(evidence)
+                estimates.append(Estimate(source.label, source.encoder, shots_, evidence, prediction))
+            bar.update(1)
+    order = {source.label: number for number, source in enumerate(sources)}
+    estimates.sort(key=lambda e: (order[e.auxiliary], e.shots))
+    return Advice(
+        dataset=selection.dataset,
+        target=selection.target.label,
+        encoder=problem.target.encoder,
+        classes=len(problem.classes),
+        rows_per_class=shots(rows),
+        estimates=estimates,
+        skipped=skipped,
+        seconds=time.perf_counter() - began,
+        estimator_seconds={
+            "geometry": sum(seconds for _, seconds in geometry),
+            "pilot": sum(estimate.evidence.seconds for estimate in estimates),
+        },
+    )
+
+
+def _auxiliaries(cache: Path, dataset: str, target: StoreInfo) -> list[Role]:
+    """Every store of the data set in another modality, named as short as is unambiguous."""
+    stores = [s for s in find_stores(cache) if s.dataset == dataset and s.modality != target.modality]
+    places = [f"{s.modality}.{s.set}" if s.set else s.modality for s in stores]
+    roles = []
+    for store, place in zip(stores, places, strict=True):
+        encoder = f"{store.encoder_name}@{store.variant}" if store.variant else store.encoder_name
+        roles.append(Role(place if places.count(place) == 1 else f"{place}:{encoder}", store))
+    return roles
+
+
+def _opened(
+    dataset: str, target: Role, roles: Sequence[Role], class_map: dict[str, str] | None
+) -> tuple[list[Source], dict[str, str]]:
+    """The auxiliaries that can be used, and why the others cannot."""
+    sources: list[Source] = []
+    skipped: dict[str, str] = {}
+    for role in roles:
+        try:
+            problem = open_problem(dataset, target, [role], class_map)
+        except (InputError, WorkError) as error:
+            skipped[role.label] = str(error)
+        else:
+            sources.append(problem.auxiliaries[role.label])
+    return sources, skipped
+
+
+def _target_rows(problem: Problem, rng: np.random.Generator) -> Rows:
+    """Training rows of the target, so many per class as are needed, rotated into few directions."""
+    labels, classes = problem.target.labels[problem.train], len(problem.classes)
+    kept = capped(labels, rows_per_class(classes), rng)
+    return reduced(problem.target.values(problem.train[kept]).numpy(), labels[kept], classes, rng)
+
+
+def _auxiliary_rows(source: Source, classes: int, rng: np.random.Generator) -> Rows:
+    kept = capped(source.labels, rows_per_class(classes), rng)
+    return reduced(source.values(kept).numpy(), source.labels[kept], classes, rng)
+
+
+def _shots(rows: Rows, k: Sequence[int] | None, problem: Problem) -> tuple[int, ...]:
+    """The numbers of shots that every class can give."""
+    most = shots(rows)
+    name = problem.classes[int(rows.counts.argmin())]
+    if most == 0:
+        raise InputError(
+            f"class {name!r} of {problem.target.label} has no training row: nothing to learn from"
+        )
+    if k is None:
+        return tuple(shots_ for shots_ in SHOTS if shots_ <= most)
+    if max(k) > most:
+        raise InputError(
+            f"class {name!r} has {most} training rows that advice looks at, but --k {max(k)} was asked for; "
+            "use fewer shots"
+        )
+    return tuple(k)

@@ -1,0 +1,37 @@
+"""A run of probes alone: the rows and draws of `uml train` for one store, and no heads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from uml_cache.command import QUIET, Output
+from uml_evaluate.probes.registry import PROBES
+from uml_train.folder import begin
+from uml_train.grid import load_grid
+from uml_train.run import Run
+from uml_train.settings import TrainSettings
+from uml_train.training import prepare_run
+
+
+def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out: Path, output: Output) -> Run:
+    """The run folder that belongs to a store: made, or found as it was left.
+
+    Args:
+        target: `modality[.set][:encoder[@variant]]`. A probe that needs another modality takes every other
+            one of the data set, each alone and all together.
+
+    Raises:
+        InputError: no such store, several that fit, or one without labels or test rows.
+    """
+    settings = TrainSettings(
+        cache=cache,
+        dataset=dataset,
+        target=target,
+        auxiliaries=() if PROBES[probe].needs == "target" else None,
+        methods=("unimodal",),
+        out=out,
+    )
+    selection, unrelated, problem, resolved = prepare_run(settings, QUIET)
+    for remark in problem.remarks:
+        output.say(remark)
+    return begin(resolved, selection, unrelated, problem, load_grid(resolved.grid))

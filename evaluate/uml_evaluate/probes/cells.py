@@ -1,0 +1,240 @@
+"""Probes as cells of a run: fitted on the draws of its trained methods, chosen and kept as these are.
+
+Rows, draws, normalisation and texts come from `uml_train.cells.prepare`, so that a probe sees what
+`unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
+the test rows are shown to the chosen one. A cell's record is written last, so that a cell either is whole or
+does not exist.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError, unknown
+from uml_evaluate.probes.episode import Candidate, Episode, Linear
+from uml_evaluate.probes.registry import PROBES, Probe
+from uml_evaluate.rows import RIVALS
+from uml_evaluate.tables import shots_name
+from uml_train.cells import Prepared, draw_rows, prepare
+from uml_train.export import folded_linear, linear_head_file
+from uml_train.folder import extend_splits
+from uml_train.problem import Problem
+from uml_train.rows import vectors
+from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
+from uml_train.settings import Shots
+from uml_train.table import named_cells
+from uml_train.training import open_run_problem
+from uml_train.workers import run_grid
+
+_TEST_BLOCK = 8_192
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A probe's cell and the cell of `uml train` whose rows it is fitted to."""
+
+    cell: Cell
+    rows_of: Cell
+
+
+def probe_names(text: str) -> tuple[str, ...]:
+    """`all` for every rival, or names such as `lda,ncm`. Raises `InputError` for an unknown one."""
+    names = RIVALS if text == "all" else tuple(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
+    for name in names:
+        if name not in PROBES:
+            raise unknown("rival", name, ["all", *PROBES])
+    if not names:
+        raise InputError(f"--rivals is {text!r}; name some of {', '.join(PROBES)}, or `all`")
+    return names
+
+
+def complete_probes(
+    run: Run,
+    names: Sequence[str],
+    *,
+    shots: Sequence[Shots],
+    cache: Path | None = None,
+    output: Output = QUIET,
+) -> list[Cell]:
+    """Fit those cells of the probes at `shots` that a run lacks, and add them to it; returns them.
+
+    A probe that cannot be fitted to the run's encoders is left out, with a remark that says why.
+
+    Args:
+        cache: where the run's stores are now, if they have moved.
+
+    Raises:
+        InputError: no probe fits the run's encoders; its stores are gone or have changed; a class has fewer
+            samples than asked for.
+    """
+    wanted, remarks = _wanted(run, names, shots)
+    if not wanted:
+        raise InputError("; ".join(remarks))
+    for remark in remarks:
+        output.say(remark)
+    lacking = {cell.key for cell in missing_cells([w.cell for w in wanted], run)}
+    todo = [w for w in wanted if w.cell.key in lacking]
+    if not todo:
+        return []
+    problem = open_run_problem(run, cache)
+    for w in todo:
+        draw_rows(problem, w.cell.shots, w.cell.seed)
+    groups: dict[tuple[Any, ...], list[_Wanted]] = {}
+    for w in todo:
+        # Draws that are one problem are solved together; all labels are one draw, and large.
+        seed = w.cell.seed if w.cell.shots == "all" else None
+        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, seed), []).append(w)
+    fitted: list[Cell] = []
+    with output.progress(len(todo), "cell", "probes") as bar:
+        for group in groups.values():
+            try:
+                fitted += _fit_group(run, problem, group, output)
+            finally:
+                bar.update(len(group))
+    run.write_tables()
+    extend_splits(run, problem, {(cell.shots, cell.seed) for cell in fitted})
+    return fitted
+
+
+def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[list[_Wanted], list[str]]:
+    """The cells of all probes that fit the run, and a sentence for every one that does not."""
+    settings = replace(run.settings, methods=("unimodal", "uml-init"), controls=())
+    templates = named_cells(run, settings, shots)
+    stores = run.config["stores"]
+    space = stores[run.config["target"]].get("joint_space")
+    wanted, remarks = [], []
+    for name in names:
+        needs = PROBES[name].needs
+        if needs == "target":
+            own = [t for t in templates if t.method == "unimodal"]
+            wanted += [_Wanted(replace(t, method=name), t) for t in own]
+            continue
+        for labels in dict.fromkeys(t.auxiliaries for t in templates if t.auxiliaries) or [()]:
+            theirs = stores[labels[0]].get("joint_space") if labels else None
+            if not labels or (needs == "joint" and (space is None or theirs != space)):
+                remarks.append(_left_out(run, name, needs, labels))
+                continue
+            for t in templates:
+                if t.auxiliaries == labels:
+                    rows_of = replace(t, aligned=True) if needs == "joint" else t
+                    wanted.append(_Wanted(replace(t, method=name), rows_of))
+    return wanted, remarks
+
+
+def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
+    target = run.config["target"]
+    if not labels:
+        return f"{name} is left out: it needs another modality, and {run.path} has {target} alone"
+    encoders = [run.config["stores"][label]["encoder"] for label in (target, labels[0])]
+    return (
+        f"{name} is left out for {target} ← {' + '.join(labels)}: it needs encoders with a joint space, "
+        f"such as CLIP's two towers, and {encoders[0]} and {encoders[1]} have none"
+    )
+
+
+def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Cell]:
+    """Fit the draws of one probe and write its cells."""
+    # Probes see one vector per sample, whatever the run's heads see.
+    settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
+    name = group[0].cell.method
+    probe = PROBES[name]
+    if probe.needs == "joint":
+        settings = replace(settings, aligned="normalized")
+    began = time.perf_counter()
+    prepared = [prepare(problem, w.rows_of, settings, grid) for w in group]
+    episodes = [_episode(problem, p, w.cell.seed) for p, w in zip(prepared, group, strict=True)]
+    found = probe.fit(episodes)
+    if any(not candidates for candidates in found):
+        output.say(
+            f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
+        )
+        return []
+    seconds = (time.perf_counter() - began) / len(group)
+    for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
+        aligned = w.rows_of.aligned and settings.aligned == "normalized"
+        normalize = "l2" if aligned else settings.normalization
+        _score(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds)
+    return [w.cell for w in group]
+
+
+def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
+    model = prepared.models[0]
+    text = model.auxiliaries[0] if model.auxiliaries else None
+    return Episode(
+        features=vectors(model.target.features),
+        labels=model.target.labels,
+        validation=(vectors(model.validation[0]), model.validation[1]),
+        classes=len(problem.classes),
+        seed=seed,
+        text=None if text is None else (vectors(text.features), text.labels),
+        class_means=model.head,
+        scale=model.target.logit_scale,
+    )
+
+
+def _score(
+    run: Run,
+    problem: Problem,
+    cell: Cell,
+    probe: Probe,
+    prepared: Prepared,
+    episode: Episode,
+    candidates: list[Candidate],
+    normalize: str,
+    seconds: float,
+) -> None:
+    """Choose on validation, show the test rows to the chosen one, write the cell."""
+    features, labels = episode.validation
+    accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
+    selected = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
+    chosen = candidates[selected]
+    target = problem.target
+    normalizer = prepared.normalizers[target.label]
+    predictions = np.empty(len(problem.test), dtype=np.int32)
+    for start in range(0, len(problem.test), _TEST_BLOCK):
+        rows = problem.test[start : start + _TEST_BLOCK]
+        found = chosen.logits(normalizer(target.values(rows))).argmax(1)
+        predictions[start : start + len(rows)] = found.numpy()
+    sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
+    linear = isinstance(chosen.logits, Linear)
+    result = CellResult(
+        cell=cell,
+        dataset=problem.dataset,
+        target=target.label,
+        encoders={label: source.encoder for label, source in sources.items()},
+        objective="supervised" if probe.labels else "zero-shot",
+        trunk="linear" if linear else "none",
+        normalize=normalize,
+        texts=run.settings.texts,
+        grid=f"own, {len(candidates)} candidate{'s' * (len(candidates) != 1)}",
+        label_budget=prepared.label_budget if probe.labels else 0,
+        candidates=[
+            {
+                "hyperparameters": candidate.hyperparameters,
+                "val_acc": accuracy,
+                "best_step": candidate.steps,
+                "steps": candidate.steps,
+                "seconds": round(seconds / len(candidates), 4),
+            }
+            for candidate, accuracy in zip(candidates, accuracies, strict=True)
+        ],
+        selected=selected,
+        val_acc=accuracies[selected],
+        test_acc=100.0 * float((predictions == target.labels[problem.test]).mean()),
+        best_step=chosen.steps,
+        seconds=round(seconds, 4),
+        history=[],
+        folder=run.path,
+    )
+    head = None
+    if isinstance(chosen.logits, Linear):
+        parts = folded_linear(chosen.logits.weight, chosen.logits.bias, normalizer)
+        head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
+    write_cell(result, predictions, head)

@@ -1,0 +1,70 @@
+"""What every probe is given and what it gives back.
+
+Shapes: n training rows, v validation rows, m rows of the auxiliary, D features, W its width, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Episode:
+    """The rows of one (shots, seed) as `uml train` prepares them: drawn, normalised.
+
+    Args:
+        features, labels: (n, D) float32 and (n,) int64, the training rows.
+        validation: the same of the rows that choose.
+        classes: C.
+        seed: fixes whatever else a probe draws.
+        text: (m, W) and (m,) of the first auxiliary, or None for probes that use the target alone.
+        class_means: (C, W) unit rows, each class's mean in the first auxiliary (random where it has none):
+            what `init-only` starts from, and a zero-shot head where the encoders share a space. Or None.
+        scale: what logits of unit vectors are multiplied by.
+    """
+
+    features: Tensor
+    labels: Tensor
+    validation: tuple[Tensor, Tensor]
+    classes: int
+    seed: int
+    text: tuple[Tensor, Tensor] | None = None
+    class_means: Tensor | None = None
+    scale: float = 1.0
+
+    def auxiliary(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, labels and class means of the first auxiliary. Raises `ValueError` without one."""
+        if self.text is None or self.class_means is None:
+            raise ValueError("this probe needs an auxiliary")
+        return (*self.text, self.class_means)
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """x ↦ x · weightᵀ + bias, with weight (C, D) and bias (C,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, features: Tensor) -> Tensor:
+        return features @ self.weight.T + self.bias
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One fitted classifier: its hyperparameters, (n, D) ↦ logits (n, C), and the iterations it took."""
+
+    hyperparameters: dict[str, Any]
+    logits: Callable[[Tensor], Tensor]
+    steps: int = 0
+
+
+Fit = Callable[[list[Episode]], list[list[Candidate]]]
+"""Candidates of every episode; all episodes have the same number of training rows and of classes.
+
+Of candidates that validate alike the first counts, so that the most careful stands first.
+"""

@@ -1,0 +1,300 @@
+"""`uml reproduce gaussian`: paper E.14, its claim and two controls, paired by seed.
+
+Shapes: S seeds.
+
+    OUT/jobs/<hash>.json    one network's settings and held-out error; what is there is not trained again
+    OUT/results.csv         one row per network of this command
+    OUT/*.png, *.svg        the figure
+
+The paper claims that 5,000 samples of X and 5,000 of Y reconstruct X better than 10,000 of X. Samples, starts
+and batches of a seed are the same in every arm, so arms are compared pair by pair; intervals are
+Student's t over seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache.command import Output
+from uml_cache.errors import InputError
+from uml_evaluate.statistics import Interval, student_difference
+from uml_train.gaussian.autoencoder import Training
+from uml_train.gaussian.data import World
+from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
+from uml_train.run import write_atomic
+from uml_train.workers import available_cores
+
+SEEDS = (1, 2, 3, 4, 5)
+WIDTHS = (10, 128)
+PAIRS = (
+    ("the claim", "uml", "x"),
+    ("Y at all", "uml", "x-half"),
+    ("noise for Y", "uml-noise", "x-half"),
+    ("Y, not noise", "uml", "uml-noise"),
+)
+_SWEEPS: dict[str, tuple[float, ...]] = {
+    "budget": (1_000, 3_000, 10_000, 30_000),
+    "attenuation": (0.0, 0.05, 0.2, 1.0),
+    "noise": (0.1, 0.3, 1.0),
+    "steps": (1_000, 3_000, 10_000),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One width at one value of the setting that is varied (None: nothing is)."""
+
+    hidden: int
+    value: float | None
+    errors: dict[str, list[float]]
+
+    def difference(self, a: str, b: str) -> Interval:
+        """Mean of a − b over seeds with its 95 % interval; negative: a reconstructs better."""
+        return student_difference(self.errors[a], self.errors[b])
+
+
+@dataclass(frozen=True)
+class GaussianFinding:
+    """The finished experiment."""
+
+    sweep: str | None
+    seeds: tuple[int, ...]
+    comparisons: list[Comparison]
+    results: Path
+    figures: list[Path]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "experiment": "gaussian",
+            "sweep": self.sweep,
+            "seeds": list(self.seeds),
+            "table": [
+                {
+                    "hidden": c.hidden,
+                    "value": c.value,
+                    "arm": arm,
+                    "mean": float(np.mean(errors)),
+                    "errors": errors,
+                }
+                for c in self.comparisons
+                for arm, errors in c.errors.items()
+            ],
+            "differences": [
+                {
+                    "hidden": c.hidden,
+                    "value": c.value,
+                    "role": role,
+                    "a": a,
+                    "b": b,
+                    "delta": found.delta,
+                    "ci_low": found.low,
+                    "ci_high": found.high,
+                }
+                for c in self.comparisons
+                for role, a, b in PAIRS
+                for found in [c.difference(a, b)]
+            ],
+            "results": str(self.results),
+            "figures": [str(path) for path in self.figures],
+        }
+
+    def text(self) -> str:
+        """Held-out errors, differences, a sentence per comparison and where everything is."""
+        heads = ["hidden", self.sweep or "", *ARMS]
+        rows = [
+            [str(c.hidden), _number(c.value), *(_spread(c.errors[arm]) for arm in ARMS)]
+            for c in self.comparisons
+        ]
+        lines = [f"held-out squared error of X per dimension, mean ± std over {len(self.seeds)} seeds"]
+        lines += [
+            "",
+            *_aligned([heads, *rows]),
+            "",
+            "differences (negative: the first is better), 95 % interval",
+        ]
+        names = [f"{a} − {b}" for _, a, b in PAIRS]
+        rows = [
+            [str(c.hidden), _number(c.value), *(_interval(c.difference(a, b)) for _, a, b in PAIRS)]
+            for c in self.comparisons
+        ]
+        lines += ["", *_aligned([["hidden", self.sweep or "", *names], *rows]), ""]
+        lines += [self._sentence(c) for c in self.comparisons]
+        return "\n".join([*lines, "", f"results  {self.results}", *(f"figure   {p}" for p in self.figures)])
+
+    def _sentence(self, comparison: Comparison) -> str:
+        found = comparison.difference("uml", "x")
+        where = f"hidden width {comparison.hidden}"
+        if self.sweep:
+            where += f", {self.sweep} {_number(comparison.value)}"
+        if found.low is None or found.high is None:
+            return f"{where}: {found.draws} seeds cannot show whether the claim holds (it takes 3)."
+        bounds = f"{found.delta:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+        if found.high < 0:
+            return f"{where}: the claim holds, half X and half Y is better than X alone: {bounds}."
+        if found.low > 0:
+            return f"{where}: the opposite of the claim, X alone is better: {bounds}."
+        return f"{where}: no difference that these seeds can show: {bounds}."
+
+
+def run(
+    out: Path, *, scale: str, sweep: str | None, seeds: Sequence[int] | None, output: Output
+) -> GaussianFinding:
+    """Train what is missing in `out` and compare.
+
+    Args:
+        scale: `full`, or `tiny` for fewer samples and steps.
+        sweep: one of budget, attenuation, noise, steps; None: the main comparison at both widths.
+
+    Raises:
+        InputError: seeds given twice.
+    """
+    seeds = tuple(SEEDS if seeds is None else seeds)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds are {seeds}; give different ones")
+    values: tuple[float | None, ...] = (None,) if sweep is None else _SWEEPS[sweep]
+    settings = [
+        (hidden, value, _setting(scale, hidden, sweep, value)) for hidden in WIDTHS for value in values
+    ]
+    jobs = [replace(job, arm=arm, seed=seed) for _, _, job in settings for seed in seeds for arm in ARMS]
+    errors = _trained(out, jobs, output)
+    comparisons = [
+        Comparison(
+            hidden,
+            value,
+            {arm: [errors[replace(job, arm=arm, seed=seed)] for seed in seeds] for arm in ARMS},
+        )
+        for hidden, value, job in settings
+    ]
+    results = out / f"results{_suffix(sweep, scale)}.csv"
+    _write_results(results, comparisons, sweep, seeds)
+    figures = _drawn(out, comparisons, sweep, scale)
+    return GaussianFinding(sweep, seeds, comparisons, results, figures)
+
+
+def _setting(scale: str, hidden: int, sweep: str | None, value: float | None) -> GaussianJob:
+    """The job of one width at one value, for the first arm and seed 0."""
+    job = GaussianJob(arm=ARMS[0], seed=0, training=Training(hidden=hidden))
+    if sweep == "budget":
+        job = replace(job, budget=int(value or 0))
+    elif sweep == "steps":
+        job = replace(job, training=replace(job.training, steps=int(value or 0)))
+    elif sweep is not None:
+        values: dict[str, Any] = {sweep: value}
+        job = replace(job, world=replace(World(), **values))
+    if scale == "tiny":
+        training = replace(job.training, steps=max(1, job.training.steps // 200), batch_size=64)
+        job = replace(job, budget=job.budget // 10, training=training)
+    return job
+
+
+def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[GaussianJob, float]:
+    """The error of every job; those that `out` lacks are trained, one core each."""
+    folder = out / "jobs"
+    folder.mkdir(parents=True, exist_ok=True)
+    found = {job: error for job in jobs if (error := _known(folder, job)) is not None}
+    todo = [job for job in jobs if job not in found]
+    with output.progress(len(jobs), "network", "gaussian", initial=len(found)) as bar:
+        for job, error in _errors(todo):
+            record = {**asdict(job), "error": error}
+            write_atomic(_path(folder, job), json.dumps(record, indent=1).encode())
+            found[job] = error
+            bar.update(1)
+    return found
+
+
+def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
+    processes = min(available_cores(), len(jobs))
+    # Starting a process costs seconds; less work than this stays in one.
+    if sum(job.training.steps for job in jobs) < 50_000 or processes < 2:
+        for job in jobs:
+            yield job, _one(job)
+        return
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        pending = {pool.submit(_one, job): job for job in jobs}
+        try:
+            for future in as_completed(pending):
+                yield pending[future], future.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _one(job: GaussianJob) -> float:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a second thread costs these small products more than it gives
+    try:
+        return held_out_error(job)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _path(folder: Path, job: GaussianJob) -> Path:
+    text = json.dumps(asdict(job), sort_keys=True)
+    return folder / f"{sha256(text.encode()).hexdigest()[:16]}.json"
+
+
+def _known(folder: Path, job: GaussianJob) -> float | None:
+    path = _path(folder, job)
+    if not path.exists():
+        return None
+    try:
+        return float(json.loads(path.read_text(encoding="utf-8"))["error"])
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{path} is damaged; delete it and run again") from None
+
+
+def _write_results(
+    path: Path, comparisons: Sequence[Comparison], sweep: str | None, seeds: Sequence[int]
+) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["hidden", sweep or "value", "arm", "seed", "held_out_error"])
+    for c in comparisons:
+        for arm, errors in c.errors.items():
+            writer.writerows([c.hidden, c.value, arm, s, e] for s, e in zip(seeds, errors, strict=True))
+    write_atomic(path, text.getvalue().encode())
+
+
+def _drawn(out: Path, comparisons: Sequence[Comparison], sweep: str | None, scale: str) -> list[Path]:
+    from uml_evaluate.figures import save
+    from uml_evaluate.reproduce.gaussian_figure import main_figure, sweep_figure
+
+    figure = main_figure(comparisons) if sweep is None else sweep_figure(comparisons, sweep)
+    return save(figure, out, f"gaussian{_suffix(sweep, scale)}").files
+
+
+def _suffix(sweep: str | None, scale: str) -> str:
+    return (f"-{sweep}" if sweep else "") + ("-tiny" if scale == "tiny" else "")
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:g}"
+
+
+def _spread(errors: Sequence[float]) -> str:
+    std = np.std(errors, ddof=1) if len(errors) > 1 else 0.0
+    return f"{np.mean(errors):.3f} ± {std:.3f}"
+
+
+def _interval(found: Interval) -> str:
+    bounds = "" if found.low is None else f" [{found.low:+.3f}, {found.high:+.3f}]"
+    return f"{found.delta:+.3f}{bounds}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,196 @@
+"""What the paper's theory states, each as a check of one design: whether its premise is met, and whether it
+holds.
+
+Shapes: P shared factors; M_X, M_Y (P, P) information of each modality on them; v (P,) a direction.
+
+The paper's section 3.1 and appendix C argue in three steps: samples of Y add information on what both
+modalities share (Theorem 1), they make directions known to which X is blind (Theorem 2), and along some
+directions one sample of Y is worth more than one of X (Theorem 3). The functions say these steps in our
+words and state exactly what is checked; where the printed form of a step is known to fail, printed and
+corrected form stand side by side. The wordings and numbers of the corollaries and lemmas were not at hand:
+what follows from the three steps (copies, further modalities, strictness, the order of pseudo-inverses) is
+checked under descriptive names.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from uml_evaluate.theory.linear import (
+    TOLERANCE,
+    Design,
+    exchange_rates,
+    identifiable,
+    information,
+    shared_information,
+    variance,
+)
+
+_SLACK = 1e-6  # of two variances or eigenvalues that rounding may put in the wrong order
+
+
+@dataclass(frozen=True)
+class Check:
+    """One statement on one design: `premise` is met, and the conclusion `holds`; a statement is refuted by a
+    design that meets the premise where the conclusion does not hold. `left` and `right` are the two numbers
+    that it compares."""
+
+    premise: bool
+    holds: bool
+    left: float
+    right: float
+
+    @property
+    def refuted(self) -> bool:
+        """Whether this design is a counterexample."""
+        return self.premise and not self.holds
+
+
+def information_adds(x: Design, y: Design) -> Check:
+    """Theorem 1, first half: the information of both modalities on θ_c is M_X + M_Y.
+
+    Checked against the joint model with θ_c, θ_x and θ_y all unknown: the Schur complement of its full
+    information must be the sum of the two Schur complements. This needs that Y's private factors are its own
+    and that noises are independent; it does not need Fisher-orthogonality. Adding AᵀA/σ² instead needs it.
+    """
+    fx, fy, p = information(x), information(y), x.shared.shape[1]
+    qx, qy = len(fx) - p, len(fy) - p
+    joint = np.zeros((p + qx + qy, p + qx + qy))
+    joint[:p, :p] = fx[:p, :p] + fy[:p, :p]
+    joint[:p, p : p + qx], joint[:p, p + qx :] = fx[:p, p:], fy[:p, p:]
+    joint[p : p + qx, p : p + qx], joint[p + qx :, p + qx :] = fx[p:, p:], fy[p:, p:]
+    joint[p:, :p] = joint[:p, p:].T
+    private = joint[p:, p:]
+    schur = joint[:p, :p] - joint[:p, p:] @ np.linalg.pinv(private, rcond=TOLERANCE) @ joint[p:, :p]
+    total = shared_information(x) + shared_information(y)
+    gap = float(np.abs(schur - total).max(initial=0.0))
+    size = float(np.abs(joint[:p, :p]).max(initial=0.0))
+    return Check(premise=True, holds=gap <= _SLACK * max(size, 1e-300), left=gap, right=size)
+
+
+def adding_never_hurts(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """Theorem 1, second half: no direction has more variance with Y than without, whatever Y is.
+
+    It follows for any number of further modalities, one after the other. It is a statement about the best
+    unbiased estimate; a network that is trained on both can do worse, and does (the control `permuted`).
+    """
+    before, after = variance(m_x, v), variance(_sum(m_x, m_y), v)
+    return Check(True, after <= before * (1.0 + _SLACK), after, before)
+
+
+def strictly_better(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """When Y lowers the variance of an identifiable v strictly (the sharp form of Theorem 2's first part).
+
+    The variance is max_u 2uᵀv − uᵀMu. X alone attains it on u = M_X⁺v + null(M_X), and Y changes the maximum
+    unless it is blind to one of those: strictly lower if and only if no such u has M_Y u = 0. That M_Y v ≠ 0
+    is neither needed nor enough: what counts is what Y says of M_X⁺v.
+
+    `premise`: v lies in range(M_X). `holds`: the condition and the strict decrease agree.
+    """
+    x, y, direction = np.asarray(m_x, float), np.asarray(m_y, float), np.asarray(v, float)
+    premise = identifiable(x, direction)
+    before, after = variance(x, direction), variance(x + y, direction)
+    if not premise:
+        return Check(False, True, after, before)
+    u, null = _pinv(x) @ direction, _null(x)
+    image = y @ null
+    answer = np.linalg.lstsq(image, -y @ u, rcond=None)[0] if null.shape[1] else np.zeros(0)
+    left_over = np.linalg.norm(y @ u + image @ answer)
+    condition = left_over > np.sqrt(_SLACK) * max(np.linalg.norm(y) * np.linalg.norm(u), 1e-300)
+    lower = after < before * (1.0 - _SLACK)
+    # A decrease of second order in what is left over can drown in rounding; it is no disagreement then.
+    borderline = condition != lower and before - after <= _SLACK * before * 10
+    return Check(True, condition == lower or borderline, after, before)
+
+
+def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """Theorem 2, second part, as printed: if X is blind to v and M_Y v ≠ 0, then Y makes v's variance finite.
+
+    "Blind" is v outside range(M_X); M_Y v ≠ 0 is B_c v ≠ 0. This fails: with M_X = 0, B_c = [1 0] and
+    v = (1, 1), B_c v = 1, but θ₂ is seen by nobody and v lies outside range(M_X + M_Y). It holds where M_Y
+    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself.
+    """
+    y, direction = np.asarray(m_y, float), np.asarray(v, float)
+    seen = np.linalg.norm(y @ direction) > np.sqrt(TOLERANCE) * np.linalg.norm(y) * np.linalg.norm(direction)
+    premise = not identifiable(m_x, direction) and bool(seen)
+    after = variance(_sum(m_x, m_y), direction)
+    return Check(premise, bool(np.isfinite(after)), after, np.inf)
+
+
+def blind_direction_corrected(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """Theorem 2, second part, corrected: v's variance with Y is finite if and only if v is a sum of a
+    direction in range(M_X) and one in range(M_Y).
+
+    `premise`: X is blind to v. `holds`: both sides of the equivalence agree.
+    """
+    x, y, direction = np.asarray(m_x, float), np.asarray(m_y, float), np.asarray(v, float)
+    together = np.concatenate([_range(x), _range(y)], axis=1)
+    left_over = direction
+    if together.shape[1]:
+        left_over = direction - together @ np.linalg.lstsq(together, direction, rcond=None)[0]
+    reached = np.linalg.norm(left_over) <= np.sqrt(TOLERANCE) * np.linalg.norm(direction)
+    after = variance(x + y, direction)
+    return Check(not identifiable(x, direction), bool(reached) == bool(np.isfinite(after)), after, np.inf)
+
+
+def one_sample_worth_more(per_x: ArrayLike, per_y: ArrayLike) -> Check:
+    """Theorem 3: along some direction a sample of Y says more than one of X, unless M_Y ≼ M_X.
+
+    The largest exchange rate of any direction exceeds 1 if and only if M_Y − M_X has a positive eigenvalue.
+    So such a direction exists whenever X is blind to something that Y sees; low noise in Y makes more of
+    them.
+    """
+    rates = exchange_rates(per_x, per_y).rates
+    best = float(rates.max(initial=0.0))
+    largest = float(np.linalg.eigvalsh(np.asarray(per_y, float) - np.asarray(per_x, float))[-1])
+    size = float(
+        np.abs(np.asarray(per_x, float)).max(initial=0) + np.abs(np.asarray(per_y, float)).max(initial=0)
+    )
+    clear = abs(largest) > _SLACK * size and abs(best - 1.0) > _SLACK
+    return Check(clear, (best > 1.0) == (largest > 0.0), best, 1.0)
+
+
+def variance_of_copies(design: Design, v: ArrayLike, times: int) -> Check:
+    """Repeating every observation n times divides the variance by n, private factors or not."""
+    once = variance(shared_information(design), v)
+    many = variance(shared_information(design.repeated(times)), v)
+    same = many == once if np.isinf(once) else abs(times * many - once) <= _SLACK * once
+    return Check(True, bool(same), many, once / times)
+
+
+def monotone_pseudo_inverse(small: ArrayLike, large: ArrayLike, v: ArrayLike) -> Check:
+    """The lemma behind all of it: 0 ≼ S ≼ L gives vᵀL⁺v ≤ vᵀS⁺v for v in range(S), and not in general.
+
+    Outside range(S) the pseudo-inverse says 0 of a direction about which nothing is known, which would make
+    ignorance the best estimate; hence `variance` and its infinity. `premise`: v in range(S).
+    """
+    direction = np.asarray(v, float)
+    bounds = [float(direction @ _pinv(np.asarray(m, float)) @ direction) for m in (large, small)]
+    return Check(identifiable(small, direction), bounds[0] <= bounds[1] * (1.0 + _SLACK), *bounds)
+
+
+def _sum(m_x: ArrayLike, m_y: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(m_x, dtype=np.float64) + np.asarray(m_y, dtype=np.float64)
+
+
+def _split(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+    return values, vectors, values > TOLERANCE * max(values[-1], 0.0)
+
+
+def _range(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, vectors, kept = _split(matrix)
+    return vectors[:, kept]
+
+
+def _null(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    _, vectors, kept = _split(matrix)
+    return vectors[:, ~kept]
+
+
+def _pinv(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    values, vectors, kept = _split(matrix)
+    return (vectors[:, kept] / values[kept]) @ vectors[:, kept].T

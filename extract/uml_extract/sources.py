@@ -1,0 +1,72 @@
+"""Whether the files that a store was made from are still the same, by their sizes and times.
+
+Shapes: n samples of a task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from uml_cache.errors import InputError
+from uml_extract.members import MARK
+
+if TYPE_CHECKING:
+    from uml_cache import FeatureStore
+    from uml_manifests import Manifest
+
+
+def sources_digest(manifest: Manifest, rows: range) -> str | None:
+    """sha256 over (n, 2) int64: size and time of last change (ns) of each sample's file, -1 where it is gone.
+
+    None for texts, which the manifest's own digest covers. A file that is copied with a new time counts as
+    another one; one that is replaced with size and time kept cannot be told.
+    """
+    if manifest.modality == "text":
+        return None
+    stamps: dict[str, tuple[int, int]] = {}
+    found = np.empty((len(rows), 2), "<i8")
+    for at, row in enumerate(rows):
+        path = _file(manifest, row)
+        if path not in stamps:
+            stamps[path] = _stamp(path)
+        found[at] = stamps[path]
+    return hashlib.sha256(found.tobytes()).hexdigest()
+
+
+def changed_tasks(store: FeatureStore, manifest: Manifest) -> list[int]:
+    """The finished tasks, in order, whose files are not what they were.
+
+    `InputError` where a file is gone that was read: its features may be all that is left of it.
+    """
+    changed = []
+    failed = {sample.row for sample in store.failed()}
+    for task, was in store.sources().items():
+        rows = store.rows_of(task)
+        if sources_digest(manifest, rows) == was:
+            continue
+        for row in rows:
+            path = _file(manifest, row)
+            if row not in failed and not os.path.exists(path):
+                raise InputError(
+                    f"{path} of sample {manifest.ids[row]} is gone since it was extracted; nothing was "
+                    "changed: bring it back, or leave --check-sources out"
+                )
+        changed.append(task)
+    return changed
+
+
+def _file(manifest: Manifest, row: int) -> str:
+    path = str(manifest.path(row))
+    return path.partition(MARK)[0] if MARK in path and not os.path.exists(path) else path
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,1 @@
+"""The paper's Gaussian experiment (E.14): data and networks. `uml reproduce gaussian` runs it."""
