@@ -19,10 +19,8 @@ if TYPE_CHECKING:
 _STEP_FROM = {"unimodal-deep": "unimodal", "uml-init": "init-only", "auto": "unimodal"}
 MARKS = (
     "Bold: the largest mean of its column, controls aside. *: the 95 % interval of the difference to its own "
-    "step "
-    "of the ladder excludes 0 (unimodal-deep to unimodal; init-only, uml and controls to unimodal-deep; "
-    "uml-init "
-    "to init-only)."
+    "step of the ladder excludes 0 (unimodal-deep to unimodal; init-only, uml and controls to unimodal-deep; "
+    "uml-init to init-only)."
 )
 
 

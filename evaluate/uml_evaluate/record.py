@@ -129,8 +129,7 @@ def mixed_features(records: Sequence[RunRecord]) -> list[str]:
             encoders.setdefault(modality, set()).add(f"{store.encoder} ({store.fingerprint[:8]})")
     return [
         f"Runs of {dataset}: {target} saw different features of {modality}: {', '.join(sorted(names))}. "
-        "Their "
-        "numbers compare only where everything else is the same."
+        "Their numbers compare only where everything else is the same."
         for (dataset, target), encoders in seen.items()
         for modality, names in encoders.items()
         if len(names) > 1

@@ -116,25 +116,18 @@ def analyse(reading: Reading) -> Finding:
         said=_said(reading, before, records, chance),
         notes=[
             f"CKA and mutual neighbours are over the means of {len(present)} classes, because the modalities "
-            "are "
-            f"unpaired: {reading.problem.target.label} means of the test rows, {label} means of all its "
+            f"are unpaired: {reading.problem.target.label} means of the test rows, {label} means of all its "
             f"{len(theirs)} rows (which training used). Mutual neighbours: share of the {neighbours} nearest "
-            "by "
-            f"cosine, {chance:.2f} by chance. Biased CKA is high for few points in wide spaces whatever they "
-            "are; "
-            "the debiased one is about 0 for unrelated data.",
+            f"by cosine, {chance:.2f} by chance. Biased CKA is high for few points in wide spaces whatever "
+            "they are; the debiased one is about 0 for unrelated data.",
             f"Effective rank and separability are of {len(few)} and {len(their_few)} rows. Separability: "
-            "balanced "
-            "accuracy in % of a linear probe that tells the modalities apart in the shared space, 50 by "
-            "chance.",
+            "balanced accuracy in % of a linear probe that tells the modalities apart in the shared space, "
+            "50 by chance.",
             "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
-            "over a "
-            f"cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. Training "
-            "records no "
-            "gradients, so there is no course of it over the steps.",
+            f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. Training "
+            "records no gradients, so there is no course of it over the steps.",
             "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
-            "shared space "
-            "has never met a text.",
+            "shared space has never met a text.",
         ],
         tables=_tables(reading, before, records),
         values={
@@ -143,8 +136,7 @@ def analyse(reading: Reading) -> Finding:
         },
         caption=(
             f"Target and {label} in the shared space, mean over {seeds_text(reading)}, bars: standard "
-            "deviation; "
-            "dotted: the encoders' raw features; dashed: chance."
+            "deviation; dotted: the encoders' raw features; dashed: chance."
         ),
     )  # fmt: skip
 
@@ -275,8 +267,7 @@ def _said(
     ]
     said += [
         f"In the shared space of {name} at {shots_name(k)}: debiased CKA {of(name, 'cka_debiased')}, mutual "
-        "neighbours "
-        f"{of(name, 'mutual_knn')}; a linear probe tells the modalities apart with "
+        f"neighbours {of(name, 'mutual_knn')}; a linear probe tells the modalities apart with "
         f"{of(name, 'separability')} %."
         for name in names
     ]

@@ -100,18 +100,14 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
         "the pair was asked for"
         if pair is not None
         else f"the pair is the one that {arm_name(methods[0])} mixes up most on the test rows, so that there "
-        "is "
-        "something to see: an illustration, not evidence"
+        "is something to see: an illustration, not evidence"
     )
     notes = [
         f"Plane: origin midway between the means of the two classes' {len(mine)} test rows, axis 1 from the "
-        "first "
-        "mean to the second, axis 2 the direction of largest remaining variance; the same for all methods, "
-        "in "
-        f"{reading.unit}. It holds {100 * plane.variance:.0f} % of these rows' variance.",
+        "first mean to the second, axis 2 the direction of largest remaining variance; the same for all "
+        f"methods, in {reading.unit}. It holds {100 * plane.variance:.0f} % of these rows' variance.",
         "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
-        "the line "
-        f"may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
+        f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
     ]
     return Finding(
         analysis="boundary",
@@ -129,12 +125,9 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
         arrays=arrays,
         caption=(
             f"{names[0]} and {names[1]} at {shots_name(shots)}, seed {seed}: the line is where the two "
-            "classes' logits "
-            "are equal; shaded in a class's colour is where it wins against all classes, grey where a third "
-            "class "
-            f"does; a line out of the drawn part is not shown. {len(drawn)} of {len(mine)} test rows "
-            "(crosses: classified wrong), stars: labelled "
-            "samples."
+            "classes' logits are equal; shaded in a class's colour is where it wins against all classes, "
+            f"grey where a third class does; a line out of the drawn part is not shown. {len(drawn)} of "
+            f"{len(mine)} test rows (crosses: classified wrong), stars: labelled samples."
         ),
     )  # fmt: skip
 

@@ -161,11 +161,9 @@ def analyse(reading: Reading) -> Finding:
         + f"; the raw features are {reading.problem.target.encoder}'s, the projection is what heads read, "
         "the logits are the head's outputs.",
         "Silhouette: −1 to 1, larger is better, 0 for classes that overlap altogether. Davies–Bouldin: "
-        "smaller "
-        "is better. Neither changes when a space is scaled, so that methods compare within one space; "
-        "between "
-        "spaces of different width a difference is no proof of anything. Logits are made to tell the classes "
-        "apart, the raw features are not.",
+        "smaller is better. Neither changes when a space is scaled, so that methods compare within one "
+        "space; between spaces of different width a difference is no proof of anything. Logits are made to "
+        "tell the classes apart, the raw features are not.",
     ]
     return Finding(
         analysis="silhouette",
@@ -177,10 +175,10 @@ def analyse(reading: Reading) -> Finding:
         tables=[_table(reading, records)],
         values={"rows": len(labels), "spaces": records},
         caption=(
-            f"Silhouette (left, larger is better) and Davies–Bouldin index (right, smaller is better) of the "
+            "Silhouette (left, larger is better) and Davies–Bouldin index (right, smaller is better) of the "
             f"true classes, {len(labels)} test rows, mean over {seeds_text(reading)}, bars: standard "
-            "deviation. "
-            "Filled: logits; hollow: projection; dotted line: raw features, which no method changes."
+            "deviation. Filled: logits; hollow: projection; dotted line: raw features, which no method "
+            "changes."
         ),
     )
 

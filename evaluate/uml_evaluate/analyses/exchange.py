@@ -143,8 +143,7 @@ def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Ra
     if bounds is None:
         return Rate(
             f"the gain of {fit.slope_n:+.2f} points per doubling of the auxiliary is not beyond chance over "
-            f"{seeds} "
-            "seeds, so that the ratio has no finite interval", k, n,
+            f"{seeds} seeds, so that the ratio has no finite interval", k, n,
         )  # fmt: skip
     return Rate(None, k, n, fit.slope_k / fit.slope_n, *bounds)
 
@@ -173,13 +172,11 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             f"{', '.join(map(str, grid.texts))}, "
             "drawn at random. The row without auxiliary is unimodal-deep, which is not part of the fit.",
             f"The plane in doublings explains {100 * fit.r2:.1f} % of the variance of the cells' means, one "
-            "in the "
-            f"numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; it is "
-            "given at its "
-            f"geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the grid only.",
+            f"in the numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; "
+            f"it is given at its geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the "
+            "grid only.",
             "The label budget counts a cell's labelled target samples, those for training and those for "
-            "validation. "
-            "Auxiliary samples carry a class too: that label is not counted.",
+            "validation. Auxiliary samples carry a class too: that label is not counted.",
             *grid.remarks,
             "Fieller's interval over seeds; all seeds share one test set, which it does not cover.",
         ],
@@ -195,8 +192,8 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
         },
         caption=(
             f"Test accuracy (%) of {grid.method} over labelled target samples and auxiliary samples per "
-            "class, mean over "
-            f"{len(grid.seeds)} seeds. Shading: the cells; lines: isolines of the fitted plane."
+            f"class, mean over {len(grid.seeds)} seeds. Shading: the cells; lines: isolines of the fitted "
+            "plane."
         ),
     )  # fmt: skip
 
@@ -277,8 +274,7 @@ def _below(grid: Grid) -> list[str]:
     return [
         f"Against no auxiliary at all (unimodal-deep), {grid.method} has a lower mean accuracy at "
         f"{'; '.join(found)}. The rate says what more of the auxiliary is worth to a model that has some, "
-        "not "
-        "what the first sample is worth."
+        "not what the first sample is worth."
     ]
 
 

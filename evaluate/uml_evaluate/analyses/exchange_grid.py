@@ -57,8 +57,8 @@ def accuracy_grid(reading: Reading, manifest: str | None, output: Output | None)
     if arm is None or len(shots) < 2:
         raise NotPossible(
             f"{reading.run.path} has "
-            f"{'no method with data' if arm is None else f'{len(shots)} number of shots'}; the "
-            "exchange takes uml at two numbers of shots or more, such as `uml train --shots 1,2,4`"
+            f"{'no method with data' if arm is None else f'{len(shots)} number of shots'}; the exchange "
+            "takes uml at two numbers of shots or more, such as `uml train --shots 1,2,4`"
         )
     counts = [
         np.bincount(s.labels, minlength=len(reading.classes))

@@ -144,8 +144,7 @@ def analyse(reading: Reading) -> Finding:
         caption=(
             f"Share of the {len(labels)} test rows whose margin is below a value, at "
             f"{shots_name(reading.shots[-1])}, averaged over {seeds_text(reading)}. Where a curve crosses 0 "
-            "is "
-            "the model's error. Left: functional margins, whose scale differs between methods. Right: "
+            "is the model's error. Left: functional margins, whose scale differs between methods. Right: "
             "geometric margins, which compare."
         ),
     )
@@ -252,12 +251,10 @@ def _said(reading: Reading, records: list[dict[str, Any]], linear: bool) -> list
 def _notes(reading: Reading, linear: bool, units: set[bool], rows: int) -> list[str]:
     notes = [
         f"On all {rows} test rows. The effective weights are scale · head · projection with the "
-        "normalisation "
-        "folded in, so that every method is one affine map of the raw features.",
+        "normalisation folded in, so that every method is one affine map of the raw features.",
         "Functional margins grow with the weights' norm while decisions stay: between methods compare their "
         "sign (the share above 0 is the accuracy), not their size. Geometric margins are divided by the norm "
-        "of "
-        "the difference of two classes' weights and compare between methods on one encoder, not between "
+        "of the difference of two classes' weights and compare between methods on one encoder, not between "
         "encoders.",
     ]
     if not linear:

@@ -92,10 +92,8 @@ def analyse(reading: Reading) -> Finding:
     if there.sum() < 2:
         raise NotPossible(
             f"training used every {label} sample of {reading.run.path} (--texts "
-            f"{reading.run.settings.texts}), so "
-            "that none is held out; train with --texts N, N below the number of samples per class, which "
-            "leaves "
-            "the others out"
+            f"{reading.run.settings.texts}), so that none is held out; train with --texts N, N below the "
+            "number of samples per class, which leaves the others out"
         )
     present = np.flatnonzero(there)
     records, tables = [], []
@@ -123,12 +121,10 @@ def analyse(reading: Reading) -> Finding:
     arrays = _heatmaps(reading, records, tables)
     notes = [
         f"Prototypes are the head's rows. Held out: on average {per_class:.1f} {label} samples per class "
-        "that no "
-        f"model of the seed was trained on (--texts {reading.run.settings.texts}).",
+        f"that no model of the seed was trained on (--texts {reading.run.settings.texts}).",
         "Dominance: mean cosine on the diagonal minus mean cosine off it, rows and columns centred over the "
         "classes; chance is the value that 95 % of 2,000 permutations of the classes stay below. Nearest: "
-        "how "
-        f"often a prototype is closest to its own class's texts, {100 / len(present):.1f} % by chance.",
+        f"how often a prototype is closest to its own class's texts, {100 / len(present):.1f} % by chance.",
         "init-only starts from the class means of the training texts and is not moved by texts afterwards; "
         "unimodal-deep never saw a text and should be at chance.",
     ]
@@ -153,8 +149,8 @@ def analyse(reading: Reading) -> Finding:
         arrays=arrays,
         caption=(
             f"Cosines of head rows (down) and mean held-out {label} embeddings (across), both centred over "
-            "the "
-            f"{len(present)} classes, at {shots_name(reading.shots[-1])}, mean over {seeds_text(reading)}."
+            f"the {len(present)} classes, at {shots_name(reading.shots[-1])}, mean over "
+            f"{seeds_text(reading)}."
         ),
     )
 
@@ -231,8 +227,7 @@ def _said(reading: Reading, records: list[dict[str, Any]], classes: int) -> list
             nearest = float(np.mean(_of(records, name, k, "nearest_percent")))
             said.append(
                 f"{name}: dominance {mean_std_text(values, 3)} at {shots_name(k)}, above chance in {beyond} "
-                "of "
-                f"{len(values)} seeds; {nearest:.0f} % of the prototypes are nearest to their own class "
+                f"of {len(values)} seeds; {nearest:.0f} % of the prototypes are nearest to their own class "
                 f"({100 / classes:.0f} % by chance)."
             )
     return said
