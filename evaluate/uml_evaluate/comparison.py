@@ -119,11 +119,16 @@ class Comparison:
     @property
     def baseline(self) -> str:
         """The method that is `uml` without the unpaired data."""
-        return "unimodal-deep" if self.objective == "supervised" else "unimodal"
+        return "unimodal" if self.on_sequences else "unimodal-deep"
+
+    @property
+    def on_sequences(self) -> bool:
+        """Whether networks learnt from sequences, so that `unimodal` has the network of `uml`."""
+        return self.objective in ("ssl", "joint")
 
     def _pairs(self) -> list[tuple[str, Arm, Arm]]:
         deep: Arm = (self.baseline, None)
-        ladder = LADDER if self.objective == "supervised" else SEQUENCES
+        ladder = SEQUENCES if self.on_sequences else LADDER
         controls = [arm for arm in self.arms if arm[1] is not None]
         return [
             *(pair for pair in ladder if pair[1] in self.arms and pair[2] in self.arms),

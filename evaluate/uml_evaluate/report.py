@@ -127,7 +127,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
                 sentences.append(sentence(comparison))
                 texts += [sentence(comparison), markdown(comparison)]
                 bar.update()
-    any_sequences = any(c.objective != "supervised" for _, found in compared for c in found)
+    any_sequences = any(c.on_sequences for _, found in compared for c in found)
     head = [
         page.heading(1, "What the unpaired data added"),
         page.paragraph(f"{len(compared)} run{'s' if len(compared) != 1 else ''} from {runs}", "soft"),

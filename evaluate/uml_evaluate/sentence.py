@@ -127,7 +127,7 @@ def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
 def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) -> list[str]:
     baseline = comparison.baseline
     method = "uml" if ("uml", baseline) in found else "uml-init"
-    replaced = _CONTROLS if comparison.objective == "supervised" else _NOISE
+    replaced = _NOISE if comparison.on_sequences else _CONTROLS
     said = []
     for control, what in replaced.items():
         against_none = found.get((f"{method}[{control}]", baseline))

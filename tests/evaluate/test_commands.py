@@ -147,7 +147,7 @@ def test_report_command(write_run: WriteRun, capsys: pytest.CaptureFixture[str])
     runs = write_run().parent
     assert uml("report", runs, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
-    assert set(answer) == {"report", "markdown", "figures", "runs"}
+    assert set(answer) == {"report", "markdown", "figures", "tables", "runs"}
     assert Path(answer["report"]) == runs / "report.html"
     assert uml("report", runs) == 0
     assert "unpaired text helped" in capsys.readouterr().out
@@ -178,7 +178,7 @@ def strip_settings(path: Path) -> None:
         (("--target", "image"), None, "--probe fewshot trains some"),
         (("--probe", "knn", "--k", "all"), None, "leave it out with --probe knn"),
         (("--shift", "a", "--rivals", "lda"), None, "do not go together"),
-        (("--class-map", "m.csv"), None, "--class-map belongs to --shift"),
+        (("--class-map", "m.csv"), None, "--class-map belongs to --advise or --shift"),
         (("--dataset", "toy"), None, "--dataset belongs to --target"),
         (("--compare", "nowhere", "here"), None, "nowhere does not exist"),
         (("--runs", "nowhere"), None, "nowhere does not exist; make one with `uml train"),

@@ -129,7 +129,7 @@ def test_processes_give_the_bits_of_one(
 ) -> None:
     alone = train(settings_for(cache, out=tmp_path / "one", auxiliaries=(("text",),)))
     monkeypatch.setattr("uml_train.workers._WORTH_A_PROCESS", 0)
-    monkeypatch.setattr("uml_train.workers._cores", lambda: 2)
+    monkeypatch.setattr("uml_train.workers.available_cores", lambda: 2)
     several = train(settings_for(cache, out=tmp_path / "two", auxiliaries=(("text",),)))
     for a, b in zip(alone.cells, several.cells, strict=True):
         assert a.head_path.read_bytes() == b.head_path.read_bytes()
@@ -417,7 +417,7 @@ def test_a_run_finds_its_stores_among_new_ones_and_where_they_moved(
     with pytest.raises(InputError, match="--cache"):
         complete(run, shots=(4,))
     monkeypatch.setattr("uml_train.workers._WORTH_A_PROCESS", 0)
-    monkeypatch.setattr("uml_train.workers._cores", lambda: 2)
+    monkeypatch.setattr("uml_train.workers.available_cores", lambda: 2)
     assert {cell.shots for cell in complete(run, shots=(4,), cache=moved)} == {4}
 
 

@@ -123,7 +123,7 @@ def _asked(probe: str, given: dict[str, Any]) -> str:
     if given["target"] is not None and probe in _HEADS:
         raise InputError(
             f"--target is for probes without heads, and --probe {probe} trains some: `uml train --target "
-            f"{given['target']}` does that; or give --probe knn, zeroshot or logreg"
+            f"{given['target']}` does that; or give --probe knn, zeroshot or logreg, or --advise"
         )
     if given["dataset"] is not None and given["target"] is None:
         raise InputError("--dataset belongs to --target or --advise")
@@ -166,9 +166,9 @@ def _shift(
     from uml_evaluate.shift import shifted
     from uml_train import newest_run
 
+    shots = None if k is None and probe == "fewshot" else _shots(probe, k)
     run = newest_run(runs)
     output.say(f"newest run: {run.path}")
-    shots = None if k is None and probe == "fewshot" else _shots(probe, k)
     names = given["shift"].split(",")
     found = shifted(run, names, shots=shots, cache=cache, class_map=given["class_map"], output=output)
     output.result(found.to_json(), found.text())
@@ -181,6 +181,8 @@ def _table(
     from uml_evaluate.probes.cells import probe_names
     from uml_train import newest_run
 
+    shots = _shots(probe, k)
+    rivals = () if given["rivals"] is None else probe_names(given["rivals"])
     if given["target"] is not None:
         from uml_evaluate.probes.begin import begin_probes
 
@@ -190,10 +192,9 @@ def _table(
         run = newest_run(runs)
         output.say(f"newest run: {run.path}")
     heads = probe in _HEADS
-    rivals = () if given["rivals"] is None else probe_names(given["rivals"])
     found = run_evaluation(
         run,
-        shots=_shots(probe, k),
+        shots=shots,
         heads=heads,
         probes=rivals if heads else (probe,),
         cache=cache,
