@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.machine import available_cores
 from uml_extract.reader_processes import CAN_FORK, Prepared, ReaderProcesses
 from uml_extract.spec import SampleError
 
-WORKERS = max(1, min(8, len(os.sched_getaffinity(0)) - 1))  # threads; the encoder keeps one core busy
+WORKERS = max(1, min(8, available_cores() - 1))  # threads; the encoder keeps one core busy
 _MOST = 16
 _LEAST_ROWS = 16  # a further process is not worth starting for fewer
 
@@ -30,7 +30,7 @@ def reader_count(asked: int | Literal["auto"], modality: str, beside: int) -> in
         raise InputError(f"--decode-workers is {asked}; expected auto, or a whole number from 0 on")
     if not CAN_FORK or modality not in ("image", "audio"):
         return 0
-    cores = len(os.sched_getaffinity(0))
+    cores = available_cores()
     return max(1, min(_MOST, cores // beside)) if asked == "auto" else asked
 
 

@@ -5,13 +5,13 @@ The numbers are the same in any of these places (`rows.py`); memory and time are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from uml_cache.machine import memory_bytes
 from uml_train.rows import Rows, Stored
 
 
@@ -25,7 +25,7 @@ def chosen_loader(parts: Sequence[Stored], loader: str, device: str, copies: int
     if loader != "auto":
         return loader
     wanted = 4 * sum(part.numbers for part in parts) * copies
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = memory_bytes()
     cuda = device != "cpu" and torch.cuda.is_available()
     free = torch.cuda.mem_get_info()[0] // 2 if cuda else memory
     if wanted <= min(free, memory // 4):

@@ -17,6 +17,7 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError, WorkError
+from uml_cache.machine import available_cores
 from uml_train.bank import Fitted, HeadBank
 from uml_train.cells import Trained, finish, prepare, train_cell
 from uml_train.export import head_file
@@ -117,11 +118,6 @@ def train_together(
             yield keep_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
             prepared[c].models.clear()
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _in_processes(run: Run, cells: Sequence[Cell], processes: int, cache: Path | None) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +13,7 @@ from uml_cache.loaders.batch import Batch, kind_of
 from uml_cache.loaders.device import DeviceLoader
 from uml_cache.loaders.host import HostLoader
 from uml_cache.loaders.stream import StreamLoader
+from uml_cache.machine import memory_bytes
 
 if TYPE_CHECKING:
     from uml_cache.features import FeatureSet
@@ -73,5 +73,4 @@ def _bytes(features: FeatureSet, sampler: Sampler, part: str) -> int:
 def _fitting(size: int, device: torch.device) -> str:
     if device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]:
         return "device"
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return "host" if size <= memory * 0.8 else "stream"
+    return "host" if size <= memory_bytes() * 0.8 else "stream"

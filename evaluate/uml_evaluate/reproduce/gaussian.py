@@ -26,12 +26,12 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
+from uml_cache.machine import available_cores
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.data import World
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
 from uml_train.run import write_atomic
-from uml_train.workers import available_cores
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)

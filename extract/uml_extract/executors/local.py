@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache.command import Progress
 from uml_cache.errors import InputError, WorkError
+from uml_cache.machine import available_cores
 
 if TYPE_CHECKING:
     from uml_extract.executors import Work
@@ -136,7 +137,7 @@ class _Process:
     """A worker process as its parent sees it: the task in hand, and when it last said something."""
 
     def __init__(self, job: bytes, device: str | None, beside: int) -> None:
-        threads = str(max(1, len(os.sched_getaffinity(0)) // beside))
+        threads = str(max(1, available_cores() // beside))
         environment = {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         if device is not None:
             environment["CUDA_VISIBLE_DEVICES"] = device

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from uml_cache import StoreInfo
 from uml_cache.command import Output
 from uml_cache.errors import WorkError
+from uml_cache.machine import available_cores
 from uml_extract import SampleError, Trainable, read_sample
 from uml_train.finetune.views import Views
 from uml_train.heads import seeded
@@ -263,7 +263,7 @@ def worker_count(asked: int | None, world: int = 1) -> int:
     """Processes that prepare samples: as asked, else this process's share of the cores but one."""
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     return max(1, min(8, cores // world - 1))
 
 
