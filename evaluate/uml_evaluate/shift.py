@@ -32,7 +32,7 @@ from uml_train.folder import save_array
 from uml_train.problem import Source, match_classes, read_class_map
 from uml_train.run import write_atomic, write_cell
 from uml_train.settings import settings_hash
-from uml_train.training import open_run_problem
+from uml_train.training import open_run_problem, require_heads
 
 if TYPE_CHECKING:
     from uml_train import CellResult
@@ -121,6 +121,7 @@ def shifted(
         InputError: no such data set, one from another encoder or transform (the field is named), no class in
             common, or no head at these shots.
     """
+    require_heads(run, pooled=True)
     results = [
         r
         for r in run.cells

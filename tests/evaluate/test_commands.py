@@ -163,9 +163,24 @@ def strip_settings(path: Path) -> None:
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
+def of_sequences(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    config["settings"] |= {"objective": "ssl", "methods": ["unimodal", "uml"], "controls": []}
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def of_samples(path: Path) -> None:
+    config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    (path / "config.json").write_text(json.dumps(config | {"finetune": {}}), encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("arguments", "prepare", "said"),
     [
+        (("--analysis", "margin"), of_sequences, "`uml embed "),
+        (("--shift", "other"), of_sequences, "`uml embed "),
+        (("--analysis", "margin"), of_samples, "trained on samples, not on features"),
+        (("--shift", "other"), of_samples, "trained on samples, not on features"),
         (("--k", "0"), None, "--k is 0; it must be at least 1"),
         (("--k", "abc"), None, "--k is 'abc'"),
         (("--k", "1,,2"), None, "--k is '1,,2'"),

@@ -114,6 +114,37 @@ def complete(
     return todo
 
 
+def require_heads(run: Run, *, pooled: bool = False) -> None:
+    """Refuse a run whose models are no heads on features, and say what to do instead.
+
+    Args:
+        pooled: whether heads that take tokens are refused, too.
+
+    Raises:
+        InputError: such a run.
+    """
+    config = run.config
+    if "shift" in config:
+        raise InputError(
+            f"{run.path} holds scores of heads on other data; take the run {config['shift']['of']} instead"
+        )
+    if "finetune" in config:
+        raise InputError(
+            f"{run.path} was trained on samples, not on features; `uml extract --encoder` with a folder of "
+            "its backbones makes features"
+        )
+    if run.settings.objective != "supervised":
+        raise InputError(
+            f"{run.path} (objective {run.settings.objective}) holds networks on sequences and no heads; `uml "
+            f"embed {run.path}` makes features of them, which `uml train` and the probes take"
+        )
+    if pooled and run.settings.trunk == TRANSFORMER:
+        raise InputError(
+            f"{run.path} has the transformer trunk, whose heads take tokens; give a run with heads of pooled "
+            "features (--trunk linear or mlp)"
+        )
+
+
 def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     """Open the stores that a run was trained on, whatever else the cache holds by now.
 
@@ -121,17 +152,9 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
         cache: where the stores are now, if they have moved; they are known by their fingerprints.
 
     Raises:
-        InputError: a store is gone or has changed.
+        InputError: a store is gone or has changed, or the run has no heads.
     """
-    if "shift" in run.config:
-        raise InputError(
-            f"{run.path} holds scores of heads on other data; train with the run {run.config['shift']['of']}"
-        )
-    if "finetune" in run.config:
-        raise InputError(
-            f"{run.path} was trained on samples, not on features; `uml extract --encoder` with a folder of "
-            "its backbones makes features"
-        )
+    require_heads(run)
     roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
     target = roles.pop(run.config["target"])
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)

@@ -23,7 +23,7 @@ from uml_evaluate.rows import ALONE, ORDER, Arm
 from uml_train import CellResult, Head, Run, load_head
 from uml_train.cells import auxiliary_positions, draw_rows
 from uml_train.normalize import Normalizer
-from uml_train.training import open_run_problem
+from uml_train.training import open_run_problem, require_heads
 
 if TYPE_CHECKING:
     from uml_train.problem import Problem
@@ -71,11 +71,7 @@ class Reading:
         cache: Path | None = None,
     ) -> None:
         self.run, self.cache = run, cache
-        if run.settings.trunk == "transformer":
-            raise InputError(
-                f"{run.path} has the transformer trunk, whose heads take tokens; the analyses read heads of "
-                "pooled features (--trunk linear or mlp)"
-            )
+        require_heads(run, pooled=True)
         known = [tuple(labels) for labels in run.config["configurations"]] or [()]
         if auxiliaries is not None and tuple(auxiliaries) not in known:
             raise unknown("configuration", "+".join(auxiliaries), ("+".join(labels) for labels in known))

@@ -30,7 +30,7 @@ from uml_train.rows import vectors
 from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
 from uml_train.settings import Shots
 from uml_train.table import named_cells
-from uml_train.training import open_run_problem
+from uml_train.training import open_run_problem, require_heads
 from uml_train.workers import run_grid
 
 _TEST_BLOCK = 8_192
@@ -74,6 +74,7 @@ def complete_probes(
         InputError: no probe fits the run's encoders; its stores are gone or have changed; a class has fewer
             samples than asked for.
     """
+    require_heads(run)
     wanted, remarks = _wanted(run, names, shots)
     if not wanted:
         raise InputError("; ".join(remarks))
