@@ -122,7 +122,7 @@ def test_the_loader_is_chosen_by_size(sealed: Any, monkeypatch: pytest.MonkeyPat
     features = open_features(sealed.path)
     sampler = Sampler(rows=features.rows(), batch_size=8)
     assert isinstance(make_loader(features, sampler), HostLoader)
-    monkeypatch.setattr(choose.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(choose, "memory_bytes", lambda: 100 * 100)
     assert isinstance(make_loader(features, sampler), StreamLoader)
     assert isinstance(make_loader(features, Sampler(rows=np.arange(3), batch_size=8)), HostLoader)
 

@@ -158,7 +158,7 @@ def test_where_rows_wait_by_size(stored: FeatureSet, monkeypatch: pytest.MonkeyP
     assert chosen_loader([part], "auto", "cpu", 1) == "device"
     assert isinstance(plain(placed(part, "device")), torch.Tensor)
     stored.access = "mapped"
-    monkeypatch.setattr("uml_train.placing.os.sysconf", lambda name: 90)  # 8,100 bytes; 3,600 are wanted
+    monkeypatch.setattr("uml_train.placing.memory_bytes", lambda: 8_100)  # 3,600 are wanted
     assert chosen_loader([part], "auto", "cpu", 1) == "host"  # mapped: it needs no memory of its own
     assert chosen_loader([part], "auto", "cpu", 100) == "host"
     unmapped = Stored(features=open_features(stored.path, access="zarr"), rows=np.arange(150))
