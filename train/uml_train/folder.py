@@ -21,6 +21,7 @@ from uml_train.cells import draw_rows
 from uml_train.given_splits import read_splits
 from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
+from uml_train.ranks import Ranks
 from uml_train.run import Run, write_atomic
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Where and how, not what.
 _NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
+
+_ALONE = Ranks()
 
 
 def begin(
@@ -120,14 +123,19 @@ def _write_config(path: Path, config: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def run_lock(path: Path, output: Output) -> Iterator[None]:
+def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None]:
     """Be the only one that trains a run; a second one waits for the first to end. Dies with its process.
 
-    Without `flock` (not on every file system) nothing is locked: both do the same work and write the same.
+    Of several processes that train together the first holds the lock, and all enter once it does. Without `flock` (not on every file system) nothing is locked: both do the same work and write the same.
     """
+    if not ranks.first:
+        ranks.wait()
+        yield
+        return
     try:
         import fcntl
     except ImportError:
+        ranks.wait()
         yield
         return
     handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -139,6 +147,7 @@ def run_lock(path: Path, output: Output) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX)
         except OSError:
             output.say(f"{path} cannot be locked: nothing else should train it at the same time")
+        ranks.wait()
         yield
     finally:
         os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -55,8 +54,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem, grid))
     run = begin(resolved, selection, unrelated, problem, grid)
     remark_classes(problem, resolved, output)
-    with run_lock(run.path, output) if ranks.first else contextlib.nullcontext():
-        ranks.wait()
+    with run_lock(run.path, output, ranks):
         todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
         _train(run, problem, todo, output, ranks)
     return run

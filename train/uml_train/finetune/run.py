@@ -29,7 +29,7 @@ from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.data import Loader, ManifestRows, check_readable, worker_count
 from uml_train.finetune.settings import FinetuneSettings
 from uml_train.finetune.steps import Stream, Task, Tuner, moved
-from uml_train.folder import begin, extend_splits
+from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.grid import Grid, load_grid
 from uml_train.problem import Problem, Source, open_problem, read_class_map
 from uml_train.ranks import Ranks
@@ -95,8 +95,9 @@ def finetune(settings: TrainSettings, tuning: FinetuneSettings, *, output: Outpu
         ranks.in_turn(lambda: begin(*arguments))
         run = begin(*arguments)
         remark_classes(session.problem, resolved, output)
-        todo = missing_cells(cells_of(resolved, session.problem, resolved.shots or ()), run)
-        _train(run, session, todo, output)
+        with run_lock(run.path, output, ranks):
+            todo = missing_cells(cells_of(resolved, session.problem, resolved.shots or ()), run)
+            _train(run, session, todo, output)
     return run
 
 
@@ -109,15 +110,18 @@ def complete(
         InputError: data, weights or stores are gone or have changed since the run.
     """
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
-    todo = missing_cells(named_cells(run, settings, shots), run)
+    wanted = named_cells(run, settings, shots)
+    todo = missing_cells(wanted, run)
     if not todo:
         return []
     with ExitStack() as stack:
         session = _reopened(run, settings, output, stack)
         for cell in todo:
             draw_rows(session.problem, cell.shots, cell.seed)
-        _train(run, session, todo, output)
-        extend_splits(run, session.problem, {(cell.shots, cell.seed) for cell in todo})
+        with run_lock(run.path, output):
+            todo = missing_cells(wanted, run)
+            _train(run, session, todo, output)
+            extend_splits(run, session.problem, {(cell.shots, cell.seed) for cell in todo})
     return todo
 
 

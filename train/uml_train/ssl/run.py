@@ -26,7 +26,7 @@ from typing import Any
 from uml_cache.command import Output
 from uml_cache.errors import InputError
 from uml_train.cells import draw_rows
-from uml_train.folder import begin, extend_splits
+from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.given_splits import read_splits, recorded_splits
 from uml_train.ranks import Ranks
 from uml_train.run import Cell, Run, missing_cells
@@ -55,10 +55,11 @@ def train_sequences(settings: TrainSettings, output: Output) -> Run:
     run = begin(resolved, selection, unrelated, problem.problem, grid)
     for remark in problem.problem.remarks:
         output.say(remark)
-    todo = missing_cells(_cells(run, resolved, grid, resolved.shots or ()), run)
-    ranks.wait()
-    Work(run, problem, grid, ranks, output).train(todo)
-    ranks.in_turn(run.write_tables)
+    with run_lock(run.path, output, ranks):
+        todo = missing_cells(_cells(run, resolved, grid, resolved.shots or ()), run)
+        ranks.wait()  # every process has listed what is missing before one of them adds to it
+        Work(run, problem, grid, ranks, output).train(todo)
+        ranks.in_turn(run.write_tables)
     return run
 
 
@@ -71,7 +72,8 @@ def complete_sequences(
         roles: the run's stores by label, where they are now.
     """
     grid = load_pretraining_of(run)
-    todo = missing_cells(_cells(run, settings, grid, shots), run)
+    wanted = _cells(run, settings, grid, shots)
+    todo = missing_cells(wanted, run)
     if not todo:
         return []
     left = dict(roles)
@@ -85,9 +87,11 @@ def complete_sequences(
     problem = open_sequences(selection, list(left.values()), standardise=standardise, splits=splits)
     for cell in todo:
         draw_rows(problem.problem, cell.shots, cell.seed)
-    Work(run, problem, grid, Ranks(), output).train(todo)
-    run.write_tables()
-    extend_splits(run, problem.problem, {(c.shots, c.seed) for c in todo if c.shots != "all"})
+    with run_lock(run.path, output):
+        todo = missing_cells(wanted, run)
+        Work(run, problem, grid, Ranks(), output).train(todo)
+        run.write_tables()
+        extend_splits(run, problem.problem, {(c.shots, c.seed) for c in todo if c.shots != "all"})
     return todo
 
 
