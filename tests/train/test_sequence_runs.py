@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 
 from token_stores import write_sequences
 from toy_stores import write_store
 from uml_cache import find_stores, open_features, verify
 from uml_cache.errors import InputError
-from uml_train import Run, TrainSettings, complete, train
+from uml_train import Run, TrainSettings, complete, newest_run, train
+from uml_train.commands import train as train_command
+from uml_train.estimate import Estimate
 from uml_train.ssl.embed import embed
 from uml_train.ssl.network import load_network
 from uml_train.ssl.packing import Layout, Packed
@@ -174,6 +177,44 @@ def test_labels_beside_it(settings: TrainSettings) -> None:
         "uml": {"loss.classes", "loss.image", "loss.other/text"},
     }
     assert all(r.label_budget == 3 * (2 + 2) for r in run.cells)
+
+
+@pytest.mark.parametrize("objective", ["ssl", "joint"])
+def test_dry_run_counts_what_the_run_then_leaves(
+    settings: TrainSettings, tmp_path: Path, objective: str
+) -> None:
+    grid = tmp_path / "curricula.toml"
+    grid.write_text(_GRID + 'curriculum = "auxiliary-first"\nstep = [0, 2]\n')
+    words = [
+        "--cache",
+        settings.cache,
+        "--dataset",
+        "toy",
+        "--target",
+        "image",
+        "--aux",
+        "text",
+        "--seeds",
+        "1",
+    ]
+    words += ["--grid", grid, "--shots", "2,all", "--objective", objective, "--out", tmp_path / "r"]
+    command = [str(word) for word in words]
+    dry = CliRunner().invoke(train_command, [*command, "--dry-run", "--json"], catch_exceptions=False)
+    text = CliRunner().invoke(train_command, [*command, "--dry-run"], catch_exceptions=False).stdout
+    assert not (tmp_path / "r").exists()
+    said = json.loads(dry.stdout)
+    CliRunner().invoke(train_command, command, catch_exceptions=False)
+    run = newest_run(tmp_path / "r")
+    networks = [load_network(path) for path in (run.path / "models").glob("*.safetensors")]
+    files = [*networks, *(load_network(result.head_path) for result in run.cells)]
+    assert said["objective"] == objective
+    assert (said["cells"], said["models"]) == (len(run.cells), len(networks))
+    assert said["model_steps"] == sum(network.about["steps"] for network in networks)
+    assert said["head_bytes"] == 4 * sum(p.numel() for file in files for p in file.model.parameters())
+    assert said["seconds"] > 0
+    text = Estimate(**said).text()
+    assert f"{len(networks)} models, {said['model_steps']} steps" in text
+    assert "of networks to write" in text
 
 
 def test_what_has_no_meaning_is_refused(settings: TrainSettings, tmp_path: Path) -> None:

@@ -93,17 +93,21 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     All methods get the same search; validation selects, and only the selected model sees the test rows. The
     same command goes on where it was stopped. `uml eval` and `uml report` read the run.
     """
+    from uml_train.ranks import speaks
     from uml_train.training import train as run_training
 
     tuning = take_finetune(options)
     datasets = options.pop("datasets")
     if tuning is not None:
         answer = _finetune(tuning, datasets, dry_run, output, options)
-        output.result(answer, _text(answer))
+        if speaks():
+            output.result(answer, _text(answer))
         return
     names = [None] if datasets is None else _names(datasets)
     settings = [_settings(dataset=name, **options) for name in names]
     if dry_run:
+        if not speaks():
+            return
         from uml_train.estimate import estimate
 
         estimates = [estimate(s, output=output) for s in settings]
@@ -114,7 +118,8 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
         return
     answers = [_answer(run_training(s, output=output)) for s in settings]
     value = answers[0] if len(answers) == 1 else answers
-    output.result(value, "\n".join(_text(answer) for answer in answers))
+    if speaks():
+        output.result(value, "\n".join(_text(answer) for answer in answers))
 
 
 def _finetune(
