@@ -207,6 +207,14 @@ class FeatureStore:
         stored = _converted(values, np.dtype(self.plan.dtype).newbyteorder("<"))
         if status.any():
             stored[status[owner] != 0] = 0
+        if self.plan.vocabulary is not None:
+            wrong = np.flatnonzero((stored < 0) | (stored >= self.plan.vocabulary))
+            if wrong.size:
+                raise WorkError(
+                    f"sample {self.plan.ids[rows[owner[wrong[0]]]]!r}: id {stored[wrong[0], 0]} of a token is "
+                    f"not among the {self.plan.vocabulary} ids of encoder {self.plan.encoder['name']}"
+                )
+            return stored
         if _all_finite(stored):
             return stored
         finite = np.isfinite(stored).all(axis=1)
