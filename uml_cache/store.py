@@ -210,9 +210,10 @@ class FeatureStore:
         if self.plan.vocabulary is not None:
             wrong = np.flatnonzero((stored < 0) | (stored >= self.plan.vocabulary))
             if wrong.size:
+                sample = self.plan.ids[rows[owner[wrong[0]]]]
                 raise WorkError(
-                    f"sample {self.plan.ids[rows[owner[wrong[0]]]]!r}: id {stored[wrong[0], 0]} of a token is "
-                    f"not among the {self.plan.vocabulary} ids of encoder {self.plan.encoder['name']}"
+                    f"sample {sample!r}: a token has the id {stored[wrong[0], 0]}, which is not among the "
+                    f"{self.plan.vocabulary} of encoder {self.plan.encoder['name']}"
                 )
             return stored
         if _all_finite(stored):
