@@ -67,6 +67,9 @@ def select_stores(
                 f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
                 "extract with --tokens"
             )
+    else:
+        # Ids of tokens are no features: they stand in nobody's way.
+        stores = [store for store in stores if store.dim is not None] or stores
     names = sorted({store.dataset for store in stores})
     if dataset is None:
         if len(names) > 1:

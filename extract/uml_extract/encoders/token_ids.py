@@ -120,9 +120,5 @@ _TOKENIZER = EncoderSpec(
     pooling="none",
     parameters=0,
 )
-ENCODERS: dict[str, Registered] = {
-    "word-ids": Registered(_WORDS, _load_words, "ids of words, hashed: discrete tokens for --objective ssl"),
-    f"{_PREFIX}:": Registered(
-        _TOKENIZER, _load_tokenizer, "ids by the tokenizer of a transformers checkpoint"
-    ),
-}
+WORD_IDS = Registered(_WORDS, _load_words, "ids of words, hashed: discrete tokens for --objective ssl")
+TOKENIZER_IDS = Registered(_TOKENIZER, _load_tokenizer, "ids by a checkpoint's tokenizer (transformers)")

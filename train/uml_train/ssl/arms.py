@@ -106,9 +106,10 @@ class Arms:
         longest = self.problem.longest if self.grid.positions == "learned" else 0
         model = SharedTransformer(
             self.grid.network(candidate.width, longest),
-            {stream.label: stream.dim for stream in streams},
+            {stream.label: stream.vocabulary or stream.dim for stream in streams},
             seed,
             self.classes,
+            discrete=[stream.label for stream in streams if stream.vocabulary is not None],
         )
         weight = 1.0 if candidate.alpha is None else candidate.alpha
         own = {"unimodal": 0.0, "uml": weight, "self-supervised": 1.0}[cell.method] if self.joint else 1.0
