@@ -195,7 +195,7 @@ def test_dry_run_counts_what_the_run_then_leaves(
     text = CliRunner().invoke(train_command, [*command, "--dry-run"], catch_exceptions=False).stdout
     assert not (tmp_path / "r").exists()
     said = json.loads(dry.stdout)
-    CliRunner().invoke(train_command, command, catch_exceptions=False)
+    answer = CliRunner().invoke(train_command, [*command, "--json"], catch_exceptions=False)
     run = newest_run(tmp_path / "r")
     networks = [load_network(path) for path in (run.path / "models").glob("*.safetensors")]
     files = [*networks, *(load_network(result.head_path) for result in run.cells)]
@@ -204,6 +204,8 @@ def test_dry_run_counts_what_the_run_then_leaves(
     assert said["model_steps"] == sum(network.about["steps"] for network in networks)
     assert said["head_bytes"] == 4 * sum(p.numel() for file in files for p in file.model.parameters())
     assert said["seconds"] > 0
+    trained = json.loads(answer.stdout)
+    assert (trained["models"], trained["model_steps"]) == (said["models"], said["model_steps"])
     text = Estimate(**said).text()
     assert f"{len(networks)} models, {said['model_steps']} steps" in text
     assert "of networks to write" in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +174,13 @@ def _names(text: str, separator: str = ",") -> list[str]:
 
 
 def _answer(run: Any) -> dict[str, Any]:
-    from uml_train.settings import METHODS
+    from uml_train.settings import OBJECTIVES
 
-    cells = [result for result in run.cells if result.cell.method in METHODS]
+    known = {method for methods in OBJECTIVES.values() for method in methods}
+    found = [result for result in run.cells if result.cell.method in known]
+    # Under ssl the cells of several shots are probes of the same networks.
+    shared = run.config["objective"] == "ssl"
+    cells = {replace(r.cell, shots="all") if shared else r.cell: r for r in found}.values()
     candidates = [c for result in cells for c in result.candidates]
     return {
         "run": str(run.path),
