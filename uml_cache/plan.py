@@ -28,7 +28,8 @@ class StorePlan:
     `encoder` is the encoder's spec as JSON (name, weights digest, transform, pooling, layer, …). `labels`
     (N,) int32, -1 = none, index `classes`; `splits` (N,) uint8 is 0 train, 1 val, 2 test, 255 none.
     `token_counts` (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is
-    computed in.
+    computed in. Where the encoder has a `vocabulary`, tokens are ids below it: int32, one a token, nothing
+    pooled.
     `versions` and `device` are recorded, and not part of the fingerprint.
     """
 

@@ -117,6 +117,7 @@ def sequence_command(tmp_path: Path) -> list[str]:
     write_sequences(feats, "text", 4, 30, labelled=False)
     grid.write_text(
         "steps = 6\nwidth = [8]\nlayers = 1\nheads = 2\nfeedforward = 8\nbatch_size = 8\ndropout = 0\n"
+        "clip = 0.5\n"
     )
     words = ["train", "--cache", feats, "--target", "image", "--aux", "text", "--objective", "ssl"]
     return [str(word) for word in [*words, "--grid", grid, "--seeds", "1", "--out"]]
@@ -162,7 +163,12 @@ def _like_networks(ours: Run, theirs: Run) -> None:
         assert a.cell == b.cell
         x, y = (load_network(result.head_path).model.state_dict() for result in (a, b))
         for name, value in x.items():
-            torch.testing.assert_close(value, y[name], rtol=1e-3, atol=1e-4)
+            theirs = y[name]
+            if name.endswith(
+                "qkv.bias"
+            ):  # a key's bias changes no attention: Adam makes steps of its rounding
+                value, theirs = (torch.cat([v[:8], v[16:]]) for v in (value, theirs))
+            torch.testing.assert_close(value, theirs, rtol=1e-3, atol=1e-4)
         assert a.history[0][-1] == pytest.approx(b.history[0][-1], rel=1e-4)
         assert (a.test_predictions == b.test_predictions).mean() > 0.9
 

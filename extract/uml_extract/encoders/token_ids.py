@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from uml_extract.encoders.tokens import Tokens
     from uml_manifests import Manifest
 
-PLACES = 4096  # of `word-ids`; among a thousand different words some 120 share a place with another
+PLACES = 4096  # of `word-ids`; among a thousand different words some 220 share an id with another
 _PREFIX = "token-ids"
 
 
@@ -45,7 +45,11 @@ class _Ids(PlainEncoder):
         return np.array(ids, dtype=np.int32)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
-        return np.array([len(ids) for ids in self.ids(manifest.sources)], dtype=np.int32)
+        counts = np.empty(len(manifest), dtype=np.int32)
+        for at in range(0, len(manifest), self.batch_size):
+            part = manifest.sources[at : at + self.batch_size]
+            counts[at : at + self.batch_size] = [len(ids) for ids in self.ids(part)]
+        return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
         lengths = np.array([len(ids) for ids in batch], dtype=np.int32)
@@ -68,7 +72,7 @@ class TokenizerIds(_Ids):
         self._tokens = tokens
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        return self._tokens.ids(list(texts)) if len(texts) else []
+        return self._tokens.ids(texts)
 
 
 def _place(word: str) -> int:

@@ -37,6 +37,7 @@ def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Es
     for of_arm in arms.by_arm(cells).values():
         first = of_arm[0]
         candidates = arms.candidates(first)
+        sizes = []
         for candidate in candidates:
             timetable = arms.timetable(first, candidate)
             shots = first.shots if arms.joint else None
@@ -45,11 +46,11 @@ def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Es
                 costs[kind] = _cost(arms, first, candidate, where)
             cost = costs[kind]
             seconds += cost.training + sum(cost.probing(arms, cell) for cell in of_arm)
-            written += 4 * cost.parameters
-            largest = max(largest, 4 * _STATE * cost.parameters)
+            sizes.append(4 * cost.parameters)
             steps += timetable.steps
         networks += len(candidates)
-        written += 4 * costs[kind].parameters * len(of_arm)  # the selected one of every cell once more
+        written += sum(sizes) + max(sizes) * len(of_arm)  # the selected one of every cell once more
+        largest = max(largest, _STATE * max(sizes))
     target = arms.problem.problem.target
     return Estimate(
         dataset=arms.problem.problem.dataset,
