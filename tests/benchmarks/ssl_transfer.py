@@ -2,7 +2,8 @@
 
     python tests/benchmarks/ssl_transfer.py --out DIR --trial NAME [--data DATA] [--dry-run]
 
-Trials: `shapes-image` (picture patches with words beside them), `shapes-audio` (sound frames with words),
+Trials: `shapes-image` (picture patches with words beside them), `shapes-image-ids` (the words as ids, by
+cross-entropy), `shapes-audio` (sound frames with words),
 `cifar-image` (photographs' patches with sentences about the classes), `digits-audio` (spoken digits' frames
 with photographs' patches: unrelated, so that no knowledge is expected to come over). The latter two need DATA
 with the folders `cifar10/CLASS/*.jpg` and `spoken_digits/DIGIT_SPEAKER_NUMBER.wav`.
@@ -114,6 +115,7 @@ SENTENCES = {
 
 TRIALS = {
     "shapes-image": ("shapes", "image", "text"),
+    "shapes-image-ids": ("shapes", "image", "text"),
     "shapes-audio": ("shapes", "audio", "text"),
     "cifar-image": ("cifar", "image", "text"),
     "digits-audio": ("digits", "audio", "cifar/image"),
@@ -132,14 +134,14 @@ def write_csv(path: Path, columns: str, rows: list[tuple[object, ...]]) -> Path:
     return path
 
 
-def extract(trial: str, out: Path, data: Path | None) -> None:
+def extract(trial: str, out: Path, data: Path | None, feats: Path) -> None:
     """The stores of a trial, with tokens."""
-    feats = out / "feats"
+    words = "word-ids" if trial.endswith("-ids") else "hashed-ngrams"
     if trial.startswith("shapes"):
         from uml_manifests import shapes_data
 
         shapes_data(out / "shapes")
-        for encoder, modality in (("pixels", "image"), ("hashed-ngrams", "text"), ("log-mel", "audio")):
+        for encoder, modality in (("pixels", "image"), (words, "text"), ("log-mel", "audio")):
             uml(
                 "extract",
                 "--encoder",
@@ -181,10 +183,11 @@ def main() -> None:
     dataset, target, auxiliary = TRIALS[arguments.trial]
     if not dataset.startswith("shapes") and arguments.data is None:
         parser.error(f"the trial {arguments.trial} needs --data")
-    extract(arguments.trial, out, arguments.data)
+    feats = out / ("feats-ids" if arguments.trial.endswith("-ids") else "feats")
+    extract(arguments.trial, out, arguments.data, feats)
     grid = out / "transfer.toml"
     grid.write_text(GRID)
-    words = ["train", "--cache", out / "feats", "--dataset", dataset, "--target", target, "--aux", auxiliary]
+    words = ["train", "--cache", feats, "--dataset", dataset, "--target", target, "--aux", auxiliary]
     words += ["--objective", "ssl", "--normalize", "standard", "--control", "random", "--seeds", "1-3"]
     words += ["--shots", "4,all", "--grid", grid, "--out", out / "runs" / arguments.trial]
     uml(*words, "--dry-run")
