@@ -23,7 +23,7 @@ _SUMMARY = (
 
 
 def summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
-    """A row for every comparison (with the anchor of its section): the steps of the ladder, over the shots."""
+    """The steps of the ladder, over the shots: a row for every comparison, with its section's anchor."""
     rows = []
     for anchor, comparison in summary:
         found = {(d.a, d.b): d for d in comparison.averaged}

@@ -237,7 +237,7 @@ def _courses(reading: Reading, label: str) -> list[dict[str, Any]]:
     found = []
     for result in reading.cells:
         history = result.history[result.selected]
-        points = [(int(p["step"]), p[f"cos.{label}"]) for p in history if f"cos.{label}" in p]
+        points = [[int(p["step"]), p[f"cos.{label}"]] for p in history if f"cos.{label}" in p]
         if points:
             cell = result.cell
             found.append(
