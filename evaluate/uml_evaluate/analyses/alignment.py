@@ -154,7 +154,7 @@ def figure(finding: Finding) -> Figure | None:
     Where the run recorded it also the course of the cosine over training, at the most shots.
     """
     values = finding.values
-    cells = [c for c in values["cells"] if "[" not in c["method"] or c["method"].startswith("uml[permuted")]
+    cells = [c for c in values["cells"] if _is_drawn(c["method"])]
     names = list(dict.fromkeys(c["method"] for c in cells))
     shots = list(dict.fromkeys(c["shots"] for c in cells))
     chance = {
@@ -208,9 +208,14 @@ def figure(finding: Finding) -> Figure | None:
         return drawing
 
 
+def _is_drawn(name: str) -> bool:
+    """Of the controls `uml[permuted]` alone."""
+    return "[" not in name or name.startswith("uml[permuted")
+
+
 def _draw_course(ax: Axes, courses: list[dict[str, Any]], shots: Any) -> None:
     """Mean over the seeds that still trained, against the step."""
-    for name in dict.fromkeys(c["method"] for c in courses):
+    for name in filter(_is_drawn, dict.fromkeys(c["method"] for c in courses)):
         method, _, control = name.partition("[")
         colour, marker, line = arm_style((method, control.rstrip("]") or None))
         found: dict[int, list[float]] = {}
@@ -232,7 +237,7 @@ def _courses(reading: Reading, label: str) -> list[dict[str, Any]]:
     found = []
     for result in reading.cells:
         history = result.history[result.selected]
-        points = [(int(p["step"]), p[f"cos.{label}"]) for p in history if f"cos.{label}" in p]
+        points = [[int(p["step"]), p[f"cos.{label}"]] for p in history if f"cos.{label}" in p]
         if points:
             cell = result.cell
             found.append(
