@@ -164,9 +164,7 @@ def _like_networks(ours: Run, theirs: Run) -> None:
         x, y = (load_network(result.head_path).model.state_dict() for result in (a, b))
         for name, value in x.items():
             theirs = y[name]
-            if name.endswith(
-                "qkv.bias"
-            ):  # a key's bias changes no attention: Adam steps by its rounding
+            if name.endswith("qkv.bias"):  # a key's bias changes no attention: Adam steps by its rounding
                 value, theirs = (torch.cat([v[:8], v[16:]]) for v in (value, theirs))
             torch.testing.assert_close(value, theirs, rtol=1e-3, atol=1e-4)
         assert a.history[0][-1] == pytest.approx(b.history[0][-1], rel=1e-4)
