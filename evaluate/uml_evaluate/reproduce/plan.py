@@ -1,0 +1,186 @@
+"""What a recipe would do, and what of it could be done here: `--list` and `--dry-run`. Nothing is written.
+
+Time is estimated as `uml train --dry-run` does it, by training a few steps, so that it takes the features;
+what has none yet is counted in models and in bytes to extract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from uml_cache.command import Output
+from uml_cache.errors import InputError
+from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
+from uml_evaluate.reproduce.recipe import Recipe, grid_file, train_settings
+from uml_evaluate.reproduce.running import settings_of
+from uml_evaluate.reproduce.supply import Supply
+from uml_manifests import list_benchmarks
+from uml_train.grid import load_grid
+from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPlan:
+    """One part: `models` to train, `missing` features, `bytes` of these (None: not known), `seconds` to train
+    (None: not estimated)."""
+
+    name: str
+    models: int
+    missing: tuple[str, ...]
+    bytes: int | None
+    head_bytes: int | None
+    seconds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "missing": list(self.missing)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a recipe would do."""
+
+    recipe: Recipe
+    parts: list[PartPlan]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.name, "parts": [part.to_json() for part in self.parts]}
+
+    def text(self) -> str:
+        """A line for each part, and the sums."""
+        known = [part.seconds for part in self.parts if part.seconds is not None]
+        lacking = sum(bool(part.missing) for part in self.parts)
+        lines = [f"{self.recipe.name}: {self.recipe.title}"]
+        for part in self.parts:
+            said = [f"{part.models:,} models"]
+            if part.head_bytes is not None:
+                said.append(f"{_bytes(part.head_bytes)} of heads")
+            if part.seconds is not None:
+                said.append(f"about {_time(part.seconds)} without early stopping")
+            if part.missing:
+                size = "" if part.bytes is None else f" ({_bytes(part.bytes)})"
+                said.append(f"lacks {', '.join(part.missing)}{size}")
+            lines.append(f"  {part.name}: {'; '.join(said)}")
+        models = sum(part.models for part in self.parts)
+        total = f"{len(self.parts)} runs, {models:,} models"
+        if known:
+            total += f"; about {_time(sum(known))} for the {len(known)} that could be timed"
+        if lacking:
+            total += f"; {lacking} lack features, which are extracted where data and weights are there"
+        if len(known) < len(self.parts) - lacking:
+            total += "; networks are not timed"
+        return "\n".join([*lines, total, "nothing was written"])
+
+
+def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, output: Output) -> Plan:
+    """Count what every part trains and lacks, and time what can be timed."""
+    return Plan(
+        recipe=recipe, parts=[_planned(recipe, part, supply, output) for part in parts_of(recipe, datasets)]
+    )
+
+
+def ready(recipe: Recipe, supply: Supply) -> str:
+    """What can be done here, in a few words."""
+    if recipe.kind == "gaussian":
+        return "runs anywhere"
+    parts = parts_of(recipe)
+    there = sum(not _missing(part, supply) for part in parts)
+    return f"{there} of {len(parts)} runs have what they need here"
+
+
+def _missing(part: Part, supply: Supply) -> list[Need]:
+    lacking = []
+    for need in part.needs:
+        if need.encoder is not None:
+            found = supply.find(need) is not None
+        else:
+            folder = supply.sources.folders.get((need.dataset, need.place))
+            found = (folder or Path("data") / need.dataset / need.place).exists()
+        if not found:
+            lacking.append(need)
+    return lacking
+
+
+def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> PartPlan:
+    missing = _missing(part, supply)
+    sizes = [_size(need) for need in missing]
+    seconds = head_bytes = None
+    models = _models(recipe, part)
+    if not missing and recipe.kind == "heads":
+        from uml_train.estimate import estimate
+
+        with TemporaryDirectory() as scratch:
+            try:
+                needed = {need: supply.store(need) for need in part.needs}
+                found = estimate(settings_of(recipe, part, needed, supply, Path(scratch)), output=output)
+                seconds, head_bytes, models = found.seconds, found.head_bytes, found.models
+            except InputError as error:
+                output.say(f"{part.name}: {error}")
+    return PartPlan(
+        name=part.name,
+        models=models,
+        missing=tuple(need.text() for need in missing),
+        bytes=sum(s for s in sizes if s) if missing and all(sizes) else None,
+        head_bytes=head_bytes,
+        seconds=seconds,
+    )
+
+
+def _models(recipe: Recipe, part: Part) -> int:
+    """Models of all cells; of `unimodal-deep` one for all widths of the shared space."""
+    setting = part.setting
+    settings = train_settings(setting, recipe.kind, ("text",) if part.configurations[0] else ())
+    methods = [m for m in settings.methods if m != AUTO]
+    if recipe.kind == "ssl":
+        alone = [m for m in methods if m == OBJECTIVES["ssl"][0]]
+    else:
+        alone = [m for m in methods if m in METHODS and m not in WITH_AUXILIARIES]
+    configurations = sum(bool(needs) for needs in part.configurations)
+    arms = len(alone) + configurations * (len(methods) - len(alone) + len(settings.controls))
+    cells = arms * len(settings.seeds) * len(part.shots or shots_of(setting))
+    return cells * _candidates(recipe, part)
+
+
+def _candidates(recipe: Recipe, part: Part) -> int:
+    setting = part.setting
+    with TemporaryDirectory() as scratch:
+        name = str(setting.train.get("grid", "quick"))
+        if setting.grid is not None:
+            name = str(grid_file(setting.grid, Path(scratch)))
+        if recipe.kind == "ssl":
+            from uml_train.ssl.grid import load_pretraining
+
+            return len(load_pretraining(name).candidates)
+        family = "finetune-" if recipe.kind == "finetune" else ""
+        axes = {key: setting.train.get(key) for key in ("alpha", "ratio")}
+        return len(load_grid(name, family=family, **axes).candidates)
+
+
+def _size(need: Need) -> int | None:
+    """Bytes of pooled float16 features; None where width or number of samples is not known beforehand."""
+    from uml_extract import list_encoders
+
+    sizes = {benchmark.name: sum(benchmark.sizes) for benchmark in list_benchmarks()}
+    entry = list_encoders().get(need.encoder or "")
+    if entry is None or need.modality == "text" or need.tokens or not entry.spec.width:
+        return None
+    rows = sizes.get(need.dataset, 0)
+    return 2 * rows * entry.spec.width or None
+
+
+def _bytes(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

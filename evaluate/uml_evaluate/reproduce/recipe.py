@@ -1,0 +1,314 @@
+"""A recipe: which runs repeat a table or a figure, and the numbers that were published for it.
+
+A recipe is a TOML file; `recipes/` holds the shipped ones, and any other file is named by its path. CONTRIBUTING
+describes the keys. Reading is strict: an unknown key is answered with the closest known one, and every
+setting is checked by the settings that it becomes.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from uml_cache.errors import InputError, unknown
+from uml_evaluate.reproduce.published import Published, read_published
+from uml_train.finetune.settings import FinetuneSettings
+from uml_train.grid import load_grid
+from uml_train.run import write_atomic
+from uml_train.settings import TrainSettings, settings_hash
+
+KINDS = ("heads", "ssl", "finetune", "gaussian")
+TRAIN = (
+    "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
+    "sampling", "aligned", "trunk", "texts",
+)  # fmt: skip
+FINETUNE = (
+    "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "tune_aux", "aux_lr",
+)  # fmt: skip
+_SETTING = (
+    "datasets", "target", "auxiliaries", "encoders", "transform", "folds", "texts_per_shot", "train", "grid",
+    "finetune",
+)  # fmt: skip
+_TOP = ("title", "paper", "kind", "note", "variants", "shift", "analyses", "boundary", "published")
+_PLACEHOLDER = Path("feats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What a run is made of.
+
+    Args:
+        datasets: names of data sets; each has runs of its own.
+        target: `modality[.set]` of the target.
+        auxiliaries: the same of each auxiliary, first the one whose space is shared.
+        encoders: encoder of every place (`image`, `text.cupl`) or modality (`text`) named above.
+        transform: how missing pictures are extracted, `own` or `paper`.
+        folds: number of folds below `data/NAME/folds` that stand for the target's splits; 0: its own.
+        texts_per_shot: whether `texts` counts auxiliary samples for each labelled sample of the class.
+        train: keys of `TrainSettings`.
+        grid: a search grid of its own, with the keys of a grid file; None: the one that `train` names.
+        finetune: keys of `FinetuneSettings`; None: heads on features.
+    """
+
+    datasets: tuple[str, ...] = ()
+    target: str = "image"
+    auxiliaries: tuple[str, ...] = ()
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    transform: str = "own"
+    folds: int = 0
+    texts_per_shot: bool = False
+    train: Mapping[str, Any] = field(default_factory=dict)
+    grid: Mapping[str, Any] | None = None
+    finetune: Mapping[str, Any] | None = None
+
+    def encoder_of(self, place: str) -> str:
+        """The encoder of `modality[.set]`. Raises `InputError` where none is named."""
+        found = self.encoders.get(place, self.encoders.get(place.partition(".")[0]))
+        if found is None:
+            raise InputError(f"no encoder for {place}; name it under [encoders]")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A recipe, read and checked. `variants` are what is varied, by name; one without a name where nothing is."""
+
+    name: str
+    title: str
+    paper: str
+    kind: str
+    variants: Mapping[str, Setting]
+    note: str = ""
+    shift: tuple[str, ...] = ()
+    analyses: tuple[str, ...] = ()
+    boundary: tuple[str, ...] = ()
+    published: tuple[Published, ...] = ()
+
+    @property
+    def first(self) -> Setting:
+        """The setting of the first variant."""
+        return next(iter(self.variants.values()))
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Every data set, once, in order."""
+        return tuple(dict.fromkeys(d for s in self.variants.values() for d in s.datasets))
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe file; its name is the file's.
+
+    Raises:
+        InputError: no such file, no TOML, unknown keys, values that the settings refuse.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError:
+        raise InputError(f"recipe {path}: no such file") from None
+    except UnicodeDecodeError:
+        raise InputError(f"recipe {path} is not UTF-8") from None
+    return parse_recipe(text, path.stem, str(path))
+
+
+def parse_recipe(text: str, name: str, where: str) -> Recipe:
+    """A recipe from the text of its file; `where` is said in errors. Raises `InputError`."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"recipe {where} is not TOML: {error}") from None
+    try:
+        return _recipe(values, name)
+    except InputError as error:
+        raise InputError(f"recipe {where}: {error}") from None
+
+
+def _recipe(values: dict[str, Any], name: str) -> Recipe:
+    _known(values, (*_TOP, *_SETTING), "key")
+    for key in ("title", "kind"):
+        if not isinstance(values.get(key), str):
+            raise InputError(f"{key} is missing; give it as text")
+    kind = values["kind"]
+    if kind not in KINDS:
+        raise unknown("kind", kind, KINDS)
+    base = _setting(Setting(), {k: v for k, v in values.items() if k in _SETTING}, kind)
+    variants = {"": base}
+    if "variants" in values:
+        variants = {}
+        for one in _list(values["variants"], "variants", dict):
+            _known(one, ("name", *_SETTING), "key of a variant:")
+            label = str(one.get("name", ""))
+            if not label or label in variants:
+                raise InputError(f"variant {label!r}: every variant has a name of its own")
+            variants[label] = _setting(base, {k: v for k, v in one.items() if k != "name"}, kind)
+    recipe = Recipe(
+        name=name,
+        title=values["title"],
+        paper=_text(values, "paper"),
+        kind=kind,
+        variants=variants,
+        note=_text(values, "note"),
+        shift=tuple(_list(values.get("shift", []), "shift", str)),
+        analyses=tuple(_list(values.get("analyses", []), "analyses", str)),
+        boundary=tuple(_list(values.get("boundary", []), "boundary", str)),
+        published=read_published(values.get("published", [])),
+    )
+    _check(recipe)
+    return recipe
+
+
+def _setting(base: Setting, values: dict[str, Any], kind: str) -> Setting:
+    """`base` with some keys replaced; tables are merged key by key."""
+    found = dict(values)
+    for key, known in (("train", TRAIN), ("finetune", FINETUNE)):
+        if key in found:
+            if not isinstance(found[key], dict):
+                raise InputError(f"{key} is {found[key]!r}; it is a table")
+            _known(found[key], known, f"key of [{key}]:")
+            found[key] = {**(getattr(base, key) or {}), **found[key]}
+    if "encoders" in found:
+        if not isinstance(found["encoders"], dict):
+            raise InputError("encoders is a table: modality or modality.set = encoder")
+        found["encoders"] = {**base.encoders, **_flat(found["encoders"])}
+    if not isinstance(found.get("grid", {}), dict):
+        raise InputError("grid is a table with the keys of a grid file; [train] grid names one that is known")
+    for key in ("datasets", "auxiliaries"):
+        if key in found:
+            found[key] = tuple(_list(found[key], key, str))
+    for one in fields(Setting):
+        usual = one.default if isinstance(one.default, str | int) else None
+        if usual is not None and one.name in found and type(found[one.name]) is not type(usual):
+            raise InputError(f"{one.name} is {found[one.name]!r}; expected a {type(usual).__name__}")
+    if kind != "finetune" and found.get("finetune") is not None:
+        raise InputError(f"[finetune] belongs to the kind finetune, and this is {kind}")
+    return replace(base, **found)
+
+
+def _flat(encoders: Mapping[str, Any]) -> dict[str, str]:
+    """`text = {cupl = NAME}`, which TOML makes of `text.cupl = NAME`, as {"text.cupl": NAME}."""
+    found = {}
+    for place, value in encoders.items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        for part, name in inner:
+            if not isinstance(name, str):
+                raise InputError(f"encoder of {place} is {name!r}; expected a name")
+            found[f"{place}.{part}" if part else place] = name
+    return found
+
+
+def _check(recipe: Recipe) -> None:
+    """Make every settings object once, so that a recipe that could not run is refused when it is read."""
+    from uml_evaluate.analyses import ANALYSES
+
+    if recipe.kind == "gaussian":
+        return
+    for name in recipe.analyses:
+        if name not in ANALYSES:
+            raise unknown("analysis", name, ANALYSES)
+    if (recipe.shift or recipe.analyses) and recipe.kind != "heads":
+        raise InputError(f"shift and analyses look at heads, and this is of kind {recipe.kind}")
+    if recipe.boundary and len(recipe.boundary) != 2:
+        raise InputError(f"boundary is {list(recipe.boundary)}; it takes two classes")
+    with TemporaryDirectory() as scratch:
+        for label, setting in recipe.variants.items():
+            _check_setting(recipe, label, setting, Path(scratch))
+    known = {"dataset": {*recipe.datasets, *recipe.shift}, "variant": set(recipe.variants)}
+    for table in recipe.published:
+        for across, name in table.places():
+            if across in known and name not in known[across]:
+                raise unknown(f"{across} in [[published]] {table.items[0]}:", str(name), known[across])
+
+
+def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) -> None:
+    at = f"variant {label}: " if label else ""
+    if not setting.datasets:
+        raise InputError(f"{at}datasets is missing or empty")
+    try:
+        settings = train_settings(setting, recipe.kind, setting.auxiliaries)
+        if setting.grid is not None:
+            settings = replace(settings, grid=str(grid_file(setting.grid, scratch)))
+        _load_grid(settings, recipe.kind)
+        if recipe.kind == "finetune":
+            finetune_settings(setting, data="DATA")
+        for place in (setting.target, *setting.auxiliaries):
+            if recipe.kind != "finetune" or place != setting.target:
+                setting.encoder_of(place)
+    except InputError as error:
+        raise InputError(f"{at}{error}") from None
+    except TypeError as error:
+        raise InputError(f"{at}a value has the wrong type: {error}") from None
+    if setting.texts_per_shot and not isinstance(setting.train.get("texts"), int):
+        raise InputError(f"{at}texts_per_shot needs a number of texts")
+
+
+def grid_file(grid: Mapping[str, Any], folder: Path) -> Path:
+    """A grid of a recipe as the file that `uml train` takes, named by its content."""
+    text = "".join(f"{key} = {_toml(value)}\n" for key, value in sorted(grid.items()))
+    path = folder / f"grid-{settings_hash(text)}.toml"
+    if not path.is_file():
+        write_atomic(path, text.encode())
+    return path
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _load_grid(settings: TrainSettings, kind: str) -> None:
+    if kind == "ssl":
+        from uml_train.ssl.grid import load_pretraining  # torch comes with it
+
+        load_pretraining(settings.grid, alpha=settings.alpha)
+    else:
+        family = "finetune-" if kind == "finetune" else ""
+        load_grid(settings.grid, alpha=settings.alpha, ratio=settings.ratio, family=family)
+
+
+def train_settings(
+    setting: Setting, kind: str, auxiliaries: Sequence[str], *, cache: Path = _PLACEHOLDER, **values: Any
+) -> TrainSettings:
+    """The settings of one run. `values` replace what the recipe says: places, grid, shots."""
+    given = {key: tuple(v) if isinstance(v, list) else v for key, v in setting.train.items()}
+    if kind == "ssl":
+        given["objective"] = "ssl"
+    configurations = (tuple(auxiliaries),) if auxiliaries else ()
+    return TrainSettings(**{"cache": cache, "auxiliaries": configurations, **given, **values})
+
+
+def finetune_settings(setting: Setting, *, data: str, **values: Any) -> FinetuneSettings:
+    """The settings of a fine-tuning. Raises `InputError`."""
+    given = dict(setting.finetune or {})
+    if "encoder" not in given:
+        raise InputError("[finetune] names no encoder")
+    if "tune_aux" in given and "aux_data" not in values:
+        values["aux_data"] = "DATA"
+    return FinetuneSettings(**{**given, "data": data, **values})
+
+
+def _known(values: Mapping[str, Any], known: Iterable[str], kind: str) -> None:
+    names = set(known)
+    for key in values:
+        if key not in names:
+            raise unknown(kind, key, names)
+
+
+def _list(value: Any, key: str, kind: type) -> list[Any]:
+    if not isinstance(value, list) or any(not isinstance(item, kind) for item in value):
+        what = "tables" if kind is dict else "texts"
+        raise InputError(f"{key} is {value!r}; it is a list of {what}")
+    return value
+
+
+def _text(values: Mapping[str, Any], key: str) -> str:
+    value = values.get(key, "")
+    if not isinstance(value, str):
+        raise InputError(f"{key} is {value!r}; give it as text")
+    return value
