@@ -20,7 +20,6 @@ from uml_cache import StorePlan, create_or_resume, store_path
 from uml_evaluate.reproduce.parts import Need, parts_of
 from uml_evaluate.reproduce.recipe import Recipe, Setting
 from uml_evaluate.reproduce.supply import Sources
-from uml_train.settings import UNRELATED
 
 _CLASSES = 4
 _PER_PART = (8, 4, 8)  # rows of a class that train, validate and test
@@ -41,12 +40,12 @@ _GRIDS: dict[str, dict[str, Any]] = {
 
 
 def shrunk(recipe: Recipe, folder: Path) -> Recipe:
-    """The recipe with one data set (two where nothing is varied), two numbers of shots and few seeds.
+    """The recipe with one data set (or two), two numbers of shots and few seeds.
 
     Args:
         folder: where `generate` puts networks that stand for those that a fine-tuning loads.
     """
-    datasets = 2 if len(recipe.variants) == 1 else 1
+    datasets = 2 if len(recipe.variants) == 1 and not recipe.analyses else 1
     seeds = [1, 2, 3] if recipe.analyses else [1, 2]
     variants = {
         name: _small(setting, recipe.kind, datasets, seeds, folder)
@@ -100,7 +99,7 @@ def generate(recipe: Recipe, folder: Path) -> Sources:
             folders[part.dataset, "folds"] = _write_fold(folder, part.target, part.fold, int(part.shots[0]))
     if recipe.kind == "finetune":
         _write_networks(recipe, folder)
-    return Sources(cache=stores, folders=folders, device="cpu")
+    return Sources(cache=stores, folders=folders, device="cpu", workers=0)
 
 
 def _names(recipe: Recipe) -> tuple[str, ...]:
@@ -183,7 +182,7 @@ def _samples(need: Need, folder: Path) -> Path:
 
 
 def _write_networks(recipe: Recipe, folder: Path) -> None:
-    """A ViT for pictures of 16 × 16 and, where one is asked for, a BERT: real architectures, random weights."""
+    """A ViT for pictures of 16 × 16 and a BERT, where they are asked for; their weights are random."""
     import torch
 
     settings = [s.finetune for s in recipe.variants.values() if s.finetune is not None]

@@ -15,7 +15,7 @@ from uml_evaluate.reproduce.recipe import Recipe, parse_recipe, read_recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A table or figure. `v1` is what arXiv's first version calls it; `numbers`: whether a recipe has them."""
+    """A table or figure. `v1` is what the first version on arXiv calls it."""
 
     name: str
     v1: str

@@ -41,9 +41,9 @@ class Need:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One run. `configurations` are the auxiliaries that it trains with, `variants` their names in the recipe.
+    """One run. `configurations` are the auxiliaries that it trains with, `variants` their names.
 
-    `fold` is 0 where the target's own splits count; `shots` None takes the recipe's.
+    `fold` is 0 where the target's own splits count; `shots` and `texts` None take the recipe's.
     """
 
     dataset: str
@@ -129,7 +129,7 @@ def _expanded(recipe: Recipe, name: str, setting: Setting, dataset: str) -> list
             whole,
             shots=(k,),
             fold=fold,
-            texts=k * texts if setting.texts_per_shot and isinstance(k, int) else None,
+            texts=k * int(texts) if texts and setting.texts_per_shot and k != "all" else None,
         )
         for k in shots_of(setting)
         for fold in range(1, setting.folds + 1) or (0,)

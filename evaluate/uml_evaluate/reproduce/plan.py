@@ -15,10 +15,12 @@ from typing import Any
 from uml_cache.command import Output
 from uml_cache.errors import InputError
 from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
-from uml_evaluate.reproduce.recipe import Recipe, grid_file, train_settings
+from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.running import settings_of
+from uml_evaluate.reproduce.settings import grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
 from uml_manifests import list_benchmarks
+from uml_train.estimate import bytes_text, estimate, time_text
 from uml_train.grid import load_grid
 from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
 
@@ -57,17 +59,17 @@ class Plan:
         for part in self.parts:
             said = [f"{part.models:,} models"]
             if part.head_bytes is not None:
-                said.append(f"{_bytes(part.head_bytes)} of heads")
+                said.append(f"{bytes_text(part.head_bytes)} of heads")
             if part.seconds is not None:
-                said.append(f"about {_time(part.seconds)} without early stopping")
+                said.append(f"about {time_text(part.seconds)} without early stopping")
             if part.missing:
-                size = "" if part.bytes is None else f" ({_bytes(part.bytes)})"
+                size = "" if part.bytes is None else f" ({bytes_text(part.bytes)})"
                 said.append(f"lacks {', '.join(part.missing)}{size}")
             lines.append(f"  {part.name}: {'; '.join(said)}")
         models = sum(part.models for part in self.parts)
         total = f"{len(self.parts)} runs, {models:,} models"
         if known:
-            total += f"; about {_time(sum(known))} for the {len(known)} that could be timed"
+            total += f"; about {time_text(sum(known))} for the {len(known)} that could be timed"
         if lacking:
             total += f"; {lacking} lack features, which are extracted where data and weights are there"
         if len(known) < len(self.parts) - lacking:
@@ -110,8 +112,6 @@ def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> Part
     seconds = head_bytes = None
     models = _models(recipe, part)
     if not missing and recipe.kind == "heads":
-        from uml_train.estimate import estimate
-
         with TemporaryDirectory() as scratch:
             try:
                 needed = {need: supply.store(need) for need in part.needs}
@@ -169,18 +169,3 @@ def _size(need: Need) -> int | None:
         return None
     rows = sizes.get(need.dataset, 0)
     return 2 * rows * entry.spec.width or None
-
-
-def _bytes(count: int) -> str:
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

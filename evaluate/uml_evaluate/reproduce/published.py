@@ -35,6 +35,11 @@ class Key:
     control: str | None = None
     measure: str = ACCURACY
 
+    def at(self, across: str, value: Any) -> Key:
+        """The same key with another value on one axis."""
+        values: dict[str, Any] = {across: value}
+        return replace(self, **values)
+
     def fits(self, other: Key) -> bool:
         """Whether `other` is what this asks for; what this leaves open may be anything, but for controls."""
         open_fields = ("dataset", "variant", "shots", "method")
@@ -78,7 +83,7 @@ class Published:
         for key, values in self.rows:
             for column, value in zip(self.columns, values, strict=True):
                 if value is not None:
-                    yield Number(key=replace(key, **{self.across: column}), value=value)
+                    yield Number(key=key.at(self.across, column), value=value)
 
     def places(self) -> Iterator[tuple[str, Any]]:
         """What its columns and rows name, as pairs such as ("dataset", "mosi")."""

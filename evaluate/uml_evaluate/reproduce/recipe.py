@@ -1,15 +1,15 @@
 """A recipe: which runs repeat a table or a figure, and the numbers that were published for it.
 
-A recipe is a TOML file; `recipes/` holds the shipped ones, and any other file is named by its path. CONTRIBUTING
-describes the keys. Reading is strict: an unknown key is answered with the closest known one, and every
-setting is checked by the settings that it becomes.
+A recipe is a TOML file; `recipes/` holds the shipped ones, and any other file is named by its path. Its keys
+are the fields of `Recipe` and, for all its runs, those of `Setting`; `[[variants]]` have a `name` and keys of
+`Setting` that differ, tables merged key by key. Reading is strict: an unknown key is answered with the
+closest known one, and every setting is checked by the settings that it becomes.
 """
 
 from __future__ import annotations
 
-import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,6 @@ from typing import Any
 
 from uml_cache.errors import InputError, unknown
 from uml_evaluate.reproduce.published import Published, read_published
-from uml_train.finetune.settings import FinetuneSettings
-from uml_train.grid import load_grid
-from uml_train.run import write_atomic
-from uml_train.settings import TrainSettings, settings_hash
 
 KINDS = ("heads", "ssl", "finetune", "gaussian")
 TRAIN = (
@@ -35,7 +31,6 @@ _SETTING = (
     "finetune",
 )  # fmt: skip
 _TOP = ("title", "paper", "kind", "note", "variants", "shift", "analyses", "boundary", "published")
-_PLACEHOLDER = Path("feats")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +71,20 @@ class Setting:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A recipe, read and checked. `variants` are what is varied, by name; one without a name where nothing is."""
+    """A recipe, read and checked.
+
+    Args:
+        name: the file's.
+        title: what it measures.
+        paper: where the paper has it.
+        kind: `heads` on features, `ssl` (networks without labels), `finetune`, or `gaussian`.
+        variants: settings by name; a single one without a name where nothing is varied.
+        note: what a reader of the numbers must know.
+        shift: data sets that the heads are scored on, too.
+        analyses: analyses of the heads, as of `uml eval --analysis`.
+        boundary: the two classes that the analysis `boundary` looks at.
+        published: tables of printed numbers.
+    """
 
     name: str
     title: str
@@ -88,11 +96,6 @@ class Recipe:
     analyses: tuple[str, ...] = ()
     boundary: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
-
-    @property
-    def first(self) -> Setting:
-        """The setting of the first variant."""
-        return next(iter(self.variants.values()))
 
     @property
     def datasets(self) -> tuple[str, ...]:
@@ -224,6 +227,8 @@ def _check(recipe: Recipe) -> None:
 
 
 def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) -> None:
+    from uml_evaluate.reproduce.settings import check_grid, finetune_settings, grid_file, train_settings
+
     at = f"variant {label}: " if label else ""
     if not setting.datasets:
         raise InputError(f"{at}datasets is missing or empty")
@@ -231,7 +236,7 @@ def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) 
         settings = train_settings(setting, recipe.kind, setting.auxiliaries)
         if setting.grid is not None:
             settings = replace(settings, grid=str(grid_file(setting.grid, scratch)))
-        _load_grid(settings, recipe.kind)
+        check_grid(settings, recipe.kind)
         if recipe.kind == "finetune":
             finetune_settings(setting, data="DATA")
         for place in (setting.target, *setting.auxiliaries):
@@ -243,54 +248,6 @@ def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) 
         raise InputError(f"{at}a value has the wrong type: {error}") from None
     if setting.texts_per_shot and not isinstance(setting.train.get("texts"), int):
         raise InputError(f"{at}texts_per_shot needs a number of texts")
-
-
-def grid_file(grid: Mapping[str, Any], folder: Path) -> Path:
-    """A grid of a recipe as the file that `uml train` takes, named by its content."""
-    text = "".join(f"{key} = {_toml(value)}\n" for key, value in sorted(grid.items()))
-    path = folder / f"grid-{settings_hash(text)}.toml"
-    if not path.is_file():
-        write_atomic(path, text.encode())
-    return path
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value) if isinstance(value, str) else repr(value)
-
-
-def _load_grid(settings: TrainSettings, kind: str) -> None:
-    if kind == "ssl":
-        from uml_train.ssl.grid import load_pretraining  # torch comes with it
-
-        load_pretraining(settings.grid, alpha=settings.alpha)
-    else:
-        family = "finetune-" if kind == "finetune" else ""
-        load_grid(settings.grid, alpha=settings.alpha, ratio=settings.ratio, family=family)
-
-
-def train_settings(
-    setting: Setting, kind: str, auxiliaries: Sequence[str], *, cache: Path = _PLACEHOLDER, **values: Any
-) -> TrainSettings:
-    """The settings of one run. `values` replace what the recipe says: places, grid, shots."""
-    given = {key: tuple(v) if isinstance(v, list) else v for key, v in setting.train.items()}
-    if kind == "ssl":
-        given["objective"] = "ssl"
-    configurations = (tuple(auxiliaries),) if auxiliaries else ()
-    return TrainSettings(**{"cache": cache, "auxiliaries": configurations, **given, **values})
-
-
-def finetune_settings(setting: Setting, *, data: str, **values: Any) -> FinetuneSettings:
-    """The settings of a fine-tuning. Raises `InputError`."""
-    given = dict(setting.finetune or {})
-    if "encoder" not in given:
-        raise InputError("[finetune] names no encoder")
-    if "tune_aux" in given and "aux_data" not in values:
-        values["aux_data"] = "DATA"
-    return FinetuneSettings(**{**given, "data": data, **values})
 
 
 def _known(values: Mapping[str, Any], known: Iterable[str], kind: str) -> None:

@@ -19,11 +19,13 @@ from uml_evaluate.comparison import Comparison, compare
 from uml_evaluate.reproduce.parts import Need, Part, parts_of
 from uml_evaluate.reproduce.published import Key, Number
 from uml_evaluate.reproduce.readings import of_finding, pooled
-from uml_evaluate.reproduce.recipe import Recipe, finetune_settings, grid_file, train_settings
+from uml_evaluate.reproduce.recipe import Recipe
+from uml_evaluate.reproduce.settings import finetune_settings, grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
 from uml_evaluate.shift import shifted
 from uml_train import train
 from uml_train.finetune.run import finetune
+from uml_train.selection import full_name
 
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Finding
@@ -93,6 +95,7 @@ def _finetuned(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Ou
         "data": str(supply.folder(part.target)),
         "name": part.dataset,
         "keep": False,
+        "workers": supply.sources.workers,
         "weights": supply.sources.weights.get(tuning["encoder"]),
     }
     needed = {}
@@ -138,7 +141,7 @@ def settings_of(
 
 def _label(need: Need, store: StoreInfo) -> str:
     """The name that `uml train` takes for exactly this store."""
-    return f"{need.place}:{store.encoder_name}" + (f"@{store.variant}" if store.variant else "")
+    return f"{need.place}:{full_name(store)}"
 
 
 def _finished(run: Run, part: Part) -> Sequence[Any] | None:

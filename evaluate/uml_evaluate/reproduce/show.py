@@ -16,6 +16,7 @@ from uml_evaluate.tables import LEGEND, WIDTH, averages, plain_table
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.running import Outcome
+    from uml_evaluate.statistics import Interval
 
 TINY = "Generated data, reduced in every size: this shows that the recipe runs. Its numbers mean nothing."
 NO_NUMBERS = "the paper's number is not recorded here; add it under [[published]]"
@@ -95,7 +96,7 @@ def _matrix(
     for number in numbers:
         column = getattr(number.key, across_)
         if column in columns:
-            rows.setdefault(replace(number.key, **{across_: None}), {})[column] = number
+            rows.setdefault(number.key.at(across_, None), {})[column] = number
     order = {name: _distinct(numbers, name) for name in ("dataset", "variant")}
     ranked = sorted(rows, key=lambda key: _rank(key, order))
     varying = [
@@ -177,10 +178,12 @@ def _decomposition(outcome: Outcome) -> str:
         return "What each step adds\n" + "\n\n".join(parts) if parts else ""
     rows = [
         [
-            f"{d.a} − {d.b}", _name("shots", d.shots), signed(d.interval.delta) + " *" * d.interval.excludes_zero,
-            "" if d.interval.low is None or d.interval.high is None
-            else f"[{signed(d.interval.low)}, {signed(d.interval.high)}]".replace("+", ""),
-            str(len(d.datasets)), d.role,
+            f"{d.a} − {d.b}",
+            _name("shots", d.shots),
+            signed(d.interval.delta) + " *" * d.interval.excludes_zero,
+            _bounds(d.interval),
+            str(len(d.datasets)),
+            d.role,
         ]
         for d in over
     ]  # fmt: skip
@@ -192,6 +195,12 @@ def _decomposition(outcome: Outcome) -> str:
             LEGEND.replace("seeds × test samples", "data sets"),
         ]
     )
+
+
+def _bounds(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"[{signed(interval.low)}, {signed(interval.high)}]".replace("+", "")
 
 
 def _findings(outcome: Outcome) -> str:

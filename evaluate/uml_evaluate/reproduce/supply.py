@@ -14,8 +14,9 @@ from uml_cache import StoreInfo, find_stores
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, WorkError
 from uml_evaluate.reproduce.parts import Need
-from uml_manifests import Manifest, get_benchmark, list_benchmarks, resolve_data
+from uml_manifests import Manifest, list_benchmarks, resolve_data
 from uml_manifests.workspace import build_data, build_texts
+from uml_train.selection import full_name
 
 # Where published data roots keep a data set, beside a folder of its name.
 _FOLDERS = {
@@ -46,7 +47,8 @@ class Sources:
         data: folder with the data sets' own folders; None: only what has a manifest under ./data.
         descriptions: folder with description files, `descriptors_NAME.json` or `NAME.json`.
         weights: file or folder of an encoder's weights, by the encoder's name.
-        device: where encoders run.
+        device: where encoders and models run.
+        workers: processes that read samples in a fine-tuning; None: as many as it takes by itself.
         folders: manifests by data set and place, where they are not under ./data.
     """
 
@@ -55,6 +57,7 @@ class Sources:
     descriptions: Path | None = None
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
+    workers: int | None = None
     folders: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
 
@@ -79,7 +82,7 @@ class Supply:
             store
             for store in self.stores
             if (store.dataset, store.modality, store.set) == (need.dataset, need.modality, need.set)
-            and need.encoder in (store.encoder_name, _full(store))
+            and need.encoder in (store.encoder_name, full_name(store))
             and store.sealed
             and (store.token_dim is not None or not need.tokens)
         ]
@@ -177,11 +180,13 @@ class Supply:
         return resolve_data(need.dataset, set=need.set, modality=need.modality)
 
     def _build(self, need: Need) -> None:
-        get_benchmark(need.dataset)
         root = self.sources.data
+        if need.dataset not in {benchmark.name for benchmark in list_benchmarks()}:
+            raise InputError(f"./data has no {need.dataset} {need.place}, and it is no known data set")
         if root is None:
             raise InputError(
-                f"./data has no {need.dataset} {need.place}; give --data DIR, or `uml data build {need.dataset}`"
+                f"./data has no {need.dataset} {need.place}; give --data DIR, or use "
+                f"`uml data build {need.dataset}`"
             )
         tried: list[InputError] = []
         for name in (need.dataset, *_FOLDERS.get(need.dataset, ())):
@@ -214,10 +219,6 @@ class Supply:
                 build_texts(need.dataset, None, folder / name, set=need.set, modality=modalities[0])
                 return
         raise InputError(f"{folder} has neither descriptors_{need.dataset}.json nor {need.dataset}.json")
-
-
-def _full(store: StoreInfo) -> str:
-    return f"{store.encoder_name}@{store.variant}" if store.variant else store.encoder_name
 
 
 def _line(error: Exception) -> str:
