@@ -18,7 +18,7 @@ from uml_evaluate.figures import accuracy_figure, differences_figure, file_name,
 from uml_evaluate.marks import MARKS, marked
 from uml_evaluate.page import Cell
 from uml_evaluate.record import RunRecord, describe, mixed_features
-from uml_evaluate.rows import AcrossDataSets, Difference, arm_name
+from uml_evaluate.rows import PROBES, AcrossDataSets, Difference, arm_name
 from uml_evaluate.sentence import sentence, signed
 from uml_evaluate.tables import (
     LEGEND,
@@ -242,7 +242,9 @@ def _command(comparison: Comparison, run: Run) -> str:
         lines.append(["--probe", "fewshot", "--k", ",".join(map(str, numbers))])
     if "all" in comparison.shots:
         lines.append(["--probe", "linear"])
-    return "\n".join(shlex.join(["uml", "eval", *words, "--runs", str(run.path)]) for words in lines)
+    rivals = list(dict.fromkeys(row.method for row in comparison.rows if row.method in PROBES))
+    more = ["--rivals", ",".join(rivals)] if rivals else []
+    return "\n".join(shlex.join(["uml", "eval", *words, *more, "--runs", str(run.path)]) for words in lines)
 
 
 def _accuracy_table(comparison: Comparison) -> str:
