@@ -174,6 +174,12 @@ train.ratio = [0.5]
     assert parts[0].target == Need(dataset="toy", place="image", encoder="hog-color")
 
 
+def test_two_variants_that_are_the_same_are_refused() -> None:
+    twice = parse_recipe(f"{SMALL}[[variants]]\nname = 'a'\n[[variants]]\nname = 'b'\n", "toy", "toy")
+    with pytest.raises(InputError, match="variant b is the same as a"):
+        parts_of(twice)
+
+
 def test_folds_and_texts_per_shot_make_a_run_each() -> None:
     folded = parse_recipe(f"folds = 2\n{SMALL}", "toy", "toy")
     assert [(p.fold, p.shots) for p in parts_of(folded)] == [(1, (1,)), (2, (1,)), (1, (2,)), (2, (2,))]

@@ -23,7 +23,7 @@ from uml_evaluate.reproduce.supply import Sources
 
 _CLASSES = 4
 _PER_PART = (8, 4, 8)  # rows of a class that train, validate and test
-_AUXILIARY = 8  # rows of a class elsewhere
+_AUXILIARY = 20  # rows of a class elsewhere
 _DIMS = {"image": 24, "text": 32, "audio": 20, "array": 16}
 _JOINT = 28
 _TOKENS = 5

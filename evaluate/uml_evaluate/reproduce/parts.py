@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from uml_cache.errors import InputError
 from uml_evaluate.reproduce.recipe import Recipe, Setting
 from uml_train.settings import DEFAULT_SHOTS, UNRELATED, Shots
 
@@ -81,7 +82,11 @@ class Part:
 
 
 def parts_of(recipe: Recipe, datasets: Iterable[str] | None = None) -> list[Part]:
-    """The parts of a recipe, those of one data set together; `datasets` leaves out the others."""
+    """The parts of a recipe, those of one data set together; `datasets` leaves out the others.
+
+    Raises:
+        InputError: two variants that are the same.
+    """
     wanted = None if datasets is None else set(datasets)
     found: dict[Any, Part] = {}
     for name, setting in recipe.variants.items():
@@ -90,7 +95,7 @@ def parts_of(recipe: Recipe, datasets: Iterable[str] | None = None) -> list[Part
                 for part in _expanded(recipe, name, setting, dataset):
                     key = _key(part)
                     if key in found:
-                        found[key] = _joined(found[key], part)
+                        found[key] = _joined(recipe, found[key], part)
                     else:
                         found[key] = part
     order = {dataset: i for i, dataset in enumerate(recipe.datasets)}
@@ -145,7 +150,9 @@ def _key(part: Part) -> str:
     return json.dumps(same, default=str, sort_keys=True)
 
 
-def _joined(one: Part, other: Part) -> Part:
+def _joined(recipe: Recipe, one: Part, other: Part) -> Part:
+    if other.configurations[0] in one.configurations:
+        raise InputError(f"{recipe.name}: variant {other.variants[0]} is the same as {one.variants[0]}")
     return replace(
         one,
         variants=one.variants + other.variants,

@@ -14,6 +14,7 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
+from uml_evaluate.reproduce.gaussian import SWEEPS
 from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.running import settings_of
@@ -87,7 +88,7 @@ def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, outp
 def ready(recipe: Recipe, supply: Supply) -> str:
     """What can be done here, in a few words."""
     if recipe.kind == "gaussian":
-        return "runs anywhere"
+        return f"runs anywhere; --sweep {', '.join(SWEEPS)}"
     parts = parts_of(recipe)
     there = sum(not _missing(part, supply) for part in parts)
     return f"{there} of {len(parts)} runs have what they need here"
