@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from toy_stores import clusters, write_store
+from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce import reproduce
 from uml_evaluate.reproduce.parts import Need
 from uml_evaluate.reproduce.supply import Sources, Supply
@@ -124,6 +125,11 @@ def test_results_of_others_stand_beside(place: Path) -> None:
     text = _run("mine.toml", "--only", "toy", "--with", "results")
     assert ["unimodal", "12.34", "12.34"] in _lines(text, "Contributed, mine-alice")
     assert text.count("Contributed") == 1
+    (place / "mine.toml").write_text(RECIPE.partition("[[published]]")[0])
+    text = _run("mine.toml", "--only", "toy", "--with", "results", "--with", "theirs")
+    assert "add it under [[published]]" in text
+    assert text.count("Contributed, mine-alice: test accuracy") == 1
+    assert text.count("Contributed, theirs: test accuracy") == 1
     (place / "bad.json").write_text("{}")
     bad = CliRunner().invoke(reproduce, ["mine.toml", "--with", "bad.json"])
     assert "no result file" in str(bad.exception)
@@ -141,6 +147,7 @@ def test_a_dry_run_counts_and_writes_nothing(place: Path) -> None:
     assert sorted(place.rglob("*")) == before
     text = _run("table17", "--only", "oxford_pets", "--dry-run")
     assert "lacks oxford_pets image by dinov2_vits14" in text
+    assert f"at least {2 * 384 * 7349 / 1e6:.0f} MB to extract" in text
     assert "1 runs" in text
 
 
@@ -169,9 +176,40 @@ def test_features_are_extracted_where_the_data_is(tmp_path: Path, monkeypatch: p
     assert next(row for row in listed if row["name"] == "table17")["published"] is True
 
 
+def test_a_data_root_is_read_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [f"texture {c}" for c in range(47)]
+    parts: dict[str, list[Any]] = {"train": [], "val": [], "test": []}
+    (tmp_path / "roots" / "dtd" / "images").mkdir(parents=True)
+    for c, name in enumerate(names):
+        for part, count in zip(parts, (60, 24, 36), strict=True):
+            for i in range(count):
+                file = f"{c}-{part}-{i}.jpg"
+                (tmp_path / "roots" / "dtd" / "images" / file).write_bytes(b"x")
+                parts[part].append([file, c, name])
+    split = tmp_path / "roots" / "dtd" / "split_zhou_DescribableTextures.json"
+    split.write_text(json.dumps(parts))
+    (tmp_path / "cupl").mkdir()
+    sentences = {name: [f"It looks like {name}.", f"A {name}."] for name in names}
+    (tmp_path / "cupl" / "descriptors_dtd.json").write_text(json.dumps(sentences))
+    texts = Need(dataset="dtd", place="text.cupl", encoder=None)
+    with pytest.raises(InputError, match=r"no data: \./data has no dtd image; give --data DIR"):
+        Supply(Sources(cache=tmp_path / "feats")).manifest(texts)
+    lacking = Supply(Sources(cache=tmp_path / "feats", data=tmp_path / "roots"))
+    with pytest.raises(InputError, match="give --descriptions DIR"):
+        lacking.manifest(texts)
+    supply = Supply(
+        Sources(cache=tmp_path / "feats", data=tmp_path / "roots", descriptions=tmp_path / "cupl")
+    )
+    assert len(supply.manifest(texts)) == 2 * 47
+    pictures = supply.manifest(Need(dataset="dtd", place="image", encoder=None))
+    assert (len(pictures), pictures.root) == (5640, tmp_path / "roots" / "dtd" / "images")
+    with pytest.raises(InputError, match=r"no data: .* has no folder ucf101"):
+        supply.manifest(Need(dataset="ucf101", place="image", encoder=None))
+
+
 def test_weights_that_are_missing_are_asked_for_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import uml_extract
-    from uml_cache.errors import InputError
 
     asked: list[str] = []
 
@@ -228,6 +266,13 @@ def test_wrong_use_is_said_in_a_line(place: Path, words: list[str], message: str
     assert getattr(done.exception, "exit_code", None) == 2
 
 
+def test_where_nothing_can_be_run_the_reasons_are_shown_and_it_fails(place: Path) -> None:
+    done = CliRunner().invoke(reproduce, ["mine.toml", "--only", "absent", "--quiet"])
+    assert "absent: no data" in done.stdout
+    assert "The paper, a paper" in done.stdout
+    assert getattr(done.exception, "exit_code", None) == 1
+
+
 @pytest.mark.parametrize("name", ["boundary-dtd", "vision-text", "table29"])
 def test_recipes_run_small(tmp_path: Path, name: str) -> None:
     value = _answer(name, "--scale", "tiny", "--out", str(tmp_path))
@@ -240,6 +285,11 @@ def test_recipes_run_small(tmp_path: Path, name: str) -> None:
         assert {"knitted", "cobwebbed"} <= set(value["findings"][0]["said"][0].replace(",", "").split())
     if name == "table29":
         assert {n["variant"] for n in value["numbers"]} == {"frozen", "unfrozen"}
+        frozen, unfrozen = (
+            next(s["encoder"] for label, s in run["stores"].items() if label.startswith("text"))
+            for run in value["runs"]
+        )
+        assert (frozen, unfrozen) == ("open_llama_3b", "language@tuned")
 
 
 def test_a_small_run_is_never_compared(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def reproduce(
     cache lacks are extracted where data and weights are there; what cannot be run is listed with the reason.
     The same command goes on where it was stopped.
     """
-    from uml_cache.errors import InputError
+    from uml_cache.errors import InputError, WorkError
     from uml_evaluate.reproduce.items import find_recipes
     from uml_evaluate.reproduce.supply import Sources
 
@@ -75,6 +75,10 @@ def reproduce(
         answers.append(value)
         texts.append(text)
     output.result(answers[0] if len(answers) == 1 else answers, "\n\n\n".join(texts))
+    if not dry_run and not any(answer["numbers"] for answer in answers):
+        raise WorkError(
+            f"nothing of {name} could be run here; the reasons are listed, and in the result file"
+        )
 
 
 def _one(

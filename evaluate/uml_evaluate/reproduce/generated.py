@@ -20,6 +20,7 @@ from uml_cache import StorePlan, create_or_resume, store_path
 from uml_evaluate.reproduce.parts import Need, parts_of
 from uml_evaluate.reproduce.recipe import Recipe, Setting
 from uml_evaluate.reproduce.supply import Sources
+from uml_manifests import from_csv, write_manifest
 
 _CLASSES = 4
 _PER_PART = (8, 4, 8)  # rows of a class that train, validate and test
@@ -161,7 +162,7 @@ def _write_fold(folder: Path, target: Need, fold: int, shots: int) -> Path:
 
 
 def _samples(need: Need, folder: Path) -> Path:
-    """Pictures in class folders, or a CSV of sentences."""
+    """Pictures in class folders, or the manifest of some sentences."""
     where = folder / "data" / need.dataset / need.place
     where.mkdir(parents=True, exist_ok=True)
     if need.modality == "text":
@@ -169,7 +170,8 @@ def _samples(need: Need, folder: Path) -> Path:
         for c in range(_CLASSES):
             lines += [f"{c}-{i},a thing of kind {c},class {c}" for i in range(_AUXILIARY)]
         (where / "texts.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
-        return where / "texts.csv"
+        texts = from_csv(where / "texts.csv", name=need.dataset, set=need.set, modality="text")
+        return write_manifest(texts, where)
     from PIL import Image
 
     rng = _generator(need.dataset, need.place)

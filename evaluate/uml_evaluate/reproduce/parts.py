@@ -112,12 +112,12 @@ def _expanded(recipe: Recipe, name: str, setting: Setting, dataset: str) -> list
     tokens = recipe.kind == "ssl" or setting.train.get("trunk") == "transformer"
 
     def need(place: str, encoder: str | None) -> Need:
-        pictures = place.partition(".")[0] == "image"
+        transformed = place.partition(".")[0] in ("image", "audio")
         return Need(
             dataset=dataset,
             place=place,
             encoder=encoder,
-            transform=setting.transform if pictures and encoder else "own",
+            transform=setting.transform if transformed and encoder else "own",
             tokens=tokens and encoder is not None,
         )
 

@@ -28,13 +28,16 @@ from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
 
 @dataclass(frozen=True, kw_only=True)
 class PartPlan:
-    """One part: `models` to train, `missing` features, `bytes` of these (None: not known), `seconds` to train
-    (None: not estimated)."""
+    """One part: models to train and what they take, and features that are missing.
+
+    `bytes` are those of the missing features whose size is known beforehand (texts' are not); `head_bytes` and
+    `seconds` are None where nothing could be timed.
+    """
 
     name: str
     models: int
     missing: tuple[str, ...]
-    bytes: int | None
+    bytes: int
     head_bytes: int | None
     seconds: float | None
 
@@ -64,7 +67,7 @@ class Plan:
             if part.seconds is not None:
                 said.append(f"about {time_text(part.seconds)} without early stopping")
             if part.missing:
-                size = "" if part.bytes is None else f" ({bytes_text(part.bytes)})"
+                size = f" (at least {bytes_text(part.bytes)} to extract)" if part.bytes else ""
                 said.append(f"lacks {', '.join(part.missing)}{size}")
             lines.append(f"  {part.name}: {'; '.join(said)}")
         models = sum(part.models for part in self.parts)
@@ -109,7 +112,6 @@ def _missing(part: Part, supply: Supply) -> list[Need]:
 
 def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> PartPlan:
     missing = _missing(part, supply)
-    sizes = [_size(need) for need in missing]
     seconds = head_bytes = None
     models = _models(recipe, part)
     if not missing and recipe.kind == "heads":
@@ -124,7 +126,7 @@ def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> Part
         name=part.name,
         models=models,
         missing=tuple(need.text() for need in missing),
-        bytes=sum(s for s in sizes if s) if missing and all(sizes) else None,
+        bytes=sum(_size(need) for need in missing),
         head_bytes=head_bytes,
         seconds=seconds,
     )
@@ -160,13 +162,11 @@ def _candidates(recipe: Recipe, part: Part) -> int:
         return len(load_grid(name, family=family, **axes).candidates)
 
 
-def _size(need: Need) -> int | None:
-    """Bytes of pooled float16 features; None where width or number of samples is not known beforehand."""
+def _size(need: Need) -> int:
+    """Bytes of pooled float16 features; 0 where width or number of samples is not known beforehand."""
     from uml_extract import list_encoders
 
-    sizes = {benchmark.name: sum(benchmark.sizes) for benchmark in list_benchmarks()}
+    rows = {benchmark.name: sum(benchmark.sizes) for benchmark in list_benchmarks()}.get(need.dataset, 0)
     entry = list_encoders().get(need.encoder or "")
-    if entry is None or need.modality == "text" or need.tokens or not entry.spec.width:
-        return None
-    rows = sizes.get(need.dataset, 0)
-    return 2 * rows * entry.spec.width or None
+    known = entry is not None and need.modality != "text" and not need.tokens
+    return 2 * rows * (entry.spec.width or 0) if known and entry is not None else 0

@@ -42,7 +42,7 @@ class Setting:
         target: `modality[.set]` of the target.
         auxiliaries: the same of each auxiliary, first the one whose space is shared.
         encoders: encoder of every place (`image`, `text.cupl`) or modality (`text`) named above.
-        transform: how missing pictures are extracted, `own` or `paper`.
+        transform: how missing pictures and sounds are extracted, `own` or `paper`.
         folds: number of folds below `data/NAME/folds` that stand for the target's splits; 0: its own.
         texts_per_shot: whether `texts` counts auxiliary samples for each labelled sample of the class.
         train: keys of `TrainSettings`.

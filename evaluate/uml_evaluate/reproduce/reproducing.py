@@ -12,12 +12,15 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.supply import Sources
+
+if TYPE_CHECKING:
+    from uml_evaluate.reproduce.result import Result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +59,11 @@ def reproduce(
     """
     from uml_evaluate.reproduce.result import others
 
-    results = others(recipe.name, beside)
+    results = others(recipe.name, beside) if scale == "full" else []
     if recipe.kind == "gaussian":
         if datasets is not None:
             raise InputError(f"{recipe.name} makes its own data; leave --only out")
-        return _gaussian(recipe, out, scale, sweep, seeds, output)
+        return _gaussian(recipe, out, scale, sweep, seeds, results, output)
     if sweep is not None:
         raise InputError(f"--sweep belongs to the kind gaussian; {recipe.name} varies what its file says")
     return _runs(recipe, out, sources, scale, seeds, datasets, results, output)
@@ -73,7 +76,7 @@ def _runs(
     scale: str,
     seeds: Sequence[int] | None,
     datasets: Iterable[str] | None,
-    results: Sequence[Any],
+    results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
     from uml_evaluate.reproduce.generated import generate, shrunk
@@ -113,11 +116,13 @@ def _gaussian(
     scale: str,
     sweep: str | None,
     seeds: Sequence[int] | None,
+    results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
     from uml_evaluate.reproduce.gaussian import run
     from uml_evaluate.reproduce.published import Key, Number
     from uml_evaluate.reproduce.result import frame
+    from uml_evaluate.reproduce.show import alone
 
     found = run(out, scale=scale, sweep=sweep, seeds=seeds, output=output)
     answer = found.to_json()
@@ -137,7 +142,9 @@ def _gaussian(
     name = "result" + (f"-{sweep}" if sweep else "") + ("-tiny" if scale == "tiny" else "")
     written = out / f"{name}.json"
     _write(written, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return Reproduced(value=value, text=f"{found.text()}\nresult  {written}", result=written)
+    beside = alone(numbers, results) if results else []
+    text = "\n\n".join([*beside, f"{found.text()}\nresult  {written}"])
+    return Reproduced(value=value, text=text, result=written)
 
 
 def _write(path: Path, text: str) -> None:

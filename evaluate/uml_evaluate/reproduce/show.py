@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -35,12 +35,7 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
         parts += _beside(table, outcome.numbers, results)
     if not tables and scale == "full":
         parts.append(f"No table to compare with: {NO_NUMBERS}.")
-    measures = list(dict.fromkeys(number.key.measure for number in outcome.numbers))
-    shown = {table.measure for table in tables}
-    for measure in measures:
-        if measure not in shown:
-            mine = [number for number in outcome.numbers if number.key.measure == measure]
-            parts.append(_measured(measure, mine))
+    parts += alone(outcome.numbers, results, {table.measure for table in tables})
     parts += [part for part in (_decomposition(outcome), _findings(outcome)) if part]
     if recipe.note:
         parts.append(fill(recipe.note, WIDTH))
@@ -48,6 +43,19 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
         lines = [f"  {lacking.what}: {lacking.why}" for lacking in outcome.lacking]
         parts.append("\n".join(["Not run:", *lines]))
     return "\n\n".join(parts)
+
+
+def alone(measured: Sequence[Number], results: Sequence[Result], shown: Iterable[str] = ()) -> list[str]:
+    """The numbers that nothing is printed for, each measure with the contributed ones; not those `shown`."""
+    parts = []
+    for measure in dict.fromkeys(number.key.measure for number in measured):
+        if measure in shown:
+            continue
+        parts.append(_measured("Measured here", measure, measured))
+        for result in results:
+            if any(number.key.measure == measure for number in result.numbers):
+                parts.append(_measured(f"Contributed, {result.name}", measure, result.numbers))
+    return parts
 
 
 def published_text(table: Published) -> str:
@@ -78,13 +86,14 @@ def _beside(table: Published, measured: Sequence[Number], results: Sequence[Resu
     return parts
 
 
-def _measured(measure: str, numbers: list[Number]) -> str:
-    """Numbers that nothing is published for: the longest axis goes across."""
+def _measured(whose: str, measure: str, all_numbers: Sequence[Number]) -> str:
+    """Numbers of one measure; the first axis that has several values goes across."""
+    numbers = [number for number in all_numbers if number.key.measure == measure]
     axes = {name: _distinct(numbers, name) for name in ("dataset", "shots", "variant")}
     name = next((n for n in ("dataset", "shots", "variant") if len(axes[n]) > 1), "dataset")
     seeds = seeds_of(numbers)
     what = "test accuracy in %" if measure == ACCURACY else measure
-    title = f"Measured here: {what}, mean ± standard deviation, up to {seeds} seed{'s' * (seeds != 1)}"
+    title = f"{whose}: {what}, mean ± standard deviation, up to {seeds} seed{'s' * (seeds != 1)}"
     return f"{title}\n{_matrix(name, axes[name], numbers, _spread)}"
 
 

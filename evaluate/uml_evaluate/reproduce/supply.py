@@ -110,24 +110,27 @@ class Supply:
         assert need.encoder is not None
         if need.encoder in self._lacking:
             raise InputError(self._lacking[need.encoder])
-        from uml_extract import load_encoder
-        from uml_extract.pipeline import extract
+        import uml_extract
+        from uml_extract.executors.worker import Recipe
 
-        options = {
-            "weights": self.sources.weights.get(need.encoder),
-            "transform": need.transform,
-            "device": self.sources.device,
-        }
+        device = self.sources.device
+        weights = self.sources.weights.get(need.encoder)
+        options = {"weights": weights, "transform": need.transform, "device": device}
         try:
-            load_encoder(need.encoder, **options)  # type: ignore[arg-type]
+            encoder = uml_extract.load_encoder(need.encoder, **options)  # type: ignore[arg-type]
         except InputError as error:
             self._lacking[need.encoder] = f"no weights: {_line(error)}"
             raise InputError(self._lacking[need.encoder]) from None
         self.output.say(f"extracting {need.text()}, {len(manifest):,} samples")
-        extract(
-            manifest, need.encoder, out=self.sources.cache, tokens=need.tokens, output=self.output,
-            **options,  # type: ignore[arg-type]
-        )  # fmt: skip
+        uml_extract.extract(
+            manifest,
+            encoder,
+            out=self.sources.cache,
+            tokens=need.tokens,
+            device=device,
+            recipe=Recipe(need.encoder, options),
+            output=self.output,
+        )
         self._stores = None
         found = self.find(need)
         if found is None:
