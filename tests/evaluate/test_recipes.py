@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from uml_cache.errors import InputError
+from uml_evaluate.reproduce.gaussian import SWEEPS
 from uml_evaluate.reproduce.items import find_recipes, list_items, list_recipes
 from uml_evaluate.reproduce.parts import Need, parts_of
 from uml_evaluate.reproduce.published import Key, Number, lookup
-from uml_evaluate.reproduce.recipe import Recipe, parse_recipe
+from uml_evaluate.reproduce.recipe import Recipe, check_recipe, parse_recipe
 
 TABLES = (1, 2, *range(6, 30))
 FIGURES = (3, *range(5, 45))
@@ -31,6 +32,16 @@ def test_every_table_and_figure_has_a_recipe(name: str) -> None:
     item = list_items()[name]
     assert item.recipes
     assert [recipe.name for recipe in find_recipes(name)] == list(item.recipes)
+
+
+@pytest.mark.parametrize("recipe", list_recipes().values(), ids=list_recipes())
+def test_shipped_recipes_can_run(recipe: Recipe) -> None:
+    check_recipe(recipe)
+    assert bool(parts_of(recipe)) == (recipe.kind != "gaussian")
+
+
+def test_sweeps_are_named_in_the_list() -> None:
+    assert all(sweep in list_recipes()["gaussian"].note for sweep in SWEEPS)
 
 
 def test_published_tables_name_items() -> None:
@@ -178,6 +189,30 @@ def test_two_variants_that_are_the_same_are_refused() -> None:
     twice = parse_recipe(f"{SMALL}[[variants]]\nname = 'a'\n[[variants]]\nname = 'b'\n", "toy", "toy")
     with pytest.raises(InputError, match="variant b is the same as a"):
         parts_of(twice)
+
+
+def test_tables_of_a_variant_are_merged_key_by_key() -> None:
+    recipe = parse_recipe(
+        f"""{SMALL}
+[grid]
+lr = [0.1]
+steps = 7
+[[variants]]
+name = "small"
+grid.steps = 3
+train.texts = 2
+encoders.image = "pixels"
+""",
+        "toy",
+        "toy",
+    )
+    small = recipe.variants["small"]
+    assert small.grid == {"lr": [0.1], "steps": 3}
+    assert (small.train["shots"], small.train["texts"]) == ([1, 2], 2)
+    assert small.encoders == {"image": "pixels", "text": "hashed-ngrams"}
+    multibench = list_recipes()["multibench"].variants["MIMIC"]
+    assert multibench.grid is not None
+    assert (multibench.grid["batch_size"], multibench.grid["epochs"]) == (128, 100)
 
 
 def test_folds_and_texts_per_shot_make_a_run_each() -> None:

@@ -33,12 +33,12 @@ def list_items() -> dict[str, Item]:
 
 @cache
 def list_recipes() -> dict[str, Recipe]:
-    """The shipped recipes by name."""
+    """The shipped recipes by name, their settings unchecked."""
     folder = files("uml_evaluate.reproduce") / "recipes"
     names = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".toml"))
     return {
         name.removesuffix(".toml"): parse_recipe(
-            (folder / name).read_text(encoding="utf-8"), name.removesuffix(".toml"), name
+            (folder / name).read_text(encoding="utf-8"), name.removesuffix(".toml"), name, check=False
         )
         for name in names
     }

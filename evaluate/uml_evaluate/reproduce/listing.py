@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from uml_evaluate.reproduce.items import list_items, list_recipes
-from uml_evaluate.reproduce.plan import ready
+from uml_evaluate.reproduce.parts import parts_of
+from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.supply import Sources, Supply
 
 
@@ -13,7 +14,7 @@ def listing(sources: Sources) -> tuple[list[dict[str, Any]], str]:
     """All items and the recipes that stand for themselves: as JSON, and as text."""
     recipes = list_recipes()
     supply = Supply(sources)
-    here = {name: ready(recipe, supply) for name, recipe in recipes.items()}
+    here = {name: _here(recipe, supply) for name, recipe in recipes.items()}
     printed = {item for recipe in recipes.values() for table in recipe.published for item in table.items}
     rows: list[dict[str, Any]] = []
     used: set[str] = set()
@@ -48,3 +49,11 @@ def _line(row: dict[str, Any]) -> str:
     names = " + ".join(row["recipes"]) or "not repeated"
     numbers = "recorded" if row["published"] else "none recorded"
     return f"{row['name']:<12}{row['v1']:<11}{names:<25}{numbers:<15}{row['shows']}".rstrip()
+
+
+def _here(recipe: Recipe, supply: Supply) -> str:
+    if recipe.kind == "gaussian":
+        return f"runs anywhere; {recipe.note}"
+    parts = parts_of(recipe)
+    there = sum(not supply.missing(part) for part in parts)
+    return f"{there} of {len(parts)} runs have what they need here"

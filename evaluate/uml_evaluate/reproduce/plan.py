@@ -1,4 +1,4 @@
-"""What a recipe would do, and what of it could be done here: `--list` and `--dry-run`. Nothing is written.
+"""What a recipe would do: `--dry-run`. Nothing is written.
 
 Time is estimated as `uml train --dry-run` does it, by training a few steps, so that it takes the features;
 what has none yet is counted in models and in bytes to extract.
@@ -14,7 +14,6 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
-from uml_evaluate.reproduce.gaussian import SWEEPS
 from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.running import settings_of
@@ -30,8 +29,8 @@ from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
 class PartPlan:
     """One part: models to train and what they take, and features that are missing.
 
-    `bytes` are those of the missing features whose size is known beforehand (texts' are not); `head_bytes` and
-    `seconds` are None where nothing could be timed.
+    `bytes` are those of the missing features whose size is known beforehand (texts' are not); `head_bytes`
+    and `seconds` are None where nothing could be timed.
     """
 
     name: str
@@ -88,30 +87,8 @@ def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, outp
     )
 
 
-def ready(recipe: Recipe, supply: Supply) -> str:
-    """What can be done here, in a few words."""
-    if recipe.kind == "gaussian":
-        return f"runs anywhere; --sweep {', '.join(SWEEPS)}"
-    parts = parts_of(recipe)
-    there = sum(not _missing(part, supply) for part in parts)
-    return f"{there} of {len(parts)} runs have what they need here"
-
-
-def _missing(part: Part, supply: Supply) -> list[Need]:
-    lacking = []
-    for need in part.needs:
-        if need.encoder is not None:
-            found = supply.find(need) is not None
-        else:
-            folder = supply.sources.folders.get((need.dataset, need.place))
-            found = (folder or Path("data") / need.dataset / need.place).exists()
-        if not found:
-            lacking.append(need)
-    return lacking
-
-
 def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> PartPlan:
-    missing = _missing(part, supply)
+    missing = supply.missing(part)
     seconds = head_bytes = None
     models = _models(recipe, part)
     if not missing and recipe.kind == "heads":

@@ -118,16 +118,27 @@ def read_recipe(path: Path) -> Recipe:
     return parse_recipe(text, path.stem, str(path))
 
 
-def parse_recipe(text: str, name: str, where: str) -> Recipe:
-    """A recipe from the text of its file; `where` is said in errors. Raises `InputError`."""
+def parse_recipe(text: str, name: str, where: str, *, check: bool = True) -> Recipe:
+    """A recipe from the text of its file; `where` is said in errors.
+
+    Args:
+        check: whether its settings are made once (torch is imported for some of them); without that only
+            its keys are looked at.
+
+    Raises:
+        InputError: no TOML, unknown keys, values that the settings refuse.
+    """
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {where} is not TOML: {error}") from None
     try:
-        return _recipe(values, name)
+        recipe = _recipe(values, name)
+        if check:
+            check_recipe(recipe)
     except InputError as error:
         raise InputError(f"recipe {where}: {error}") from None
+    return recipe
 
 
 def _recipe(values: dict[str, Any], name: str) -> Recipe:
@@ -148,7 +159,7 @@ def _recipe(values: dict[str, Any], name: str) -> Recipe:
             if not label or label in variants:
                 raise InputError(f"variant {label!r}: every variant has a name of its own")
             variants[label] = _setting(base, {k: v for k, v in one.items() if k != "name"}, kind)
-    recipe = Recipe(
+    return Recipe(
         name=name,
         title=values["title"],
         paper=_text(values, "paper"),
@@ -160,8 +171,6 @@ def _recipe(values: dict[str, Any], name: str) -> Recipe:
         boundary=tuple(_list(values.get("boundary", []), "boundary", str)),
         published=read_published(values.get("published", [])),
     )
-    _check(recipe)
-    return recipe
 
 
 def _setting(base: Setting, values: dict[str, Any], kind: str) -> Setting:
@@ -177,8 +186,10 @@ def _setting(base: Setting, values: dict[str, Any], kind: str) -> Setting:
         if not isinstance(found["encoders"], dict):
             raise InputError("encoders is a table: modality or modality.set = encoder")
         found["encoders"] = {**base.encoders, **_flat(found["encoders"])}
-    if not isinstance(found.get("grid", {}), dict):
-        raise InputError("grid is a table with the keys of a grid file; [train] grid names one that is known")
+    if "grid" in found:
+        if not isinstance(found["grid"], dict):
+            raise InputError("grid is a table with the keys of a grid file; [train] grid names a known one")
+        found["grid"] = {**(base.grid or {}), **found["grid"]}
     for key in ("datasets", "auxiliaries"):
         if key in found:
             found[key] = tuple(_list(found[key], key, str))
@@ -203,8 +214,12 @@ def _flat(encoders: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def _check(recipe: Recipe) -> None:
-    """Make every settings object once, so that a recipe that could not run is refused when it is read."""
+def check_recipe(recipe: Recipe) -> None:
+    """Make every settings object once, so that a recipe that could not run is refused before it runs.
+
+    Raises:
+        InputError: a value that the settings refuse, a name that is not there.
+    """
     from uml_evaluate.analyses import ANALYSES
 
     if recipe.kind == "gaussian":

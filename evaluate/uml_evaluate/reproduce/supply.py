@@ -13,7 +13,7 @@ from pathlib import Path
 from uml_cache import StoreInfo, find_stores
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, WorkError
-from uml_evaluate.reproduce.parts import Need
+from uml_evaluate.reproduce.parts import Need, Part
 from uml_manifests import Manifest, list_benchmarks, resolve_data
 from uml_manifests.workspace import build_data, build_texts
 from uml_train.selection import full_name
@@ -136,6 +136,17 @@ class Supply:
         if found is None:
             raise WorkError(f"{need.text()} was extracted and is not in {self.sources.cache}")
         return found
+
+    def missing(self, part: Part) -> list[Need]:
+        """What a part reads and is not here yet: stores, and manifests of samples."""
+
+        def there(need: Need) -> bool:
+            if need.encoder is not None:
+                return self.find(need) is not None
+            given = self.sources.folders.get((need.dataset, need.place))
+            return (given or Path("data") / need.dataset / need.place).exists()
+
+        return [need for need in part.needs if not there(need)]
 
     def manifest(self, need: Need) -> Manifest:
         """The samples of a need, built from the data's folder if they have no manifest yet.
