@@ -1,7 +1,8 @@
 """Figures of a comparison: accuracy versus shots, and the differences with their intervals.
 
-Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey, and
-rivals have their own thin lines, told apart by marker. Text and axes are drawn in one ink, which an inline SVG takes from the page around it (dark or light).
+Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey, rivals
+have thin dotted lines and markers of their own. Text and axes are drawn in one ink, which an inline SVG takes
+from the page around it (dark or light).
 """
 
 from __future__ import annotations

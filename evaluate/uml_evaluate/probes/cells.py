@@ -169,7 +169,7 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
-    """At most `budget` of the candidates, in even steps from the first to the last; one alone is the middle."""
+    """At most `budget` of the candidates, evenly from the first to the last; one alone is the middle."""
     if len(candidates) <= budget:
         return candidates
     if budget == 1:
