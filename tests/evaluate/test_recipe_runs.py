@@ -130,6 +130,8 @@ def test_results_of_others_stand_beside(place: Path) -> None:
     assert "add it under [[published]]" in text
     assert text.count("Contributed, mine-alice: test accuracy") == 1
     assert text.count("Contributed, theirs: test accuracy") == 1
+    nothing = CliRunner().invoke(reproduce, ["mine.toml", "--with", "feats"])
+    assert "feats holds no result file" in str(nothing.exception)
     (place / "bad.json").write_text("{}")
     bad = CliRunner().invoke(reproduce, ["mine.toml", "--with", "bad.json"])
     assert "no result file" in str(bad.exception)

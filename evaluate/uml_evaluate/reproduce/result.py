@@ -127,15 +127,21 @@ def read_result(path: Path) -> Result:
 
 
 def others(recipe: str, given: Iterable[Path]) -> list[Result]:
-    """Results of a recipe at full scale: those shipped, and those in files and folders that are given.
+    """Results of a recipe at full scale: those shipped, and those that are given.
+
+    Args:
+        given: result files, folders of such files, and folders that `uml reproduce` wrote.
 
     Raises:
-        InputError: a path that is not there, or a file that is no result.
+        InputError: a path that is not there, a folder without a result, or a file that is none.
     """
     shipped = files("uml_evaluate.reproduce") / "results"
     found = [Path(str(entry)) for entry in shipped.iterdir()] if shipped.is_dir() else []
     for path in given:
-        found += sorted(path.rglob("*.json")) if path.is_dir() else [path]
+        inside = [path / FILE] if (path / FILE).is_file() else sorted(path.glob("*.json"))
+        if path.is_dir() and not inside:
+            raise InputError(f"{path} holds no result file; `uml reproduce` writes {FILE}")
+        found += inside if path.is_dir() else [path]
     results = [read_result(path) for path in found if path.suffix == ".json"]
     return [result for result in results if (result.recipe, result.scale) == (recipe, "full")]
 
