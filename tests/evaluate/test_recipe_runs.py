@@ -141,16 +141,18 @@ def test_a_dry_run_counts_and_writes_nothing(place: Path) -> None:
     before = sorted(place.rglob("*"))
     value = _answer("mine.toml", "--dry-run")
     toy, absent = value["parts"]
-    assert (toy["models"], toy["missing"]) == (6 * 3 * 2, [])
+    assert (toy["models"], toy["missing"]) == (6 * 3 * 2, 0)
     assert toy["seconds"] > 0
     assert toy["head_bytes"] > 0
     assert absent["models"] == toy["models"]
-    assert absent["missing"] == ["absent image by made-up", "absent text by made-up"]
+    assert absent["missing"] == 2
+    assert [m["what"] for m in value["missing"]] == ["absent image by made-up", "absent text by made-up"]
     assert sorted(place.rglob("*")) == before
     text = _run("table17", "--only", "oxford_pets", "--dry-run")
-    assert "lacks oxford_pets image by dinov2_vits14" in text
-    assert f"at least {2 * 384 * 7349 / 1e6:.0f} MB to extract" in text
-    assert "1 runs" in text
+    assert f"oxford_pets image by dinov2_vits14, at least {2 * 384 * 7349 / 1e6:.0f} MB" in text
+    assert f"1 runs, {(2 + 3 + 2) * 3 * 5 * 24:,} models" in text
+    shifts = _run("shift-imagenet", "--dry-run")
+    assert "imagenet_sketch image by dinov2_vits14" in shifts
 
 
 def test_features_are_extracted_where_the_data_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ what has none yet is counted in models and in bytes to extract.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,68 +27,75 @@ from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
 
 @dataclass(frozen=True, kw_only=True)
 class PartPlan:
-    """One part: models to train and what they take, and features that are missing.
+    """One part: models to train, how many of the things that it reads are missing, and what it takes.
 
-    `bytes` are those of the missing features whose size is known beforehand (texts' are not); `head_bytes`
-    and `seconds` are None where nothing could be timed.
+    `head_bytes` and `seconds` are None where nothing could be timed.
     """
 
     name: str
     models: int
-    missing: tuple[str, ...]
-    bytes: int
+    missing: int
     head_bytes: int | None
     seconds: float | None
 
-    def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "missing": list(self.missing)}
+    def text(self) -> str:
+        said = [f"{self.models:,} models"]
+        if self.head_bytes is not None:
+            said.append(f"{bytes_text(self.head_bytes)} of heads")
+        if self.seconds is not None:
+            said.append(f"about {time_text(self.seconds)} without early stopping")
+        if self.missing:
+            said.append(f"lacks {self.missing}")
+        return f"  {self.name}: {'; '.join(said)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a recipe would do."""
+    """What a recipe would do. `missing` are the things that are not here by name, with the bytes of their
+    features; 0 where that is not known beforehand, as of texts."""
 
     recipe: Recipe
     parts: list[PartPlan]
+    missing: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.name, "parts": [part.to_json() for part in self.parts]}
+        return {
+            "recipe": self.recipe.name,
+            "parts": [vars(part) for part in self.parts],
+            "missing": [{"what": what, "bytes": size or None} for what, size in self.missing.items()],
+        }
 
     def text(self) -> str:
-        """A line for each part, and the sums."""
+        """A line for each part, the sums, and a line for each thing that is missing."""
         known = [part.seconds for part in self.parts if part.seconds is not None]
-        lacking = sum(bool(part.missing) for part in self.parts)
-        lines = [f"{self.recipe.name}: {self.recipe.title}"]
-        for part in self.parts:
-            said = [f"{part.models:,} models"]
-            if part.head_bytes is not None:
-                said.append(f"{bytes_text(part.head_bytes)} of heads")
-            if part.seconds is not None:
-                said.append(f"about {time_text(part.seconds)} without early stopping")
-            if part.missing:
-                size = f" (at least {bytes_text(part.bytes)} to extract)" if part.bytes else ""
-                said.append(f"lacks {', '.join(part.missing)}{size}")
-            lines.append(f"  {part.name}: {'; '.join(said)}")
-        models = sum(part.models for part in self.parts)
-        total = f"{len(self.parts)} runs, {models:,} models"
+        total = f"{len(self.parts)} runs, {sum(part.models for part in self.parts):,} models"
         if known:
             total += f"; about {time_text(sum(known))} for the {len(known)} that could be timed"
-        if lacking:
-            total += f"; {lacking} lack features, which are extracted where data and weights are there"
-        if len(known) < len(self.parts) - lacking:
+        if any(part.seconds is None and not part.missing for part in self.parts):
             total += "; networks are not timed"
-        return "\n".join([*lines, total, "nothing was written"])
+        lines = [f"{self.recipe.name}: {self.recipe.title}", *(part.text() for part in self.parts), total]
+        if self.missing:
+            lines.append("missing, and extracted where data and weights are there:")
+            for what, size in self.missing.items():
+                lines.append(f"  {what}" + (f", at least {bytes_text(size)}" if size else ""))
+        return "\n".join([*lines, "nothing was written"])
 
 
 def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, output: Output) -> Plan:
     """Count what every part trains and lacks, and time what can be timed."""
+    parts = parts_of(recipe, datasets)
+    missing = dict.fromkeys(need for part in parts for need in supply.missing(part))
+    shifts = (replace(part.target, dataset=name) for part in parts for name in recipe.shift)
+    missing |= dict.fromkeys(need for need in shifts if supply.find(need) is None)
     return Plan(
-        recipe=recipe, parts=[_planned(recipe, part, supply, output) for part in parts_of(recipe, datasets)]
+        recipe=recipe,
+        parts=[_planned(recipe, part, supply, output) for part in parts],
+        missing={need.text(): _size(need) for need in missing},
     )
 
 
 def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> PartPlan:
-    missing = supply.missing(part)
+    missing = len(supply.missing(part))
     seconds = head_bytes = None
     models = _models(recipe, part)
     if not missing and recipe.kind == "heads":
@@ -99,14 +106,7 @@ def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> Part
                 seconds, head_bytes, models = found.seconds, found.head_bytes, found.models
             except InputError as error:
                 output.say(f"{part.name}: {error}")
-    return PartPlan(
-        name=part.name,
-        models=models,
-        missing=tuple(need.text() for need in missing),
-        bytes=sum(_size(need) for need in missing),
-        head_bytes=head_bytes,
-        seconds=seconds,
-    )
+    return PartPlan(name=part.name, models=models, missing=missing, head_bytes=head_bytes, seconds=seconds)
 
 
 def _models(recipe: Recipe, part: Part) -> int:

@@ -164,7 +164,7 @@ def _cell(number: Number | None, text: Callable[[Number], str]) -> str:
 
 
 def _plain(number: Number) -> str:
-    return f"{number.value:.4g}" if abs(number.value) < 1 else f"{number.value:.2f}"
+    return f"{number.value:.2f}" if number.key.measure == ACCURACY else f"{number.value:.4g}"
 
 
 def _spread(number: Number) -> str:
