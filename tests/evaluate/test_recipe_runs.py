@@ -296,6 +296,32 @@ def test_recipes_run_small(tmp_path: Path, name: str) -> None:
         assert (frozen, unfrozen) == ("open_llama_3b", "language@tuned")
 
 
+def test_folds_are_averaged_and_shifts_are_no_data_sets_of_their_own(tmp_path: Path) -> None:
+    value = _answer("esc-audio-clip", "--scale", "tiny", "--out", str(tmp_path / "sounds"))
+    of = {"dataset": "imagenet_esc19", "variant": "Audio + Text", "shots": 1, "control": None}
+
+    def every(where: str, key: str, **wanted: Any) -> list[float]:
+        return [
+            entry[key] for entry in value[where] if all(entry[k] == v for k, v in {**of, **wanted}.items())
+        ]
+
+    [pooled] = every("numbers", "value", method="uml", measure="accuracy")
+    runs = sorted((tmp_path / "sounds" / "tiny" / "runs").iterdir())
+    accuracies = [
+        cell["test_acc"]
+        for path in (path for run in runs for path in (run / "cells").glob("uml-data-text*-k1-*.json"))
+        for cell in [json.loads(path.read_text())]
+        if "image" not in "".join(cell["auxiliaries"])
+    ]
+    assert len(accuracies) == 2 * 2
+    assert pooled == pytest.approx(np.mean(accuracies))
+    text = _run("esc-audio-clip", "--scale", "tiny", "--out", str(tmp_path / "sounds"))
+    assert "What each step adds, mean over folds" in text
+    shifts = _run("shift-imagenet", "--scale", "tiny", "--out", str(tmp_path / "shifts"))
+    assert "mean over data sets" not in shifts
+    assert "sketch" in shifts
+
+
 def test_a_small_run_is_never_compared(tmp_path: Path) -> None:
     text = _run("granularity", "--scale", "tiny", "--out", str(tmp_path))
     assert "Its numbers mean nothing" in text

@@ -93,8 +93,7 @@ def generate(recipe: Recipe, folder: Path) -> Sources:
                 continue
             entry = known.get(need.encoder)
             joint = entry.spec.joint_space if entry is not None else None
-            is_target = need.place == part.target.place
-            _write_store(stores, need, is_target, joint is not None, _names(recipe))
+            _write_store(stores, need, joint is not None, _names(recipe))
         if part.fold:
             assert part.shots is not None
             folders[part.dataset, "folds"] = _write_fold(folder, part.target, part.fold, int(part.shots[0]))
@@ -108,10 +107,10 @@ def _names(recipe: Recipe) -> tuple[str, ...]:
     return (*recipe.boundary, *(f"class {c}" for c in range(len(recipe.boundary), _CLASSES)))
 
 
-def _write_store(stores: Path, need: Need, target: bool, joint: bool, classes: Sequence[str]) -> None:
+def _write_store(stores: Path, need: Need, joint: bool, classes: Sequence[str]) -> None:
     """A sealed store whose classes lie to each other alike in every place.
 
-    A part's target has splits; so have the sounds and pictures that are an auxiliary, as their data has.
+    Texts have no splits, all others do, as their data has.
     """
     split = need.modality in ("image", "audio", "array")
     per_class = sum(_PER_PART) if split else _AUXILIARY

@@ -103,7 +103,9 @@ def _runs(
     text = answer(outcome, scale, results)
     written = out / "result.json"
     if outcome.comparisons:
-        full = "\n".join(f"{markdown(comparison)}" for _, comparison in outcome.comparisons)
+        full = "\n".join(
+            f"{markdown(comparison)}" for _, comparison in (*outcome.comparisons, *outcome.shifted)
+        )
         _write(out / "decomposition.md", full)
         text += f"\n\ntables  {out / 'decomposition.md'}"
     _write(written, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

@@ -62,7 +62,7 @@ def describe(outcome: Outcome, scale: str) -> dict[str, Any]:
         **frame(outcome.recipe, scale, outcome.numbers),
         "differences": [
             {**d.to_json(), "variant": variant, "role": d.role}
-            for variant, comparison in outcome.comparisons
+            for variant, comparison in (*outcome.comparisons, *outcome.shifted)
             for d in comparison.differences
         ],
         "across_data_sets": [

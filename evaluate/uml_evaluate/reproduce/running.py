@@ -43,11 +43,15 @@ class Lacking:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a recipe's parts came to."""
+    """What a recipe's parts came to.
+
+    Comparisons come with their variants; `shifted` are those of the same heads on other data sets.
+    """
 
     recipe: Recipe
     runs: list[Run]
     comparisons: list[tuple[str, Comparison]]
+    shifted: list[tuple[str, Comparison]]
     findings: list[tuple[str, Finding]]
     numbers: list[Number]
     lacking: list[Lacking]
@@ -65,7 +69,7 @@ def run_parts(
     if not parts:
         raise InputError(f"{recipe.name} has none of these data sets; it has {', '.join(recipe.datasets)}")
     out.mkdir(parents=True, exist_ok=True)
-    outcome = Outcome(recipe=recipe, runs=[], comparisons=[], findings=[], numbers=[], lacking=[])
+    outcome = Outcome(recipe=recipe, runs=[], comparisons=[], shifted=[], findings=[], numbers=[], lacking=[])
     values: dict[Key, list[Number]] = defaultdict(list)
     for i, part in enumerate(parts):
         output.say(f"{recipe.name}: part {i + 1} of {len(parts)}, {part.name}")
@@ -157,7 +161,7 @@ def _read(
 ) -> None:
     """Take the accuracies of every method; comparisons are in the order of the configurations."""
     for variant, comparison in zip(part.variants, comparisons, strict=True):
-        outcome.comparisons.append((variant, comparison))
+        (outcome.comparisons if dataset is None else outcome.shifted).append((variant, comparison))
         for row in comparison.rows:
             key = Key(
                 dataset=dataset or part.dataset,

@@ -12,6 +12,7 @@ from uml_evaluate.reproduce.published import ACCURACY, Key, Number, Published, l
 from uml_evaluate.reproduce.result import Result, seeds_of
 from uml_evaluate.rows import ORDER, arm_name
 from uml_evaluate.sentence import signed
+from uml_evaluate.statistics import student_difference
 from uml_evaluate.tables import LEGEND, WIDTH, averages, plain_table
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def _beside(table: Published, measured: Sequence[Number], results: Sequence[Resu
     title = f"Measured here, up to {seeds} seed{'s' * (seeds != 1)}"
     parts.append(f"{title}\n{_matrix(table.across, table.columns, mine, _spread)}")
     differences = [
-        replace(number, value=found.value - number.value, key=number.key)
+        replace(number, value=found.value - number.value)
         for number in table.numbers()
         if (found := lookup(list(mine), number.key)) is not None
     ]
@@ -174,36 +175,54 @@ def _spread(number: Number) -> str:
 
 
 def _decomposition(outcome: Outcome) -> str:
-    """What each step of the ladder adds: over data sets where there are several, else for each comparison."""
+    """What each step adds: over folds or data sets where there are several, else by comparison."""
     comparisons = [comparison for _, comparison in outcome.comparisons]
+    if len({(v, c.title, k) for v, c in outcome.comparisons for k in c.shots}) < sum(
+        len(c.shots) for c in comparisons
+    ):
+        return _over_folds(outcome)
     over = across(comparisons)
-    if not over:
-        several = len({variant for variant, _ in outcome.comparisons}) > 1
-        parts = []
-        for variant, comparison in outcome.comparisons:
-            found = averages(comparison)
-            if found:
-                parts.append(f"[{variant}] {found}" if several else found)
-        return "What each step adds\n" + "\n\n".join(parts) if parts else ""
-    rows = [
-        [
-            f"{d.a} − {d.b}",
-            _name("shots", d.shots),
-            signed(d.interval.delta) + " *" * d.interval.excludes_zero,
-            _bounds(d.interval),
-            str(len(d.datasets)),
-            d.role,
+    if over:
+        rows = [
+            [f"{d.a} − {d.b}", _name("shots", d.shots), *_interval(d.interval), str(len(d.datasets)), d.role]
+            for d in over
         ]
-        for d in over
-    ]  # fmt: skip
-    head = ["difference", "shots", "points", "95 % interval", "data sets", ""]
-    return "\n".join(
-        [
-            "What each step adds, mean over data sets (the data set is the unit)",
-            plain_table(head, rows),
-            LEGEND.replace("seeds × test samples", "data sets"),
-        ]
+        head = ["difference", "shots", "points", "95 % interval", "data sets", ""]
+        title = "What each step adds, mean over data sets (the data set is the unit)"
+        legend = LEGEND.replace("seeds × test samples", "data sets")
+        return f"{title}\n{plain_table(head, rows)}\n{legend}"
+    several = len({variant for variant, _ in outcome.comparisons}) > 1
+    parts = []
+    for variant, comparison in outcome.comparisons:
+        found = averages(comparison)
+        if found:
+            parts.append(f"[{variant}] {found}" if several else found)
+    return "What each step adds\n" + "\n\n".join(parts) if parts else ""
+
+
+def _over_folds(outcome: Outcome) -> str:
+    """Differences as means over the folds, a table for each data set and variant."""
+    found: dict[str, dict[tuple[Any, str], list[float]]] = {}
+    for variant, comparison in outcome.comparisons:
+        for d in comparison.differences:
+            place = f"{d.dataset}, {variant}" if variant else d.dataset
+            found.setdefault(place, {}).setdefault((d.shots, f"{d.a} − {d.b}"), []).append(d.interval.delta)
+    head = ["difference", "shots", "points", "95 % interval", "folds"]
+    tables = []
+    for place, differences in found.items():
+        rows = []
+        for (shots, pair), deltas in differences.items():
+            interval = _interval(student_difference(deltas, [0.0] * len(deltas)))
+            rows.append([pair, _name("shots", shots), *interval, str(len(deltas))])
+        tables.append(f"{place}\n{plain_table(head, rows)}")
+    legend = (
+        "Points of accuracy, Student's 95 % interval over folds, whose test samples overlap; * it excludes 0."
     )
+    return "\n\n".join(["What each step adds, mean over folds", *tables, legend])
+
+
+def _interval(interval: Interval) -> list[str]:
+    return [signed(interval.delta) + " *" * interval.excludes_zero, _bounds(interval)]
 
 
 def _bounds(interval: Interval) -> str:

@@ -105,6 +105,8 @@ class Supply:
         """
         found = self.find(need)
         if found is not None:
+            if need.transform == "paper" and "paper" not in (found.variant or ""):
+                self.output.say(f"{found.path} was made with the encoder's own transform, not the paper's")
             return found
         manifest = self.manifest(need)
         assert need.encoder is not None
