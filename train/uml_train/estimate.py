@@ -55,8 +55,9 @@ class Estimate:
         return (
             f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
             f"{self.model_steps:,} steps\n"
-            f"bytes    {_bytes(self.head_bytes)} of {what} to write, {_bytes(self.bank_bytes)} in training\n"
-            f"time     about {_time(self.seconds)}{stop} ({where}; calibrated just now)\n"
+            f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
+            f"{bytes_text(self.bank_bytes)} in training\n"
+            f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
             "nothing was written"
         )
 
@@ -130,7 +131,8 @@ def _seconds(model: HeadModel, schedule: Schedule, known: dict[Any, float], devi
     return known[shape]
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """Such as `3 MB`."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -139,7 +141,8 @@ def _bytes(count: int) -> str:
     return f"{value:.1f} GB"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Such as `12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
