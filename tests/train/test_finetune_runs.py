@@ -225,6 +225,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "some"], "a number of layers or `all`"),
         (["--finetune", "VIT", "--data", "DATA", "--start-from", "shufled"], "did you mean shuffled"),
         (["--finetune", "VIT", "--data", "DATA", "--unfreeze-at", "5"], "with --freeze"),
+        (["--finetune", "VIT", "--data", "DATA", "--ema", "1.5"], "a decay between 0 and 1"),
         (["--finetune", "VIT", "--data", "DATA", "--normalize", "l2"], "is for cached features"),
         (["--finetune", "VIT", "--data", "DATA", "--tune-aux", "VIT"], "go together"),
         (["--finetune", "VIT", "--data", "DATA", "--dry-run"], "is for cached features"),

@@ -126,7 +126,8 @@ def _write_config(path: Path, config: dict[str, Any]) -> None:
 def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None]:
     """Be the only one that trains a run; a second one waits for the first to end. Dies with its process.
 
-    Of several processes that train together the first holds the lock, and all enter once it does. Without `flock` (not on every file system) nothing is locked: both do the same work and write the same.
+    Of several processes that train together the first holds the lock, and all enter once it does. Without
+    `flock` (not on every file system) nothing is locked: both do the same work and write the same.
     """
     if not ranks.first:
         ranks.wait()

@@ -31,11 +31,12 @@ class FinetuneSettings:
             half of the cases (`flip`), or a random crop of 8 to 100 % of the area and a flip (`random-crop`).
         freeze: how many layers stay as they are, with all that stands before them; or all.
         unfreeze_at: from this step on nothing is frozen.
+        ema: decay of a running average of the weights, which is evaluated and kept in their place.
         recompute: gradient checkpointing.
         tune_aux: an auxiliary's network, trained too; its samples are `aux_data`, its learning rate `aux_lr`
             (None: that of the target's network).
         keep: whether the selected networks are written as checkpoint folders.
-        workers: processes that read and prepare samples; None takes the cores but one, at most eight.
+        workers: processes that read and prepare samples; None is a core each, 0 none but this one.
 
     Raises:
         InputError: a value out of range, said with what is possible.
@@ -51,6 +52,7 @@ class FinetuneSettings:
     views: str = "random-crop"
     freeze: Freeze = 0
     unfreeze_at: int | None = None
+    ema: float | None = None
     recompute: bool = False
     tune_aux: str | None = None
     aux_data: str | None = None
@@ -73,6 +75,8 @@ class FinetuneSettings:
             raise InputError(
                 f"--unfreeze-at is {self.unfreeze_at}; it takes a step from 1 on, with --freeze N or all"
             )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"--ema is {self.ema:g}; it takes a decay between 0 and 1, such as 0.999")
         if (self.tune_aux is None) != (self.aux_data is None):
             raise InputError("--tune-aux ENCODER and --aux-data DATA go together: a network and its samples")
         if self.aux_lr is not None and (self.tune_aux is None or not 0 < self.aux_lr < float("inf")):
@@ -87,6 +91,8 @@ class FinetuneSettings:
         if self.freeze:
             until = "" if self.unfreeze_at is None else f"-until{self.unfreeze_at}"
             parts.append(f"frozen{'' if self.freeze == 'all' else self.freeze}{until}")
+        if self.ema is not None:
+            parts.append(f"ema{self.ema:g}")
         return "-".join(parts) or None
 
     def check_with(self, settings: TrainSettings) -> None:
