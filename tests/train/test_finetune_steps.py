@@ -75,6 +75,7 @@ class Job:
         workers: int = 0,
         lr: float = 1e-3,
         aligned: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.encoder = load_trainable(str(vit), device="cpu")
         dim = int(self.encoder.spec.width or 0)
@@ -83,7 +84,7 @@ class Job:
         width = dim if texts is None else texts.shape[1]
         deep = (texts is not None or tuned is not None) and not aligned
         self.loader = Loader(pictures, self.encoder, views=views, workers=workers)
-        backbone = Backbone(self.encoder, kind=kind, freeze=freeze)
+        backbone = Backbone(self.encoder, kind=kind, freeze=freeze, compiled=compiled)
         streams = [Stream(backbone=backbone, loader=self.loader, rows=self.rows, unit=aligned)]
         auxiliaries: tuple[Samples, ...] = ()
         self.text_encoder: Trainable | None = None
@@ -245,6 +246,8 @@ def test_steps_of_a_clip_tower_equal_a_plain_loop(kind: str, pictures: Manifest,
     assert head is not None
     model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
     tower = model.visual.train()
+    if kind == "resnet":
+        tower.to(memory_format=torch.channels_last)
     parameters = {**dict(tower.named_parameters()), "head": head}
     average = {name: p.detach().clone() for name, p in parameters.items()}
     optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0.1)
@@ -313,6 +316,35 @@ def test_recomputed_activations_and_autocast_change_nothing_that_matters(
         different = different or not torch.equal(coarse[name], value)
     assert different
     assert all(np.isfinite(point["loss.image"]) for point in half.history)
+
+
+@pytest.mark.slow
+def test_compiled_steps_equal_eager_ones(pictures: Manifest, vit: Path) -> None:
+    texts = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 16), dtype=np.float32))
+    options: dict[str, Any] = {"texts": texts, "freeze": 2, "unfreeze_at": 4}
+    eager, plain = _final(Job(pictures, vit, **options))
+    torch._dynamo.reset()
+    compiled, same = _final(Job(pictures, vit, compiled=True, **options))
+    counted = torch._dynamo.utils.counters
+    assert counted["inductor"]["fxgraph_cache_miss"] + counted["inductor"]["fxgraph_cache_hit"] > 0
+    assert not counted["graph_break"]
+    for name, value in plain.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-4)
+    for point, other in zip(eager.history, compiled.history, strict=True):
+        assert other == pytest.approx(point, rel=1e-3)
+
+
+def test_convolutions_are_computed_channels_last_and_written_plainly(tmp_path: Path) -> None:
+    backbone = Backbone(load_trainable(str(put_clip(tmp_path / "resnet", "resnet")), device="cpu"))
+    weight = backbone.network.get_parameter("layer2.0.conv2.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    backbone.write(backbone.start(1), tmp_path / "written")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    again = load_trainable(str(tmp_path / "written"), device="cpu").network.get_parameter(
+        "layer2.0.conv2.weight"
+    )
+    assert torch.equal(again, weight)
 
 
 @pytest.mark.parametrize("ended_at", [1, 4])

@@ -56,10 +56,11 @@ class Network(nn.Module):
     def __init__(self, model: HeadModel, streams: Sequence[Stream]) -> None:
         super().__init__()
         start = model.start()
-        backbones = [stream.backbone for stream in streams]
-        self.encoders = [None if b is None else b.encoder for b in backbones]
+        self.backbones = [stream.backbone for stream in streams]
         self.unit = [stream.unit for stream in streams]
-        self.networks = nn.ModuleDict({str(i): b.network for i, b in enumerate(backbones) if b is not None})
+        self.networks = nn.ModuleDict(
+            {str(i): b.network for i, b in enumerate(self.backbones) if b is not None}
+        )
         self.projections = nn.ParameterDict(
             {str(i): nn.Parameter(p) for i, p in enumerate(start.projections) if p is not None}
         )
@@ -69,8 +70,8 @@ class Network(nn.Module):
 
     def logits(self, stream: int, inputs: Any) -> Tensor:
         """Logits (B, C) float32 of one modality: samples as its network takes them, or cached features."""
-        encoder = self.encoders[stream]
-        features = inputs if encoder is None else encoder.features(inputs)
+        backbone = self.backbones[stream]
+        features = inputs if backbone is None else backbone.features(inputs, training=self.training)
         if self.unit[stream]:
             features = nn.functional.normalize(features, dim=1)
         return self.weights.logits(features, stream).float()
@@ -78,7 +79,7 @@ class Network(nn.Module):
     @property
     def weights(self) -> HeadWeights:
         """Projections, head and scales as they are."""
-        projections: list[Tensor | None] = [self.projections.get(str(i)) for i in range(len(self.encoders))]
+        projections: list[Tensor | None] = [self.projections.get(str(i)) for i in range(len(self.backbones))]
         trunk = None if self.trunk is None else (self.trunk[0], self.trunk[1])
         return HeadWeights(projections, self.head, self.scales, trunk)
 
@@ -89,7 +90,7 @@ class Network(nn.Module):
             batches: (modality, inputs, labels, what each row's loss is multiplied by).
         """
         total = torch.zeros((), device=self.head.device)
-        seen = torch.zeros(len(self.encoders), 3, device=self.head.device)
+        seen = torch.zeros(len(self.backbones), 3, device=self.head.device)
         for stream, inputs, labels, weight in batches:
             logits = self.logits(stream, inputs)
             loss = nn.functional.cross_entropy(logits, labels, reduction="sum")

@@ -87,7 +87,7 @@ def open_session(
         device="cpu",
     )
     manifest = _manifest(tuning.data, tuning.name, encoder)
-    backbone = Backbone(encoder, kind=tuning.start, freeze=tuning.freeze)
+    backbone = Backbone(encoder, kind=tuning.start, freeze=tuning.freeze, compiled=tuning.compile)
     opened = partial(_part, tuning=tuning, runs=settings.out, ranks=ranks, output=output, stack=stack)
     target = opened(manifest, backbone, variant=tuning.variant)
     tuned = None
@@ -98,7 +98,7 @@ def open_session(
             raise InputError(
                 f"--aux-data is of data set {theirs.name!r}, --data of {manifest.name!r}; they meet by name"
             )
-        tuned = opened(theirs, Backbone(other), real=True, variant="tuned")
+        tuned = opened(theirs, Backbone(other, compiled=tuning.compile), real=True, variant="tuned")
         if tuned.role.label == target.role.label:
             raise InputError(f"--aux-data holds {theirs.modality}, as --data does; it is another modality")
     selection = select_beside(

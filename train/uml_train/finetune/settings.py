@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +34,7 @@ class FinetuneSettings:
         freeze: how many layers stay as they are, with all that stands before them; or all.
         unfreeze_at: from this step on nothing is frozen.
         ema: decay of a running average of the weights, which is evaluated and kept in their place.
+        compile: training steps go through torch.compile.
         recompute: gradient checkpointing.
         tune_aux: an auxiliary's network, trained too; its samples are `aux_data`, its learning rate `aux_lr`
             (None: that of the target's network).
@@ -53,6 +56,7 @@ class FinetuneSettings:
     freeze: Freeze = 0
     unfreeze_at: int | None = None
     ema: float | None = None
+    compile: bool = False
     recompute: bool = False
     tune_aux: str | None = None
     aux_data: str | None = None
@@ -81,6 +85,8 @@ class FinetuneSettings:
             raise InputError("--tune-aux ENCODER and --aux-data DATA go together: a network and its samples")
         if self.aux_lr is not None and (self.tune_aux is None or not 0 < self.aux_lr < float("inf")):
             raise InputError(f"--aux-lr is {self.aux_lr:g}; it takes a positive rate, with --tune-aux")
+        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+            raise InputError("--compile needs a C++ compiler, such as g++; install one or leave it out")
         if self.workers is not None and self.workers < 0:
             raise InputError(f"--loader-workers is {self.workers}; it must not be negative")
 
