@@ -17,6 +17,7 @@ from uml_evaluate.rows import ORDER, PROBES
 from uml_evaluate.sentence import sentence
 from uml_evaluate.tables import WIDTH, terminal
 from uml_train import complete
+from uml_train.training import require_heads
 from uml_train.workers import run_grid
 
 if TYPE_CHECKING:
@@ -59,9 +60,8 @@ def search_text(run: Run, shots: Iterable[Shots]) -> str:
     if not counts:
         return ""
     grid = run_grid(run)
-    looks = sum(grid.schedule.evaluates(step) for step in range(grid.schedule.steps))
     parts = [f"{', '.join(names)}: {n}" for n, names in counts.items()]
-    heads = f"heads: {len(grid.candidates)}, each looked at up to {looks} times while it trains"
+    heads = f"heads: {len(grid.candidates)}, each looked at up to {grid.schedule.looks} times while it trains"
     return fill(f"Candidates that validation chose from. {heads}; {'; '.join(parts)}.", WIDTH)
 
 
@@ -88,6 +88,8 @@ def evaluate(
         InputError: the stores are gone or have changed, a class has fewer samples than asked for, or files of
             the run are damaged.
     """
+    if probes:
+        require_heads(run)
     try:
         trained = complete(run, shots=shots, cache=cache, output=output) if heads else []
         probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if probes else []
@@ -96,8 +98,11 @@ def evaluate(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
         ) from None
     names = ", ".join(map(str, shots))
-    if probes:
-        output.say(f"{run.path}: {len(probed)} cells of {', '.join(probes)} were fitted and added to it")
+    if probed:
+        fitted = ", ".join(dict.fromkeys(cell.method for cell in probed))
+        output.say(f"{run.path}: {len(probed)} cells of {fitted} were fitted and added to it")
+    elif probes:
+        output.say(f"{run.path} has every cell of the rivals at {names} shots; none was fitted")
     if trained:
         output.say(
             f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"

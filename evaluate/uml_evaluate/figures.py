@@ -1,7 +1,8 @@
 """Figures of a comparison: accuracy versus shots, and the differences with their intervals.
 
-Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey. Text
-and axes are drawn in one ink, which an inline SVG takes from the page around it (dark or light).
+Colours are Okabe and Ito's, told apart without colour by marker and line style too; controls are grey, rivals
+have thin dotted lines and markers of their own. Text and axes are drawn in one ink, which an inline SVG takes
+from the page around it (dark or light).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparison import Comparison
-from uml_evaluate.rows import ALONE, Arm, arm_name
+from uml_evaluate.rows import ALONE, PROBES, Arm, arm_name
 from uml_evaluate.tables import grouped, shots_name, shown_differences
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ _STYLES: dict[str, tuple[str, str, str]] = {
     "uml-init": ("#0072B2", "D", "-"),
     "auto": ("#009E73", "p", ":"),
 }
+_RIVAL_COLOURS = ("#CC79A7", "#009E73", "#56B4E9")
+_RIVAL_MARKERS = ("P", "X", "<", ">", "h", "*", "d", "8", "H", "1", "2")
 _CONTROL_STYLES = {"permuted": ("x", "--"), "random": ("+", ":")}
 _SHOTS_STYLES = (
     ("#0072B2", "o"),
@@ -69,7 +72,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
                 color=colour,
                 marker=marker,
                 linestyle=line,
-                linewidth=1.2 if arm[1] else 1.8,
+                linewidth=1.2 if arm[1] or arm[0] in PROBES else 1.8,
                 markersize=5.5,
                 elinewidth=1.0,
                 capsize=2.5,
@@ -224,6 +227,9 @@ def _drawn_arms(comparison: Comparison) -> list[Arm]:
 def arm_style(arm: Arm) -> tuple[str, str, str]:
     """Colour, marker and line of a method in every figure."""
     method, control = arm
+    if method in PROBES:
+        at = PROBES.index(method)
+        return _RIVAL_COLOURS[at % len(_RIVAL_COLOURS)], _RIVAL_MARKERS[at], ":"
     if control is not None:
         return (GREY, *_CONTROL_STYLES.get(control, ("*", "--")))
     return _STYLES.get(method, (GREY, ".", "-"))

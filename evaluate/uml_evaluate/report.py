@@ -15,20 +15,12 @@ from uml_evaluate.analyses.section import analyses_section
 from uml_evaluate.comparison import Comparison, across, compare
 from uml_evaluate.export import write_comparison
 from uml_evaluate.figures import accuracy_figure, differences_figure, file_name, save
-from uml_evaluate.marks import MARKS, marked
 from uml_evaluate.page import Cell
 from uml_evaluate.record import RunRecord, describe, mixed_features
-from uml_evaluate.rows import AcrossDataSets, Difference, arm_name
-from uml_evaluate.sentence import sentence, signed
-from uml_evaluate.tables import (
-    LEGEND,
-    caption,
-    delta_text,
-    grouped,
-    interval_text,
-    markdown,
-    shots_name,
-)
+from uml_evaluate.report_tables import accuracy_table, across_section, difference_table, summary_table
+from uml_evaluate.rows import PROBES
+from uml_evaluate.sentence import sentence
+from uml_evaluate.tables import markdown
 from uml_train import find_runs
 from uml_train.run import write_atomic
 
@@ -52,14 +44,6 @@ _SEQUENCES_NOTE = (
 )
 
 _SENTENCES_ON_TOP = 3
-_SUMMARY = (
-    ("deeper head", "unimodal-deep", "unimodal"),
-    ("initialisation", "init-only", "unimodal-deep"),
-    ("data", "uml", "unimodal-deep"),
-    ("data after init.", "uml-init", "init-only"),
-    ("permuted", "uml[permuted]", "unimodal-deep"),
-    ("random", "uml[random]", "unimodal-deep"),
-)
 
 
 @dataclass(frozen=True)
@@ -132,11 +116,11 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         page.heading(1, "What the unpaired data added"),
         page.paragraph(f"{len(compared)} run{'s' if len(compared) != 1 else ''} from {runs}", "soft"),
         *(page.paragraph(text, "finding") for text in sentences if len(sentences) <= _SENTENCES_ON_TOP),
-        _summary_table(summary),
+        summary_table(summary),
         page.paragraph(_LADDER_NOTE, "soft"),
         page.bullets(mixed_features(records), "caveats"),
         *(page.paragraph(_SEQUENCES_NOTE, "soft") for _ in range(any_sequences)),
-        *_across_section(across(c for _, comparisons in compared for c in comparisons)),
+        *across_section(across(c for _, comparisons in compared for c in comparisons)),
     ]
     write_atomic(path, page.page("uml report", [*head, *sections]).encode())
     markdown_path = path.with_suffix(".md")
@@ -145,23 +129,6 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
     return Report(path, markdown_path, figures, tables, paths, [comparison for _, comparison in summary])
-
-
-def _summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
-    rows = []
-    for anchor, comparison in summary:
-        found = {(d.a, d.b): d for d in comparison.averaged}
-        alone = comparison.baseline
-        pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
-        cells = [_difference_cell(found.get(pair)) for pair in pairs]
-        rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
-    return page.table(
-        ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
-    )
-
-
-def _over(comparison: Comparison) -> str:
-    return f"k = {', '.join(map(str, comparison.shots))}; {comparison.seeds} seeds"
 
 
 def _anchor(prefix: str, comparison: Comparison) -> str:
@@ -210,7 +177,7 @@ def _comparison_section(
     html = [
         page.heading(3, comparison.title, name),
         page.paragraph(sentence(comparison), "finding"),
-        _accuracy_table(comparison),
+        accuracy_table(comparison),
         page.figure(
             drawn.svg_html,
             f"Test accuracy versus labelled samples per class, {seeds}, bars: standard deviation. "
@@ -222,7 +189,7 @@ def _comparison_section(
         drawn = save(differences_figure(comparison), folder, f"{name}-differences", what)
         files = files + drawn.files
         html += [
-            _difference_table(comparison),
+            difference_table(comparison),
             page.figure(
                 drawn.svg_html,
                 "Paired differences in percentage points; bars: 95 % interval from a bootstrap over seeds × "
@@ -242,62 +209,6 @@ def _command(comparison: Comparison, run: Run) -> str:
         lines.append(["--probe", "fewshot", "--k", ",".join(map(str, numbers))])
     if "all" in comparison.shots:
         lines.append(["--probe", "linear"])
-    return "\n".join(shlex.join(["uml", "eval", *words, "--runs", str(run.path)]) for words in lines)
-
-
-def _accuracy_table(comparison: Comparison) -> str:
-    rows = []
-    for arm in comparison.arms:
-        texts = [marked(comparison, arm, k) for k in comparison.shots]
-        cells = [Cell(text, kind="shown" if best else "") for text, best in texts]
-        rows.append(("control" if arm[1] else "", [Cell(arm_name(arm)), *cells]))
-    names = [shots_name(k) for k in comparison.shots]
-    budgets = [
-        next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots
-    ]
-    rows.append(("control", [Cell("labelled samples, train + validation"), *(Cell(str(b)) for b in budgets)]))
-    return page.table(["method", *names], rows, caption=f"{caption(comparison)}. {MARKS}")
-
-
-def _difference_table(comparison: Comparison) -> str:
-    several = len(comparison.shots) > 1
-    differences = [*comparison.differences, *(comparison.averaged if several else [])]
-    columns = [*comparison.shots, *([None] if several else [])]
-    rows = [
-        (
-            "control" if "[" in a + b else "",
-            [Cell(f"{a} − {b}", role), *(_difference_cell(by_shots.get(k)) for k in columns)],
-        )
-        for (role, a, b), by_shots in grouped(comparison, differences).items()
-    ]
-    names = ["mean" if k is None else shots_name(k) for k in columns]
-    return page.table(["difference", *names], rows, caption=LEGEND)
-
-
-def _difference_cell(difference: Difference | None) -> Cell:
-    if difference is None:
-        return Cell("–")
-    kind = "shown" if difference.interval.excludes_zero else ""
-    return Cell(delta_text(difference), interval_text(difference), kind)
-
-
-def _across_section(found: Sequence[AcrossDataSets]) -> list[str]:
-    if not found:
-        return []
-    rows = []
-    for item in found:
-        low, high = item.interval.low, item.interval.high
-        bounds = "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]".replace("-", "−")
-        where = f"{item.target} ← {' + '.join(item.auxiliaries)}" if item.auxiliaries else item.target
-        mark = " *" if item.interval.excludes_zero else ""
-        cells = [
-            Cell(f"{item.a} − {item.b}", item.role),
-            Cell(where, kind="text"),
-            Cell(shots_name(item.shots)),
-            Cell(f"{signed(item.interval.delta)}{mark}", bounds, "shown" if mark else ""),
-            Cell(str(len(item.datasets)), ", ".join(item.datasets), "text"),
-        ]
-        rows.append(("control" if "[" in item.a + item.b else "", cells))
-    title = "mean of the data sets' differences; interval from a bootstrap over data sets (none below 3)"
-    head = ["difference", "target", "labelled per class", "points", "data sets"]
-    return [page.heading(2, "Across data sets"), page.table(head, rows, caption=title)]
+    rivals = list(dict.fromkeys(row.method for row in comparison.rows if row.method in PROBES))
+    more = ["--rivals", ",".join(rivals)] if rivals else []
+    return "\n".join(shlex.join(["uml", "eval", *words, *more, "--runs", str(run.path)]) for words in lines)

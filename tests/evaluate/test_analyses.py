@@ -17,6 +17,7 @@ from uml_evaluate.analyses import ANALYSES, named
 from uml_evaluate.analyses.finding import NotPossible, findings
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.analyses.running import analyse
+from uml_evaluate.probes.cells import complete_probes
 from uml_evaluate.report import write_report
 from uml_train import TrainSettings, find_runs, load_run, train
 from uml_train.cells import auxiliary_rows
@@ -124,6 +125,14 @@ def test_a_second_call_computes_nothing_until_something_changes(run: Path) -> No
     assert analyse(load_run(run), ["silhouette", "alignment"]).computed == ["alignment"]
     next((run / "cells").glob("unimodal-data-*-s3.json")).unlink()
     assert analyse(load_run(run), ["silhouette"]).computed == ["silhouette"]
+
+
+def test_rivals_in_a_run_are_no_part_of_its_analyses(run: Path) -> None:
+    before = analyse(load_run(run), ["margin", "alignment"])
+    assert complete_probes(load_run(run), ("ridge-text", "ncm"), shots=[1, 4])
+    after = analyse(load_run(run), ["margin", "alignment"])
+    assert after.computed == []
+    assert [f.to_json() for f in after.findings] == [f.to_json() for f in before.findings]
 
 
 def test_a_changed_head_is_noticed(run: Path) -> None:

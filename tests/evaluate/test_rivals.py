@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 
 from toy_stores import CLASSES, clusters, write_store
@@ -15,7 +16,8 @@ from uml_cache.cli import main
 from uml_cache.command import Output
 from uml_evaluate import compare
 from uml_evaluate.evaluation import search_text
-from uml_evaluate.probes.cells import complete_probes
+from uml_evaluate.probes.cells import _thinned, complete_probes
+from uml_evaluate.probes.episode import Candidate, Linear
 from uml_evaluate.rows import RIVALS
 from uml_evaluate.tables import markdown
 from uml_train import TrainSettings, load_head, load_run, train
@@ -95,7 +97,9 @@ def test_rivals_stand_in_the_table_and_are_kept(aligned: Run, capsys: pytest.Cap
     rows = {row["method"]: row for row in found["table"]}
     assert set(RIVALS) | {"unimodal", "uml"} == set(rows)
     assert all(row["seeds"] == 3 for row in rows.values())
-    assert rows["logreg"]["grid"] == "own, 20 candidates"
+    # The grid's one head is looked at four times, and so no rival has more than four candidates.
+    assert rows["logreg"]["grid"] == "own, 4 candidates"
+    assert rows["ncm"]["grid"] == "own, 1 candidate"
     assert ("uml", "lda") in {(d["a"], d["b"]) for d in found["differences"]}
     records = {p: p.stat().st_mtime_ns for p in (aligned.path / "cells").glob("*.json")}
     assert answer(capsys, *arguments) == found
@@ -108,6 +112,15 @@ def test_rivals_stand_in_the_table_and_are_kept(aligned: Run, capsys: pytest.Cap
     said = search_text(aligned, SHOTS)
     assert "Candidates that validation chose from. heads: 1, each looked at up to 4 times" in said
     assert "tip-adapter-f" in markdown(compare(aligned)[0])
+
+
+def test_more_candidates_than_validation_looks_are_thinned_evenly() -> None:
+    candidates = [Candidate({"at": at}, Linear(torch.zeros(2, 2), torch.zeros(2))) for at in range(20)]
+    kept = {n: [c.hyperparameters["at"] for c in _thinned(candidates, n)] for n in (1, 2, 4, 20, 40)}
+    assert kept[1] == [10]
+    assert kept[2] == [0, 19]
+    assert kept[4] == [0, 6, 13, 19]
+    assert kept[20] == kept[40] == list(range(20))
 
 
 def test_a_rival_sees_the_rows_of_its_draw_normalised_on_them(

@@ -273,6 +273,24 @@ def test_history_reports_the_mean_cross_entropy_of_each_modality() -> None:
     assert first["loss.text"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("stacked", [False, True])
+def test_history_holds_the_cosine_of_the_gradients_that_modalities_give_the_head(stacked: bool) -> None:
+    model = _model("uml3")
+    (fitted,) = HeadBank([model], SCHEDULE, stacked=stacked).fit()
+    kept = next(point for point in fitted.history if point["step"] == fitted.best_step)
+    gradients = []
+    for i, stream in enumerate(model.streams):
+        head = fitted.weights.head.clone().requires_grad_()
+        space = fitted.weights.space(stream.features, i)
+        nn.functional.cross_entropy(fitted.weights.scales[i] * (space @ head.T), stream.labels).backward()
+        assert head.grad is not None
+        gradients.append(head.grad.flatten())
+    for stream, theirs in zip(model.auxiliaries, gradients[1:], strict=True):
+        expected = float(torch.cosine_similarity(gradients[0], theirs, dim=0))
+        assert kept[f"cos.{stream.name}"] == pytest.approx(expected, abs=1e-5)
+    assert "cos.image" not in kept
+
+
 def test_fit_leaves_the_number_of_threads_as_it_was() -> None:
     before = torch.get_num_threads()
     HeadBank([_model("unimodal")], Schedule(steps=2, warmup=0, eval_every=1, patience=1)).fit()

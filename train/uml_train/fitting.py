@@ -146,18 +146,46 @@ class Fitting(ABC):
     def _remarks(self, likelihoods: list[Tensor]) -> dict[str, float]:
         """Per modality the mean loss since the last evaluation, and the accuracy on some training rows.
 
-        A modality that had no batch since has no loss.
+        On the same rows, for every auxiliary: the cosine between the gradients that its loss and the target's
+        have with respect to the shared head, above 0 where both pull it one way. A modality that had no batch
+        since has no loss; a gradient of zero has no cosine.
         """
         remarks = {}
+        gradients: list[Tensor] = []
         for i, stream in enumerate(self.streams):
             parts = [self._rows_of(p, i) for p in likelihoods if len(p) >= self.ends[i]]
             if parts:
                 loss = float(torch.stack(parts).clamp_min_(1e-38).log_().neg_().mean())
                 remarks[f"loss.{stream.name}"] = loss if math.isfinite(loss) else math.inf
             samples, labels = self.watched[i]
-            hits = self.weights.logits(samples, i).argmax(1) == labels
-            remarks[f"acc.{stream.name}"] = 100.0 * float(hits.sum()) / len(labels)
+            space = self.weights.space(samples, i)
+            logits = self.weights.scales[i] * (space @ self.weights.head.T)
+            remarks[f"acc.{stream.name}"] = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+            if len(self.streams) > 1:
+                gradients.append(head_gradient(space, logits, self.weights.scales[i], labels))
+                cosine = float(torch.cosine_similarity(gradients[0].flatten(), gradients[i].flatten(), dim=0))
+                if i and cosine:
+                    remarks[f"cos.{stream.name}"] = cosine
         return remarks
+
+
+def head_gradient(
+    space: Tensor, logits: Tensor, scale: Tensor, labels: Tensor, counts: Tensor | None = None
+) -> Tensor:
+    """(…, C, W) gradient of the mean cross-entropy with respect to the shared head.
+
+    Args:
+        space: (…, n, W) what the head gets; logits: (…, n, C) scale · space · headᵀ; labels: (…, n).
+        scale: (…,) of the logits.
+        counts: (…, n) bool, the rows that count; None: all.
+    """
+    delta = logits.softmax(-1)
+    delta.scatter_add_(-1, labels.unsqueeze(-1), delta.new_full((1,), -1.0).expand(*labels.shape, 1))
+    rows: Tensor | int = labels.shape[-1]
+    if counts is not None:
+        delta = delta * counts.unsqueeze(-1)
+        rows = counts.sum(-1)[..., None, None]
+    return (delta.mT @ space) * (scale[..., None, None] / rows)
 
 
 def watched_rows(lengths: list[int]) -> tuple[Tensor, Tensor]:

@@ -62,6 +62,11 @@ class Schedule:
             return base * step / self.warmup
         return base * (1.0 + math.cos(math.pi * (step - self.warmup) / self.steps)) / 2.0
 
+    @property
+    def looks(self) -> int:
+        """How often a model is shown the validation rows at most."""
+        return sum(self.evaluates(step) for step in range(self.steps))
+
     def evaluates(self, step: int) -> bool:
         """Whether validation is looked at after this step."""
         return step % self.eval_every == 0 or step == self.steps - 1

@@ -47,17 +47,21 @@ class HeadWeights:
 
         With the transformer trunk samples may be sequences, else they are one vector each.
         """
+        return self.scales[modality] * (self.space(features, modality) @ self.head.T)
+
+    def space(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
+        """What the head gets of one modality's features (n, D), its place in the shared space: (n, W)."""
         projection = self.projections[modality]
         if self.blocks:
             samples = Packed(features) if isinstance(features, Tensor) else features
-            return self.scales[modality] * (embed(self.blocks, projection, samples) @ self.head.T)
+            return embed(self.blocks, projection, samples)
         if isinstance(features, Packed):
             features = features.values
         z = features if projection is None else features @ projection.T
         if self.trunk is not None:
             up, down = self.trunk
             z = z + (z @ up.T).relu() @ down.T
-        return self.scales[modality] * (z @ self.head.T)
+        return z
 
     def effective(self, modality: int = 0) -> Tensor:
         """The linear map (C, D) that the model applies to one modality: scale · head · projection.

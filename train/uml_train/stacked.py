@@ -20,7 +20,7 @@ from torch import Tensor
 from uml_train.adamw import update_for
 from uml_train.bank import Fitted, HeadModel
 from uml_train.batches import BatchOrder, BatchPlan
-from uml_train.fitting import watched_rows
+from uml_train.fitting import head_gradient, watched_rows
 from uml_train.grid import Schedule
 from uml_train.heads import HeadWeights
 from uml_train.pool import Pool
@@ -233,21 +233,24 @@ class _Stack:
             for part, block in features.blocks():
                 values = block.values.to(self.device)
                 for x, y in zip(values.split(step), labels[part].split(step), strict=True):
-                    logits = self._logits(x.expand(count, *x.shape), 0, members)
+                    space = self._space(x.expand(count, *x.shape), 0, members)
+                    logits = torch.bmm(space, self.weights.head[members].mT)  # a scale orders nothing
                     correct += (logits.argmax(2) == y).sum(1)
             found += [100.0 * value / len(labels) for value in correct.tolist()]
         return found
 
-    def _logits(self, x: Tensor, i: int, members: slice = slice(None)) -> Tensor:
-        """Logits (M, n, C) of one modality's rows (M, n, D), but for the scale, which orders nothing."""
+    def _space(self, x: Tensor, i: int, members: slice = slice(None)) -> Tensor:
+        """What the heads get (M, n, W) of one modality's rows (M, n, D)."""
         projection, trunk = self.weights.projections[i], self.weights.trunk
         z = x if projection is None else torch.bmm(x, projection[members].mT)
         if trunk is not None:
             z = z + torch.bmm(torch.bmm(z, trunk[0][members].mT).relu_(), trunk[1][members].mT)
-        return torch.bmm(z, self.weights.head[members].mT)
+        return z
 
     def _remarks(self, likelihoods: list[Tensor]) -> list[dict[str, float]]:
         remarks: list[dict[str, float]] = [{} for _ in self.models]
+        scales = self.weights.scales if self.learns_scale else self.scales
+        gradients: list[Tensor] = []
         for i, pool in enumerate(self.pools):
             parts = [self._rows_of(p, i) for p in likelihoods if p.shape[1] >= self.ends[i]]
             losses: list[float | None] = [None] * len(self.models)
@@ -255,14 +258,21 @@ class _Stack:
                 losses = torch.stack(parts).clamp_min_(1e-38).log_().neg_().mean((0, 2, 3)).tolist()
             rows, mask = watched_rows([len(m.streams[i].labels) for m in self.models])
             index = rows.to(self.device) + pool.offsets
-            hits = self._logits(pool.take(index), i).argmax(2) == pool.labels[index]
-            seen = mask.to(self.device)
+            space, labels = self._space(pool.take(index), i), pool.labels[index]
+            logits = scales[:, i, None, None] * torch.bmm(space, self.weights.head.mT)
+            hits, seen = logits.argmax(2) == labels, mask.to(self.device)
+            cosines = [0.0] * len(self.models)
+            if len(self.pools) > 1:
+                gradients.append(head_gradient(space, logits, scales[:, i], labels, seen).flatten(1))
+                cosines = torch.cosine_similarity(gradients[0], gradients[i], dim=1).tolist()
             shares = ((hits & seen).sum(1) / seen.sum(1)).tolist()
             for m, model in enumerate(self.models):
                 name, loss = model.streams[i].name, losses[m]
                 if loss is not None:
                     remarks[m][f"loss.{name}"] = loss if math.isfinite(loss) else math.inf
                 remarks[m][f"acc.{name}"] = 100.0 * shares[m]
+                if i and cosines[m]:
+                    remarks[m][f"cos.{name}"] = cosines[m]
         return remarks
 
     def _leave(self, step: int, *, last: bool) -> Iterator[tuple[int, Fitted]]:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from uml_cache.errors import InputError, unknown
-from uml_evaluate.rows import ALONE, ORDER, Arm
+from uml_evaluate.rows import ALONE, ORDER, PROBES, Arm
 from uml_train import CellResult, Head, Run, load_head
 from uml_train.cells import auxiliary_positions, draw_rows
 from uml_train.normalize import Normalizer
@@ -76,7 +76,8 @@ class Reading:
         if auxiliaries is not None and tuple(auxiliaries) not in known:
             raise unknown("configuration", "+".join(auxiliaries), ("+".join(labels) for labels in known))
         self.auxiliaries: tuple[str, ...] = known[0] if auxiliaries is None else tuple(auxiliaries)
-        cells = [r for r in run.cells if r.chosen is None]
+        # Heads of the run itself: `auto` is one of them once more, and rivals have no shared space.
+        cells = [r for r in run.cells if r.chosen is None and r.cell.method not in PROBES]
         has = sorted({r.cell.shots for r in cells}, key=shots_order)
         if missing := [k for k in shots or () if k not in has]:
             raise InputError(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
-from uml_evaluate.probes.logreg import STRENGTHS, penalties_of
+from uml_evaluate.probes.logreg import by_strength, penalties_of
 from uml_evaluate.probes.softmax import fit_softmax
 
 BLENDS = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0)
@@ -48,17 +48,7 @@ def cross_modal_probe(episodes: list[Episode]) -> list[list[Candidate]]:
     )  # fmt: skip
     penalties = torch.stack([penalties_of(x) for x in features])
     found = fit_softmax(features, labels, penalties, episodes[0].classes, importance=importance)
-    return [
-        [
-            Candidate(
-                {"C": 1.0 / float(penalties[g, r])},
-                Linear(found.weight[g, r], found.bias[g, r]),
-                int(found.steps[g, r]),
-            )
-            for r in range(len(STRENGTHS))
-        ]
-        for g in range(len(episodes))
-    ]
+    return by_strength(found, penalties, found.weight)
 
 
 def lp_plus(episodes: list[Episode]) -> list[list[Candidate]]:
@@ -74,19 +64,8 @@ def lp_plus(episodes: list[Episode]) -> list[list[Candidate]]:
     labels = torch.stack([e.labels for e in episodes])
     found = fit_softmax(features, labels, penalties, episodes[0].classes, offsets=offsets)
     assert found.blend is not None
-    return [
-        [
-            Candidate(
-                {"C": 1.0 / float(penalties[g, r])},
-                Linear(
-                    found.weight[g, r] + found.blend[g, r].unsqueeze(1) * heads[g].weight, found.bias[g, r]
-                ),
-                int(found.steps[g, r]),
-            )
-            for r in range(len(STRENGTHS))
-        ]
-        for g in range(len(episodes))
-    ]
+    text = torch.stack([head.weight for head in heads])
+    return by_strength(found, penalties, found.weight + found.blend.unsqueeze(3) * text.unsqueeze(1))
 
 
 def tip_adapter(episodes: list[Episode]) -> list[list[Candidate]]:

@@ -2,8 +2,9 @@
 
 Rows, draws, normalisation and texts come from `uml_train.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
-the test rows are shown to the chosen one. A cell's record is written last, so that a cell either is whole or
-does not exist.
+the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
+looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly. A
+cell's record is written last, so that a cell either is whole or does not exist.
 """
 
 from __future__ import annotations
@@ -157,12 +158,23 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
             f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
         )
         return []
+    budget = len(grid.candidates) * grid.schedule.looks
+    found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
         aligned = w.rows_of.aligned and settings.aligned == "normalized"
         normalize = "l2" if aligned else settings.normalization
         _score(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds)
     return [w.cell for w in group]
+
+
+def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
+    """At most `budget` of the candidates, evenly from the first to the last; one alone is the middle."""
+    if len(candidates) <= budget:
+        return candidates
+    if budget == 1:
+        return [candidates[len(candidates) // 2]]
+    return [candidates[round(i * (len(candidates) - 1) / (budget - 1))] for i in range(budget)]
 
 
 def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:

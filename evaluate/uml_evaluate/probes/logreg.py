@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
-from uml_evaluate.probes.softmax import fit_softmax
+from uml_evaluate.probes.softmax import Softmax, fit_softmax
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-2, 3, 20))
 """Values of C for features whose mean squared distance from their mean is 1; scaled to any others."""
@@ -33,16 +33,22 @@ def logistic_regression(episodes: list[Episode]) -> list[list[Candidate]]:
         penalties,
         episodes[0].classes,
     )
+    return by_strength(found, penalties, found.weight)
+
+
+def by_strength(found: Softmax, penalties: Tensor, weight: Tensor) -> list[list[Candidate]]:
+    """The candidates of every draw, for penalties (G, R) and the weights (G, R, C, D) that queries meet."""
+    draws, strengths = penalties.shape
     return [
         [
             Candidate(
                 {"C": 1.0 / float(penalties[g, r])},
-                Linear(found.weight[g, r], found.bias[g, r]),
+                Linear(weight[g, r], found.bias[g, r]),
                 int(found.steps[g, r]),
             )
-            for r in range(len(STRENGTHS))
+            for r in range(strengths)
         ]
-        for g in range(len(episodes))
+        for g in range(draws)
     ]
 
 
