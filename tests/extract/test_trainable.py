@@ -24,6 +24,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put_wav2vec(folder / "wav2vec")
     put_clip(folder / "clip", "vit")
     put_clip(folder / "clip_resnet", "resnet")
+    put_clip(folder / "clip_timm", "timm")
     return folder
 
 
@@ -46,7 +47,7 @@ def _change(network: torch.nn.Module) -> None:
             parameter.mul_(1.25)
 
 
-@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "wav2vec", "clip", "clip_resnet"])
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "wav2vec", "clip", "clip_resnet", "clip_timm"])
 def test_features_are_those_of_extraction_and_survive_saving(kind: str, models: Path, tmp_path: Path) -> None:
     encoder = load_trainable(str(models / kind), device="cpu")
     frozen = load_encoder(str(models / kind), device="cpu")
@@ -58,7 +59,7 @@ def test_features_are_those_of_extraction_and_survive_saving(kind: str, models: 
     named = {name for names in encoder.depths() for name in names}
     without = {n for n, p in encoder.network.named_parameters() if p.grad is None}
     assert without.isdisjoint(named)
-    assert len(encoder.depths()) == (5 if kind == "clip_resnet" else 4)
+    assert len(encoder.depths()) == {"clip_resnet": 5, "clip_timm": 7}.get(kind, 4)
     assert all(encoder.depths())
     assert sorted(named) == sorted(n for n, p in encoder.network.named_parameters() if p.grad is not None)
     _change(encoder.network)

@@ -27,7 +27,8 @@ def put_vit(folder: Path, **arguments: Any) -> Path:
 
 
 def put_clip(folder: Path, kind: str) -> Path:
-    """Both towers of a CLIP for 16 × 16 pixels (a ResNet: 32) as open_clip writes them, joint width 16."""
+    """Both towers of a CLIP as open_clip writes them. The image tower is a ViT for 16 × 16 pixels, a ResNet (32)
+    or one of timm's (160); the joint width is 16, with timm's 64."""
     import json
 
     import open_clip
@@ -37,9 +38,15 @@ def put_clip(folder: Path, kind: str) -> Path:
     vision = {
         "vit": {"image_size": 16, "layers": 3, "width": 24, "head_width": 12, "patch_size": 8},
         "resnet": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
+        "timm": {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "none"},
     }[kind]
     text = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
-    config = {"embed_dim": 16, "quick_gelu": True, "vision_cfg": vision, "text_cfg": text}
+    config = {
+        "embed_dim": 64 if kind == "timm" else 16,
+        "quick_gelu": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
     with torch.random.fork_rng():
         torch.manual_seed(4)
         model = open_clip.CLIP(**config)  # type: ignore[arg-type]

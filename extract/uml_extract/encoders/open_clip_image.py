@@ -111,8 +111,8 @@ class ImageTower(Tower):
         return self._visual
 
     def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (B, 3, H, W) float32; without a copy where they come as one array."""
-        return torch.from_numpy(batch if isinstance(batch, np.ndarray) else np.stack(batch))
+        """Images (B, 3, H, W) float32."""
+        return torch.from_numpy(np.stack(batch))
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Features (B, D) in the joint space, with their gradient."""

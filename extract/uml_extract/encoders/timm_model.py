@@ -84,8 +84,8 @@ class TimmEncoder:
         return self._model
 
     def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (B, 3, H, W) float32; without a copy where they come as one array."""
-        return torch.from_numpy(batch if isinstance(batch, np.ndarray) else np.stack(batch))
+        """Images (B, 3, H, W) float32."""
+        return torch.from_numpy(np.stack(batch))
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Pooled features (B, D) with their gradient."""
