@@ -27,8 +27,8 @@ def put_vit(folder: Path, **arguments: Any) -> Path:
 
 
 def put_clip(folder: Path, kind: str) -> Path:
-    """Both towers of a CLIP as open_clip writes them. The image tower is a ViT for 16 × 16 pixels, a ResNet (32)
-    or one of timm's (160); the joint width is 16, with timm's 64."""
+    """Both towers of a CLIP as open_clip writes them: a ViT for pictures of 16 × 16 pixels, a ResNet (of 32)
+    or a network of timm (of 160); the joint width is 16, with timm 64."""
     import json
 
     import open_clip

@@ -128,6 +128,9 @@ class ImageTower(Tower):
         if trunk is not None:
             groups = group_parameters(trunk, trunk.group_matcher(coarse=False))
             depths = [[f"trunk.{name}" for name in groups[depth]] for depth in sorted(groups)]
+            if hasattr(trunk, "blocks"):  # behind which timm may count norms as a layer
+                last = len(trunk.blocks)
+                depths = [*depths[:last], [name for names in depths[last:] for name in names]]
             depths[-1] += [name for name in self._learnt if name.startswith("head.")]
         else:
             count = layers_of(self._visual) - _gives_maps(self._visual)  # a ResNet's stem is no layer here
