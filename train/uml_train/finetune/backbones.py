@@ -26,8 +26,8 @@ State = dict[str, Tensor]
 class Backbone:
     """A trainable encoder and the weights it was loaded with.
 
-    Convolutional networks compute channels-last: on a CPU a ResNet-50, such as CLIP's, was 1.4 times as fast so,
-    smaller ones 0.9 to 1.1 times (tests/benchmarks/RESULTS.md).
+    Convolutional networks compute channels-last: on a CPU a ResNet-50, such as CLIP's, was 1.4 times as fast
+    so, smaller ones 0.9 to 1.1 times (tests/benchmarks/RESULTS.md).
 
     Args:
         encoder: its network is changed by training; `start` brings it back.

@@ -56,7 +56,7 @@ _OPTIONS = (
     _option(["--ema"], "ema", type=float, metavar="DECAY",
             help="Evaluate and keep a running average of the weights, such as 0.999."),
     _option(["--compile"], "compile", is_flag=True,
-            help="Steps through torch.compile: minutes at the beginning, little gain on a CPU."),
+            help="Steps through torch.compile: minutes at the beginning, no clear gain on a CPU."),
     _option(["--recompute"], "recompute", is_flag=True, help="Gradient checkpointing: less memory, slower."),
     _option(["--tune-aux"], "tune_aux", metavar="ENCODER",
             help="Train an auxiliary's network, too, on the samples of --aux-data."),
