@@ -59,6 +59,8 @@ def _birds(folder: Path) -> None:
         table.writerow(["id", "text", "label"])
         for name, colour in colours.items():
             table.writerows([f"{name}-{i}", f"a {colour} {name} {i}", name] for i in range(4))
+    [recipe] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    (folder / "mine.toml").write_text(recipe)
     (folder / "finetune.toml").write_text(
         "lr = [0.001]\nsteps = 4\nwarmup = 1\neval_every = 2\nbatch_size = [6]\n"
     )

@@ -98,7 +98,9 @@ def build_benchmark(
     """
     root = Path(root)
     if benchmark.builder not in LAYOUTS:
-        raise InputError(f"{benchmark.name} is rendered, not built; use it as --data {benchmark.name}")
+        if benchmark.builder == "rendered":
+            raise InputError(f"{benchmark.name} is rendered, not built; use it as --data {benchmark.name}")
+        raise InputError(f"{benchmark.name} is {benchmark.homepage}; there is nothing to build")
     chosen = benchmark.choose(options or {})
     if not root.exists():
         raise InputError(f"{root}: no such folder; expected {benchmark.layout} (from {benchmark.homepage})")

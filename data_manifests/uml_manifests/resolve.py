@@ -136,6 +136,8 @@ def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
     if inside:
         return _choose(data, inside, set, modality)
     benchmarks = {benchmark.name: benchmark for benchmark in list_benchmarks()}
+    if data in benchmarks and benchmarks[data].builder == "drawn":
+        raise InputError(f"data set {data!r} is {benchmarks[data].homepage}; it has no samples on disk")
     if data in benchmarks:
         raise InputError(
             f"data set {data!r} is known but not in {DATA / data}; get it from {benchmarks[data].homepage} "

@@ -95,6 +95,8 @@ def test_texts_and_draws_of_shapes(uml: Any) -> None:
         ("build oxford_pets --root zoo", "split_zhou_OxfordPets.json: no such file"),
         ("build oxford_pets --root none", "no such folder; expected images/*.jpg"),
         ("build shapes --root zoo", "shapes is rendered, not built"),
+        ("build gaussian --root zoo", "gaussian is drawn by `uml reproduce gaussian`"),
+        ("split gaussian --shots 1 --seed 1", "it has no samples on disk"),
         ("build new --root none", "none: no such folder"),
         ("build new --root none.csv", "none.csv: no such file"),
         ("build new --root files.csv", "none of its 1 files is in"),

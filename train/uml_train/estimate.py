@@ -51,8 +51,10 @@ class Estimate:
         return (
             f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, at most "
             f"{self.model_steps:,} steps\n"
-            f"bytes    {_bytes(self.head_bytes)} of heads to write, {_bytes(self.bank_bytes)} in training\n"
-            f"time     about {_time(self.seconds)} without early stopping ({where}; calibrated just now)\n"
+            f"bytes    {bytes_text(self.head_bytes)} of heads to write, "
+            f"{bytes_text(self.bank_bytes)} in training\n"
+            f"time     about {time_text(self.seconds)} without early stopping ({where}; calibrated just "
+            "now)\n"
             "nothing was written"
         )
 
@@ -124,7 +126,8 @@ def _seconds(model: HeadModel, schedule: Schedule, known: dict[Any, float], devi
     return known[shape]
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """Such as `3 MB`."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:
@@ -133,7 +136,8 @@ def _bytes(count: int) -> str:
     return f"{value:.1f} GB"
 
 
-def _time(seconds: float) -> str:
+def time_text(seconds: float) -> str:
+    """Such as `12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

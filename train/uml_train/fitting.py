@@ -33,7 +33,6 @@ class Fitting(ABC):
         self.flat = start.flatten(scales=self.learns_scale).to(device)
         self.grad = torch.zeros_like(self.flat)
         self.moment1, self.moment2 = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
-        self.updates = torch.zeros((), device=device)
         self.weights = start.view_of(self.flat, scales=self.learns_scale)
         self.grads = start.view_of(self.grad, scales=self.learns_scale)
         self.plan = plan = BatchPlan.of(model)
@@ -89,14 +88,13 @@ class Fitting(ABC):
         The kernel behind `torch.optim.AdamW(fused=True)`, called on one flat vector: weights, gradient and
         moments pass through the cache once. The optimiser around it costs more than the update itself.
         """
-        self.updates += 1
         torch._fused_adamw_(
             [self.flat],
             [self.grad],
             [self.moment1],
             [self.moment2],
             [],
-            [self.updates],
+            [self.updates[step - self.start]],
             lr=self.schedule.lr(self.model.candidate.lr, step),
             beta1=0.9,
             beta2=0.999,
@@ -124,6 +122,8 @@ class Fitting(ABC):
         with_auxiliaries = self.plan.steps_with_auxiliaries(start, steps)
         self.all_labels = torch.cat([labels[0][with_auxiliaries], *labels[1:]], dim=1).unsqueeze(-1)
         self.start = start
+        counts = torch.arange(start + 1, start + steps + 1, dtype=torch.float32, device=self.flat.device)
+        self.updates = counts.unbind()
         self.first_full = -(-start // self.plan.period)
 
     def _place(self, step: int) -> tuple[int, int, int]:

@@ -47,11 +47,19 @@ class Trainer(Fitting):
             (e for s, e in zip(self.streams, self.ends, strict=True) if s.projected), default=0
         )
         self.minus_one = torch.full((rows, 1), -1.0)
-        # Views made once: at these sizes a slice costs as much as the arithmetic on it.
+        # Views made once: at these sizes a view costs as much as the arithmetic on it.
         self.z_of = [self._rows_of(self.z, i) for i in range(len(self.streams))]
         self.dz_of = [self._rows_of(self.dh, i) for i in range(len(self.streams))]
+        self.head_wc = self.weights.head.T
+        self.projections_dw = [None if p is None else p.T for p in self.weights.projections]
+        self.grads_dw = [None if p is None else p.T for p in self.grads.projections]
+        self.inputs_dn = [x.T for x in self.inputs]
         step_wide = (self.z, self.products, self.delta, self.row_scale, self.row_weight, self.minus_one)
         self.parts = {n: [values[:n] for values in step_wide] for n in (self.ends[0], rows)}
+        self.delta_cn = {n: self.delta[:n].T for n in self.parts}
+        # The rows whose gradient goes on behind the head: all with a trunk, else those of projections.
+        goes_on = {n: n if self.weights.trunk is not None else min(n, self.projected_end) for n in self.parts}
+        self.behind = {n: (used, self.delta[:used], self.dh[:used]) for n, used in goes_on.items()}
 
     def _bring(self, i: int, rows: Tensor) -> None:
         """Put one step's rows of a modality into its inputs."""
@@ -73,15 +81,15 @@ class Trainer(Fitting):
         z, products, delta, row_scale, row_weight, minus_one = self.parts[n]
         for i in range(active):
             self._bring(i, self.rows[i][at if i == 0 else full])
-            projection = weights.projections[i]
+            projection = self.projections_dw[i]
             if projection is not None:
-                torch.mm(self.inputs[i], projection.T, out=self.z_of[i])
+                torch.mm(self.inputs[i], projection, out=self.z_of[i])
         h = z
         if weights.trunk is not None:
             up, down = weights.trunk
             active_units = torch.relu_(z @ up.T)
             h = torch.addmm(z, active_units, down.T)
-        torch.mm(h, weights.head.T, out=products)
+        torch.mm(h, self.head_wc, out=products)
         if self.learns_scale:
             for i in range(active):
                 self._rows_of(self.row_scale, i).fill_(weights.scales[i])
@@ -95,21 +103,20 @@ class Trainer(Fitting):
                 grads.scales[i] = self._rows_of(slope, i).sum() if i < active else 0.0
         if self.scaled:
             delta.mul_(row_scale)
-        torch.mm(delta.T, h, out=grads.head)
-        used = n if weights.trunk is not None else min(n, self.projected_end)
-        dz = self.dh[:used]
+        torch.mm(self.delta_cn[n], h, out=grads.head)
+        used, delta_behind, dz = self.behind[n]
         if used:
-            torch.mm(delta[:used], weights.head, out=dz)
+            torch.mm(delta_behind, weights.head, out=dz)
         if weights.trunk is not None and grads.trunk is not None:
             up, down = weights.trunk
             torch.mm(dz.T, active_units, out=grads.trunk[1])
             d_raised = (dz @ down).mul_(active_units > 0)
             torch.mm(d_raised.T, z, out=grads.trunk[0])
             dz.addmm_(d_raised, up)
-        for i, grad in enumerate(grads.projections):
+        for i, grad in enumerate(self.grads_dw):
             if grad is not None:
                 if i < active:
-                    torch.mm(self.inputs[i].T, self.dz_of[i], out=grad.T)
+                    torch.mm(self.inputs_dn[i], self.dz_of[i], out=grad)
                 else:
                     grad.zero_()
         return likelihood

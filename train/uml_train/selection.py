@@ -166,8 +166,8 @@ def select_unrelated(
         raise unknown("data set in the control", f"unrelated:{dataset}", {f"unrelated:{n}" for n in names})
     roles = []
     for role in selection.auxiliaries:
-        wanted = (_label(role.store), _full(role.store))
-        fitting = [s for s in stores if s.dataset == dataset and (_label(s), _full(s)) == wanted]
+        wanted = (_label(role.store), full_name(role.store))
+        fitting = [s for s in stores if s.dataset == dataset and (_label(s), full_name(s)) == wanted]
         if not fitting:
             raise InputError(
                 f"the control unrelated:{dataset} needs its {wanted[0]} from {wanted[1]}, the encoder of "
@@ -190,20 +190,21 @@ def _find(stores: Sequence[StoreInfo], name: str, option: str, tokens: bool) -> 
     if exact := [s for s in fitting if _label(s) == place]:
         fitting = exact
     if colon:
-        named = [s for s in fitting if encoder in (s.encoder_name, _full(s))]
+        named = [s for s in fitting if encoder in (s.encoder_name, full_name(s))]
         if not named:
-            raise unknown(f"encoder in {option} {name}:", encoder, {_full(s) for s in fitting})
-        fitting = [s for s in named if _full(s) == encoder] or named
+            raise unknown(f"encoder in {option} {name}:", encoder, {full_name(s) for s in fitting})
+        fitting = [s for s in named if full_name(s) == encoder] or named
     if tokens:
         fitting = [s for s in fitting if s.token_dim is not None] or fitting
-    elif len({(_label(s), _full(s).removesuffix("tokens").rstrip("@-")) for s in fitting}) == 1:
+    elif len({(_label(s), full_name(s).removesuffix("tokens").rstrip("@-")) for s in fitting}) == 1:
         # `uml extract --tokens` beside a store of the same encoder: their pooled features are the same.
         fitting = [s for s in fitting if s.token_dim is None] or fitting
     if len(fitting) > 1:
-        options = ", ".join(f"{_label(s)}:{_full(s)}" for s in fitting)
+        options = ", ".join(f"{_label(s)}:{full_name(s)}" for s in fitting)
         raise InputError(f"several stores fit {option} {name}: {options}; name one of them with {option}")
     return Role(name if colon else _label(fitting[0]), fitting[0])
 
 
-def _full(store: StoreInfo) -> str:
+def full_name(store: StoreInfo) -> str:
+    """Such as `dinov2_vits14@paper`, the name that tells a store from others of its modality."""
     return f"{store.encoder_name}@{store.variant}" if store.variant else store.encoder_name

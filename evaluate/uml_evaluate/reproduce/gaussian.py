@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.command import Output
-from uml_cache.errors import InputError
+from uml_cache.errors import InputError, unknown
 from uml_cache.machine import available_cores
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
@@ -35,7 +35,7 @@ from uml_train.run import write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
-_SWEEPS: dict[str, tuple[float, ...]] = {
+SWEEPS: dict[str, tuple[float, ...]] = {
     "budget": (1_000, 3_000, 10_000, 30_000),
     "attenuation": (0.0, 0.05, 0.2, 1.0),
     "noise": (0.1, 0.3, 1.0),
@@ -53,12 +53,14 @@ def run(
         sweep: one of budget, attenuation, noise, steps; None: the main comparison at both widths.
 
     Raises:
-        InputError: seeds given twice.
+        InputError: seeds given twice, an unknown sweep.
     """
+    if sweep is not None and sweep not in SWEEPS:
+        raise unknown("sweep of gaussian:", sweep, SWEEPS)
     seeds = tuple(SEEDS if seeds is None else seeds)
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds are {seeds}; give different ones")
-    values: tuple[float | None, ...] = (None,) if sweep is None else _SWEEPS[sweep]
+    values: tuple[float | None, ...] = (None,) if sweep is None else SWEEPS[sweep]
     settings = [
         (hidden, value, _setting(scale, hidden, sweep, value)) for hidden in WIDTHS for value in values
     ]

@@ -1,0 +1,156 @@
+"""One recipe from start to end: data, runs, the answer and its files.
+
+OUT/result.json         the result file
+OUT/decomposition.md    every table in full
+OUT/runs/               the runs, for `uml eval` and `uml report`
+OUT/tiny/               all of these for `--scale tiny`, and the generated data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError
+from uml_evaluate.reproduce.recipe import Recipe
+from uml_evaluate.reproduce.supply import Sources
+
+if TYPE_CHECKING:
+    from uml_evaluate.reproduce.result import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduced:
+    """The answer of one recipe, as JSON and as text, and its result file."""
+
+    value: dict[str, Any]
+    text: str
+    result: Path
+
+
+def reproduce(
+    recipe: Recipe,
+    out: Path,
+    sources: Sources,
+    *,
+    scale: str = "full",
+    seeds: Sequence[int] | None = None,
+    datasets: Iterable[str] | None = None,
+    sweep: str | None = None,
+    beside: Iterable[Path] = (),
+    output: Output = QUIET,
+) -> Reproduced:
+    """Run what a recipe needs and can have, and compare it with what was published.
+
+    Args:
+        out: its folder; what is finished there is not run again.
+        sources: the cache, and where what it lacks comes from; not used at the scale `tiny`.
+        scale: `full`, or `tiny` for a small version on generated data.
+        seeds, datasets: instead of the recipe's own.
+        sweep: a setting of the Gaussian experiment to vary.
+        beside: result files and folders of others.
+
+    Raises:
+        InputError: options that do not fit the recipe, result files that are none.
+    """
+    from uml_evaluate.reproduce.result import others
+
+    results = others(recipe.name, beside) if scale == "full" else []
+    if recipe.kind == "gaussian":
+        if datasets is not None:
+            raise InputError(f"{recipe.name} makes its own data; leave --only out")
+        return _gaussian(recipe, out, scale, sweep, seeds, results, output)
+    if sweep is not None:
+        raise InputError(f"--sweep belongs to the kind gaussian; {recipe.name} varies what its file says")
+    return _runs(recipe, out, sources, scale, seeds, datasets, results, output)
+
+
+def _runs(
+    recipe: Recipe,
+    out: Path,
+    sources: Sources,
+    scale: str,
+    seeds: Sequence[int] | None,
+    datasets: Iterable[str] | None,
+    results: Sequence[Result],
+    output: Output,
+) -> Reproduced:
+    from uml_evaluate.reproduce.generated import generate, shrunk
+    from uml_evaluate.reproduce.result import describe
+    from uml_evaluate.reproduce.running import run_parts
+    from uml_evaluate.reproduce.show import answer
+    from uml_evaluate.reproduce.supply import Supply
+    from uml_evaluate.tables import markdown
+
+    if seeds is not None:
+        recipe = replace(
+            recipe,
+            variants={
+                name: replace(setting, train={**setting.train, "seeds": list(seeds)})
+                for name, setting in recipe.variants.items()
+            },
+        )
+    if scale == "tiny":
+        out = out / "tiny"
+        recipe = shrunk(recipe, out / "generated")
+        sources = generate(recipe, out / "generated")
+    outcome = run_parts(recipe, Supply(sources, output), out, datasets=datasets, output=output)
+    value = describe(outcome, scale)
+    text = answer(outcome, scale, results)
+    written = out / "result.json"
+    if outcome.comparisons:
+        full = "\n".join(
+            f"{markdown(comparison)}" for _, comparison in (*outcome.comparisons, *outcome.shifted)
+        )
+        _write(out / "decomposition.md", full)
+        text += f"\n\ntables  {out / 'decomposition.md'}"
+    _write(written, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return Reproduced(value=value, text=f"{text}\nresult  {written}", result=written)
+
+
+def _gaussian(
+    recipe: Recipe,
+    out: Path,
+    scale: str,
+    sweep: str | None,
+    seeds: Sequence[int] | None,
+    results: Sequence[Result],
+    output: Output,
+) -> Reproduced:
+    from uml_evaluate.reproduce.gaussian import run
+    from uml_evaluate.reproduce.published import Key, Number
+    from uml_evaluate.reproduce.result import frame
+    from uml_evaluate.reproduce.show import alone
+
+    found = run(out, scale=scale, sweep=sweep, seeds=seeds, output=output)
+    answer = found.to_json()
+    numbers = [
+        Number(
+            key=Key(
+                variant=f"hidden width {row['hidden']}" + (f", {sweep} {row['value']:g}" if sweep else ""),
+                method=row["arm"],
+                measure="held-out squared error of X",
+            ),
+            value=row["mean"],
+            seeds=len(row["errors"]),
+        )
+        for row in answer["table"]
+    ]
+    value = {**frame(recipe, scale, numbers), **answer}
+    name = "result" + (f"-{sweep}" if sweep else "") + ("-tiny" if scale == "tiny" else "")
+    written = out / f"{name}.json"
+    _write(written, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    beside = alone(numbers, results) if results else []
+    text = "\n\n".join([*beside, f"{found.text()}\nresult  {written}"])
+    return Reproduced(value=value, text=text, result=written)
+
+
+def _write(path: Path, text: str) -> None:
+    from uml_train.run import write_atomic
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())

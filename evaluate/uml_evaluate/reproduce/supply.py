@@ -1,0 +1,241 @@
+"""What a recipe's runs read: stores of the cache, extracted where they are missing and the data is there.
+
+Folders of `--data` are those of CoOp, cross-modal adaptation and MultiBench; they are read in place, and only
+the small manifests are written, into ./data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from uml_cache import StoreInfo, find_stores
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError, WorkError
+from uml_evaluate.reproduce.parts import Need, Part
+from uml_manifests import Manifest, list_benchmarks, resolve_data
+from uml_manifests.workspace import build_data, build_texts
+from uml_train.selection import full_name
+
+# Where published data roots keep a data set, beside a folder of its name.
+_FOLDERS = {
+    "caltech101": ("caltech-101",),
+    "food101": ("food-101",),
+    "imagenet_v2": ("imagenetv2",),
+    "imagenet_sketch": ("imagenet-sketch",),
+    "imagenet_a": ("imagenet-adversarial",),
+    "imagenet_r": ("imagenet-rendition",),
+    "esc50": ("esc-50", "ESC-50-master"),
+    "imagenet_esc19": (".",),
+    "imagenet_esc27": (".",),
+    "mosi": ("multibench", "."),
+    "mosei": ("multibench", "."),
+    "sarcasm": ("multibench", "."),
+    "humor": ("multibench", "."),
+    "mimic": ("multibench", "."),
+}
+_TEMPLATES = ("vanilla", "classname", "handwritten")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where features come from.
+
+    Args:
+        cache: folder with feature stores; missing ones are extracted into it.
+        data: folder with the data sets' own folders; None: only what has a manifest under ./data.
+        descriptions: folder with description files, `descriptors_NAME.json` or `NAME.json`.
+        weights: file or folder of an encoder's weights, by the encoder's name.
+        device: where encoders and models run.
+        workers: processes that read samples in a fine-tuning; None: as many as it takes by itself.
+        folders: manifests by data set and place, where they are not under ./data.
+    """
+
+    cache: Path
+    data: Path | None = None
+    descriptions: Path | None = None
+    weights: Mapping[str, Path] = field(default_factory=dict)
+    device: str = "auto"
+    workers: int | None = None
+    folders: Mapping[tuple[str, str], Path] = field(default_factory=dict)
+
+
+class Supply:
+    """Finds what is needed, makes what is missing, and remembers what could not be had."""
+
+    def __init__(self, sources: Sources, output: Output = QUIET) -> None:
+        self.sources, self.output = sources, output
+        self._stores: list[StoreInfo] | None = None
+        self._lacking: dict[str, str] = {}
+
+    @property
+    def stores(self) -> list[StoreInfo]:
+        """The cache's stores; none where there is no cache yet."""
+        if self._stores is None:
+            self._stores = find_stores(self.sources.cache) if self.sources.cache.is_dir() else []
+        return self._stores
+
+    def find(self, need: Need) -> StoreInfo | None:
+        """The store of a need, or None. One of the wanted transform counts before any other."""
+        fitting = [
+            store
+            for store in self.stores
+            if (store.dataset, store.modality, store.set) == (need.dataset, need.modality, need.set)
+            and need.encoder in (store.encoder_name, full_name(store))
+            and store.sealed
+            and (store.token_dim is not None or not need.tokens)
+        ]
+        wanted = "paper" if need.transform == "paper" else ""
+        fitting.sort(
+            key=lambda s: (
+                wanted not in (s.variant or "").split("-") if wanted else "paper" in (s.variant or ""),
+                (s.token_dim is not None) != need.tokens,
+                s.path,
+            )
+        )
+        return fitting[0] if fitting else None
+
+    def store(self, need: Need) -> StoreInfo:
+        """The store of a need, extracted if it is not there.
+
+        Raises:
+            InputError: no data, or no weights; the same answer is given again without trying again.
+            WorkError: the extraction failed.
+        """
+        found = self.find(need)
+        if found is not None:
+            if need.transform == "paper" and "paper" not in (found.variant or ""):
+                self.output.say(f"{found.path} was made with the encoder's own transform, not the paper's")
+            return found
+        manifest = self.manifest(need)
+        assert need.encoder is not None
+        if need.encoder in self._lacking:
+            raise InputError(self._lacking[need.encoder])
+        import uml_extract
+        from uml_extract.executors.worker import Recipe
+
+        device = self.sources.device
+        weights = self.sources.weights.get(need.encoder)
+        options = {"weights": weights, "transform": need.transform, "device": device}
+        try:
+            encoder = uml_extract.load_encoder(need.encoder, **options)  # type: ignore[arg-type]
+        except InputError as error:
+            self._lacking[need.encoder] = f"no weights: {_line(error)}"
+            raise InputError(self._lacking[need.encoder]) from None
+        self.output.say(f"extracting {need.text()}, {len(manifest):,} samples")
+        uml_extract.extract(
+            manifest,
+            encoder,
+            out=self.sources.cache,
+            tokens=need.tokens,
+            device=device,
+            recipe=Recipe(need.encoder, options),
+            output=self.output,
+        )
+        self._stores = None
+        found = self.find(need)
+        if found is None:
+            raise WorkError(f"{need.text()} was extracted and is not in {self.sources.cache}")
+        return found
+
+    def missing(self, part: Part) -> list[Need]:
+        """What a part reads and is not here yet: stores, and manifests of samples."""
+
+        def there(need: Need) -> bool:
+            if need.encoder is not None:
+                return self.find(need) is not None
+            given = self.sources.folders.get((need.dataset, need.place))
+            return (given or Path("data") / need.dataset / need.place).exists()
+
+        return [need for need in part.needs if not there(need)]
+
+    def manifest(self, need: Need) -> Manifest:
+        """The samples of a need, built from the data's folder if they have no manifest yet.
+
+        Raises:
+            InputError: the data is not there, and where it was looked for.
+        """
+        try:
+            return self._there(need)
+        except InputError as error:
+            missing = error
+        try:
+            if need.modality == "text":
+                self._make_texts(need)
+            else:
+                self._build(need)
+        except InputError as error:
+            raise InputError(f"no data: {_line(error)}") from None
+        try:
+            return self._there(need)
+        except InputError:
+            raise InputError(f"no data: {_line(missing)}") from None
+
+    def folder(self, need: Need) -> Path:
+        """The folder of the manifest of a need; raises as `manifest`."""
+        self.manifest(need)
+        given = self.sources.folders.get((need.dataset, need.place))
+        return Path("data") / need.dataset / need.place if given is None else given
+
+    def fold(self, need: Need, fold: int, shots: object) -> Path:
+        """The file of splits of one fold. Raises `InputError` where it is not there."""
+        given = self.sources.folders.get((need.dataset, "folds"))
+        folder = Path("data") / need.dataset / "folds" if given is None else given
+        path = folder / f"fold{fold}-k{shots}.csv"
+        if not path.is_file():
+            raise InputError(
+                f"no data: {path} is not there; `uml data build {need.dataset}` writes the folds"
+            )
+        return path
+
+    def _there(self, need: Need) -> Manifest:
+        given = self.sources.folders.get((need.dataset, need.place))
+        if given is not None:
+            return resolve_data(given, name=need.dataset, modality=need.modality)
+        return resolve_data(need.dataset, set=need.set, modality=need.modality)
+
+    def _build(self, need: Need) -> None:
+        root = self.sources.data
+        if need.dataset not in {benchmark.name for benchmark in list_benchmarks()}:
+            raise InputError(f"./data has no {need.dataset} {need.place}, and it is no known data set")
+        if root is None:
+            raise InputError(
+                f"./data has no {need.dataset} {need.place}; give --data DIR, or use "
+                f"`uml data build {need.dataset}`"
+            )
+        tried: list[InputError] = []
+        for name in (need.dataset, *_FOLDERS.get(need.dataset, ())):
+            folder = root / name
+            if folder.is_dir():
+                try:
+                    built = build_data(need.dataset, folder)
+                except InputError as error:
+                    tried.append(error)
+                    continue
+                for remark in built.remarks:
+                    self.output.say(f"{need.dataset}: {remark}")
+                return
+        raise tried[0] if tried else InputError(f"{root} has no folder {need.dataset}")
+
+    def _make_texts(self, need: Need) -> None:
+        known = {benchmark.name: benchmark for benchmark in list_benchmarks()}
+        modalities = known[need.dataset].modalities if need.dataset in known else ("image",)
+        self.manifest(Need(dataset=need.dataset, place=modalities[0], encoder=None))
+        if need.set in _TEMPLATES:
+            build_texts(need.dataset, need.set, None, modality=modalities[0])
+            return
+        folder = self.sources.descriptions
+        if folder is None:
+            raise InputError(
+                f"./data has no {need.dataset} {need.place}; give --descriptions DIR with description files"
+            )
+        for name in (f"descriptors_{need.dataset}.json", f"{need.dataset}.json"):
+            if (folder / name).is_file():
+                build_texts(need.dataset, None, folder / name, set=need.set, modality=modalities[0])
+                return
+        raise InputError(f"{folder} has neither descriptors_{need.dataset}.json nor {need.dataset}.json")
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0]
