@@ -192,9 +192,13 @@ def _answer(run: Any) -> dict[str, Any]:
 
 
 def _text(answer: dict[str, Any]) -> str:
+    from uml_train.run import load_run
+
+    numbers = [k for k in load_run(answer["run"]).settings.shots or () if k != "all"]
+    probe = f"--probe fewshot --k {4 if 4 in numbers else numbers[-1]}" if numbers else "--probe linear"
     return (
         f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"
         f"run      {answer['run']}\n"
         f"results  {answer['results']}\n"
-        f"next     uml eval --probe fewshot --k 4 --runs {Path(answer['run']).parent}"
+        f"next     uml eval {probe} --runs {Path(answer['run']).parent}"
     )
