@@ -59,6 +59,8 @@ def _birds(folder: Path) -> None:
         table.writerow(["id", "text", "label"])
         for name, colour in colours.items():
             table.writerows([f"{name}-{i}", f"a {colour} {name} {i}", name] for i in range(4))
+    sentences = ["Two robins on a fence.", "A canary sings.", "One bluebird, or a robin?", "It rained."]
+    (folder / "sentences.txt").write_text("\n".join(sentences))
     [recipe] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (folder / "mine.toml").write_text(recipe)
     (folder / "finetune.toml").write_text(

@@ -91,6 +91,12 @@ def _no_common_class(folder: Path) -> None:
     )
 
 
+def _loose_sentences(folder: Path) -> None:
+    _cache(folder)
+    words = np.full(12, -1)
+    write_store(folder / "feats", "audio", clusters(1, words, 6, 1.0), words, np.full(12, 255), classes=())
+
+
 def _extracted(folder: Path) -> None:
     _pictures(folder)
     with pytest.raises(SystemExit):

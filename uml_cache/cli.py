@@ -23,6 +23,10 @@ Example:
 """
 
 
+# click 8.2 on; before, click printed the help itself and left
+_NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
+
+
 class _Commands(click.Group):
     """Subcommands from the entry-point group `uml.commands`, each imported when it is asked for."""
 
@@ -69,6 +73,9 @@ def main(arguments: list[str] | None = None) -> None:
         code = getattr(leaving, "exit_code", None) or getattr(leaving, "code", 0)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; the same command goes on from what is done", 130, debug)
+    except _NO_COMMAND as help_instead:
+        click.echo(help_instead.format_message(), err=True)
+        code = 2
     except click.UsageError as error:
         hint = f" (see `{error.ctx.command_path} --help`)" if error.ctx else ""
         _fail(error.format_message() + hint, 2, debug)

@@ -146,7 +146,10 @@ def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
     usable = sorted({SHAPES, *built_names()})
     close = get_close_matches(data, {*usable, *benchmarks}, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(close)}?" if close else f"names here: {', '.join(usable)}"
-    raise InputError(f"no folder, file or data set {data!r}; {hint} (or a folder of class folders, or a CSV)")
+    raise InputError(
+        f"no folder, file or data set {data!r}; {hint} (or give a folder of class folders or a CSV; "
+        f"`uml data build {data} --root PATH` gives one this name)"
+    )
 
 
 def _choose(data: str, inside: dict[str, Path], set: str | None, modality: str | None) -> Path:

@@ -59,10 +59,12 @@ def search_text(run: Run, shots: Iterable[Shots]) -> str:
         counts.setdefault(len(found[name].candidates), []).append(name)
     if not counts:
         return ""
-    grid = run_grid(run)
     parts = [f"{', '.join(names)}: {n}" for n, names in counts.items()]
-    heads = f"heads: {len(grid.candidates)}, each looked at up to {grid.schedule.looks} times while it trains"
-    return fill(f"Candidates that validation chose from. {heads}; {'; '.join(parts)}.", WIDTH)
+    if any(r.cell.shots in wanted and r.cell.method not in PROBES for r in run.cells):
+        grid = run_grid(run)
+        looks = f"each looked at up to {grid.schedule.looks} times while it trains"
+        parts.insert(0, f"heads: {len(grid.candidates)}, {looks}")
+    return fill(f"Candidates that validation chose from. {'; '.join(parts)}.", WIDTH)
 
 
 def evaluate(

@@ -22,6 +22,12 @@ _GAP = 2  # between two columns
 LEGEND = (
     f"Points of accuracy, 95 % interval from a bootstrap over seeds × test samples; {MARK} it excludes 0."
 )
+_LEGEND_BARE = "Points of accuracy; an interval takes three seeds or more."
+
+
+def legend(differences: Sequence[Difference]) -> str:
+    """What the numbers below a table are; without intervals (below three seeds) none are spoken of."""
+    return LEGEND if any(interval_text(d) for d in differences) else _LEGEND_BARE
 
 
 def shots_name(shots: Shots) -> str:
@@ -99,9 +105,10 @@ def averages(comparison: Comparison) -> str:
     for d in shown:
         table.add_row(f"{d.a} − {d.b}", delta_text(d), interval_text(d), d.role)
     table.columns[-1].justify = "left"
+    table.columns[-1].no_wrap = False  # what does not fit beside the numbers goes below
     names = ", ".join(str(k) for k in comparison.shots)
     title = f"averaged over k = {names}" if len(comparison.shots) > 1 else shots_name(comparison.shots[0])
-    return f"{comparison.title}, {title}\n\n{_printed(table)}\n{LEGEND}"
+    return f"{comparison.title}, {title}\n\n{_printed(table)}\n{legend(shown)}"
 
 
 def shown_differences(comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
@@ -124,7 +131,7 @@ def markdown(comparison: Comparison) -> str:
         for (role, a, b), by_shots in grouped(comparison).items():
             cells = [_one_line(by_shots.get(k)) for k in comparison.shots]
             lines.append(_markdown_row([role, f"`{a}` − `{b}`", *cells]))
-        lines += ["", LEGEND.replace("*", r"\*")]
+        lines += ["", legend(comparison.differences).replace("*", r"\*")]
     return "\n".join(lines) + "\n"
 
 
@@ -157,7 +164,8 @@ def _differences(comparison: Comparison) -> str:
     ladder = sum("[" not in row[0] for row in rows)
     left_out = max(d.left_out for d in differences)
     lost = f"\nSeeds that only one side has are left out (up to {left_out})." if left_out else ""
-    return f"{_tables('difference', comparison.shots, rows, section_after=ladder - 1)}\n{LEGEND}{lost}"
+    shown = _tables("difference", comparison.shots, rows, section_after=ladder - 1)
+    return f"{shown}\n{legend(differences)}{lost}"
 
 
 def _cell(difference: Difference | None, wide: bool) -> str:

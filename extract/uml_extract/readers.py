@@ -36,7 +36,7 @@ class Sound:
     rate: int
 
 
-def read_image(path: Path, least_side: int = 0) -> Image:
+def read_image(path: str | Path, least_side: int = 0) -> Image:
     """Read an image upright (EXIF orientation applied) as RGB; of an animation the first frame.
 
     With `least_side`, JPEGs are decoded at 1/2, 1/4 or 1/8 of their size as long as both sides keep that many
@@ -46,6 +46,7 @@ def read_image(path: Path, least_side: int = 0) -> Image:
     """
     from PIL import Image, ImageOps
 
+    path = Path(path)
     file = _file(path)
     try:
         with Image.open(file) as opened:
@@ -77,13 +78,14 @@ def read_text(text: str) -> str:
     return text
 
 
-def read_audio(path: Path, rate: int, seconds: float) -> Sound:
+def read_audio(path: str | Path, rate: int, seconds: float) -> Sound:
     """Read at most `seconds` of a sound file, mixed down to mono, resampled to `rate`.
 
     Raises `SampleError` for a file that is missing, broken, empty, or holds values that are not finite.
     """
     import soundfile
 
+    path = Path(path)
     file = _file(path)
     _need_whole_wav(file, path)
     try:

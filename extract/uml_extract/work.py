@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from uml_cache.command import Output
@@ -69,7 +69,10 @@ def extract_data(
     encoder = load_encoder(name, **recipe.options)
     extracting = {**extracting, "device": loading["device"]}
     if source["data"] is not None:
-        done = extract(_find_data(encoder, source), encoder, recipe=recipe, **extracting)
+        manifest = _find_data(encoder, source)
+        for remark in _remarks(manifest, source["data"]):
+            extracting["output"].say(remark)
+        done = extract(manifest, encoder, recipe=recipe, **extracting)
         return done.to_json(), _words(done)
     from uml_manifests import shapes_data
 
@@ -161,6 +164,21 @@ def _find_data(encoder: Encoder, source: Mapping[str, Any]) -> Manifest:
         raise InputError(
             f"encoder {encoder.spec.name} takes {wanted}, {source['data']} holds {found}"
         ) from None
+
+
+def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
+    """What the labels tell: that some are missing, or that classes have no sample (a wrong folder?)."""
+    if empty := manifest.missing_classes:
+        names = ", ".join(empty[:3]) + (", …" if len(empty) > 3 else "")
+        yield f"{len(empty)} of {len(manifest.classes)} classes have no {manifest.modality} sample: {names}"
+    without = int((manifest.labels < 0).sum())
+    if not without:
+        return
+    said = "the samples have no labels" if without == len(manifest) else f"{without:,} samples have no label"
+    way = ""
+    if manifest.modality == "text":
+        way = f"; `uml data text DATASET --texts {data}` gives each text the class that it mentions"
+    yield f"{said}, and heads learn nothing from them{way}"
 
 
 def _words(done: Extracted) -> str:

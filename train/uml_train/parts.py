@@ -28,9 +28,11 @@ def split_rows(
         codes = given_codes(ids, source.labels, codes, given, source.label, remarks)
     elif (codes == NO_SPLIT).all():
         codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
-        remarks.append(
-            f"{source.label} has no splits: drew 60/20/20 per class (seed {_SPLIT_SEED}), saved with the run"
-        )
+        how = "60/20/20 per class"
+        if groups is not None:
+            numbers = "/".join(f"{int((codes == code).sum()):,}" for code in (TRAIN, VAL, TEST))
+            how = f"{numbers} rows, every group in one part"
+        remarks.append(f"{source.label} has no splits: drew {how} (seed {_SPLIT_SEED}), saved with the run")
     elif not (codes == VAL).any() and (codes == TRAIN).any():
         train = np.flatnonzero(codes == TRAIN)
         part = stratified_split(

@@ -93,6 +93,8 @@ def open_problem(
     _check_class_map(class_map or {}, others_opened.values())
     for role in auxiliaries:
         theirs = others_opened[role.label]
+        if not theirs.classes:
+            raise InputError(_unlabelled(role, dataset))
         to_target = match_classes(theirs.classes, classes, class_map or {})
         if (to_target < 0).all():
             raise InputError(
@@ -181,6 +183,16 @@ def _stand_in(role: Role) -> Source:
 
 def _normal(name: str) -> str:
     return " ".join(name.replace("_", " ").casefold().split())
+
+
+def _unlabelled(role: Role, dataset: str) -> str:
+    """Why an auxiliary without labels cannot help here, and where its samples get some."""
+    way = "give each sample one of the target's classes"
+    if role.store.modality == "text":
+        way = (
+            f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions; extract that"
+        )
+    return f"{role.store.path} has no labels, so that it says nothing about classes: {way}"
 
 
 def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:

@@ -57,6 +57,8 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     with run_lock(run.path, output, ranks):
         todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
         _train(run, problem, todo, output, ranks)
+    if not todo:
+        output.say(f"{run.path} has every cell; nothing was trained")
     return run
 
 

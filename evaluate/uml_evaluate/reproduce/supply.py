@@ -14,7 +14,9 @@ from uml_cache import StoreInfo, find_stores
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, WorkError
 from uml_evaluate.reproduce.parts import Need, Part
+from uml_extract.registry import modality_of
 from uml_manifests import Manifest, list_benchmarks, resolve_data
+from uml_manifests.resolve import manifest_folders
 from uml_manifests.workspace import build_data, build_texts
 from uml_train.selection import full_name
 
@@ -108,8 +110,9 @@ class Supply:
             if need.transform == "paper" and "paper" not in (found.variant or ""):
                 self.output.say(f"{found.path} was made with the encoder's own transform, not the paper's")
             return found
-        manifest = self.manifest(need)
         assert need.encoder is not None
+        modality_of(need.encoder)  # an unknown name is said before any data is looked for
+        manifest = self.manifest(need)
         if need.encoder in self._lacking:
             raise InputError(self._lacking[need.encoder])
         import uml_extract
@@ -198,7 +201,10 @@ class Supply:
     def _build(self, need: Need) -> None:
         root = self.sources.data
         if need.dataset not in {benchmark.name for benchmark in list_benchmarks()}:
-            raise InputError(f"./data has no {need.dataset} {need.place}, and it is no known data set")
+            raise InputError(
+                f"neither {self.sources.cache} nor ./data has {need.dataset} {need.place}, and no benchmark "
+                "has that name; `uml cache ls` and `uml data list` show what there is"
+            )
         if root is None:
             raise InputError(
                 f"./data has no {need.dataset} {need.place}; give --data DIR, or use "
@@ -228,13 +234,28 @@ class Supply:
         folder = self.sources.descriptions
         if folder is None:
             raise InputError(
-                f"./data has no {need.dataset} {need.place}; give --descriptions DIR with description files"
+                f"neither {self.sources.cache} nor ./data has {need.dataset} {need.place}"
+                f"{self._other_texts(need)}; give --descriptions DIR with description files, or extract texts "
+                f"with --name {need.dataset}"
             )
         for name in (f"descriptors_{need.dataset}.json", f"{need.dataset}.json"):
             if (folder / name).is_file():
                 build_texts(need.dataset, None, folder / name, set=need.set, modality=modalities[0])
                 return
         raise InputError(f"{folder} has neither descriptors_{need.dataset}.json nor {need.dataset}.json")
+
+    def _other_texts(self, need: Need) -> str:
+        """The sets of texts that there are, for a recipe that names another or none."""
+        places = {
+            f"{s.modality}.{s.set}" if s.set else s.modality
+            for s in self.stores
+            if (s.dataset, s.modality) == (need.dataset, need.modality)
+        }
+        places |= {
+            p for p in manifest_folders(Path("data") / need.dataset) if p.split(".")[0] == need.modality
+        }
+        there = sorted(places - {need.place})
+        return f"; there is {', '.join(there)}" if there else ""
 
 
 def _line(error: Exception) -> str:
