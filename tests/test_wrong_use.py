@@ -93,8 +93,7 @@ def _no_common_class(folder: Path) -> None:
 
 def _loose_sentences(folder: Path) -> None:
     _cache(folder)
-    words = np.full(12, -1)
-    write_store(folder / "feats", "audio", clusters(1, words, 6, 1.0), words, np.full(12, 255), classes=())
+    write_store(folder / "feats", "text", np.ones((12, 6)), [-1] * 12, [255] * 12, classes=(), set="loose")
 
 
 def _extracted(folder: Path) -> None:
@@ -187,6 +186,7 @@ CASES: dict[str, tuple[Prepare, str, int, str]] = {
     "empty cache": (lambda p: (p / "feats").mkdir(), _TRAIN, 2, "uml extract"),
     "unsealed store": (_unsealed, _TRAIN, 2, "uml extract"),
     "no common class": (_no_common_class, f"{_TRAIN} --aux audio", 2, "--class-map"),
+    "texts without labels": (_loose_sentences, f"{_TRAIN} --aux text.loose", 2, "`uml data text toy --texts"),
     "several stores": (_two_encoders, _TRAIN, 2, "image:other"),
     "several data sets": (_two_data_sets, _TRAIN, 2, "--dataset"),
     "unknown data set": (_cache, f"{_TRAIN} --dataset toi", 2, "did you mean toy"),
@@ -271,3 +271,12 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().err
     assert "Traceback" in printed
     assert printed.strip().splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize("command", [(), ("cache",), ("data",)])
+def test_a_group_alone_shows_its_help(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(list(command))
+    printed = "".join(capsys.readouterr())
+    assert printed.startswith("Usage: uml")
+    assert len(printed.splitlines()) > 8

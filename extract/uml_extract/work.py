@@ -174,7 +174,11 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
     without = int((manifest.labels < 0).sum())
     if not without:
         return
-    said = "the samples have no labels" if without == len(manifest) else f"{without:,} samples have no label"
+    said = (
+        "the samples have no labels"
+        if without == len(manifest)
+        else f"{without:,} of {len(manifest):,} samples have no label"
+    )
     way = ""
     if manifest.modality == "text":
         way = f"; `uml data text DATASET --texts {data}` gives each text the class that it mentions"

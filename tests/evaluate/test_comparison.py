@@ -112,7 +112,9 @@ def test_two_seeds_have_no_interval_and_the_sentence_says_so(write_run: WriteRun
     comparison = only(write_run(seeds=(1, 2)))
     assert all(d.interval.low is None for d in comparison.differences)
     assert "2 seeds cannot show" in sentence(comparison)
-    assert "[" not in averages(comparison).split("uml[")[0]
+    for text in (averages(comparison), terminal(comparison), markdown(comparison)):
+        assert "95 %" not in text.splitlines()[-1]
+        assert "an interval takes three seeds" in text
 
 
 def test_only_unimodal_methods(write_run: WriteRun) -> None:
@@ -175,6 +177,18 @@ def test_terminal_fits_a_hundred_columns(write_run: WriteRun) -> None:
         assert max(map(len, text.splitlines())) <= 100
         assert "…" not in text
     assert "uml-init − uml-init[permuted]" in terminal(comparison)
+
+
+def test_long_names_leave_the_numbers_whole(write_run: WriteRun) -> None:
+    accuracy = {
+        ("unimodal", None): 0.1, ("unimodal-deep", None): 0.5, ("uml", None): 0.6,
+        ("uml", "unrelated:stanford_cars"): 0.4,
+    }  # fmt: skip
+    text = averages(only(write_run(accuracy=accuracy)))
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 100
+    [line] = [line for line in text.splitlines() if line.startswith("uml − uml[unrelated:stanford_cars]")]
+    assert re.search(r"\+20\.0 \* +\[20\.0, 20\.0\] +data against", line)
 
 
 def test_markdown_is_a_table(write_run: WriteRun) -> None:

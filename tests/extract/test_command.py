@@ -70,6 +70,21 @@ def test_without_data_the_shapes_are_used_and_all_modalities_extracted(run: Run,
     assert len(find_stores("feats")) == 4  # the pictures' hog-color came with it
 
 
+def test_missing_labels_and_empty_classes_are_remarked(run: Run, pictures: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "loose.txt").write_text("A red ball.\nIt rained.\n")
+    _, _, err = run("--encoder", "hashed-ngrams", "--data", "loose.txt")
+    assert "the samples have no labels" in err
+    assert "uml data text DATASET --texts loose.txt" in err
+    (tmp_path / "half.csv").write_text("id,text,label\na,A red ball.,ball\nb,It rained.,\n")
+    _, _, err = run("--encoder", "hashed-ngrams", "--data", "half.csv")
+    assert "1 of 2 samples have no label" in err
+    (tmp_path / "m" / "sounds").mkdir(parents=True)
+    (tmp_path / "m" / "red").mkdir()
+    (tmp_path / "m" / "red" / "a.png").write_bytes(pictures.path(0).read_bytes())
+    _, _, err = run("--encoder", "hog-color", "--data", "m", "--max-errors", "1")
+    assert "1 of 2 classes have no image sample: sounds" in err
+
+
 def test_a_missing_checkpoint_is_said_before_anything_is_rendered(run: Run, tmp_path: Path) -> None:
     code, out, err = run("--encoder", "dinov2_vits14")
     assert (code, out) == (2, "")

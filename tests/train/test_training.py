@@ -186,7 +186,7 @@ def test_without_splits_they_are_drawn_kept_by_group_and_saved(
     assert not parts["train"] & parts["test"]
     assert not parts["train"] & parts["val"]
     assert not parts["val"] & parts["test"]
-    assert any("60/20/20" in remark for remark in run.config["remarks"])
+    assert any("every group in one part" in remark for remark in run.config["remarks"])
 
 
 def test_missing_validation_split_is_taken_from_train(tmp_path: Path, settings_for: Settings) -> None:

@@ -235,8 +235,8 @@ class Supply:
         if folder is None:
             raise InputError(
                 f"neither {self.sources.cache} nor ./data has {need.dataset} {need.place}"
-                f"{self._other_texts(need)}; give --descriptions DIR with description files, or extract texts "
-                f"with --name {need.dataset}"
+                f"{self._other_texts(need)}; give --descriptions DIR with description files, or extract "
+                f"texts with --name {need.dataset}"
             )
         for name in (f"descriptors_{need.dataset}.json", f"{need.dataset}.json"):
             if (folder / name).is_file():
