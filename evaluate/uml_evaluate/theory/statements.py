@@ -174,12 +174,13 @@ def common_eigenvector_contracts(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -
 
 
 def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
-    """Theorem 2 (2) outside range(M_X), as printed: if X is blind to v and M_Y v ≠ 0, v's variance gets finite.
+    """Theorem 2 (2) outside range(M_X), as printed: X blind to v and M_Y v ≠ 0 make its variance finite.
 
     "Blind" is v outside range(M_X); M_Y v ≠ 0 is B_c v ≠ 0. This fails: with M_X = 0, B_c = [1 0] and
     v = (1, 1), B_c v = 1, but θ₂ is seen by nobody and v lies outside range(M_X + M_Y). It holds where M_Y
-    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself. Corollary 2 is the
-    case of v in null(M_X), and the same design refutes it; its proof takes M_Y v ≠ 0 for v in range(M_Y).
+    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself. Corollary 2 is
+    the case of v in null(M_X), and the same design refutes it. Both proofs conclude from M_Y v ≠ 0 that v
+    lies in range(M_X + M_Y).
     """
     y, direction = np.asarray(m_y, float), np.asarray(v, float)
     seen = np.linalg.norm(y @ direction) > np.sqrt(TOLERANCE) * np.linalg.norm(y) * np.linalg.norm(direction)
@@ -189,8 +190,8 @@ def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> 
 
 
 def blind_direction_corrected(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
-    """Theorem 2 (2) outside range(M_X), corrected: v's variance with Y is finite if and only if v is a sum of a
-    direction in range(M_X) and one in range(M_Y).
+    """Theorem 2 (2) outside range(M_X), corrected: v's variance with Y is finite if and only if v is a
+    sum of a direction in range(M_X) and one in range(M_Y).
 
     `premise`: X is blind to v. `holds`: both sides of the equivalence agree.
     """
