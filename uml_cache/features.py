@@ -117,6 +117,11 @@ class FeatureSet:
         return self.info.fingerprint
 
     @property
+    def vocabulary(self) -> int | None:
+        """Tokens are ids below this number, (T, 1) int32; None where they are vectors."""
+        return self.encoder.get("vocabulary")
+
+    @property
     def dim(self) -> int:
         """Width of `pooled`, or of the tokens where the store has no pooled features."""
         return self.source.shape[1] if self._source is not None else self.tokens.dim

@@ -22,6 +22,7 @@ CHUNK_ROWS = 1024
 PLANNED_ROWS = 1 << 20  # rows of one chunk of the arrays that are written whole, at planning
 
 DTYPES = ("float16", "float32")
+IDS = "int32"  # of a store of discrete tokens, and of no other
 
 
 @dataclass(frozen=True)

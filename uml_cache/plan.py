@@ -17,7 +17,7 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_cache.journal import digest
-from uml_cache.layout import DTYPES, FORMAT_VERSION, NO_SPLIT, SPLIT_NAMES, Layout, plan_layout
+from uml_cache.layout import DTYPES, FORMAT_VERSION, IDS, NO_SPLIT, SPLIT_NAMES, Layout, plan_layout
 from uml_cache.remote import as_path
 
 
@@ -28,7 +28,8 @@ class StorePlan:
     `encoder` is the encoder's spec as JSON (name, weights digest, transform, pooling, layer, …). `labels`
     (N,) int32, -1 = none, index `classes`; `splits` (N,) uint8 is 0 train, 1 val, 2 test, 255 none.
     `token_counts` (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is
-    computed in.
+    computed in. Where the encoder has a `vocabulary`, tokens are ids below it: int32, one a token, nothing
+    pooled.
     `versions` and `device` are recorded, and not part of the fingerprint.
     """
 
@@ -58,8 +59,7 @@ class StorePlan:
             raise InputError(f"data set {self.dataset!r} has no samples: a store needs at least one")
         if "name" not in self.encoder:
             raise ValueError("the encoder's spec has no name")
-        if self.dtype not in DTYPES:
-            raise InputError(f"unknown storage dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
+        self._check_dtype()
         if self.pooled_dim is None and self.token_dim is None:
             raise InputError("a store holds pooled features, tokens or both; neither was asked for")
         if (self.token_dim is None) != (self.token_counts is None):
@@ -79,6 +79,21 @@ class StorePlan:
             raise InputError(f"splits are 0, 1, 2 ({', '.join(SPLIT_NAMES)}) or {NO_SPLIT} for none")
         if self.token_counts is not None and self.token_counts.min() < 0:
             raise ValueError("token_counts must not be negative")
+
+    def _check_dtype(self) -> None:
+        if self.vocabulary is None:
+            if self.dtype not in DTYPES:
+                raise InputError(f"unknown storage dtype {self.dtype!r}; known: {', '.join(DTYPES)}")
+            return
+        if (self.dtype, self.pooled_dim, self.token_dim) != (IDS, None, 1):
+            raise ValueError(f"ids of tokens are stored as {IDS}, one a token, with no pooled features")
+        if not 1 <= self.vocabulary <= np.iinfo(IDS).max:
+            raise InputError(f"a vocabulary of {self.vocabulary} ids; {IDS} takes 1 to {np.iinfo(IDS).max}")
+
+    @property
+    def vocabulary(self) -> int | None:
+        """The encoder's: tokens are ids below it, discrete; None where they are vectors."""
+        return self.encoder.get("vocabulary")
 
     @cached_property
     def layout(self) -> Layout:

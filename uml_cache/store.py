@@ -207,6 +207,15 @@ class FeatureStore:
         stored = _converted(values, np.dtype(self.plan.dtype).newbyteorder("<"))
         if status.any():
             stored[status[owner] != 0] = 0
+        if self.plan.vocabulary is not None:
+            wrong = np.flatnonzero((stored < 0) | (stored >= self.plan.vocabulary))
+            if wrong.size:
+                sample = self.plan.ids[rows[owner[wrong[0]]]]
+                raise WorkError(
+                    f"sample {sample!r}: a token has the id {stored[wrong[0], 0]}, which is not among the "
+                    f"{self.plan.vocabulary} of encoder {self.plan.encoder['name']}"
+                )
+            return stored
         if _all_finite(stored):
             return stored
         finite = np.isfinite(stored).all(axis=1)

@@ -11,7 +11,8 @@ from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_extract.pipeline import Extracted, extract
-    from uml_extract.readers import Sound, read_audio, read_image, read_sample, read_text
+    from uml_extract.prefetch import Reading, reader_count
+    from uml_extract.readers import Sound, read_audio, read_for, read_image, read_sample, read_text
     from uml_extract.registry import list_encoders, load_encoder
     from uml_extract.spec import Encoded, Encoder, EncoderOptions, EncoderSpec, Registered, SampleError
     from uml_extract.trainable import Trainable, load_trainable
@@ -22,6 +23,7 @@ _HOME = {
     "EncoderOptions": "spec",
     "EncoderSpec": "spec",
     "Extracted": "pipeline",
+    "Reading": "prefetch",
     "Registered": "spec",
     "SampleError": "spec",
     "Sound": "readers",
@@ -31,9 +33,11 @@ _HOME = {
     "load_encoder": "registry",
     "load_trainable": "trainable",
     "read_audio": "readers",
+    "read_for": "readers",
     "read_image": "readers",
     "read_sample": "readers",
     "read_text": "readers",
+    "reader_count": "prefetch",
 }
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "EncoderOptions",
     "EncoderSpec",
     "Extracted",
+    "Reading",
     "Registered",
     "SampleError",
     "Sound",
@@ -51,9 +56,11 @@ __all__ = [
     "load_encoder",
     "load_trainable",
     "read_audio",
+    "read_for",
     "read_image",
     "read_sample",
     "read_text",
+    "reader_count",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOME)

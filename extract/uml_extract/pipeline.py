@@ -24,6 +24,7 @@ from uml_cache import (
 )
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
+from uml_cache.layout import IDS
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
@@ -146,6 +147,10 @@ def extract(
         raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
     encoder = fitted(encoder, manifest)
     spec = encoder.spec
+    if spec.vocabulary is not None:
+        if not tokens:
+            raise InputError(f"encoder {spec.name} gives ids of tokens and no features; add --tokens")
+        dtype = IDS
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
     automatic = batch_size == "auto"

@@ -6,13 +6,13 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Literal
+from typing import Generic, Literal
 
 import numpy as np
 
 from uml_cache.errors import InputError
 from uml_cache.machine import available_cores
-from uml_extract.reader_processes import CAN_FORK, Prepared, ReaderProcesses
+from uml_extract.reader_processes import CAN_FORK, Key, Prepared, ReaderProcesses
 from uml_extract.spec import SampleError
 
 WORKERS = max(1, min(8, available_cores() - 1))  # threads; the encoder keeps one core busy
@@ -34,19 +34,21 @@ def reader_count(asked: int | Literal["auto"], modality: str, beside: int) -> in
     return max(1, min(_MOST, cores // beside)) if asked == "auto" else asked
 
 
-class Reading:
-    """Reads the samples of any number of row sequences, one after the other, `ahead` of who takes them.
+class Reading(Generic[Key]):
+    """Reads the samples of any number of sequences, one after the other, `ahead` of who takes them.
+
+    A sample is named by its row, or by a key that says how it is to be prepared as well.
 
     `processes` children decode them; with 0, threads of this process. `ahead` 0 does without both.
     """
 
-    def __init__(self, prepare: Callable[[int], np.ndarray], ahead: int, processes: int, rows: int) -> None:
+    def __init__(self, prepare: Callable[[Key], np.ndarray], ahead: int, processes: int, rows: int) -> None:
         count = min(processes, -(-rows // _LEAST_ROWS))
         self._prepare = prepare
         self._ahead = ahead
         self._processes = ReaderProcesses(prepare, count, ahead) if count and ahead else None
 
-    def read(self, rows: Iterator[int]) -> Generator[tuple[int, Prepared], None, None]:
+    def read(self, rows: Iterator[Key]) -> Generator[tuple[Key, Prepared], None, None]:
         """(row, prepared sample or the reason why there is none) in the order of `rows`."""
         if self._processes is not None:
             return self._processes.read(rows)
@@ -59,15 +61,15 @@ class Reading:
 
 
 def read_ahead(
-    rows: Iterator[int], prepare: Callable[[int], np.ndarray], ahead: int
-) -> Generator[tuple[int, Prepared], None, None]:
+    rows: Iterator[Key], prepare: Callable[[Key], np.ndarray], ahead: int
+) -> Generator[tuple[Key, Prepared], None, None]:
     """Yield (row, prepared sample or the reason why there is none) in the order of `rows`, from threads.
 
     At most `ahead` samples wait in memory. `ahead` 0 does without threads, for samples that cost less than
     handing them over.
     """
 
-    def attempt(row: int) -> Prepared:
+    def attempt(row: Key) -> Prepared:
         try:
             return prepare(row)
         except SampleError as error:
@@ -78,7 +80,7 @@ def read_ahead(
             yield row, attempt(row)
         return
     pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="reader")
-    waiting: deque[tuple[int, Future[Prepared]]] = deque()
+    waiting: deque[tuple[Key, Future[Prepared]]] = deque()
     try:
         for row in islice(rows, ahead):
             waiting.append((row, pool.submit(attempt, row)))

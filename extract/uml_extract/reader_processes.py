@@ -20,14 +20,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from multiprocessing.connection import Connection, Pipe
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
 from uml_extract.spec import SampleError
 
 Prepared = np.ndarray | SampleError
-Request = tuple[int, int | None]  # a row, and the slot of the shared memory for it
+Key = TypeVar("Key")
+"""What names a sample: a row, or whatever else it is made from; it goes through a pipe."""
+Request = tuple[Any, int | None]  # a key, and the slot of the shared memory for it
 
 _SHARED_BYTES = 1 << 30  # of address space: pages that no sample touches take no memory
 PATIENCE = 300.0  # seconds for one request, before the child is taken to hang
@@ -39,11 +41,11 @@ _GLANCE = 0.5  # seconds between two looks whether the parent is still there
 CAN_FORK = sys.platform == "linux"  # elsewhere system libraries do not survive it
 
 
-class ReaderProcesses:
+class ReaderProcesses(Generic[Key]):
     """`count` children that call `prepare`; they start when they are first needed and stay until `close`."""
 
     def __init__(
-        self, prepare: Callable[[int], np.ndarray], count: int, ahead: int, *, patience: float = PATIENCE
+        self, prepare: Callable[[Key], np.ndarray], count: int, ahead: int, *, patience: float = PATIENCE
     ) -> None:
         self._prepare = prepare
         self._ahead = max(ahead, count)
@@ -53,7 +55,7 @@ class ReaderProcesses:
         self._under_way: list[deque[list[Request]]] = [deque() for _ in range(count)]
         self._slots: _Slots | None = None
 
-    def read(self, rows: Iterator[int]) -> Generator[tuple[int, Prepared], None, None]:
+    def read(self, rows: Iterator[Key]) -> Generator[tuple[Key, Prepared], None, None]:
         """Yield (row, prepared sample or the reason why there is none) in the order of `rows`.
 
         At most `ahead` samples wait, besides those that the caller holds. What else `prepare` raises is
@@ -84,7 +86,7 @@ class ReaderProcesses:
             self._under_way[at].clear()
         self._slots = None
 
-    def _hand_out(self, rows: Iterator[int], order: deque[int]) -> None:
+    def _hand_out(self, rows: Iterator[Key], order: deque[int]) -> None:
         assert self._slots is not None
         waiting = sum(len(requests) for queue in self._under_way for requests in queue)
         while waiting < self._ahead:
@@ -180,7 +182,7 @@ class _Child:
     """
 
     def __init__(
-        self, prepare: Callable[[int], np.ndarray], memory: _Memory, others: Sequence[Connection]
+        self, prepare: Callable[[Any], np.ndarray], memory: _Memory, others: Sequence[Connection]
     ) -> None:
         self.connection, theirs = Pipe()
         foreign = [*others, self.connection]  # ends of the parent: with a copy of them nobody hears it go
@@ -227,7 +229,7 @@ class _Child:
 def _serve(
     connection: Connection,
     foreign: Sequence[Connection],
-    prepare: Callable[[int], np.ndarray],
+    prepare: Callable[[Any], np.ndarray],
     memory: _Memory,
     parent: int,
 ) -> None:
@@ -247,7 +249,7 @@ def _serve(
             connection.send([_answer(prepare, memory, row, slot) for row, slot in requests])
 
 
-def _answer(prepare: Callable[[int], np.ndarray], memory: _Memory, row: int, slot: int | None) -> Any:
+def _answer(prepare: Callable[[Any], np.ndarray], memory: _Memory, row: int, slot: int | None) -> Any:
     """The sample's dtype and shape, where it fits its slot, or itself; a reason; or what went wrong."""
     try:
         sample = prepare(row)

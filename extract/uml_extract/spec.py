@@ -37,6 +37,7 @@ class EncoderSpec:
         weights_digest: sha256 (hex) of the weights, None for an encoder that has none.
         width: D of the pooled features; None in a listing where only the weights tell.
         token_width: D of the token features, None where there are no tokens.
+        vocabulary: The tokens are ids below this number (`token_width` 1, no pooled features); None: vectors.
         pooling: How tokens become one vector.
         layer: -1 is the last layer, normalised; otherwise the index of a block, counted from 0.
         transform: What happens to a sample before the model sees it, as JSON.
@@ -52,6 +53,7 @@ class EncoderSpec:
     weights_digest: str | None = None
     width: int | None = None
     token_width: int | None = None
+    vocabulary: int | None = None
     pooling: str = "mean"
     layer: int = LAST_LAYER
     transform: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +63,10 @@ class EncoderSpec:
 
     def to_json(self) -> dict[str, Any]:
         """The spec as a JSON object; it is stored with the features and part of their fingerprint."""
-        return asdict(self)
+        values = asdict(self)
+        if self.vocabulary is None:
+            del values["vocabulary"]
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +102,10 @@ class EncoderOptions:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Features of one batch: `pooled` (B, D) float32; `tokens` (T, D) float32 with `lengths` (B,) int32."""
+    """Features of one batch: `pooled` (B, D) float32; `tokens` (T, D) float32 with `lengths` (B,) int32.
+
+    Where tokens are ids, `tokens` is (T, 1) int32 and `pooled` (B, 0).
+    """
 
     pooled: np.ndarray
     tokens: np.ndarray | None = None

@@ -102,7 +102,8 @@ class Extraction:
             self._fail(row, filled.reasons[row])
         progress.update(len(filled.reasons) - len(filled.late))
         seconds = time.monotonic() - started
-        features = filled.pooled, filled.tokens, filled.status, filled.reasons
+        pooled = filled.pooled if self._encoder.spec.vocabulary is None else None
+        features = pooled, filled.tokens, filled.status, filled.reasons
         return task, *features, seconds, self._sources.pop(task)
 
     def _batches(
@@ -176,7 +177,8 @@ class _Filled:
         if counts is not None:
             self._counts = counts[rows.start : rows.stop]
             self._ends = np.cumsum(self._counts)
-            self.tokens = np.zeros((int(self._ends[-1]), spec.token_width or 0), dtype=np.float32)
+            kind = np.float32 if spec.vocabulary is None else np.int32
+            self.tokens = np.zeros((int(self._ends[-1]), spec.token_width or 0), dtype=kind)
 
     def fail(self, row: int, reason: str) -> None:
         """The row keeps its place, with zeros."""

@@ -5,7 +5,7 @@ Shapes: B samples of a batch, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -13,27 +13,19 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_extract.registry import load_with
-from uml_extract.spec import EncoderOptions, EncoderSpec, Tuning
+from uml_extract.spec import Encoder, EncoderOptions, Tuning
 
 if TYPE_CHECKING:
     import torch
 
 
 @runtime_checkable
-class Trainable(Protocol):
+class Trainable(Encoder, Protocol):
     """An encoder whose network can be trained. `features` gives what `encode` pools, with its gradient."""
-
-    spec: EncoderSpec
-    input_rate: int
-    input_seconds: float
 
     @property
     def network(self) -> torch.nn.Module:
         """The network itself; loaded frozen and in `eval` mode."""
-        ...
-
-    def reader(self) -> Callable[[Any], np.ndarray]:
-        """`prepare` as a function that can be sent to another process without the network."""
         ...
 
     def inputs(self, batch: Sequence[np.ndarray]) -> Any:
@@ -91,8 +83,8 @@ def load_trainable(
     encoder = load_with(name, options)
     if not isinstance(encoder, Trainable):
         raise InputError(
-            f"encoder {name} cannot be trained; expected a vision network of timm, a text or audio encoder "
-            "of transformers, or patches:LANGUAGE_MODEL"
+            f"encoder {name} cannot be trained; expected a vision network of timm or open_clip, a text or "
+            "audio encoder of transformers, or patches:LANGUAGE_MODEL"
         )
     if encoder.spec.modality != "image" and (img_size or patch_size):
         raise InputError(f"encoder {name} takes {encoder.spec.modality}: it has no image size or patch size")

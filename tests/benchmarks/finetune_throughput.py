@@ -28,7 +28,8 @@ from uml_manifests import Manifest, resolve_data
 from uml_train.bank import HeadModel, Samples
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.data import Loader
-from uml_train.finetune.steps import Stream, Task, Tuner, moved
+from uml_train.finetune.network import Stream, Task, moved
+from uml_train.finetune.steps import Tuner
 from uml_train.grid import Candidate, Schedule
 
 CLASSES = 10
@@ -77,7 +78,7 @@ class Race:
 
     def inputs(self) -> Iterator[Any]:
         """Batches from the first training step on."""
-        planned = self.tuner._planned(1)
+        planned = self.tuner.order.target(1)
         return self.loader.batches(planned)
 
     def step(self, number: int, source: Iterator[Any]) -> None:

@@ -434,3 +434,32 @@ def test_parquet_without_pyarrow(sealed: Any, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
     with pytest.raises(InputError, match=r"pip install 'uml-cache\[hub\]'"):
         export_features(sealed.path, tmp_path / "out.parquet")
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5", ".safetensors", ".parquet"])
+def test_ids_of_tokens_come_back_as_ids(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    ids, lengths = np.array([4, 0, 2, 2, 9, 1], np.int64), np.array([3, 0, 1, 2])
+    np.savez(tmp_path / "ids.npz", tokens=ids, token_lengths=lengths, label=np.array([0, 1, 0, 1]))
+    store = import_features([tmp_path / "ids.npz"], tmp_path / "f", **NAMED)
+    assert verify(store.path).ok
+    features = open_features(store.path)
+    assert (features.vocabulary, features.info.dim, features.tokens.dtype) == (10, None, torch.int32)
+    values, offsets = features.tokens.packed(np.arange(4))
+    assert values[:, 0].tolist() == ids.tolist()
+    assert np.diff(offsets).tolist() == lengths.tolist()
+    export_features(store.path, tmp_path / f"out{suffix}")
+    again = open_features(import_features([tmp_path / f"out{suffix}"], tmp_path / "g").path)
+    assert again.encoder == features.encoder
+    assert torch.equal(again.tokens.packed(np.arange(4))[0], values)
+
+
+def test_ids_that_cannot_be_ids_are_refused(tmp_path: Path) -> None:
+    lengths = np.array([2, 1])
+    np.savez(tmp_path / "low.npz", tokens=np.array([4, -1, 2]), token_lengths=lengths)
+    with pytest.raises(InputError, match="ids are numbers from 0 on"):
+        import_features([tmp_path / "low.npz"], tmp_path / "f", **NAMED)
+    np.savez(tmp_path / "fine.npz", tokens=np.array([4, 1, 2]), token_lengths=lengths)
+    with pytest.raises(InputError, match="have no --dtype"):
+        import_features([tmp_path / "fine.npz"], tmp_path / "f", **NAMED, dtype="float16")

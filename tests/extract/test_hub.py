@@ -68,6 +68,18 @@ def test_a_snapshot_that_lacks_files_does_not_count(
         load_encoder("hf:someone/tiny", device="cpu")
 
 
+def test_ids_need_a_checkpoint_s_tokenizer_and_no_weights(
+    cache: Callable[[str, Path], Path], text_checkpoint: Callable[[str], Path]
+) -> None:
+    (cache("someone/tiny", text_checkpoint("bert")) / "model.safetensors").unlink()
+    encoder = load_encoder("token-ids:someone/tiny")
+    assert (encoder.spec.name, encoder.spec.revision) == ("token-ids:someone/tiny", REVISION)
+    local = load_encoder(f"token-ids:{text_checkpoint('bert')}")
+    assert encoder.prepare("a red star").tolist() == local.prepare("a red star").tolist()
+    with pytest.raises(InputError, match="has no --pooling"):
+        load_encoder("token-ids:someone/tiny", pooling="mean")
+
+
 @pytest.mark.parametrize(
     "name", ["dinov2_vits14", "dino_vitb8", "bert_large", "open_llama_3b", "hf:some/one", "timm:a/b"]
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_checkpoints import put_language, put_vit, put_wav2vec
+from tiny_checkpoints import put_clip, put_language, put_vit, put_wav2vec
 from uml_cache import InputError
 from uml_extract import Sound, Trainable, load_encoder, load_trainable
 
@@ -22,6 +22,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     put_language(folder / "bert", "bert")
     put_language(folder / "gpt2", "gpt2")
     put_wav2vec(folder / "wav2vec")
+    put_clip(folder / "clip", "vit")
+    put_clip(folder / "clip_resnet", "resnet")
+    put_clip(folder / "clip_timm", "timm")
     return folder
 
 
@@ -44,7 +47,7 @@ def _change(network: torch.nn.Module) -> None:
             parameter.mul_(1.25)
 
 
-@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "wav2vec"])
+@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "wav2vec", "clip", "clip_resnet", "clip_timm"])
 def test_features_are_those_of_extraction_and_survive_saving(kind: str, models: Path, tmp_path: Path) -> None:
     encoder = load_trainable(str(models / kind), device="cpu")
     frozen = load_encoder(str(models / kind), device="cpu")
@@ -56,7 +59,9 @@ def test_features_are_those_of_extraction_and_survive_saving(kind: str, models: 
     named = {name for names in encoder.depths() for name in names}
     without = {n for n, p in encoder.network.named_parameters() if p.grad is None}
     assert without.isdisjoint(named)
-    assert len(encoder.depths()) == 4
+    assert len(encoder.depths()) == {"clip_resnet": 5, "clip_timm": 7}.get(kind, 4)
+    assert all(encoder.depths())
+    assert sorted(named) == sorted(n for n, p in encoder.network.named_parameters() if p.grad is not None)
     _change(encoder.network)
     expected = encoder.features(encoder.inputs(samples)).detach()
     encoder.save(tmp_path / "tuned")
@@ -69,16 +74,39 @@ def test_features_are_those_of_extraction_and_survive_saving(kind: str, models: 
     }
 
 
-@pytest.mark.parametrize("kind", ["vit", "bert", "gpt2", "wav2vec"])
-def test_readers_can_be_sent_to_another_process(kind: str, models: Path) -> None:
-    import pickle
+def test_a_tuned_image_tower_is_written_with_its_text_tower(models: Path, tmp_path: Path) -> None:
+    import open_clip
 
-    encoder = load_trainable(str(models / kind), device="cpu")
-    if encoder.spec.modality == "text":
-        assert encoder.reader() == encoder.prepare  # type: ignore[attr-defined]
-        return
-    sent = pickle.dumps(encoder.reader())
-    assert len(sent) < 20_000
+    encoder = load_trainable(str(models / "clip"), device="cpu")
+    samples = _samples("clip", encoder)
+    _change(encoder.network)
+    encoder.save(tmp_path / "tuned")
+    theirs, _, _ = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'tuned'}")
+    expected = encoder.features(encoder.inputs(samples)).detach()
+    torch.testing.assert_close(theirs.eval().encode_image(encoder.inputs(samples)).detach(), expected)
+    images, texts = (
+        load_encoder(f"{kind}:{tmp_path / 'tuned'}", device="cpu") for kind in ("open_clip", "open_clip_text")
+    )
+    before = load_encoder(f"open_clip_text:{models / 'clip'}", device="cpu")
+    words = [texts.prepare("a red photo")]
+    np.testing.assert_array_equal(texts.encode(words).pooled, before.encode(words).pooled)
+    assert images.spec.joint_space == texts.spec.joint_space != before.spec.joint_space
+
+
+def test_an_image_tower_is_frozen_stage_by_stage(models: Path) -> None:
+    first, *stages = load_trainable(str(models / "clip_resnet"), device="cpu").depths()
+    assert {name.partition(".")[0] for name in first} == {"conv1", "bn1", "conv2", "bn2", "conv3", "bn3"}
+    assert [{name.partition(".")[0] for name in names} for names in stages] == [
+        {"layer1"}, {"layer2"}, {"layer3"}, {"layer4", "attnpool"}
+    ]  # fmt: skip
+    first, *blocks = load_trainable(str(models / "clip"), device="cpu").depths()
+    assert {name.partition(".")[0] for name in first} == {
+        "class_embedding", "positional_embedding", "conv1", "ln_pre"
+    }  # fmt: skip
+    assert {"proj", "ln_post.weight", "transformer.resblocks.2.ln_1.weight"} < set(blocks[2])
+    larger = load_trainable(str(models / "clip"), img_size=32, device="cpu")
+    assert larger.features(torch.zeros(1, 3, 32, 32)).shape == (1, 16)
+    assert larger.spec.transform["size"] == [32, 32]
 
 
 def _seeing(models: Path, kind: str) -> Trainable:
@@ -160,6 +188,22 @@ def test_recomputing_in_layers_that_see_gives_the_same_gradient(models: Path) ->
         torch.testing.assert_close(a, b)
 
 
+def test_recomputing_in_an_image_tower_gives_the_same_gradient(models: Path) -> None:
+    encoder = load_trainable(str(models / "clip"), device="cpu")
+    encoder.network.requires_grad_(True)
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(3))
+    gradients = []
+    for _ in range(2):
+        encoder.network.zero_grad()
+        encoder.features(images).square().sum().backward()
+        gradients.append([p.grad.clone() for p in encoder.network.parameters() if p.grad is not None])
+        encoder.checkpoint_gradients()
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+    with pytest.raises(InputError, match="leave --recompute out"):
+        load_trainable(str(models / "clip_resnet"), device="cpu").checkpoint_gradients()
+
+
 def test_other_sizes_and_no_weights(models: Path) -> None:
     larger = load_trainable(str(models / "vit"), img_size=32, patch_size=4, device="cpu")
     assert larger.features(torch.zeros(1, 3, 32, 32)).shape == (1, 24)
@@ -177,6 +221,9 @@ def test_other_sizes_and_no_weights(models: Path) -> None:
         ("patches:bert", {"img_size": 30, "patch_size": 4}, "not cut into patches"),
         ("bert", {"img_size": 32}, "has no image size"),
         ("timm:resnet18", {"patch_size": 8, "untrained": True}, "has no patches"),
+        ("clip", {"patch_size": 4}, "keeps its patches"),
+        ("clip_resnet", {"img_size": 64}, "pictures of one size"),
+        ("open_clip_text:clip", {}, "cannot be trained"),
     ],
 )
 def test_wrong_use_is_said(name: str, options: dict[str, Any], said: str, models: Path) -> None:

@@ -26,6 +26,37 @@ def put_vit(folder: Path, **arguments: Any) -> Path:
     return folder
 
 
+def put_clip(folder: Path, kind: str) -> Path:
+    """Both towers of a CLIP as open_clip writes them: a ViT for pictures of 16 × 16 pixels, a ResNet (of 32)
+    or a network of timm (of 160); the joint width is 16, with timm 64."""
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    vision = {
+        "vit": {"image_size": 16, "layers": 3, "width": 24, "head_width": 12, "patch_size": 8},
+        "resnet": {"image_size": 32, "layers": [1, 1, 1, 1], "width": 8, "head_width": 32},
+        "timm": {"image_size": 160, "timm_model_name": "test_vit", "timm_pool": "avg", "timm_proj": "none"},
+    }[kind]
+    text = {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 2}
+    config = {
+        "embed_dim": 64 if kind == "timm" else 16,
+        "quick_gelu": True,
+        "vision_cfg": vision,
+        "text_cfg": text,
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = open_clip.CLIP(**config)  # type: ignore[arg-type]
+    folder.mkdir(parents=True)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    content = {"model_cfg": config, "preprocess_cfg": {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.4]}}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    return folder
+
+
 def put_language(folder: Path, kind: str) -> Path:
     """A BERT or GPT-2 of 24 features and 3 layers, with a tokenizer of few words."""
     import torch

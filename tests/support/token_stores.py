@@ -11,6 +11,36 @@ from uml_cache import StorePlan, create_or_resume, store_path
 CLASSES = ("rising", "falling", "level")
 
 
+def write_ids(feats: Path, vocabulary: int, rows: int, *, seed: int = 0) -> Path:
+    """Unlabelled texts of token ids; row i counts upwards from a number of its own."""
+    rng = np.random.default_rng([seed, vocabulary])
+    counts = rng.integers(2, 8, rows).astype(np.int32)
+    ids = [(rng.integers(vocabulary) + np.arange(n)) % vocabulary for n in counts]
+    plan = StorePlan(
+        dataset="toy",
+        modality="text",
+        encoder={"name": "ids", "vocabulary": vocabulary},
+        variant="tokens",
+        manifest_digest="1" * 64,
+        classes=(),
+        ids=[f"text-{i}" for i in range(rows)],
+        labels=np.full(rows, -1, dtype=np.int32),
+        splits=np.full(rows, 255, dtype=np.uint8),
+        token_dim=1,
+        token_counts=counts,
+        dtype="int32",
+        batch_size=1,
+        versions={},
+        device="cpu",
+    )
+    store = create_or_resume(store_path(feats, "toy", "text", None, "ids", "tokens"), plan)
+    for task in store.pending():
+        part = store.rows_of(task)
+        values = np.concatenate([ids[i] for i in part])[:, None].astype(np.int32)
+        store.write_task(task, None, values, np.zeros(len(part), dtype=np.uint8), {}, 0.0)
+    return store.path
+
+
 def write_sequences(
     feats: Path,
     modality: str,

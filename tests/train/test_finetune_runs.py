@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +20,17 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_checkpoints import put_language, put_pictures, put_sounds, put_texts, put_vit, put_wav2vec
+from tiny_checkpoints import put_clip, put_language, put_pictures, put_sounds, put_texts, put_vit, put_wav2vec
 from uml_cache import InputError, open_features
 from uml_cache.cli import main
+from uml_cache.command import Output
 from uml_extract import extract, load_trainable
 from uml_manifests import resolve_data
 from uml_train import Run, TrainSettings, find_runs, load_head
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.run import finetune
 from uml_train.finetune.settings import FinetuneSettings
+from uml_train.folder import run_lock
 
 GRID = "lr = [0.003]\nsteps = 6\nwarmup = 2\neval_every = 3\nbatch_size = [6]\n"
 
@@ -111,6 +115,52 @@ def test_from_the_command_line_to_the_report(
         index = [i for i, name in enumerate(features.id) if name in tests]
         head = load_head(cell.head_path)
         np.testing.assert_array_equal(head.predict(features.pooled[index].float()), cell.test_predictions)
+
+
+class Heard(Output):
+    """An output that tells when something was said."""
+
+    def __init__(self, wanted: str) -> None:
+        super().__init__()
+        self.wanted, self.said = wanted, threading.Event()
+
+    def say(self, text: str) -> None:
+        if self.wanted in text:
+            self.said.set()
+
+
+def test_a_second_fine_tuning_of_a_run_waits_for_the_first(world: Path, tmp_path: Path) -> None:
+    settings, tuning = _settings(world, tmp_path, methods=("unimodal",)), _tuning(world, keep=False)
+    run = finetune(settings, tuning)
+    before = [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()]
+    with ThreadPoolExecutor(1) as pool:
+        with run_lock(run.path, Output()):
+            output = Heard("is being trained by another process: waiting for it to end")
+            second = pool.submit(finetune, settings, tuning, output=output)
+            assert output.said.wait(timeout=120)
+            assert not second.done()
+        assert second.result(timeout=120).path == run.path
+    assert [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()] == before
+
+
+def test_a_tower_of_clip_is_trained_beside_the_texts_of_its_own_space(world: Path, tmp_path: Path) -> None:
+    clip = put_clip(tmp_path / "clip", "vit")
+    texts = resolve_data(world / "texts.csv", name="colours")
+    extract(texts, f"open_clip_text:{clip}", out=tmp_path / "feats")
+    settings = replace(_settings(world, tmp_path / "runs", methods=("uml-init",)), cache=tmp_path / "feats")
+    run = finetune(settings, _tuning(world, encoder=str(clip), ema=0.5))
+    (cell,) = run.cells
+    assert cell.cell.aligned
+    assert (cell.normalize, cell.encoders["image"]) == ("l2", "clip@ema0.5")
+    folder = run.path / "backbones" / cell.cell.key
+    images = extract(resolve_data(world / "colours"), str(folder), out=tmp_path / "tuned", dtype="float32")
+    features = open_features(images.store)
+    tests = set(json.loads((run.path / "splits.json").read_text())["test"])
+    index = [i for i, name in enumerate(features.id) if name in tests]
+    head = load_head(cell.head_path)
+    np.testing.assert_array_equal(head.predict(features.pooled[index].float()), cell.test_predictions)
+    scratch = finetune(settings, _tuning(world, encoder=str(clip), start="random"))
+    assert not scratch.cells[0].cell.aligned  # what starts anew shares no space
 
 
 def test_methods_begin_alike_and_differ(world: Path, tmp_path: Path) -> None:
@@ -225,6 +275,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
         (["--finetune", "VIT", "--data", "DATA", "--freeze", "some"], "a number of layers or `all`"),
         (["--finetune", "VIT", "--data", "DATA", "--start-from", "shufled"], "did you mean shuffled"),
         (["--finetune", "VIT", "--data", "DATA", "--unfreeze-at", "5"], "with --freeze"),
+        (["--finetune", "VIT", "--data", "DATA", "--ema", "1.5"], "a decay between 0 and 1"),
         (["--finetune", "VIT", "--data", "DATA", "--normalize", "l2"], "is for cached features"),
         (["--finetune", "VIT", "--data", "DATA", "--tune-aux", "VIT"], "go together"),
         (["--finetune", "VIT", "--data", "DATA", "--dry-run"], "is for cached features"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tiny_checkpoints import put_language, put_pictures, put_texts, put_vit
+from tiny_checkpoints import put_clip, put_language, put_pictures, put_texts, put_vit
 from uml_extract import Trainable, load_trainable, read_image
 from uml_manifests import Manifest, resolve_data
 from uml_train.bank import HeadModel, Samples
@@ -17,7 +17,8 @@ from uml_train.batches import batch_rows
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.data import Loader
-from uml_train.finetune.steps import Stream, Task, Tuner
+from uml_train.finetune.network import Stream, Task
+from uml_train.finetune.steps import Tuner
 from uml_train.grid import Candidate, Schedule
 
 SCHEDULE = Schedule(steps=7, warmup=2, eval_every=3, patience=9)
@@ -44,10 +45,15 @@ def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return put_language(tmp_path_factory.mktemp("models") / "bert", "bert")
 
 
-def _samples(name: str, labels: np.ndarray, dim: int, projected: bool, features: Any = None) -> Samples:
-    made = torch.empty(len(labels), dim, device="meta") if features is None else features
+def _samples(
+    name: str, labels: np.ndarray, dim: int, projected: bool, features: Any = None, aligned: bool = False
+) -> Samples:
     return Samples(
-        name=name, features=made, labels=torch.from_numpy(labels.astype(np.int64)), projected=projected
+        name=name,
+        features=torch.empty(len(labels), dim, device="meta") if features is None else features,
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        projected=projected,
+        logit_scale=100.0 if aligned else 1.0,
     )
 
 
@@ -68,19 +74,22 @@ class Job:
         ratio: float = 1.0,
         workers: int = 0,
         lr: float = 1e-3,
+        aligned: bool = False,
+        compiled: bool = False,
     ) -> None:
         self.encoder = load_trainable(str(vit), device="cpu")
+        dim = int(self.encoder.spec.width or 0)
         self.rows = np.arange(0, 36, 2)
         self.labels = pictures.labels[self.rows]
-        width = 24 if texts is None else texts.shape[1]
-        deep = texts is not None or tuned is not None
+        width = dim if texts is None else texts.shape[1]
+        deep = (texts is not None or tuned is not None) and not aligned
         self.loader = Loader(pictures, self.encoder, views=views, workers=workers)
-        backbone = Backbone(self.encoder, kind=kind, freeze=freeze)
-        streams = [Stream(backbone=backbone, loader=self.loader, rows=self.rows)]
+        backbone = Backbone(self.encoder, kind=kind, freeze=freeze, compiled=compiled)
+        streams = [Stream(backbone=backbone, loader=self.loader, rows=self.rows, unit=aligned)]
         auxiliaries: tuple[Samples, ...] = ()
         self.text_encoder: Trainable | None = None
         if texts is not None:
-            auxiliaries = (_samples("text", np.arange(len(texts)) % 3, width, False, texts),)
+            auxiliaries = (_samples("text", np.arange(len(texts)) % 3, width, False, texts, aligned),)
             streams.append(Stream())
         if tuned is not None:
             manifest, folder = tuned
@@ -90,9 +99,9 @@ class Job:
             other = Backbone(self.text_encoder)
             streams.append(Stream(backbone=other, loader=loader, rows=np.arange(len(manifest)), lr=3e-4))
         self.model = HeadModel(
-            target=_samples("image", self.labels, 24, deep),
+            target=_samples("image", self.labels, dim, deep, None, aligned),
             auxiliaries=auxiliaries,
-            validation=(torch.empty(6, 24, device="meta"), torch.from_numpy(pictures.labels[1:36:6]).long()),
+            validation=(torch.empty(6, dim, device="meta"), torch.from_numpy(pictures.labels[1:36:6]).long()),
             classes=3,
             width=width,
             seed=SEED,
@@ -103,7 +112,7 @@ class Job:
         task = Task(
             model=self.model, streams=streams, validation=np.arange(1, 36, 6), unfreeze_at=unfreeze_at
         )
-        self.make = lambda **options: Tuner(task, SCHEDULE, **options)
+        self.make = lambda schedule=SCHEDULE, **options: Tuner(task, schedule, **options)
 
     def start(self) -> list[torch.nn.Parameter | None]:
         """Projection and head before training."""
@@ -224,6 +233,72 @@ def test_steps_equal_a_plain_loop(
         assert not torch.equal(state["networks.0.blocks.2.mlp.fc1.weight"], loaded["blocks.2.mlp.fc1.weight"])
 
 
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_steps_of_a_clip_tower_equal_a_plain_loop(kind: str, pictures: Manifest, tmp_path: Path) -> None:
+    """In the joint space: unit vectors, no projection, logits times 100; and the weights' average."""
+    import open_clip
+
+    folder = put_clip(tmp_path / kind, kind)
+    texts = torch.nn.functional.normalize(torch.randn(9, 16, generator=torch.Generator().manual_seed(1)))
+    job = Job(pictures, folder, texts=texts, views="crop", aligned=True, lr=1e-4)
+    projection, head = job.start()
+    assert projection is None
+    assert head is not None
+    model, _, _ = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tower = model.visual.train()
+    if kind == "resnet":
+        tower.to(memory_format=torch.channels_last)
+    parameters = {**dict(tower.named_parameters()), "head": head}
+    average = {name: p.detach().clone() for name, p in parameters.items()}
+    optimizer = torch.optim.AdamW(parameters.values(), weight_decay=0.1)
+    for step in range(7):
+        rows, drawn = _batch("image", 18, step), _batch("text", 9, step)
+        features = torch.nn.functional.normalize(tower(_pixels(job, pictures, rows)))
+        labels = torch.from_numpy(job.labels)[rows].long()
+        # Rounded as ours, because Adam scales up the rounding of gradients that are nearly zero.
+        loss = 0.2 * torch.nn.functional.cross_entropy(100 * (features @ head.T), labels, reduction="sum")
+        loss = loss + ALPHA / 5 * torch.nn.functional.cross_entropy(
+            100 * (texts[drawn] @ head.T), drawn % 3, reduction="sum"
+        )
+        optimizer.param_groups[0]["lr"] = _rate(1e-4, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, p in parameters.items():
+            average[name] = decay * average[name] + (1 - decay) * p.detach()
+
+    tuner = job.make(ema=0.5)
+    seen: list[dict[str, torch.Tensor]] = []
+    tuner.fit(None, lambda step, accuracy: seen.append(tuner._state()))
+    assert tuner._average is not None
+    for name, p in parameters.items():
+        if name.endswith("in_proj_bias"):  # the keys' bias has no gradient but rounding
+            continue
+        place = name if name == "head" else f"networks.0.{name}"
+        torch.testing.assert_close(seen[-1][place], p.data, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(tuner._average.values[place], average[name], rtol=1e-4, atol=1e-5)
+        assert not torch.equal(average[name], p.data)
+
+
+def test_the_average_is_what_is_validated_and_kept(pictures: Manifest, vit: Path) -> None:
+    tuner = Job(pictures, vit, lr=3e-3).make(ema=0.9)
+    validated: list[np.ndarray] = []
+    predict = tuner._predict
+
+    def spied(rows: np.ndarray, inputs: Any) -> np.ndarray:
+        validated.append(tuner._state()["head"])
+        return predict(rows, inputs)
+
+    tuner._predict = spied  # type: ignore[method-assign]
+    raw: list[torch.Tensor] = []
+    fitted, state = tuner.fit(None, lambda step, accuracy: raw.append(tuner._state()["head"]))
+    best = [point["step"] for point in fitted.history].index(fitted.best_step)
+    assert torch.equal(state["head"], validated[best])
+    assert torch.equal(fitted.weights.head, validated[best])
+    assert not torch.equal(raw[-1], validated[-1])
+
+
 def test_recomputed_activations_and_autocast_change_nothing_that_matters(
     pictures: Manifest, vit: Path
 ) -> None:
@@ -243,12 +318,45 @@ def test_recomputed_activations_and_autocast_change_nothing_that_matters(
     assert all(np.isfinite(point["loss.image"]) for point in half.history)
 
 
+@pytest.mark.slow
+def test_compiled_steps_equal_eager_ones(pictures: Manifest, vit: Path) -> None:
+    texts = torch.from_numpy(np.random.default_rng(0).standard_normal((9, 16), dtype=np.float32))
+    options: dict[str, Any] = {"texts": texts, "freeze": 2, "unfreeze_at": 4}
+    eager, plain = _final(Job(pictures, vit, **options))
+    torch._dynamo.reset()
+    compiled, same = _final(Job(pictures, vit, compiled=True, **options))
+    counted = torch._dynamo.utils.counters
+    assert counted["inductor"]["fxgraph_cache_miss"] + counted["inductor"]["fxgraph_cache_hit"] > 0
+    assert not counted["graph_break"]
+    for name, value in plain.items():
+        torch.testing.assert_close(same[name], value, rtol=1e-3, atol=1e-4)
+    for point, other in zip(eager.history, compiled.history, strict=True):
+        assert other == pytest.approx(point, rel=1e-3)
+
+
+def test_convolutions_are_computed_channels_last_and_written_plainly(tmp_path: Path) -> None:
+    backbone = Backbone(load_trainable(str(put_clip(tmp_path / "resnet", "resnet")), device="cpu"))
+    weight = backbone.network.get_parameter("layer2.0.conv2.weight")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert not weight.is_contiguous()
+    backbone.write(backbone.start(1), tmp_path / "written")
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    again = load_trainable(str(tmp_path / "written"), device="cpu").network.get_parameter(
+        "layer2.0.conv2.weight"
+    )
+    assert torch.equal(again, weight)
+
+
 @pytest.mark.parametrize("ended_at", [1, 4])
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
     ended_at: int, pictures: Manifest, sentences: Manifest, vit: Path, bert: Path, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"tuned": (sentences, bert), "freeze": 1, "unfreeze_at": 3}
-    whole, state = Job(pictures, vit, **options).make().fit(Checkpoint(tmp_path / "whole.pt"))
+
+    def tuner() -> Tuner:
+        return Job(pictures, vit, **options).make(ema=0.8)
+
+    whole, state = tuner().fit(Checkpoint(tmp_path / "whole.pt"))
 
     def stop(step: int, accuracy: float) -> None:
         if step == ended_at:
@@ -256,12 +364,12 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(
 
     checkpoint = Checkpoint(tmp_path / "part.pt")
     with pytest.raises(KeyboardInterrupt):
-        Job(pictures, vit, **options).make().fit(checkpoint, stop)
-    resumed, again = Job(pictures, vit, **options).make().fit(checkpoint)
+        tuner().fit(checkpoint, stop)
+    resumed, again = tuner().fit(checkpoint)
     assert resumed.history == whole.history
     assert len(whole.history) == 3
     assert all(torch.equal(again[name], value) for name, value in state.items())
-    ended, _ = Job(pictures, vit, **options).make().fit(checkpoint)  # a finished one is only read
+    ended, _ = tuner().fit(checkpoint)  # a finished one is only read
     assert torch.equal(ended.weights.head, resumed.weights.head)
 
 
@@ -277,8 +385,7 @@ def test_worker_processes_give_what_this_process_gives(pictures: Manifest, vit: 
 def test_learning_reaches_the_backbone(pictures: Manifest, vit: Path) -> None:
     schedule = Schedule(steps=60, warmup=2, eval_every=20, patience=9)
     job = Job(pictures, vit, views="flip", lr=3e-3)
-    tuner = job.make()
-    tuner.schedule = schedule
+    tuner = job.make(schedule)
     fitted, _ = tuner.fit()
     assert fitted.val_acc > 80
     assert fitted.history[-1]["loss.image"] < 0.5 < fitted.history[0]["loss.image"]

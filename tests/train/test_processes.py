@@ -14,12 +14,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from click.testing import CliRunner
 
+from token_stores import write_sequences
+from uml_cache.cli import root
 from uml_cache.command import Output
 from uml_train import Run, TrainSettings, find_runs, load_run, train
 from uml_train.folder import run_lock
 from uml_train.ranks import Ranks
+from uml_train.ssl.network import load_network
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and gloo")
 
@@ -103,16 +109,75 @@ def _alive(group: int) -> bool:
     return True
 
 
-def test_two_gloo_processes_give_the_results_of_one(cache: Path, small_grid: str, tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert _uml(_command(cache, small_grid, one)).wait() == 0
+@pytest.fixture
+def sequence_command(tmp_path: Path) -> list[str]:
+    """A training without labels on small stores; without dropout, whose masks differ between processes."""
+    feats, grid = tmp_path / "tokens", tmp_path / "sequences.toml"
+    write_sequences(feats, "image", 6, 60, splits=np.repeat([0, 1, 2], 20))
+    write_sequences(feats, "text", 4, 30, labelled=False)
+    grid.write_text(
+        "steps = 6\nwidth = [8]\nlayers = 1\nheads = 2\nfeedforward = 8\nbatch_size = 8\ndropout = 0\n"
+        "clip = 0.5\n"
+    )
+    words = ["train", "--cache", feats, "--target", "image", "--aux", "text", "--objective", "ssl"]
+    return [str(word) for word in [*words, "--grid", grid, "--seeds", "1", "--out"]]
+
+
+def _trained_here(words: list[str]) -> Run:
+    CliRunner().invoke(root, words, catch_exceptions=False)
+    return find_runs(words[-1])[0]
+
+
+_TWICE = """
+from uml_cache.cli import main  # what the installed command `uml` holds
+for words in {commands!r}:
+    try:
+        main([*words, "--json"])
+    except SystemExit as leaving:
+        assert not leaving.code
+"""
+
+
+def test_two_gloo_processes_give_the_results_of_one(
+    cache: Path, small_grid: str, sequence_command: list[str], tmp_path: Path
+) -> None:
+    """Heads, each trained by one of the two; and networks, whose batches both share."""
+    heads, networks = tmp_path / "heads", tmp_path / "networks"
+    assert _uml(_command(cache, small_grid, heads / "one")).wait() == 0
+    trained = _trained_here([*sequence_command, str(networks / "one")])
+    commands = [_command(cache, small_grid, heads / "two"), [*sequence_command, str(networks / "two")]]
+    script = tmp_path / "uml.py"
+    script.write_text(_TWICE.format(commands=commands))
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    script = tmp_path / "uml.py"  # what the installed command `uml` holds
-    script.write_text("from uml_cache.cli import main\nmain()\n")
-    launch += [str(script), *_command(cache, small_grid, two)]
-    done = subprocess.run(launch, capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*launch, str(script)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    _same_results(find_runs(two)[0], find_runs(one)[0])
+    found = [find_runs(folder / "two")[0] for folder in (heads, networks)]
+    said = [json.loads(line)["run"] for line in done.stdout.splitlines()]
+    assert said == [str(run.path) for run in found]  # the first process alone prints it
+    _same_results(found[0], find_runs(heads / "one")[0])
+    _like_networks(found[1], trained)
+
+
+def _like_networks(ours: Run, theirs: Run) -> None:
+    for a, b in zip(ours.cells, theirs.cells, strict=True):
+        assert a.cell == b.cell
+        x, y = (load_network(result.head_path).model.state_dict() for result in (a, b))
+        for name, value in x.items():
+            theirs = y[name]
+            if name.endswith("qkv.bias"):  # a key's bias changes no attention: Adam steps by its rounding
+                value, theirs = (torch.cat([v[:8], v[16:]]) for v in (value, theirs))
+            torch.testing.assert_close(value, theirs, rtol=1e-3, atol=1e-4)
+        assert a.history[0][-1] == pytest.approx(b.history[0][-1], rel=1e-4)
+        assert (a.test_predictions == b.test_predictions).mean() > 0.9
+
+
+def test_a_second_training_of_networks_waits_for_the_first(
+    sequence_command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _trained_here([*sequence_command, str(tmp_path / "runs")])
+    before = {path: path.stat().st_mtime_ns for path in (run.path / "models").iterdir()}
+    _second_waits(run, run.settings, capsys)
+    assert {path: path.stat().st_mtime_ns for path in (run.path / "models").iterdir()} == before
 
 
 def test_parts_of_all_ranks_are_the_whole() -> None:
@@ -123,18 +188,23 @@ def test_parts_of_all_ranks_are_the_whole() -> None:
     assert Ranks().part(items) == items
 
 
+def _second_waits(run: Run, settings: TrainSettings, capsys: pytest.CaptureFixture[str]) -> None:
+    """While somebody holds the run, the same training waits; then it ends."""
+    with ThreadPoolExecutor(1) as pool:
+        with run_lock(run.path, Output()):
+            second = pool.submit(train, settings, output=Output())
+            with pytest.raises(TimeoutError):
+                second.result(timeout=1)
+        assert second.result(timeout=60).path == run.path
+    assert "is being trained by another process: waiting for it to end" in capsys.readouterr().err
+
+
 def test_a_second_training_of_a_run_waits_for_the_first(
     cache: Path, settings_for: Callable[..., TrainSettings], capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = settings_for(cache, methods=("unimodal",), seeds=(1,))
     run = train(settings)
     before = [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()]
-    with ThreadPoolExecutor(1) as pool:
-        with run_lock(run.path, Output()):
-            second = pool.submit(train, replace(settings, loader="host"), output=Output())
-            with pytest.raises(TimeoutError):
-                second.result(timeout=1)
-        assert second.result(timeout=60).path == run.path
-    assert "is being trained by another process: waiting for it to end" in capsys.readouterr().err
+    _second_waits(run, replace(settings, loader="host"), capsys)
     assert [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()] == before
     assert load_run(run.path).settings.loader == "host"  # where features wait follows the command

@@ -10,13 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from sklearn.linear_model import LogisticRegression
 
-from token_stores import write_sequences
+from token_stores import write_ids, write_sequences
 from toy_stores import write_store
 from uml_cache import find_stores, open_features, verify
 from uml_cache.errors import InputError
-from uml_train import Run, TrainSettings, complete, train
+from uml_train import Run, TrainSettings, complete, newest_run, train
+from uml_train.commands import train as train_command
+from uml_train.estimate import Estimate
+from uml_train.selection import select_stores
+from uml_train.ssl.data import sequences
 from uml_train.ssl.embed import embed
 from uml_train.ssl.network import load_network
 from uml_train.ssl.packing import Layout, Packed
@@ -174,6 +179,85 @@ def test_labels_beside_it(settings: TrainSettings) -> None:
         "uml": {"loss.classes", "loss.image", "loss.other/text"},
     }
     assert all(r.label_budget == 3 * (2 + 2) for r in run.cells)
+
+
+@pytest.mark.parametrize("objective", ["ssl", "joint"])
+def test_dry_run_counts_what_the_run_then_leaves(
+    settings: TrainSettings, tmp_path: Path, objective: str
+) -> None:
+    more = 'curriculum = "auxiliary-first"\nstep = [0, 2]\n' if objective == "ssl" else ""
+    grid = tmp_path / "own.toml"
+    grid.write_text(_GRID.replace("[0.01, 0.001]", "[0.01]") + more)
+    words = ["--cache", settings.cache, "--dataset", "toy", "--target", "image", "--aux", "text"]
+    words += ["--seeds", "1", "--shots", "2,all" if objective == "ssl" else "2", "--grid", grid]
+    command = [str(word) for word in [*words, "--objective", objective, "--out", tmp_path / "r"]]
+    dry = CliRunner().invoke(train_command, [*command, "--dry-run", "--json"], catch_exceptions=False)
+    text = CliRunner().invoke(train_command, [*command, "--dry-run"], catch_exceptions=False).stdout
+    assert not (tmp_path / "r").exists()
+    said = json.loads(dry.stdout)
+    answer = CliRunner().invoke(train_command, [*command, "--json"], catch_exceptions=False)
+    run = newest_run(tmp_path / "r")
+    networks = [load_network(path) for path in (run.path / "models").glob("*.safetensors")]
+    files = [*networks, *(load_network(result.head_path) for result in run.cells)]
+    assert said["objective"] == objective
+    assert (said["cells"], said["models"]) == (len(run.cells), len(networks))
+    assert said["model_steps"] == sum(network.about["steps"] for network in networks)
+    assert said["head_bytes"] == 4 * sum(p.numel() for file in files for p in file.model.parameters())
+    assert said["seconds"] > 0
+    trained = json.loads(answer.stdout)
+    assert (trained["models"], trained["model_steps"]) == (said["models"], said["model_steps"])
+    text = Estimate(**said).text()
+    assert f"{len(networks)} models, {said['model_steps']} steps" in text
+    assert "of networks to write" in text
+
+
+def test_discrete_tokens_are_learnt_from_and_embedded(tmp_path: Path) -> None:
+    feats = tmp_path / "feats"
+    write_sequences(feats, "image", 6, 90, splits=np.repeat([0, 1, 2], [45, 21, 24]))
+    write_ids(feats, 12, 40)
+    grid = tmp_path / "own.toml"
+    grid.write_text(_GRID.replace("[0.01, 0.001]", "[0.01]").replace("steps = 4", "steps = 60"))
+    run = train(
+        TrainSettings(
+            cache=feats, target="image", auxiliaries=(("text",),), controls=("random",), seeds=(1,),
+            grid=str(grid), objective="ssl", normalize="standard", out=tmp_path / "runs",
+        )
+    )  # fmt: skip
+    losses = {r.cell.control: [h["loss.text"] for h in r.history[0]] for r in run.cells if r.cell.auxiliaries}
+    # Counting can be learnt, draws of ids only by heart.
+    assert losses[None][-1] < 0.5 * losses[None][0]
+    assert losses["random"][-1] > 2 * losses[None][-1]
+    network = load_network(next(r for r in run.cells if r.cell.method == "uml").head_path)
+    assert (network.model.dims, network.model.discrete) == ({"image": 6, "text": 12}, ["text"])
+    store = embed(run, modalities=["text"], out=tmp_path / "learnt")[0].store
+    assert open_features(store).pooled.shape == (40, 8)
+
+
+def test_ids_are_no_features(tmp_path: Path) -> None:
+    """A store of ids stands in no head's way, and cannot be one's features."""
+    feats = tmp_path / "feats"
+    write_ids(feats, 12, 40)
+    write_sequences(feats, "image", 6, 90, splits=np.repeat([0, 1, 2], [45, 21, 24]))
+    write_sequences(feats, "text", 4, 30)
+    chosen = select_stores(feats, None, "image", [["text"]])
+    assert chosen.auxiliaries[0].store.encoder_name == "made-up"
+    with pytest.raises(InputError, match="several stores fit --aux text"):
+        select_stores(feats, None, "image", [["text"]], only_tokens=True)
+    with pytest.raises(InputError, match="unknown encoder in --aux text:ids"):
+        select_stores(feats, None, "image", [["text:ids"]])
+
+
+def test_noise_in_place_of_ids_has_their_lengths_and_shares(tmp_path: Path) -> None:
+    features = open_features(write_ids(tmp_path, 5, 400))
+    real = sequences("text", features, np.arange(400))
+    noise = real.as_noise(3)
+    assert real.standardised() is real
+    a, b = real.batch(np.arange(400)), noise.batch(np.arange(400))
+    assert a.layout.lengths.tolist() == b.layout.lengths.tolist()
+    shares = [np.bincount(one.values.numpy(), minlength=5) / len(one.values) for one in (a, b)]
+    np.testing.assert_allclose(shares[1], shares[0], atol=0.05)
+    steps = (b.values[1:] - b.values[:-1]) % 5 == 1  # the real ones count upwards
+    assert steps.float().mean() < 0.4
 
 
 def test_what_has_no_meaning_is_refused(settings: TrainSettings, tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -130,51 +127,6 @@ def test_losses_are_those_of_the_batches_by_hand(streams: list[Sequences]) -> No
             if stream.label == "image":
                 expected["loss.classes"] = float(np.mean(entropy))
     assert outcome.history[0] == pytest.approx(expected, rel=1e-4)
-
-
-_RANK = """
-    import sys
-    from pathlib import Path
-    import numpy as np, torch
-    sys.path[:0] = {paths!r}
-    from test_sequence_training import STEPS, _Stopper, _model, _task
-    from uml_cache import open_features
-    from uml_train.ranks import Ranks
-    from uml_train.ssl.data import sequences
-    from uml_train.ssl.training import Trainer, Where
-    ranks = Ranks.of_environment()
-    streams = []
-    for name in ("image", "text"):
-        features = open_features(Path({folder!r}) / "toy" / name / "made-up@tokens.zarr")
-        streams.append(sequences(name, features, np.arange(len(features))))
-    model = _model(streams, dropout=0.0)
-    Trainer(model, _task(streams, clip=0.5), Where(ranks=ranks)).fit(_Stopper(10**9))
-    if ranks.first:
-        torch.save(model.state_dict(), {out!r})
-    torch.distributed.destroy_process_group()
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo")
-def test_two_gloo_processes_train_the_network_of_one(streams: list[Sequences], tmp_path: Path) -> None:
-    alone = _model(streams, dropout=0.0)
-    Trainer(alone, _task(streams, clip=0.5), Where()).fit(_Stopper(_ENDLESS))
-    here = Path(__file__).parent
-    script = tmp_path / "rank.py"
-    paths = [str(here), str(here.parent / "support")]
-    out = tmp_path / "two.pt"
-    script.write_text(textwrap.dedent(_RANK).format(paths=paths, folder=str(tmp_path), out=str(out)))
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*launch, str(script)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    together = torch.load(out, weights_only=True)
-    start = _model(streams, dropout=0.0).state_dict()
-    for name, value in alone.state_dict().items():
-        theirs = together[name]
-        assert not torch.equal(value, start[name])
-        if name.endswith("qkv.bias"):  # a key's bias changes no attention: Adam makes steps of its rounding
-            value, theirs = (torch.cat([v[:8], v[16:]]) for v in (value, theirs))
-        torch.testing.assert_close(theirs, value, rtol=1e-3, atol=1e-4)
 
 
 def test_more_processes_than_samples_are_refused(streams: list[Sequences]) -> None:

@@ -119,6 +119,37 @@ def test_an_embedding_does_not_depend_on_its_batch_and_is_the_mean_of_plain_outp
         torch.testing.assert_close(embedded[4], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_discrete_tokens_have_the_loss_and_gradients_of_plain_torch() -> None:
+    """A table in, cross-entropy of the next id out (FACTS, DESIGN), one sequence after the other."""
+    rng = np.random.default_rng(3)
+    config = TransformerConfig(width=8, layers=2, heads=2, feedforward=16, dropout=0.0)
+    ours = SharedTransformer(config, {"image": 7, "text": 11}, seed=1, discrete=["text"])
+    assert ours.into["text"].weight.shape == (11, 8)
+    lengths = [1, 3, 6]
+    ids = torch.from_numpy(rng.integers(0, 11, sum(lengths)))
+    batch = Packed(ids, Layout(np.array(lengths)))
+    loss = ours.prediction_loss(ours(batch, "text"), batch, "text")
+    expected, at = torch.zeros(()), 0
+    for length in lengths:
+        one = ids[at : at + length]
+        # The trunk on a sequence of vectors is compared with torch's in the test above.
+        vectors = ours.project(nn.functional.embedding(one, ours.into["text"].weight))
+        layout = Layout(np.array([length]))
+        for block in ours.blocks:
+            vectors = block(vectors, layout, Dropout(0.0))
+        logits = vectors @ ours.out["text"].weight.T + ours.out["text"].bias
+        if length > 1:
+            logits, one = logits[:-1], one[1:]
+        expected = expected - logits.log_softmax(1)[torch.arange(len(one)), one].sum()
+        at += length
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    used = [p for name, p in ours.named_parameters() if ".image." not in name]
+    for mine, theirs in zip(
+        torch.autograd.grad(loss, used, retain_graph=True), torch.autograd.grad(expected, used), strict=True
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
 def test_positions_tell_the_order_apart() -> None:
     values = torch.ones(3, 7)
     for positions in ("none", "learned", "sinusoidal"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,17 +94,21 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     All methods get the same search; validation selects, and only the selected model sees the test rows. The
     same command goes on where it was stopped. `uml eval` and `uml report` read the run.
     """
+    from uml_train.ranks import speaks
     from uml_train.training import train as run_training
 
     tuning = take_finetune(options)
     datasets = options.pop("datasets")
     if tuning is not None:
         answer = _finetune(tuning, datasets, dry_run, output, options)
-        output.result(answer, _text(answer))
+        if speaks():
+            output.result(answer, _text(answer))
         return
     names = [None] if datasets is None else _names(datasets)
     settings = [_settings(dataset=name, **options) for name in names]
     if dry_run:
+        if not speaks():
+            return
         from uml_train.estimate import estimate
 
         estimates = [estimate(s, output=output) for s in settings]
@@ -114,7 +119,8 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
         return
     answers = [_answer(run_training(s, output=output)) for s in settings]
     value = answers[0] if len(answers) == 1 else answers
-    output.result(value, "\n".join(_text(answer) for answer in answers))
+    if speaks():
+        output.result(value, "\n".join(_text(answer) for answer in answers))
 
 
 def _finetune(
@@ -168,9 +174,13 @@ def _names(text: str, separator: str = ",") -> list[str]:
 
 
 def _answer(run: Any) -> dict[str, Any]:
-    from uml_train.settings import METHODS
+    from uml_train.settings import OBJECTIVES
 
-    cells = [result for result in run.cells if result.cell.method in METHODS]
+    known = {method for methods in OBJECTIVES.values() for method in methods}
+    found = [result for result in run.cells if result.cell.method in known]
+    # Under ssl the cells of several shots are probes of the same networks.
+    shared = run.config["objective"] == "ssl"
+    cells = {replace(r.cell, shots="all") if shared else r.cell: r for r in found}.values()
     candidates = [c for result in cells for c in result.candidates]
     return {
         "run": str(run.path),
@@ -182,9 +192,13 @@ def _answer(run: Any) -> dict[str, Any]:
 
 
 def _text(answer: dict[str, Any]) -> str:
+    from uml_train.run import load_run
+
+    numbers = [k for k in load_run(answer["run"]).settings.shots or () if k != "all"]
+    probe = f"--probe fewshot --k {4 if 4 in numbers else numbers[-1]}" if numbers else "--probe linear"
     return (
         f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"
         f"run      {answer['run']}\n"
         f"results  {answer['results']}\n"
-        f"next     uml eval --probe fewshot --k 4 --runs {Path(answer['run']).parent}"
+        f"next     uml eval {probe} --runs {Path(answer['run']).parent}"
     )

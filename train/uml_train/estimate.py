@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
 from uml_train.bank import HeadBank, HeadModel
 from uml_train.batches import BatchPlan
 from uml_train.cells import prepare
@@ -26,8 +25,9 @@ _CALIBRATION = 0.3  # seconds
 class Estimate:
     """What `--dry-run` says.
 
-    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads that
-    the run would write, `bank_bytes` what training holds at once, without the features.
+    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads (or,
+    without labels, the networks) that the run would write, `bank_bytes` what training holds at once: models
+    with gradients and moments, without the features and what a batch takes.
     """
 
     dataset: str
@@ -40,6 +40,7 @@ class Estimate:
     device: str
     processes: int
     seconds: float
+    objective: str = "supervised"
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml train --dry-run --json`."""
@@ -47,14 +48,16 @@ class Estimate:
 
     def text(self) -> str:
         """The answer for the terminal."""
+        heads = self.objective == "supervised"
+        what, stop = ("heads", " without early stopping") if heads else ("networks", "")
+        at_most = "at most " if heads else ""
         where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
         return (
-            f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, at most "
+            f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
             f"{self.model_steps:,} steps\n"
-            f"bytes    {bytes_text(self.head_bytes)} of heads to write, "
+            f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
             f"{bytes_text(self.bank_bytes)} in training\n"
-            f"time     about {time_text(self.seconds)} without early stopping ({where}; calibrated just "
-            "now)\n"
+            f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
             "nothing was written"
         )
 
@@ -65,7 +68,9 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     Raises what `train` raises for the same settings.
     """
     if settings.objective != "supervised":
-        raise InputError(f"--dry-run counts heads; it cannot estimate the objective {settings.objective}")
+        from uml_train.ssl.estimate import estimate_sequences
+
+        return estimate_sequences(settings, output=output)
     _, _, problem, resolved = prepare_run(settings, output)
     grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
     cells = [c for c in cells_of(resolved, problem, resolved.shots or ()) if c.method != AUTO]

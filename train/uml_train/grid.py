@@ -211,19 +211,27 @@ def load_grid(
     axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
     if family + name in _NAMED:
         return _grid(family + name, **{**_NAMED[family + name], **axes})
+    known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
+    path, values = read_grid_file("grid", name, known)
+    return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})
+
+
+def read_grid_file(what: str, name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """The TOML file of a grid that is none of the `known` ones, and what it holds.
+
+    Raises `InputError` for a name that is no TOML file's, and a file that is missing or broken.
+    """
     path = Path(name)
     if path.suffix != ".toml":
-        known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
-        raise unknown("grid", name, [*known, "FILE.toml"])
+        raise unknown(what, name, [*known, "FILE.toml"])
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
-            f"grid file {path} does not exist; name one of {', '.join(_NAMED)} or a TOML file"
+            f"grid file {path} does not exist; name one of {', '.join(known)} or a TOML file"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"grid file {path} is not TOML: {error}") from None
-    return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})
 
 
 def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,11 @@ _Item = TypeVar("_Item")
 _PATIENCE = timedelta(days=7)  # the first to finish waits for the last
 
 
+def speaks() -> bool:
+    """Whether this process is alone, or the first of those that torchrun started; it prints for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Ranks:
     """This process's place among those that train together; by default it is alone."""

@@ -49,7 +49,7 @@ def select_stores(
 
     Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
     `auxiliaries`: every other modality, each one alone and, where there are several, all together. With
-    `prefer_tokens`, where several stores fit a name, those with tokens are meant. With `only_tokens` no
+    `prefer_tokens`, where several stores fit a name, those with tokens are found. With `only_tokens` no
     others count, and an auxiliary may come from another data set (`NAME/modality`): it needs no classes.
 
     Raises:
@@ -67,6 +67,9 @@ def select_stores(
                 f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
                 "extract with --tokens"
             )
+    else:
+        # Ids of tokens are no features: they stand in nobody's way.
+        stores = [store for store in stores if store.dim is not None] or stores
     names = sorted({store.dataset for store in stores})
     if dataset is None:
         if len(names) > 1:
@@ -125,7 +128,8 @@ def select_beside(
         InputError: as `select_stores`; an auxiliary is named and the cache holds nothing of the data set.
     """
     dataset, modality = target.store.dataset, target.store.modality
-    stores = [s for s in find_stores(cache) if s.dataset == dataset] if cache.is_dir() else []
+    cached = find_stores(cache) if cache.is_dir() else []
+    stores = [store for store in cached if store.dataset == dataset and store.dim is not None]
     if auxiliaries is None and tuned is not None:
         return Selection(dataset, target, ((tuned,),))
     if auxiliaries is None:

@@ -229,15 +229,20 @@ def resolve(settings: TrainSettings, selection: Selection, problem: Problem, out
         shots: tuple[Shots, ...] = tuple(possible) or ("all",)
     else:
         shots = settings.shots
-        for wanted in shots:
-            draw_rows(problem, wanted, settings.seeds[0])
+    return with_defaults(replace(settings, methods=methods, controls=controls), selection, problem, shots)
+
+
+def with_defaults(
+    settings: TrainSettings, selection: Selection, problem: Problem, shots: tuple[Shots, ...]
+) -> TrainSettings:
+    """The settings with the stores' labels, `shots` and absolute paths, once the first draws are possible."""
+    for wanted in shots:
+        draw_rows(problem, wanted, settings.seeds[0])
     return replace(
         settings,
         dataset=selection.dataset,
         target=selection.target.label,
         auxiliaries=tuple(tuple(role.label for role in roles) for roles in selection.configurations),
-        methods=methods,
-        controls=controls,
         shots=shots,
         cache=Path(os.path.abspath(settings.cache)),
         class_map=settings.class_map and Path(os.path.abspath(settings.class_map)),

@@ -20,7 +20,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
-from uml_cache.exchange.table import Columns, Part, parts_of
+from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.exchange.values import (
     SPLIT_CODES,
     as_classes,
@@ -30,7 +30,7 @@ from uml_cache.exchange.values import (
     read_column,
     unique,
 )
-from uml_cache.layout import DTYPES
+from uml_cache.layout import DTYPES, IDS
 from uml_cache.plan import StorePlan, store_path
 from uml_cache.planning import create_or_resume
 from uml_cache.store import FeatureStore
@@ -66,6 +66,8 @@ def import_features(
         columns: What the arrays are called, where they have unusual names.
         dtype: How to store; by default float16 where the source is float16, else float32.
 
+    Tokens of one whole number each, without features beside them, are ids and are stored as such.
+
     Raises:
         InputError: anything about the files that cannot become a store, in one line.
     """
@@ -86,7 +88,7 @@ def import_features(
             dataset=_named("dataset", dataset),
             modality=_named("modality", modality or told.get("modality")),
             set=set or told.get("set"),
-            encoder=_encoder(encoder, told),
+            encoder=_encoder(encoder, told, vocabulary_of(parts)),
             variant=variant or told.get("variant"),
         )
         path = store_path(out, plan.dataset, plan.modality, plan.set, plan.encoder["name"], plan.variant)
@@ -128,11 +130,12 @@ def _named(option: str, value: str | None) -> str:
     raise InputError(f"the files do not say their {option}; give --{option}")
 
 
-def _encoder(name: str | None, told: dict[str, Any]) -> dict[str, Any]:
+def _encoder(name: str | None, told: dict[str, Any], vocabulary: int | None) -> dict[str, Any]:
     spec = told.get("encoder")
     if isinstance(spec, dict) and spec.get("name") and name in (None, spec["name"]):
         return spec
-    return {"name": _named("encoder", name), "library": "imported"}
+    ids = {} if vocabulary is None else {"vocabulary": vocabulary}
+    return {"name": _named("encoder", name), "library": "imported", **ids}
 
 
 def _plan(
@@ -166,8 +169,12 @@ def _plan(
     if token_dim is not None:
         counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]
     kinds = {array.dtype for part in parts for array in (part.features, part.tokens) if array is not None}
+    if "vocabulary" in names["encoder"]:
+        if dtype is not None:
+            raise InputError(f"{where}: its tokens are ids, which have no --dtype; leave it out")
+        dtype = IDS
     dtype = dtype or ("float16" if kinds == {np.dtype("float16")} else "float32")
-    if dtype not in DTYPES:
+    if dtype not in (*DTYPES, IDS):
         raise InputError(f"unknown storage dtype {dtype!r}; known: {', '.join(DTYPES)}")
     digest = _digest(parts, ids, dtype)
     for part in [labels, splits]:
@@ -231,7 +238,7 @@ def _digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
     """sha256 over all values, which are checked on the way: finite, and within the stored dtype."""
     digest = hashlib.sha256()
     first = 0
-    largest = float(np.finfo(dtype).max)
+    largest = float((np.iinfo if dtype == IDS else np.finfo)(dtype).max)
     for part in parts:
         failed = np.zeros(part.rows, bool) if part.status is None else part.status != 0
         for name in ("features", "tokens"):

@@ -6,7 +6,7 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,21 @@ def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = Fals
     return parts
 
 
+def vocabulary_of(parts: Sequence[Part]) -> int | None:
+    """V where every token is one whole number and there are no features: ids, discrete; None for vectors.
+
+    V is what the file's encoder says, else the largest id and one.
+    """
+    ids = [part.tokens for part in parts if part.features is None and part.tokens is not None]
+    if len(ids) < len(parts) or any(part.dtype.kind not in "iu" or part.shape[1] != 1 for part in ids):
+        return None
+    for part, array in zip(parts, ids, strict=True):
+        if len(array) and np.min(array) < 0:
+            raise InputError(f"{part.where}: a token has the id {np.min(array)}; ids are numbers from 0 on")
+    told = parts[0].attributes.get("encoder") or {}
+    return told.get("vocabulary") or max(int(np.max(array, initial=0)) for array in ids) + 1
+
+
 def _has_features(content: Mapping[Any, Any], wanted: str | None) -> bool:
     names = (wanted,) if wanted is not None else (*NAMES["features"], _TOKENS)
     return any(hasattr(content.get(name), "shape") for name in names)
@@ -120,6 +135,8 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
         raise InputError(f"{where}: features have shape {shape or 'of one number'}; expected samples × width")
     if tokens is not None and not hasattr(tokens, "shape"):
         tokens = None
+    elif tokens is not None and tokens.ndim == 1:
+        tokens = np.asarray(tokens)[:, None]
     if tokens is not None and lengths is None:
         raise InputError(f"{where}: tokens without their number per sample; add an array {_LENGTHS}")
     rows = len(features) if features is not None else len(lengths)  # type: ignore[arg-type]

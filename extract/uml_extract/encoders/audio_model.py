@@ -6,8 +6,8 @@ Shapes: B sounds, n samples of a sound, L tokens, D features.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,10 +103,6 @@ class AudioEncoder:
         """The model itself."""
         return self._model
 
-    def reader(self) -> Callable[[Any], np.ndarray]:
-        """What `prepare` does, without the model."""
-        return _Prepared(self._family)
-
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
         """Per length of sound the model's input and the sounds' lengths; and where each sound is in these."""
         alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
@@ -139,7 +135,12 @@ class AudioEncoder:
         save_beside(self._model, self.folder, folder)
 
     def _prepared(self, sound: np.ndarray) -> np.ndarray:
-        return _prepared(self._family, sound)
+        values = self._family.prepare(sound)
+        if not self._family.stacks:
+            return values
+        pair = np.empty(2, dtype=object)
+        pair[0], pair[1] = values, len(sound)
+        return pair
 
     def _alike(self, batch: Sequence[np.ndarray]) -> Iterator[tuple[torch.Tensor, np.ndarray, Sequence[int]]]:
         """Sounds that share a forward pass: input (b, …), their numbers of samples, their places."""
@@ -169,25 +170,6 @@ class AudioEncoder:
             pooled = summed / real.sum(dim=1, keepdim=True)
         own = np.array([self._family.tokens(int(each)) for each in samples], dtype=np.int32)
         return pooled, hidden, own
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """`Sound` → a family's input."""
-
-    family: Family
-
-    def __call__(self, sample: Any) -> np.ndarray:
-        return _prepared(self.family, sample.samples)
-
-
-def _prepared(family: Family, sound: np.ndarray) -> np.ndarray:
-    values = family.prepare(sound)
-    if not family.stacks:
-        return values
-    pair = np.empty(2, dtype=object)
-    pair[0], pair[1] = values, len(sound)
-    return pair
 
 
 def is_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> bool:

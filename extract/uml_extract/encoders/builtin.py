@@ -6,6 +6,7 @@ from uml_extract.encoders.builtin_audio import LOG_MEL_SPEC, load_log_mel
 from uml_extract.encoders.builtin_image import HOG_SPEC, PIXELS_SPEC, load_hog_color, load_pixels
 from uml_extract.encoders.builtin_text import NGRAMS_SPEC, load_hashed_ngrams
 from uml_extract.encoders.identity import IDENTITY_SPEC, load_identity
+from uml_extract.encoders.token_ids import WORD_IDS
 from uml_extract.spec import Registered
 
 ENCODERS: dict[str, Registered] = {
@@ -14,6 +15,7 @@ ENCODERS: dict[str, Registered] = {
         Registered(PIXELS_SPEC, load_pixels, "the picture at 32×32, flattened; patches as tokens"),
         Registered(HOG_SPEC, load_hog_color, "edges by orientation and place, colours by quadrant"),
         Registered(NGRAMS_SPEC, load_hashed_ngrams, "words, word pairs and pieces of words, hashed"),
+        WORD_IDS,
         Registered(LOG_MEL_SPEC, load_log_mel, "energy in 64 bands: mean and spread over time"),
         Registered(
             IDENTITY_SPEC, load_identity, "features that exist already (.npy, .npz, HDF5), as they are"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from uml_cache.errors import InputError, unknown
 from uml_extract.encoders.open_clip_towers import WEIGHT_NAMES
 from uml_extract.hub import hub_model
-from uml_extract.spec import EncoderOptions, EncoderSpec
+from uml_extract.spec import EncoderOptions, EncoderSpec, Tuning
 from uml_extract.weights import weight_files
 
-_CONFIG = "open_clip_config.json"
+CONFIG = "open_clip_config.json"
 _HUB = "hf-hub:"
 
 
@@ -42,7 +42,7 @@ def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Found:
         return Found(model, preprocess, given or _only_weights(Path(rest)), Path(rest), None)
     if rest.startswith(_HUB):
         found = hub_model(
-            spec.name, rest[len(_HUB) :], weights=given is None, config=_CONFIG, names=WEIGHT_NAMES
+            spec.name, rest[len(_HUB) :], weights=given is None, config=CONFIG, names=WEIGHT_NAMES
         )
         model, preprocess = _read_config(spec.name, found.folder)
         weights = given or found.weights
@@ -79,14 +79,27 @@ def _only_weights(path: Path) -> Path:
 
 def _read_config(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
-        content = json.loads((folder / _CONFIG).read_bytes())
+        content = json.loads((folder / CONFIG).read_bytes())
         model = dict(content["model_cfg"])
         model["vision_cfg"], model["text_cfg"]
     except FileNotFoundError:
-        raise InputError(f"encoder {name}: {folder} holds no {_CONFIG}: no open_clip model") from None
+        raise InputError(f"encoder {name}: {folder} holds no {CONFIG}: no open_clip model") from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"encoder {name}: {folder / _CONFIG} describes no open_clip model") from None
+        raise InputError(f"encoder {name}: {folder / CONFIG} describes no open_clip model") from None
     return model, merge_preprocess_dict(asdict(PreprocessCfg()), content.get("preprocess_cfg", {}))
+
+
+def resized(name: str, found: Found, tuning: Tuning) -> Found:
+    """The model for pictures of another size. Raises `InputError` for a tower whose size is fixed."""
+    if tuning.patch_size:
+        raise InputError(f"encoder {name} keeps its patches; leave --patch-size out")
+    if not tuning.img_size:
+        return found
+    vision = found.model["vision_cfg"]
+    if "timm_model_name" in vision or isinstance(vision["layers"], list):
+        raise InputError(f"encoder {name} takes pictures of one size; leave --img-size out")
+    model = {**found.model, "vision_cfg": {**vision, "image_size": tuning.img_size}}
+    return replace(found, model=model)
 
 
 def build(name: str, config: dict[str, Any]) -> Any:

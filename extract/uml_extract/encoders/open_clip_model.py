@@ -1,7 +1,6 @@
-"""Loading an open_clip model's image or text tower, and encoding with it.
+"""Loading an open_clip model's image or text tower, and encoding with the latter.
 
-Shapes: B samples, L tokens of a picture (class token first), C the text tower's context length, W a tower's
-own width, D the width of the joint space.
+Shapes: B texts, C the text tower's context length, W the tower's own width, D the width of the joint space.
 """
 
 from __future__ import annotations
@@ -16,97 +15,18 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from uml_cache.errors import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
-from uml_extract.encoders.open_clip_load import build, fill, locate
+from uml_extract.encoders.open_clip_image import ImageTower, Tower, Whole, layers_of
+from uml_extract.encoders.open_clip_load import build, fill, locate, resized
 from uml_extract.encoders.open_clip_text import OwnTokens, load_own_tokens
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.weights import weights_digest
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 
-class _Tower:
-    """What both towers share. Pooled features of the last layer are the model's own, in the joint space."""
-
-    batch_size = 32
-    ragged = False
-    input_rate = 0
-    input_seconds = 0.0
-
-    def __init__(
-        self, spec: EncoderSpec, device: torch.device, compute_dtype: str, variant: tuple[str, ...]
-    ) -> None:
-        self._torch_device = device
-        self.spec = spec
-        self.variant = variant
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
-
-
-class ImageTower(_Tower):
-    """An image tower. Tokens are the last layer's, after its norm and before the projection."""
-
-    def __init__(self, spec: EncoderSpec, visual: Any, transform: Any, *rest: Any) -> None:
-        super().__init__(spec, *rest)
-        self._visual = visual.eval().requires_grad_(False).to(self._torch_device)
-        self._transform = transform
-        size = transform.transforms[0].size
-        height, width = (size, size) if isinstance(size, int) else size[-2:]
-        probe = self.encode([np.zeros((3, height, width), dtype=np.float32)], tokens=True)
-        assert probe.tokens is not None
-        self._length = len(probe.tokens)
-        self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
-
-    def prepare(self, sample: Any) -> np.ndarray:
-        """RGB PIL image → (3, H, W) float32."""
-        return self._transform(sample).numpy()
-
-    def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """The same number for every image."""
-        return np.full(len(manifest), self._length, dtype=np.int32)
-
-    def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode (3, H, W) images."""
-        images = torch.from_numpy(np.stack(batch)).to(self._torch_device, non_blocking=True)
-        joint = self.spec.pooling == "joint"
-        with frozen_forward(self._torch_device, self.compute_dtype):
-            if joint and not tokens:
-                return Encoded(to_numpy(self._visual(images)))
-            out, sequence, prefix = self._inside(images)
-            if joint:
-                pooled = out["image_features"]
-            elif self.spec.pooling == "cls":
-                pooled = sequence[:, 0]
-            else:
-                pooled = sequence[:, prefix:].mean(dim=1)
-        if not tokens:
-            return Encoded(to_numpy(pooled))
-        lengths = np.full(len(batch), sequence.shape[1], dtype=np.int32)
-        return Encoded(to_numpy(pooled), to_numpy(sequence.flatten(0, 1)), lengths)
-
-    def _inside(self, images: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor, int]:
-        """(what the tower says, the layer's tokens (B, L, W), how many of them belong to no patch)."""
-        last = self.spec.layer == LAST_LAYER
-        is_map = _gives_maps(self._visual)
-        out = self._visual.forward_intermediates(
-            images,
-            indices=[_layers_of(self._visual) - 1 if last else self.spec.layer],
-            normalize_intermediates=last and not is_map,
-            intermediates_only=not last,
-            output_fmt="NCHW" if is_map else "NLC",
-            output_extra_tokens=not is_map,
-        )
-        (found,) = out["image_intermediates"]
-        if is_map:
-            return out, found.flatten(2).transpose(1, 2), 0
-        before = out.get("image_intermediates_prefix")
-        if not before or not before[0].shape[1]:
-            return out, found, 0
-        return out, torch.cat([before[0], found], dim=1), before[0].shape[1]
-
-
-class TextTower(_Tower):
+class TextTower(Tower):
     """A text tower. Every text fills the context, as in training; tokens are the text's own, not the filling.
 
     `mean` pools the text's own tokens, `last` takes the last of them, both before the projection.
@@ -145,7 +65,7 @@ class TextTower(_Tower):
             last = self.spec.layer == LAST_LAYER
             out = self._model.forward_intermediates(
                 text=ids,
-                text_indices=[_layers_of(self._model) - 1 if last else self.spec.layer],
+                text_indices=[layers_of(self._model) - 1 if last else self.spec.layer],
                 normalize=False,
                 normalize_intermediates=last,
                 intermediates_only=not last,
@@ -165,13 +85,15 @@ def load_open_clip(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Ima
     """Load a tower of a short name, `ARCH/TAG`, `hf-hub:ORG/NAME` or a local folder."""
     device = pick_device(options.device)
     found = locate(spec, rest, options)
+    if options.tuning is not None:
+        found = resized(spec.name, found, options.tuning)
     if spec.modality == "text" and options.transform != "own":
         raise InputError(f"encoder {spec.name} is for texts; --transform {options.transform} is for images")
     model = build(spec.name, found.model)
     fill(spec.name, model, found.weights)
     digest = weights_digest([found.weights])
     tower = model.visual if spec.modality == "image" else _text_part(model)
-    layer = checked_layer(spec.name, _layers_of(tower), options.layer)
+    layer = checked_layer(spec.name, layers_of(tower), options.layer)
     default, pooling = _checked_pooling(spec, tower, options.pooling, layer)
     loaded = replace(
         spec,
@@ -193,7 +115,10 @@ def load_open_clip(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Ima
     described = {key: list(value) if isinstance(value, tuple) else value for key, value in preprocess.items()}
     described = {"preset": options.transform, **described, "activation": activation}
     transform = image_transform_v2(PreprocessCfg(**preprocess), is_train=False)
-    return ImageTower(replace(loaded, transform=described), tower, transform, *rest_of_it, variant)
+    whole = None if options.tuning is None else Whole(model, found)
+    return ImageTower(
+        replace(loaded, transform=described), tower, transform, *rest_of_it, variant, whole=whole
+    )
 
 
 def _text_part(model: Any) -> Any:
@@ -201,20 +126,6 @@ def _text_part(model: Any) -> Any:
     if hasattr(model, "text_decoder"):  # CoCa's
         model.text_decoder = None
     return model
-
-
-def _gives_maps(visual: Any) -> bool:
-    """Whether the tower's layers are maps (B, W, height, width), as of a ResNet."""
-    trunk = getattr(visual, "trunk", None)
-    return not hasattr(trunk, "blocks") if trunk is not None else not hasattr(visual, "transformer")
-
-
-def _layers_of(tower: Any) -> int:
-    trunk = getattr(tower, "trunk", None)
-    if trunk is not None:
-        return len(trunk.blocks) if hasattr(trunk, "blocks") else len(trunk.feature_info)
-    holder = getattr(tower, "text", None) or tower
-    return len(holder.transformer.resblocks) if hasattr(holder, "transformer") else 5
 
 
 def _checked_pooling(spec: EncoderSpec, tower: Any, asked: str | None, layer: int) -> tuple[str, str]:

@@ -17,6 +17,7 @@ from uml_cache.errors import InputError
 from uml_extract.hub import hub_model
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model")
+TOKENIZER_FILES = (*_FILES, "tokenizer_config.json", "special_tokens_map.json")
 
 
 class OwnTokens:

@@ -31,6 +31,6 @@ def refuse_options(spec: EncoderSpec, options: EncoderOptions) -> None:
     }
     for option, is_given in given.items():
         if is_given:
-            raise InputError(f"encoder {spec.name} is built in and has no {option}; leave the option out")
+            raise InputError(f"encoder {spec.name} has no {option}; leave the option out")
     if options.device not in ("auto", "cpu"):
         raise InputError(f"encoder {spec.name} computes on the CPU, got --device {options.device}")

@@ -6,7 +6,7 @@ Shapes: B images, L tokens of an image (P prefix tokens, such as class and regis
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,6 @@ from uml_extract.torch_device import device_name, frozen_forward, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """RGB PIL image → (3, H, W) float32, by a transform that gives tensors."""
-
-    transform: Any
-
-    def __call__(self, sample: Any) -> np.ndarray:
-        return self.transform(sample).numpy()
 
 
 class TimmEncoder:
@@ -93,13 +83,9 @@ class TimmEncoder:
         """The model itself."""
         return self._model
 
-    def reader(self) -> Callable[[Any], np.ndarray]:
-        """What `prepare` does, without the model."""
-        return Prepared(self._transform)
-
     def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (B, 3, H, W) float32; without a copy where they come as one array."""
-        return torch.from_numpy(batch if isinstance(batch, np.ndarray) else np.stack(batch))
+        """Images (B, 3, H, W) float32."""
+        return torch.from_numpy(np.stack(batch))
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
         """Pooled features (B, D) with their gradient."""

@@ -35,6 +35,7 @@ class Tokens:
             "padding": "right",
             "squeezed_whitespace": squeeze,
         }
+        self.vocabulary = len(tokenizer)  # ids lie below it
         if sentence.prompt or sentence.lower:
             self.description |= {"prompt": sentence.prompt, "lower": sentence.lower}
 

@@ -6,7 +6,7 @@ positions count from the text's first token and a causal model never sees paddin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,10 +115,6 @@ class TransformersEncoder:
     def network(self) -> torch.nn.Module:
         """The model itself."""
         return self._model
-
-    def reader(self) -> Callable[[Any], np.ndarray]:
-        """`prepare`; texts are read where the model is."""
-        return self.prepare
 
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids (B, L) int64, padded, and (B, L) bool, which of them are the text's own."""

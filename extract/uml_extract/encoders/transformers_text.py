@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from uml_extract.encoders.token_ids import TOKENIZER_IDS
 from uml_extract.hub import hub_model
 from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
 
@@ -81,5 +82,6 @@ _ANY = EncoderSpec(name="hf:ID", modality="text", library="transformers", model=
 
 ENCODERS: dict[str, Registered] = {
     **{entry.spec.name: entry for entry in _ENTRIES},
+    "token-ids:": TOKENIZER_IDS,
     "hf:": Registered(_ANY, _load, "any text encoder or decoder, or audio encoder, of transformers"),
 }

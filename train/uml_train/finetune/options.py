@@ -16,8 +16,8 @@ _PREFIX = "finetune_"
 # Of these each means something with --finetune only: (option, its value when it is not given).
 _USUAL = {
     "data": None, "name": None, "weights": None, "start": "pretrained", "img_size": None, "patch_size": None,
-    "views": "random-crop", "freeze": "0", "unfreeze_at": None, "recompute": False, "tune_aux": None,
-    "aux_data": None, "aux_lr": None, "keep": True, "workers": None,
+    "views": "random-crop", "freeze": "0", "unfreeze_at": None, "ema": None, "compile": False,
+    "recompute": False, "tune_aux": None, "aux_data": None, "aux_lr": None, "keep": True, "workers": None,
 }  # fmt: skip
 
 # `--start` alone would be ambiguous to torchrun, which looks at the options behind the script's name, too.
@@ -53,6 +53,10 @@ _OPTIONS = (
             help="Layers that stay as they are, with what stands before them."),
     _option(["--unfreeze-at"], "unfreeze_at", type=int, metavar="STEP",
             help="From this step on nothing is frozen."),
+    _option(["--ema"], "ema", type=float, metavar="DECAY",
+            help="Evaluate and keep a running average of the weights, such as 0.999."),
+    _option(["--compile"], "compile", is_flag=True,
+            help="Steps through torch.compile: minutes at the beginning, no clear gain on a CPU."),
     _option(["--recompute"], "recompute", is_flag=True, help="Gradient checkpointing: less memory, slower."),
     _option(["--tune-aux"], "tune_aux", metavar="ENCODER",
             help="Train an auxiliary's network, too, on the samples of --aux-data."),
@@ -61,7 +65,7 @@ _OPTIONS = (
     _option(["--keep-backbones/--no-backbones"], "keep", default=True, show_default=True,
             help="Write the selected networks as folders that `uml extract --encoder` takes."),
     _option(["--loader-workers"], "workers", type=int,
-            help="Processes that read samples. Default: the cores but one."),
+            help="Processes that read samples. Default: one per core."),
 )  # fmt: skip
 
 

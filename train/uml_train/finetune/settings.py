@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,11 +33,13 @@ class FinetuneSettings:
             half of the cases (`flip`), or a random crop of 8 to 100 % of the area and a flip (`random-crop`).
         freeze: how many layers stay as they are, with all that stands before them; or all.
         unfreeze_at: from this step on nothing is frozen.
+        ema: decay of a running average of the weights, which is evaluated and kept in their place.
+        compile: training steps go through torch.compile.
         recompute: gradient checkpointing.
         tune_aux: an auxiliary's network, trained too; its samples are `aux_data`, its learning rate `aux_lr`
             (None: that of the target's network).
         keep: whether the selected networks are written as checkpoint folders.
-        workers: processes that read and prepare samples; None takes the cores but one, at most eight.
+        workers: processes that read and prepare samples; None is a core each, 0 none but this one.
 
     Raises:
         InputError: a value out of range, said with what is possible.
@@ -51,6 +55,8 @@ class FinetuneSettings:
     views: str = "random-crop"
     freeze: Freeze = 0
     unfreeze_at: int | None = None
+    ema: float | None = None
+    compile: bool = False
     recompute: bool = False
     tune_aux: str | None = None
     aux_data: str | None = None
@@ -73,10 +79,14 @@ class FinetuneSettings:
             raise InputError(
                 f"--unfreeze-at is {self.unfreeze_at}; it takes a step from 1 on, with --freeze N or all"
             )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise InputError(f"--ema is {self.ema:g}; it takes a decay between 0 and 1, such as 0.999")
         if (self.tune_aux is None) != (self.aux_data is None):
             raise InputError("--tune-aux ENCODER and --aux-data DATA go together: a network and its samples")
         if self.aux_lr is not None and (self.tune_aux is None or not 0 < self.aux_lr < float("inf")):
             raise InputError(f"--aux-lr is {self.aux_lr:g}; it takes a positive rate, with --tune-aux")
+        if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+            raise InputError("--compile needs a C++ compiler, such as g++; install one or leave it out")
         if self.workers is not None and self.workers < 0:
             raise InputError(f"--loader-workers is {self.workers}; it must not be negative")
 
@@ -87,6 +97,8 @@ class FinetuneSettings:
         if self.freeze:
             until = "" if self.unfreeze_at is None else f"-until{self.unfreeze_at}"
             parts.append(f"frozen{'' if self.freeze == 'all' else self.freeze}{until}")
+        if self.ema is not None:
+            parts.append(f"ema{self.ema:g}")
         return "-".join(parts) or None
 
     def check_with(self, settings: TrainSettings) -> None:

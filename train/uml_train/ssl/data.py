@@ -1,6 +1,8 @@
 """Sequences of a store as batches of packed tokens.
 
-Shapes: n sequences, T tokens of a batch, D features of a token, W width.
+Shapes: n sequences, T tokens of a batch, D features of a token, W width, V ids of a vocabulary.
+
+Tokens are vectors (T, D) or, where the store says so, ids (T,) of a vocabulary.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ class Sequences:
         rows: (n,) int64 rows of the store, in store order.
         mean, scale: (D,) float32; tokens are (value − mean) / scale. None: as they are.
         noise: a seed for the control `random`: sequences of the same lengths whose tokens are drawn from a
-            normal distribution with the mean and deviation of the real ones.
+            normal distribution with the mean and deviation of the real ones; ids in the real ones' shares.
     """
 
     label: str
@@ -41,12 +43,17 @@ class Sequences:
     mean: Tensor | None = None
     scale: Tensor | None = None
     noise: int | None = None
-    like: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    like: tuple[Tensor, Tensor] | np.ndarray | None = field(default=None, repr=False)
 
     @property
     def dim(self) -> int:
         """D."""
         return self.features.tokens.dim
+
+    @property
+    def vocabulary(self) -> int | None:
+        """V, where the tokens are ids; None where they are vectors."""
+        return self.features.vocabulary
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -54,15 +61,16 @@ class Sequences:
         return self.features.tokens.lengths[self.rows].astype(np.int64)
 
     def standardised(self) -> Sequences:
-        """The same, every feature with mean 0 and deviation 1 over the tokens of these rows."""
+        """The same, every feature with mean 0 and deviation 1 over the tokens of these rows; ids stay."""
+        if self.vocabulary is not None:
+            return self
         mean, scale = _moments(self)
         return Sequences(label=self.label, features=self.features, rows=self.rows, mean=mean, scale=scale)
 
     def as_noise(self, seed: int) -> Sequences:
         """The control `random` of these sequences, as they would have reached the network."""
-        return Sequences(
-            label=self.label, features=self.features, rows=self.rows, noise=seed, like=_moments(self)
-        )
+        like = _moments(self) if self.vocabulary is None else _shares(self)
+        return Sequences(label=self.label, features=self.features, rows=self.rows, noise=seed, like=like)
 
     def only(self, rows: np.ndarray) -> Sequences:
         """Other rows of the store, mapped alike."""
@@ -82,7 +90,7 @@ class Sequences:
         rows = by_length(rows, self.features.tokens.lengths[rows])
         if self.noise is None:
             values, offsets = self.features.tokens.packed(rows)
-            values = values.to(torch.float32)
+            values = values.float() if self.vocabulary is None else values[:, 0].long()
             lengths = np.diff(offsets.numpy())
         else:
             lengths = self.features.tokens.lengths[rows].astype(np.int64)
@@ -93,12 +101,14 @@ class Sequences:
 
     def _noise(self, rows: np.ndarray, lengths: np.ndarray) -> Tensor:
         assert self.like is not None
-        parts = [
-            seeded(self.noise, "noise sequence", self.label, int(row)).standard_normal(
-                (int(n), self.dim), dtype=np.float32
-            )
+        draws = [
+            (seeded(self.noise, "noise sequence", self.label, int(row)), int(n))
             for row, n in zip(rows, lengths, strict=True)
         ]
+        if isinstance(self.like, np.ndarray):
+            places = np.concatenate([generator.random(n) for generator, n in draws])
+            return torch.from_numpy(np.searchsorted(self.like, places, side="right"))
+        parts = [generator.standard_normal((n, self.dim), dtype=np.float32) for generator, n in draws]
         mean, scale = self.like
         return torch.from_numpy(np.concatenate(parts)) * scale + mean
 
@@ -124,10 +134,22 @@ def pieces(lengths: np.ndarray) -> Iterator[np.ndarray]:
         at += count
 
 
+def _some(source: Sequences) -> np.ndarray:
+    """Positions of sequences drawn at random, with so many tokens that statistics rest on enough."""
+    order = seeded("moments", source.label).permutation(len(source.rows))
+    return order[: max(1, int((np.cumsum(source.lengths[order]) <= _FIT_TOKENS).sum()))]
+
+
+def _shares(source: Sequences) -> np.ndarray:
+    """(V − 1,) float64, the share of tokens whose id is at most 0, 1, …, V − 2."""
+    ids = source.batch(_some(source)).values.numpy()
+    counts = np.bincount(ids, minlength=source.vocabulary or 0)
+    return np.cumsum(counts)[:-1] / counts.sum()
+
+
 def _moments(source: Sequences) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) float32 over tokens; a feature that does not vary has deviation 1."""
-    order = seeded("moments", source.label).permutation(len(source.rows))
-    order = order[: max(1, int((np.cumsum(source.lengths[order]) <= _FIT_TOKENS).sum()))]
+    order = _some(source)
     total, squares, count = torch.zeros(source.dim).double(), torch.zeros(source.dim).double(), 0
     for part in pieces(source.lengths[order]):
         values = source.batch(order[part]).values.double()

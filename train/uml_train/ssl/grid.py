@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError, unknown
+from uml_train.grid import read_grid_file
 from uml_train.ssl.model import TransformerConfig
 
 CURRICULA = ("joint", "target-first", "auxiliary-first")
@@ -181,10 +181,10 @@ def load_pretraining(name: str, *, alpha: tuple[float, ...] | None = None) -> Pr
     if name in _NAMED:
         values = dict(_NAMED[name])
     else:
-        path = Path(name)
-        if path.suffix != ".toml":
-            raise unknown("grid of the objectives ssl and joint:", name, [*_NAMED, "FILE.toml"])
-        values = {**_NAMED["quick"], **_read(path)}
+        path, found = read_grid_file("grid of the objectives ssl and joint:", name, list(_NAMED))
+        values = {**_NAMED["quick"], **{key: _checked(path, key, value) for key, value in found.items()}}
+        if "epochs" in found and "steps" not in found:
+            values["steps"] = 0  # quick counts steps
         name = path.stem
     if alpha is not None:
         values["alpha"] = list(alpha)
@@ -192,21 +192,6 @@ def load_pretraining(name: str, *, alpha: tuple[float, ...] | None = None) -> Pr
         if key in values:
             values[key] = tuple(values[key])
     return Pretraining(name=name, **values)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(
-            f"grid file {path} does not exist; name one of {', '.join(_NAMED)} or a TOML file"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"grid file {path} is not TOML: {error}") from None
-    checked = {key: _checked(path, key, value) for key, value in values.items()}
-    if "epochs" in checked and "steps" not in checked:
-        checked["steps"] = 0  # quick counts steps
-    return checked
 
 
 def _checked(path: Path, key: str, value: Any) -> Any:

@@ -1,10 +1,13 @@
 """`SharedTransformer`: one causal trunk for sequences of every modality (paper Alg. 1, Sections 4.1, B.4.1).
 
-Shapes: T packed tokens of n sequences, D features of a modality, W width, H heads, d = W / H, F units of a
-feed-forward layer, C classes.
+Shapes: T packed tokens of n sequences, D features of a modality, V ids of a vocabulary, W width, H heads,
+d = W / H, F units of a feed-forward layer, C classes.
 
     x (T, D) → linear of the modality → 1×1 projection (shared, no bias) (+ positions) → blocks → (T, W)
     (T, W) → linear of the modality → the next token (T, D)
+
+Of a modality whose tokens are ids (T,) a table (V, W) stands for the first map, and the last one gives the
+logits (T, V) of the next id.
 
 A block is that of `nn.TransformerEncoderLayer` (ReLU): its numbers are the same for the same weights. Every
 parameter is drawn by a generator keyed with the seed and the parameter's name: the same network with another
@@ -14,7 +17,7 @@ modality beside it begins with the same weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -124,20 +127,32 @@ class SharedTransformer(nn.Module):
 
     Args:
         config: its shape.
-        dims: D of every modality by name.
+        dims: D of every modality by name; for one of ids V.
         seed: decides every weight.
         classes: C of the supervised part, a linear map of a sequence's mean; 0: none.
+        discrete: the modalities whose tokens are ids.
     """
 
     def __init__(
-        self, config: TransformerConfig, dims: Mapping[str, int], seed: int = 0, classes: int = 0
+        self,
+        config: TransformerConfig,
+        dims: Mapping[str, int],
+        seed: int = 0,
+        classes: int = 0,
+        discrete: Collection[str] = (),
     ) -> None:
         super().__init__()
         self.config = config
         self.dims = dict(dims)
+        self.discrete = sorted(discrete)
         with torch.device("meta"):
             # Names may hold dots (`text.cupl`), which names of modules may not.
-            self.into = nn.ModuleDict({_key(m): nn.Linear(d, config.width) for m, d in dims.items()})
+            self.into = nn.ModuleDict(
+                {
+                    _key(m): (nn.Embedding if m in discrete else nn.Linear)(d, config.width)
+                    for m, d in dims.items()
+                }
+            )
             self.out = nn.ModuleDict({_key(m): nn.Linear(config.width, d) for m, d in dims.items()})
             self.project = nn.Linear(config.width, config.width, bias=False)
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -153,7 +168,7 @@ class SharedTransformer(nn.Module):
                 parameter.copy_(_initial(name, parameter.shape, module, seed))
 
     def forward(self, batch: Packed, modality: str, drop: Dropout = NO_DROPOUT) -> Tensor:
-        """The trunk's outputs (T, W) for packed tokens (T, D)."""
+        """The trunk's outputs (T, W) for packed tokens (T, D), or ids (T,)."""
         x = self.project(self.into[_key(modality)](batch.values))
         if self.config.positions != "none":
             x = x + self._positions(batch.layout)
@@ -174,11 +189,15 @@ class SharedTransformer(nn.Module):
     def prediction_loss(self, hidden: Tensor, batch: Packed, modality: str) -> Tensor:
         """Sum over the predicted tokens of the mean squared error of the next one (paper 3.2, Alg. 1).
 
-        Divide by `batch.targets` for the loss of a batch. A sequence of one token is reconstructed.
+        Of ids it is the cross-entropy, in nats. Divide by `batch.targets` for the loss of a batch. A sequence
+        of one token is reconstructed.
         """
         from_, to = batch.layout.predicted
-        predicted = self.out[_key(modality)](hidden.index_select(0, from_))
-        error = predicted.float() - batch.values.index_select(0, to)
+        predicted = self.out[_key(modality)](hidden.index_select(0, from_)).float()
+        wanted = batch.values.index_select(0, to)
+        if modality in self.discrete:
+            return functional.cross_entropy(predicted, wanted, reduction="sum")
+        error = predicted - wanted
         return error.square().mean(1).sum()
 
     def embed(self, batch: Packed, modality: str) -> Tensor:
@@ -198,7 +217,8 @@ def _initial(name: str, shape: torch.Size, module: nn.Module, seed: int) -> Tens
         return torch.ones(shape) if kind == "weight" else torch.zeros(shape)
     generator = seeded(seed, "transformer", name)
     if isinstance(module, nn.Embedding):
-        return torch.from_numpy(0.02 * generator.standard_normal(shape, dtype=np.float32))
+        scale = 0.02 if name.startswith("places") else 1.0
+        return torch.from_numpy(scale * generator.standard_normal(shape, dtype=np.float32))
     if name.endswith(("qkv.bias", "mix.bias")):
         return torch.zeros(shape)
     assert isinstance(module, nn.Linear)

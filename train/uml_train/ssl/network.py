@@ -45,6 +45,7 @@ def network_file(
         "format": FORMAT,
         "network": asdict(model.config),
         "dims": model.dims,
+        "discrete": model.discrete,
         "outputs": classes,
         **about,
     }
@@ -67,7 +68,10 @@ def load_network(path: Path) -> Network:
         if about["format"] != FORMAT:
             raise InputError(f"{path} has network format {about['format']}; this version reads {FORMAT}")
         model = SharedTransformer(
-            TransformerConfig(**about["network"]), about["dims"], classes=about["outputs"]
+            TransformerConfig(**about["network"]),
+            about["dims"],
+            classes=about["outputs"],
+            discrete=about["discrete"],
         )
         model.load_state_dict(
             {k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")}

@@ -99,7 +99,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A batch of one modality: values (T, D) float32, sequences in the order of `layout`."""
+    """A batch of one modality: values (T, D) float32, or ids (T,) int64; sequences in `layout`'s order."""
 
     values: Tensor
     layout: Layout

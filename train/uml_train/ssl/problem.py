@@ -54,7 +54,9 @@ def open_sequences(
     Raises:
         InputError: a store without tokens, unsealed, or without rows to learn from.
     """
-    target = open_problem(selection.dataset, selection.target, [], splits=splits)
+    # Opened here, because it needs no pooled features.
+    opened = {selection.target.label: open_features(selection.target.store.path)}
+    target = open_problem(selection.dataset, selection.target, [], splits=splits, opened=opened)
     own = target.target
     _with_tokens(own.features)
     held_out = np.concatenate([target.val, target.test])

@@ -1,9 +1,7 @@
 """Runs of the objectives `ssl` and `joint`: networks trained without labels or beside few, and probed.
 
-An arm is what networks are trained for: (auxiliaries, method, control, seed), and under `joint` the labelled
-draw too. Every candidate of the search is one network of it, kept in `RUN/models`. A cell is a probe of an
-arm's networks at some number of labelled samples: fitted on the draw, chosen on its validation rows, and the
-chosen network alone is scored on the test rows.
+A cell is a probe of an arm's networks (`uml_train.ssl.arms`) at some number of labelled samples: fitted on
+the draw, chosen on its validation rows, and the chosen network alone is scored on the test rows.
 
 | objective | method | losses |
 |---|---|---|
@@ -19,8 +17,7 @@ The network and the number of target batches are the same for all methods of an 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 from uml_cache.command import Output
@@ -28,19 +25,35 @@ from uml_cache.errors import InputError
 from uml_train.cells import draw_rows
 from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.given_splits import read_splits, recorded_splits
+from uml_train.problem import Problem
 from uml_train.ranks import Ranks
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.settings import UNRELATED, Shots, TrainSettings
+from uml_train.ssl.arms import Arms, sequence_cells
 from uml_train.ssl.grid import Pretraining, load_pretraining
-from uml_train.ssl.problem import SequenceProblem, open_sequences
+from uml_train.ssl.problem import open_sequences
 from uml_train.ssl.work import Work
+from uml_train.training import with_defaults
 
 
-def train_sequences(settings: TrainSettings, output: Output) -> Run:
-    """Train and probe every cell of settings with the objective `ssl` or `joint`; the finished run."""
-    ranks = Ranks.of_environment()
-    output = output if ranks.first else replace(output, quiet=True)
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A run before it is begun: its stores, and its arms with every default of the settings resolved."""
+
+    selection: Selection
+    unrelated: list[Role]
+    arms: Arms
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Every cell of the settings."""
+        settings = self.arms.settings
+        return sequence_cells(settings, self.arms.grid, settings.shots or ())
+
+
+def prepare_sequences(settings: TrainSettings, output: Output) -> Prepared:
+    """Open the stores of settings with the objective `ssl` or `joint`; nothing is written."""
     grid = load_pretraining(settings.grid, alpha=settings.alpha)
     selection = select_stores(
         settings.cache, settings.dataset, settings.target, settings.auxiliaries, only_tokens=True
@@ -50,15 +63,25 @@ def train_sequences(settings: TrainSettings, output: Output) -> Run:
     standardise = settings.normalize == "standard"
     splits = read_splits(settings.splits) if settings.splits else None
     problem = open_sequences(selection, unrelated, standardise=standardise, splits=splits)
-    resolved = _resolve(settings, selection, problem, output)
-    ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem.problem, grid))
-    run = begin(resolved, selection, unrelated, problem.problem, grid)
     for remark in problem.problem.remarks:
         output.say(remark)
+    resolved = _resolve(settings, selection, problem.problem, output)
+    return Prepared(selection, unrelated, Arms(problem, grid, resolved))
+
+
+def train_sequences(settings: TrainSettings, output: Output) -> Run:
+    """Train and probe every cell of settings with the objective `ssl` or `joint`; the finished run."""
+    ranks = Ranks.of_environment()
+    output = output if ranks.first else replace(output, quiet=True)
+    prepared = prepare_sequences(settings, output)
+    arms, problem = prepared.arms, prepared.arms.problem.problem
+    started = (arms.settings, prepared.selection, prepared.unrelated, problem, arms.grid)
+    ranks.in_turn(lambda: begin(*started))
+    run = begin(*started)
     with run_lock(run.path, output, ranks):
-        todo = missing_cells(_cells(run, resolved, grid, resolved.shots or ()), run)
+        todo = missing_cells(prepared.cells, run)
         ranks.wait()  # every process has listed what is missing before one of them adds to it
-        Work(run, problem, grid, ranks, output).train(todo)
+        Work(run, arms, ranks, output).train(todo)
         ranks.in_turn(run.write_tables)
     return run
 
@@ -72,7 +95,7 @@ def complete_sequences(
         roles: the run's stores by label, where they are now.
     """
     grid = load_pretraining_of(run)
-    wanted = _cells(run, settings, grid, shots)
+    wanted = sequence_cells(settings, grid, shots)
     todo = missing_cells(wanted, run)
     if not todo:
         return []
@@ -89,7 +112,7 @@ def complete_sequences(
         draw_rows(problem.problem, cell.shots, cell.seed)
     with run_lock(run.path, output):
         todo = missing_cells(wanted, run)
-        Work(run, problem, grid, Ranks(), output).train(todo)
+        Work(run, Arms(problem, grid, settings), Ranks(), output).train(todo)
         run.write_tables()
         extend_splits(run, problem.problem, {(c.shots, c.seed) for c in todo if c.shots != "all"})
     return todo
@@ -104,7 +127,7 @@ def load_pretraining_of(run: Run) -> Pretraining:
 
 
 def _resolve(
-    settings: TrainSettings, selection: Selection, problem: SequenceProblem, output: Output
+    settings: TrainSettings, selection: Selection, problem: Problem, output: Output
 ) -> TrainSettings:
     methods, controls = settings.methods, settings.controls
     if not selection.configurations:
@@ -118,35 +141,5 @@ def _resolve(
             f"only {selection.target.label} of {selection.dataset} has tokens: training unimodal alone"
         )
     shots: tuple[Shots, ...] = settings.shots or (("all",) if settings.objective == "ssl" else (4,))
-    for wanted in shots:
-        draw_rows(problem.problem, wanted, settings.seeds[0])
-    return replace(
-        settings,
-        dataset=selection.dataset,
-        target=selection.target.label,
-        auxiliaries=tuple(tuple(role.label for role in roles) for roles in selection.configurations),
-        methods=methods,
-        controls=controls,
-        shots=shots,
-        cache=Path(settings.cache).absolute(),
-        out=Path(settings.out).absolute(),
-    )
-
-
-def _cells(run: Run, settings: TrainSettings, grid: Pretraining, shots: Sequence[Shots]) -> list[Cell]:
-    """Every cell once, those of one arm together. Tables show a width where a single one is searched."""
-    width = grid.width[0] if len(grid.width) == 1 else 0
-    configurations = [tuple(labels) for labels in run.config["configurations"]]
-    arms: list[tuple[tuple[str, ...], str, str | None]] = []
-    for method in settings.methods:
-        if method == "unimodal":
-            arms.append(((), method, None))
-            continue
-        controls = (None, *settings.controls) if method == "uml" else (None,)
-        arms += [(labels, method, control) for labels in configurations for control in controls]
-    return [
-        Cell(auxiliaries=a, method=m, control=c, shots=k, seed=seed, shared_width=width)
-        for seed in settings.seeds
-        for a, m, c in arms
-        for k in shots
-    ]
+    settings = replace(settings, methods=methods, controls=controls)
+    return with_defaults(settings, selection, problem, shots)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,9 +33,11 @@ from uml_cache.errors import InputError
 from uml_train.batches import BatchOrder
 from uml_train.ranks import Ranks
 from uml_train.run import write_atomic
+from uml_train.settings import TrainSettings
 from uml_train.ssl.data import Sequences, pieces
 from uml_train.ssl.dropout import Dropout
 from uml_train.ssl.model import SharedTransformer
+from uml_train.workers import chosen_device
 
 _CHUNK = 64  # steps whose batches are drawn together
 _POINTS = 20  # entries of a training's history
@@ -94,6 +97,14 @@ class Where:
     device: str = "cpu"
     precision: str = "float32"
     ranks: Ranks = field(default_factory=Ranks)
+
+    @classmethod
+    def of(cls, settings: TrainSettings, ranks: Ranks) -> Where:
+        """Where a run's networks train: of several processes on one machine each takes a GPU of its own."""
+        device = chosen_device(settings.device)
+        if device == "cuda":
+            device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+        return cls(device, settings.precision, ranks)
 
     @contextlib.contextmanager
     def products(self) -> Iterator[None]:
