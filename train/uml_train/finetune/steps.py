@@ -2,7 +2,7 @@
 
 Shapes: n rows, S modalities, the target first.
 
-The loss of a step is CE(target) + alpha · Σ CE(auxiliary), each a mean over its batch (paper 4.2). The
+The loss of a step is CE(target) + alpha · Σ CE(auxiliary), each a mean over its batch (paper 3.2, Alg. 2). The
 weights begin as the same model's over cached features do, and the batches are the same.
 """
 
