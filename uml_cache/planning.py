@@ -73,9 +73,7 @@ def recorded_plan(path: Path | str) -> dict[str, Any] | None:
     """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
     path = as_path(path)
     if not path.exists() or (is_remote(path) and not (path / journal.PLAN).exists()):
-        return (
-            None  # on object storage the plan's record is created last: without it the store is not there yet
-        )
+        return None  # on object storage the plan's record comes last: without it the store is not there yet
     try:
         return journal.read_record(path / journal.PLAN)["fields"]
     except (FileNotFoundError, NotADirectoryError):

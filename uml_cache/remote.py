@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 import re
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import lru_cache
@@ -29,7 +30,9 @@ _CREDENTIALS = {
     "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
 }
 _METADATA = "://169.254.169.254/"  # where a cloud's own machines get theirs, asked last of all
-_RETRY = {"max_retries": 12, "retry_timeout": timedelta(seconds=60)}
+_RETRY_SECONDS = 60
+_RETRY = {"max_retries": 12, "retry_timeout": timedelta(seconds=_RETRY_SECONDS)}
+_BROKEN_OFF = "error sending request"
 
 
 class RemotePath:
@@ -92,16 +95,29 @@ class RemotePath:
         return io.BytesIO(self.read_bytes())
 
     def create(self, data: bytes) -> bool:
-        """Make the object unless there is one; whether it was made."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError
+        """Make the object unless there is one; whether it was made.
 
+        A request that breaks off is tried again for a minute, which obstore does of itself for those that may
+        be repeated without a thought. This one may have been done: then the object counts as another's.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, GenericError
+
+        deadline = time.monotonic() + _RETRY_SECONDS
+        pause = 0.1
         with _reported(self):
-            try:
-                obstore.put(self.objects, self.key, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
-                return False
-        return True
+            while True:
+                try:
+                    obstore.put(self.objects, self.key, data, mode="create", use_multipart=False)
+                except AlreadyExistsError:
+                    return False
+                except GenericError as error:
+                    if _BROKEN_OFF not in str(error) or time.monotonic() + pause > deadline:
+                        raise
+                    time.sleep(pause)
+                    pause = min(2 * pause, 5.0)
+                else:
+                    return True
 
     def stat(self) -> SimpleNamespace:
         """`st_size` of the object; FileNotFoundError if there is none."""

@@ -47,7 +47,7 @@ def few_shot(
 ) -> FewShotDraw:
     """Draw `shots` train rows and min(shots, 4) validation rows per class.
 
-    The draw is the benchmark's own (FACTS, "Few-shot index"): one generator seeded with `seed` samples the
+    The draw is the benchmark's own: one generator seeded with `seed` samples the
     classes in order of first appearance, all of train first, then val. It depends on the order of the rows,
     so pass a manifest's (or store's) rows as they are; rows without a label or with split 255 are skipped.
 

@@ -50,7 +50,8 @@ def template_manifest(
     Args:
         source: Whose classes; its prompts are the `handwritten` templates.
         templates: `vanilla` (one plain sentence), `classname` (the bare name), `handwritten`, or sentences
-            with `{}` for the class name. Underscores in class names are read as spaces.
+            with `{}` for the class name. Underscores in class names are read as spaces. The paper prints
+            `vanilla` without a full stop (B.3.3).
         set: The text set's name; by default the template set's, `templates` for own sentences.
 
     Raises:

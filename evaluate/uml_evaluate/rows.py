@@ -84,7 +84,7 @@ class Row:
         return self.method, self.control
 
     def to_json(self) -> dict[str, Any]:
-        """DESIGN's ROW, and `shared_width`: `unimodal-deep` has one row for each."""
+        """The row as JSON, and `shared_width`: `unimodal-deep` has one row for each."""
         return {**vars(self), "auxiliaries": list(self.auxiliaries)}
 
 
@@ -107,7 +107,7 @@ class Difference:
     left_out: int
 
     def to_json(self) -> dict[str, Any]:
-        """DESIGN's entry of `differences`."""
+        """The entry of `differences` as JSON."""
         return {
             "dataset": self.dataset,
             "target": self.target,

@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -282,6 +283,21 @@ def test_s3_two_workers_and_a_restart(s3: _Server, sealed: Any, tmp_path: Path) 
     report = verify(url)
     assert (report.ok, report.bad) == (True, [])
     _same(open_features(url), open_features(sealed.path))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_s3_creating_waits_for_a_server_that_comes_back(s3: _Server) -> None:
+    place = RemotePath("s3://cache", "feats/one.bin")
+    place.exists()  # connected
+    s3.stop()
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(place.create, b"one")
+        time.sleep(0.5)
+        assert not made.done()
+        s3.start()
+        assert made.result(timeout=60)
+    assert place.read_bytes() == b"one"
+    assert not place.create(b"two")
 
 
 @pytest.mark.filterwarnings("ignore")

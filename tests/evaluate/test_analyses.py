@@ -15,10 +15,11 @@ from uml_cache.cli import main
 from uml_cache.errors import InputError
 from uml_evaluate.analyses import ANALYSES, named
 from uml_evaluate.analyses.finding import NotPossible, findings
-from uml_evaluate.analyses.reading import Reading
+from uml_evaluate.analyses.reading import Reading, arm_of
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.probes.cells import complete_probes
 from uml_evaluate.report import write_report
+from uml_evaluate.rows import arm_name
 from uml_train import TrainSettings, find_runs, load_run, train
 from uml_train.cells import auxiliary_rows
 from uml_train.rows import vectors
@@ -68,6 +69,23 @@ def test_margins_are_positive_where_the_run_was_right(run: Path) -> None:
         cell = by_cell[name, result.cell.shots, result.cell.seed]
         assert cell["right_percent"] == pytest.approx(result.test_acc, abs=1.01)
     assert finding.arrays["functional"].shape == (30, 101)
+
+
+def test_the_margin_of_eq_5_is_that_of_the_head_in_its_own_space(run: Path) -> None:
+    """With head rows and what they read, row by row; the logit scale cancels."""
+    (finding,) = analyse(load_run(run), ["margin"]).findings
+    reading = Reading(load_run(run), shots=[4])
+    features, labels = reading.test
+    for cell in (c for c in finding.values["cells"] if (c["shots"], c["seed"]) == (4, 1)):
+        (result,) = (
+            r for r in reading.cells if (arm_name(arm_of(r)), r.cell.seed) == (cell["method"], cell["seed"])
+        )
+        rows = reading.shared(result).rows.astype(float)
+        margins = []
+        for z, y in zip(reading.target_space(result, features).astype(float), labels, strict=True):
+            rival = max((c for c in range(len(rows)) if c != y), key=lambda c: float(rows[c] @ z))
+            margins.append((rows[y] - rows[rival]) @ z / np.linalg.norm(rows[y] - rows[rival]))
+        assert cell["eq5_mean"] == pytest.approx(np.mean(margins), rel=1e-3, abs=1e-3)
 
 
 def test_effective_weights_act_on_raw_features(run: Path) -> None:
@@ -165,6 +183,7 @@ def test_the_exchange_trains_a_grid_of_its_own(run: Path) -> None:
             i, j = values["shots"].index(result.cell.shots), values["texts"].index(result.texts)
             assert values["accuracy"][result.cell.seed - 1][i][j] == result.test_acc
     assert (values["rate"] is None) == (values["refusal"] is not None)
+    assert any("over the numbers themselves" in note for note in done.findings[0].notes)
     assert values["words_per_text"] is None
     assert any("--manifest" in note for note in done.findings[0].notes)
     assert analyse(load_run(run), ["exchange"]).computed == []

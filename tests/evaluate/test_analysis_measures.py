@@ -16,8 +16,13 @@ from uml_evaluate.analyses.alignment_measures import (
 )
 from uml_evaluate.analyses.class_plane import class_plane
 from uml_evaluate.analyses.clusters import davies_bouldin, silhouette
-from uml_evaluate.analyses.exchange import fieller, fit_plane, rate_of
-from uml_evaluate.analyses.margin import class_averages, functional_margins, geometric_margins
+from uml_evaluate.analyses.exchange_plane import constant_rate, fieller, fit_plane, rate_of
+from uml_evaluate.analyses.margin import (
+    class_averages,
+    functional_margins,
+    geometric_margins,
+    runner_up_margins,
+)
 from uml_evaluate.analyses.prototypes import cosines, dominance
 from uml_evaluate.analyses.reading import class_means, stratified
 
@@ -72,6 +77,19 @@ def test_margins_by_hand() -> None:
     np.testing.assert_allclose(
         class_averages(np.array([1.0, 3.0]), np.array([1, 1]), 3), [np.nan, 2.0, np.nan]
     )
+
+
+def test_the_margin_of_eq_5_takes_the_runner_up_whose_boundary_need_not_be_the_nearest() -> None:
+    weight = np.array([[0.0, 0.0], [-4.0, 0.0], [-1.0, -1.0]])
+    x = np.array([[1.0, 2.0], [1.0, -0.5]])
+    labels = np.array([0, 1])
+    logits = x @ weight.T  # rows 0, -4, -3 and 0, -4, -0.5
+    printed = runner_up_margins(logits, labels, weight)
+    np.testing.assert_allclose(printed, [3 / np.sqrt(2), -4 / 4])
+    np.testing.assert_allclose(geometric_margins(logits, labels, weight), [1.0, -3.5 / np.sqrt(10)])
+    np.testing.assert_allclose(runner_up_margins(10 * logits, labels, 10 * weight), printed)
+    equal = np.array([[1.0, 0.0], [1.0, 0.0]])
+    np.testing.assert_allclose(runner_up_margins(x @ equal.T, np.array([0, 1]), equal), [0.0, 0.0])
 
 
 def test_a_geometric_margin_is_how_far_a_row_can_move() -> None:
@@ -264,6 +282,12 @@ def test_the_fit_gives_back_a_plane() -> None:
     value = rate.times(10.0)
     assert value is not None
     assert value[0] == pytest.approx(10 * (6 / 2**1.5) / (1.5 / 4))
+
+
+def test_a_plane_over_the_numbers_themselves_has_one_rate() -> None:
+    accuracy = 20 + 3.0 * np.array(SHOTS)[None, :, None] + 0.25 * np.array(TEXTS)[None, None]
+    assert constant_rate(fit_plane(SHOTS, TEXTS, accuracy, logs=False)) == pytest.approx(12.0)
+    assert constant_rate(fit_plane(SHOTS, TEXTS, -accuracy, logs=False)) is None
 
 
 def test_a_fit_that_supports_no_rate_says_so() -> None:

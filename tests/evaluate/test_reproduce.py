@@ -48,7 +48,7 @@ def test_tiny_gaussian_end_to_end_and_again(tmp_path: Path) -> None:
 def test_a_sweep_has_a_row_per_value_and_a_figure(tmp_path: Path) -> None:
     found = run(tmp_path, scale="tiny", sweep="steps", seeds=(1,), output=QUIET)
     assert [(c.hidden, c.value) for c in found.comparisons] == [
-        (h, v) for h in (10, 128) for v in (1_000, 3_000, 10_000)
+        (h, v) for h in (10, 128) for v in (400, 1_000, 3_000, 10_000)
     ]
     assert "1 seeds cannot show" in found.text()
     assert [path.name for path in found.figures] == ["gaussian-steps-tiny.png", "gaussian-steps-tiny.svg"]

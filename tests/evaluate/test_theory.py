@@ -12,9 +12,11 @@ from uml_evaluate.theory import (
     adding_never_hurts,
     blind_direction_as_printed,
     blind_direction_corrected,
+    common_eigenvector_contracts,
     exchange_rates,
     fitted_design,
     identifiable,
+    identifiable_direction_as_printed,
     information,
     information_adds,
     is_fisher_orthogonal,
@@ -22,6 +24,7 @@ from uml_evaluate.theory import (
     one_sample_worth_more,
     samples_replaced,
     shared_information,
+    strict_order_as_printed,
     strictly_better,
     variance,
     variance_of_copies,
@@ -136,6 +139,78 @@ def test_the_printed_statement_on_blind_directions_has_a_counterexample() -> Non
     assert printed.left == np.inf
     assert not blind_direction_corrected(np.zeros((2, 2)), m_y, [1, 1]).refuted
     assert not blind_direction_as_printed(np.zeros((2, 2)), np.eye(2), [1, 1]).refuted
+
+
+def test_a_direction_in_the_null_space_is_no_exception() -> None:
+    """Corollary 2: v in null(M_X) with vᵀM_Y v > 0, and still unknown."""
+    m_x = np.diag([0.0, 0.0, 1.0])
+    m_y = np.diag([1.0, 0.0, 0.0])
+    check = blind_direction_as_printed(m_x, m_y, [1, 1, 0])
+    assert np.abs(m_x @ [1, 1, 0]).max() == 0
+    assert check.refuted
+
+
+def test_full_rank_is_not_enough_for_a_strict_order() -> None:
+    """Theorem 1: private factors that span the shared ones take all of it; orthogonal ones take nothing."""
+    rng = np.random.default_rng(4)
+    b = rng.standard_normal((6, 2))
+    x = Design(rng.standard_normal((5, 2)))
+    spanned = strict_order_as_printed(x, Design(b, b))
+    assert spanned.refuted
+    assert spanned.left == pytest.approx(0)
+    v = [1.0, -1.0]
+    total = shared_information(x) + shared_information(Design(b, b))
+    assert variance(total, v) == pytest.approx(variance(shared_information(x), v))
+    q = np.linalg.qr(rng.standard_normal((7, 4)))[0]
+    for y in (Design(q[:, :2], q[:, 2:]), Design(b)):
+        check = strict_order_as_printed(x, y)
+        assert check.premise
+        assert check.holds
+        assert variance(shared_information(x) + shared_information(y), v) < variance(shared_information(x), v)
+    assert not strict_order_as_printed(x, Design(np.array([[1.0, 0.0]]))).premise
+
+
+def test_an_eigenvector_of_m_x_may_gain_nothing() -> None:
+    """Theorem 2 (2) inside the range, Corollary 3: what Y says of v is spent on what X does not know."""
+    m_x, m_y, v = np.diag([1.0, 0.0]), np.ones((2, 2)), np.array([1.0, 0.0])
+    assert v @ m_y @ v > 0
+    check = identifiable_direction_as_printed(m_x, m_y, v)
+    assert check.refuted
+    assert (check.left, check.right) == (pytest.approx(1.0), 1.0)
+    assert strictly_better(m_x, m_y, v).holds
+    rng = np.random.default_rng(7)
+    refuted = {"invertible": 0, "footnote": 0, "any": 0}
+    met = dict.fromkeys(refuted, 0)
+    for _ in range(300):
+        x, y = _information(rng, 3, int(rng.integers(1, 4))), _information(rng, 3, int(rng.integers(1, 4)))
+        values, vectors = np.linalg.eigh(x)
+        inside = vectors[:, values > 1e-9]
+        project = inside @ inside.T
+        if rng.random() < 0.5:
+            y = project @ y @ project + (np.eye(3) - project) @ y @ (np.eye(3) - project)
+        check = identifiable_direction_as_printed(x, y, x @ rng.standard_normal(3))
+        cases = {"any": True, "invertible": inside.shape[1] == 3}
+        cases["footnote"] = bool(np.abs(project @ y @ (np.eye(3) - project)).max() < 1e-9)
+        for name, applies in cases.items():
+            met[name] += applies and check.premise
+            refuted[name] += applies and check.refuted
+    assert min(met.values()) > 30
+    assert refuted["invertible"] == refuted["footnote"] == 0
+    assert 0 < refuted["any"] < met["any"]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seeds, sizes)
+def test_along_a_common_eigenvector_the_variance_contracts_by_a_known_factor(seed: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    q = np.linalg.qr(rng.standard_normal((size, size)))[0]
+    x, y = ((q * rng.uniform(0.1, 2, size)) @ q.T for _ in range(2))
+    check = common_eigenvector_contracts(x, y, 3 * q[:, 0])
+    assert check.premise
+    assert check.holds
+    assert check.left < 1
+    if size > 1:
+        assert not common_eigenvector_contracts(np.diag(np.arange(1.0, size + 1)), y, np.ones(size)).premise
 
 
 def test_where_the_printed_statement_holds_and_where_it_fails() -> None:

@@ -102,7 +102,8 @@ def test_the_command_says_it_in_one_line(
 
 
 _SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell starts its children deaf to it
 from uml_cache import cli
 from uml_extract import tasks
 real = tasks.encode_batch

@@ -182,8 +182,9 @@ def test_every_method_gets_as_many_candidates() -> None:
     counts = {
         len(grid.candidates_for(auxiliaries=a, weighted=w)) for a in (True, False) for w in (True, False)
     }
-    assert counts == {2 * 4 * 4 * 2}
-    assert len(set(grid.candidates_for(auxiliaries=False))) == 64
+    assert counts == {3 * 4 * 4 * 2}
+    assert {c.lr for c in grid.candidates} == {1e-2, 1e-3, 1e-4}  # paper B.4.1
+    assert len(set(grid.candidates_for(auxiliaries=False))) == 96
     assert {c.repeat for c in grid.candidates_for(auxiliaries=False)} == set(range(8))
 
 

@@ -120,7 +120,7 @@ def test_an_embedding_does_not_depend_on_its_batch_and_is_the_mean_of_plain_outp
 
 
 def test_discrete_tokens_have_the_loss_and_gradients_of_plain_torch() -> None:
-    """A table in, cross-entropy of the next id out (FACTS, DESIGN), one sequence after the other."""
+    """A table in, cross-entropy of the next id out, one sequence after the other."""
     rng = np.random.default_rng(3)
     config = TransformerConfig(width=8, layers=2, heads=2, feedforward=16, dropout=0.0)
     ours = SharedTransformer(config, {"image": 7, "text": 11}, seed=1, discrete=["text"])

@@ -2,9 +2,12 @@
 
 Shapes: B rows in a batch, D features of a modality, W shared width, C classes, P parameters of one model.
 
-One model (paper 4.2) is a bias-free projection W × D for every modality that has one, a head C × W that all
-modalities share, and one logit scale per modality. A step takes one batch from every modality, sums the
-cross-entropies (auxiliaries weighted by alpha) and makes one AdamW update; validation selects the step.
+One model (paper 3.2, Alg. 2) is a bias-free projection W × D for every modality that has one, a head C × W
+that all modalities share, and one logit scale per modality. A step takes one batch from every modality, sums
+the cross-entropies (auxiliaries weighted by alpha) and makes one AdamW update; validation selects the step.
+
+The sum is that of the paper's Alg. 2; its text speaks of alternating. The projection is the reference code's:
+the paper has one shared head, and does not say what makes encoders of different width fit it.
 
 On a CPU the bank runs its models one after the other rather than as one batched product: all of a model
 (weights, gradient, both moments, its few rows) then stays in the processor's cache for thousands of steps,

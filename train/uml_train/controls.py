@@ -1,4 +1,4 @@
-"""Controls: the auxiliary data with its knowledge of the classes taken out (DESIGN "Controls").
+"""Controls: the auxiliary data with its knowledge of the classes taken out.
 
 Shapes: n rows, D features, C classes. `permuted` and `random` keep everything else: number of rows, classes
 that have data, scale of the features; `unrelated` takes another data set's rows in their place.

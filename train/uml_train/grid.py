@@ -142,7 +142,8 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 25,
         "patience": 5,
     },
-    # Whole networks (paper 4.2, E.1.1); as the reference code, and a shorter one for a first look.
+    # Whole networks (paper B.4.2: learning rate, batch, no learnt scale; the rest as the reference code), and
+    # a shorter one for a first look.
     "finetune-quick": {
         "lr": [5e-5],
         "weight_decay": [0.01],
@@ -163,7 +164,7 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 100,
         "patience": 10,
     },
-    # The reference code's grid for frozen vision encoders.
+    # Linear probes (paper B.4.2, Table 5); that every 100th step is looked at is the reference code's.
     "paper": {
         "lr": [1e-3, 1e-4],
         "weight_decay": [0.0, 0.01, 0.001],

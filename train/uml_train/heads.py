@@ -165,7 +165,9 @@ def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:
 def class_mean_rows(
     features: Tensor | Rows, labels: Tensor, classes: int, seed: int
 ) -> tuple[Tensor, list[int]]:
-    """Head rows from an auxiliary: each class's mean embedding, L2-normalised (paper 4.2, "init").
+    """Head rows from an auxiliary: each class's mean embedding (paper 4.2, E.1: "init"), L2-normalised.
+
+    The length is the reference code's; the paper speaks of the average alone.
 
     Args:
         features: (n, W) float32 embeddings of the first auxiliary; the embedding of a sequence is its mean.

@@ -1,4 +1,4 @@
-"""One model with the transformer trunk, on sequences of tokens (paper 4.2 with a shared transformer).
+"""One model with the transformer trunk, on sequences of tokens (paper 3.2, Alg. 2, h a transformer).
 
 Shapes: T tokens of a batch, n samples of a step (all modalities together), C classes, P parameters.
 

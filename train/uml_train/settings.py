@@ -41,7 +41,7 @@ Texts = int | Literal["all", "mean"]
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """The settings of a run (DESIGN "Training").
+    """The settings of a run.
 
     Args:
         cache: the folder with feature stores.

@@ -1,4 +1,4 @@
-"""The transformer trunk: blocks that every modality's sequences go through (the shared network of paper 4.2).
+"""The transformer trunk: blocks that every modality's sequences go through (the shared h of paper 3.2).
 
 Shapes: T tokens of n samples, L tokens of the longest sample, W shared width, A attention width (h heads of
 d = A / h), H hidden width.

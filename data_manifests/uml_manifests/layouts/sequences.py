@@ -21,7 +21,7 @@ ARRAYS = "arrays.h5"
 NEUTRAL = Option(
     default="positive",
     values=("positive", "negative", "drop"),
-    help="class of a score of exactly 0: positive (the paper's `>= 0`), negative, or leave the sample out",
+    help="class of a score of exactly 0: positive (`>= 0`, the reference code's), negative, or leave it out",
 )
 
 NONFINITE = Option(

@@ -1,4 +1,4 @@
-"""What a run learnt (paper appendix F).
+"""What a run learnt (paper 4.4 and appendix F; sections and numbers are those of arXiv:2510.08492v1).
 
 One analysis per file: pure functions on arrays, a thin layer that reads a run, and a figure.
 """

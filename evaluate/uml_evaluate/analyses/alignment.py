@@ -4,6 +4,10 @@ Shapes: C classes, n rows, D features or W shared width, K neighbours.
 
 No sample of one modality belongs to one of the other. What can be laid side by side are the **class means**:
 CKA and mutual neighbours here are over C points, not over samples.
+
+The paper says that training aligns the modalities (section 4.2) and shows it by head rows against mean texts
+(F.3) and by neurons whose activations correlate over paired clips (4.5, F.1). These measures are ours; they
+need no pairs.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uml_evaluate.analyses import gradient_course
 from uml_evaluate.analyses.alignment_measures import (
     effective_rank,
     head_gradient,
@@ -29,20 +34,15 @@ from uml_evaluate.rows import arm_name
 from uml_evaluate.tables import shots_name
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from uml_train import CellResult
 
 VERSION = 2
 TITLE = "Alignment between modalities"
-PAPER = "appendix F"
+PAPER = "4.2"
 _ROWS = 1_000  # of each modality, for effective rank, separability and gap
 _GRADIENT_ROWS = 4_000  # of each modality
-_COURSE_NOTES = {
-    True: "Its course while training is over at most 128 training rows of each, at every look at validation.",
-    False: "This run has no record of its course while training.",
-}
 _OF_CLASSES = (
     ("cka", "CKA", 2),
     ("cka_debiased", "CKA, debiased", 2),
@@ -113,7 +113,7 @@ def analyse(reading: Reading) -> Finding:
     if not records:
         raise NotPossible(f"{reading.run.path} has no method with a shared space, only unimodal")
     chance = neighbours / (len(present) - 1)
-    courses = _courses(reading, label)
+    courses = gradient_course.courses_of(reading, label)
     return Finding(
         analysis="alignment",
         title=TITLE,
@@ -131,11 +131,11 @@ def analyse(reading: Reading) -> Finding:
             "50 by chance.",
             "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
             f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. "
-            + _COURSE_NOTES[bool(courses)],
+            + gradient_course.NOTES[bool(courses)],
             "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
             "shared space has never met a text.",
         ],
-        tables=[*_tables(reading, before, records), *_course_table(reading, courses)],
+        tables=[*_tables(reading, before, records), *gradient_course.course_table(reading, courses)],
         values={
             "raw": before, "cells": records, "courses": courses, "classes": len(present),
             "neighbours": neighbours, "mutual_knn_chance": chance, "label": label,
@@ -154,7 +154,7 @@ def figure(finding: Finding) -> Figure | None:
     Where the run recorded it also the course of the cosine over training, at the most shots.
     """
     values = finding.values
-    cells = [c for c in values["cells"] if _is_drawn(c["method"])]
+    cells = [c for c in values["cells"] if gradient_course.is_drawn(c["method"])]
     names = list(dict.fromkeys(c["method"] for c in cells))
     shots = list(dict.fromkeys(c["shots"] for c in cells))
     chance = {
@@ -170,7 +170,7 @@ def figure(finding: Finding) -> Figure | None:
         first.remove()
         grid = drawing.add_gridspec(2, columns)
         if values["courses"]:
-            _draw_course(drawing.add_subplot(grid[0, 2]), values["courses"], shots[-1])
+            gradient_course.draw_course(drawing.add_subplot(grid[0, 2]), values["courses"], shots[-1])
         for place, measure in zip([(0, 0), (0, 1), (1, 0), (1, 1)], chance, strict=True):
             ax = drawing.add_subplot(grid[place])
             for i, name in enumerate(names):
@@ -206,63 +206,6 @@ def figure(finding: Finding) -> Figure | None:
             f"Target and {values['label']} (n = {values['classes']} classes, {seeds} seeds)", fontsize=10
         )
         return drawing
-
-
-def _is_drawn(name: str) -> bool:
-    """Of the controls `uml[permuted]` alone."""
-    return "[" not in name or name.startswith("uml[permuted")
-
-
-def _draw_course(ax: Axes, courses: list[dict[str, Any]], shots: Any) -> None:
-    """Mean over the seeds that still trained, against the step."""
-    for name in filter(_is_drawn, dict.fromkeys(c["method"] for c in courses)):
-        method, _, control = name.partition("[")
-        colour, marker, line = arm_style((method, control.rstrip("]") or None))
-        found: dict[int, list[float]] = {}
-        for course in courses:
-            if (course["method"], course["shots"]) == (name, shots):
-                for step, cosine in course["points"]:
-                    found.setdefault(step, []).append(cosine)
-        steps = sorted(found)
-        means = [np.mean(found[step]) for step in steps]
-        ax.plot(steps, means, color=colour, linestyle=line, marker=marker, markersize=3, linewidth=1.3)
-    ax.axhline(0.0, color=GREY, linestyle="--", linewidth=1.0)
-    ax.set_xlabel(f"training step ({shots_name(shots)})")
-    ax.set_ylabel("gradient cosine while training")
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _courses(reading: Reading, label: str) -> list[dict[str, Any]]:
-    """What training recorded of each selected model: (step, cosine) of every evaluation that has one."""
-    found = []
-    for result in reading.cells:
-        history = result.history[result.selected]
-        points = [[int(p["step"]), p[f"cos.{label}"]] for p in history if f"cos.{label}" in p]
-        if points:
-            cell = result.cell
-            found.append(
-                {"method": arm_name(arm_of(result)), "shots": cell.shots, "seed": cell.seed,
-                 "best_step": result.best_step, "points": points}
-            )  # fmt: skip
-    return found
-
-
-def _course_table(reading: Reading, courses: list[dict[str, Any]]) -> list[Table]:
-    rows = []
-    for name in dict.fromkeys(c["method"] for c in courses):
-        for k in reading.shots:
-            mine = [c for c in courses if (c["method"], c["shots"]) == (name, k)]
-            if mine:
-                first = [c["points"][0][1] for c in mine]
-                kept = [dict(c["points"]).get(c["best_step"]) for c in mine]
-                last = [c["points"][-1][1] for c in mine]
-                every = [[v for v in part if v is not None] for part in (first, kept, last)]
-                rows.append([name, str(k), *(mean_std_text(part, 2) for part in every)])
-    if not rows:
-        return []
-    caption = "Gradient cosine while training, mean ± standard deviation over seeds"
-    head = ["method", "k", "first look", "selected step", "last look"]
-    return [Table(caption=caption, head=head, rows=rows)]
 
 
 def _of_means(x: NDArray[Any], y: NDArray[Any], neighbours: int) -> dict[str, float | None]:

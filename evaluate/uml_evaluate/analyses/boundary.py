@@ -1,4 +1,4 @@
-"""The decision boundary between two classes, in one plane for all methods (paper appendix F.1).
+"""The decision boundary between two classes, in one plane for all methods (paper F.2).
 
 Shapes: n test rows of the two classes, D raw features, G grid points along each axis.
 
@@ -7,6 +7,10 @@ The plane lies in the raw feature space and comes from the two classes' test row
     origin   midway between the two class means
     axis 1   the unit vector from the first class mean to the second
     axis 2   the direction of largest variance of both classes' rows once axis 1 is taken out of them
+
+The paper draws every model in a plane of its own: axis 1 along the difference of the two classes' head rows,
+axis 2 along what the difference of the class means has beside it. There a boundary always stands upright, and
+two methods' pictures show different planes; here they can be laid over each other.
 
 Every model's boundary is its own cut through this plane. Rows are drawn where they project to, while models
 see all D features: a row may lie on the wrong side of the line and be classified right.
@@ -33,9 +37,9 @@ if TYPE_CHECKING:
 
     from uml_train import CellResult, Head
 
-VERSION = 1
+VERSION = 2
 TITLE = "Decision boundary"
-PAPER = "appendix F.1"
+PAPER = "F.2"
 _GRID = 160
 _LINES = 16  # of the grid, at once
 _POINTS = 300  # rows drawn per class
@@ -105,7 +109,8 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
     notes = [
         f"Plane: origin midway between the means of the two classes' {len(mine)} test rows, axis 1 from the "
         "first mean to the second, axis 2 the direction of largest remaining variance; the same for all "
-        f"methods, in {reading.unit}. It holds {100 * plane.variance:.0f} % of these rows' variance.",
+        f"methods (the paper takes axis 1 from each model's weights), in {reading.unit}. It holds "
+        f"{100 * plane.variance:.0f} % of these rows' variance.",
         "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
         f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
     ]

@@ -1,4 +1,4 @@
-"""The plane that two classes are drawn in (paper appendix F.1).
+"""The plane that two classes are drawn in (paper F.2, whose axes are others: see `boundary`).
 
 Shapes: n and m rows of the two classes, D features.
 

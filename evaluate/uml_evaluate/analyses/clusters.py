@@ -1,6 +1,10 @@
-"""Do classes form clusters? Silhouette and Davies–Bouldin of the true classes (paper appendix F).
+"""Do classes form clusters? Silhouette and Davies–Bouldin of the true classes (paper F.3).
 
 Shapes: N rows, D features of a space, C classes, T rows of a tile.
+
+The paper gives both for SUN397 (its Figures 45 and 46) and does not say of which vectors. Frozen features
+are the same for every method, so it cannot be those; here are the raw features, what the head reads and the
+logits.
 
 The silhouette needs all N² distances. They are made tile by tile and summed per class at once, every pair of
 tiles serving both its sides, so that memory is O(N · (D + C)) and never O(N²).
@@ -31,7 +35,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Clusters"
-PAPER = "appendix F"
+PAPER = "F.3"
 ROWS = 4_000
 """Test rows that are looked at, the same in every space; more are thinned out, classes in proportion."""
 

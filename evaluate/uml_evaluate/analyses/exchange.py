@@ -1,4 +1,4 @@
-"""What a sample of another modality is worth, in samples of the target (paper Fig. 33).
+"""What a sample of another modality is worth, in samples of the target (paper 4.4, E.4).
 
 Shapes: K numbers of target samples per class, T numbers of auxiliary samples per class, S seeds.
 
@@ -11,19 +11,23 @@ On an isoline of this plane the marginal rate of substitution, auxiliary samples
 given at the grid's geometric centre. Each seed's grid has a plane of its own, so that what its cells share
 (the draw) cannot narrow the interval; Fieller's interval of the ratio is over seeds. A slope c that may be 0
 has no finite interval, and then there is no rate.
+
+The paper fits a plane to accuracy over the numbers of image and text shots, reads one rate off its isolines
+for a data set, the same at every point, and gives it in words. It does not say whether the axes are
+logarithmic, nor how texts become words. A plane in the numbers themselves, whose rate is b / c everywhere, is
+fitted beside ours and told in the notes, without an interval.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from uml_evaluate.analyses.exchange_grid import Grid, accuracy_grid
+from uml_evaluate.analyses.exchange_plane import PlaneFit, Rate, constant_rate, fit_plane, rate_of
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, mean_std_text
 from uml_evaluate.figures import canvas, style
@@ -33,119 +37,10 @@ if TYPE_CHECKING:
 
     from uml_cache.command import Output
 
-VERSION = 1
+VERSION = 2
 TITLE = "What a modality is worth"
-PAPER = "Fig. 33"
-MIN_SEEDS = 3
+PAPER = "4.4, E.4"
 _DARK = "#101010"
-MIN_FIT = 0.8
-"""A plane that explains less of the variance of the cells' means than this describes no exchange."""
-
-
-@dataclass(frozen=True)
-class PlaneFit:
-    """accuracy = intercept + slope_k · log2 k + slope_n · log2 n, in percent; `r2` is of the cells' means.
-
-    `by_seed` (S, 2) are each seed's slopes; the fit's own are their means.
-    """
-
-    intercept: float
-    slope_k: float
-    slope_n: float
-    r2: float
-    by_seed: NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Auxiliary samples that are worth one target sample, at `k` and `n`; `ratio` is slope_k / slope_n.
-
-    Intervals are Fieller's over seeds, 95 %. `refusal` says why there is no rate; then all are None.
-    """
-
-    refusal: str | None
-    k: float
-    n: float
-    ratio: float | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
-
-    def times(self, factor: float = 1.0) -> tuple[float, float, float] | None:
-        """Rate, low and high, times a factor (words per text)."""
-        if self.ratio is None or self.ratio_low is None or self.ratio_high is None:
-            return None
-        scale = factor * self.n / self.k
-        return scale * self.ratio, scale * self.ratio_low, scale * self.ratio_high
-
-
-def fit_plane(
-    shots: Sequence[float], texts: Sequence[float], accuracy: NDArray[Any], *, logs: bool = True
-) -> PlaneFit:
-    """Least squares over the grid: accuracy (S, K, T) in percent, every cell there.
-
-    Args:
-        logs: whether the coordinates are doublings (log2), or the numbers themselves.
-
-    Raises:
-        ValueError: a grid of fewer than two by two, or another shape.
-    """
-    if len(shots) < 2 or len(texts) < 2 or accuracy.shape[1:] != (len(shots), len(texts)):
-        raise ValueError(
-            f"accuracy is {accuracy.shape}; expected (seeds, {len(shots)}, {len(texts)}), two or more each"
-        )
-    k, n = (np.log2(v) if logs else np.asarray(v, dtype=float) for v in (shots, texts))
-    design = np.column_stack([np.ones(len(k) * len(n)), np.repeat(k, len(n)), np.tile(n, len(k))])
-    flat = accuracy.reshape(len(accuracy), -1).astype(np.float64)
-    coefficients, *_ = np.linalg.lstsq(design, flat.T, rcond=None)
-    mean = coefficients.mean(1)
-    cells = flat.mean(0)
-    spread = float(((cells - cells.mean()) ** 2).sum())
-    r2 = 1.0 - float(((cells - design @ mean) ** 2).sum()) / spread if spread > 0 else 0.0
-    return PlaneFit(float(mean[0]), float(mean[1]), float(mean[2]), r2, coefficients[1:].T)
-
-
-def fieller(
-    numerator: NDArray[Any], denominator: NDArray[Any], level: float = 0.95
-) -> tuple[float, float] | None:
-    """Fieller's interval of mean(numerator) / mean(denominator) from S ≥ 2 pairs (S,), normally distributed.
-
-    None where it is unbounded: the denominator's own interval holds 0.
-    """
-    from scipy.stats import t as student
-
-    count = len(numerator)
-    x, y = float(np.mean(numerator)), float(np.mean(denominator))
-    quantile = float(student.ppf((1 + level) / 2, count - 1))
-    (vx, vxy), (_, vy) = quantile**2 * np.cov(numerator, denominator) / count
-    a, b, c = y * y - vy, x * y - vxy, x * x - vx
-    if a <= 0:
-        return None
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return (b - root) / a, (b + root) / a
-
-
-def rate_of(fit: PlaneFit, shots: Sequence[float], texts: Sequence[float]) -> Rate:
-    """The rate of substitution at the grid's geometric centre, or why the fit supports none."""
-    k, n = (float(2.0 ** np.log2(v).mean()) for v in (shots, texts))
-    seeds = len(fit.by_seed)
-    if seeds < MIN_SEEDS:
-        return Rate(f"it takes {MIN_SEEDS} seeds to say how sure a rate is, not {seeds}", k, n)
-    if fit.r2 < MIN_FIT:
-        return Rate(
-            f"the plane explains {100 * max(fit.r2, 0):.0f} % of the variance of the cells' means, less than "
-            f"{100 * MIN_FIT:.0f} %", k, n,
-        )  # fmt: skip
-    if fit.slope_n <= 0:
-        return Rate(f"more of the auxiliary did not help ({fit.slope_n:+.2f} points per doubling)", k, n)
-    if fit.slope_k <= 0:
-        return Rate(f"more of the target did not help ({fit.slope_k:+.2f} points per doubling)", k, n)
-    bounds = fieller(fit.by_seed[:, 0], fit.by_seed[:, 1])
-    if bounds is None:
-        return Rate(
-            f"the gain of {fit.slope_n:+.2f} points per doubling of the auxiliary is not beyond chance over "
-            f"{seeds} seeds, so that the ratio has no finite interval", k, n,
-        )  # fmt: skip
-    return Rate(None, k, n, fit.slope_k / fit.slope_n, *bounds)
 
 
 def analyse(reading: Reading, *, manifest: str | None = None, output: Output | None = None) -> Finding:
@@ -175,6 +70,7 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             f"in the numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; "
             f"it is given at its geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the "
             "grid only.",
+            _constant(linear, grid.words),
             "The label budget counts a cell's labelled target samples, those for training and those for "
             "validation. Auxiliary samples carry a class too: that label is not counted.",
             *grid.remarks,
@@ -185,7 +81,8 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             "shots": grid.shots, "texts": grid.texts, "seeds": grid.seeds, "method": grid.method,
             "accuracy": grid.accuracy.tolist(), "without": grid.without, "label_budget": grid.label_budgets,
             "intercept": fit.intercept, "slope_k": fit.slope_k, "slope_n": fit.slope_n, "r2": fit.r2,
-            "r2_linear": linear.r2, "slopes_by_seed": fit.by_seed.tolist(),
+            "r2_linear": linear.r2, "rate_linear": constant_rate(linear),
+            "slopes_by_seed": fit.by_seed.tolist(),
             "rate": rate.times(), "rate_words": None if grid.words is None else rate.times(grid.words),
             "words_per_text": grid.words, "at": {"k": rate.k, "n": rate.n}, "refusal": rate.refusal,
             "target": reading.problem.target.label, "auxiliary": " + ".join(reading.auxiliaries),
@@ -260,6 +157,17 @@ def _slopes(reading: Reading, grid: Grid, fit: PlaneFit) -> str:
         f"{mean_std_text(fit.by_seed[:, 1].tolist())} (mean ± standard deviation over {len(grid.seeds)} "
         "seeds)."
     )
+
+
+def _constant(linear: PlaneFit, words: float | None) -> str:
+    said = (
+        "In the plane over the numbers themselves, as the paper may have read it, a target sample is worth "
+    )
+    rate = constant_rate(linear)
+    if rate is None:
+        return f"{said}no number of auxiliary samples: one of its slopes is not positive."
+    in_words = "" if words is None else f" ({_number(rate * words)} words)"
+    return f"{said}{_number(rate)} auxiliary samples{in_words} everywhere; no interval."
 
 
 def _below(grid: Grid) -> list[str]:

@@ -1,10 +1,11 @@
-"""Do head rows look like texts that nobody trained on? (paper appendix F)
+"""Do head rows look like texts that nobody trained on? (paper F.3)
 
 Shapes: C classes, W shared width, n held-out texts, P permutations.
 
 A head's rows are the class prototypes in the space of the first auxiliary. They are compared with the mean
 embedding of each class's texts **that the model did not see**; with texts that it did see the comparison
-would only say that training worked.
+would only say that training worked. The paper shows inner products with the classes' mean texts, without
+saying that training did not see them (its Figure 47).
 
 Diagonal dominance is the mean cosine on the diagonal minus the mean cosine off it, both sides centred over
 the classes first, because all texts share most of their direction. Its chance level comes from permuting
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 TITLE = "Class prototypes and held-out texts"
-PAPER = "appendix F"
+PAPER = "F.3"
 _PERMUTATIONS = 2000
 _NAMED = 24  # more class names than this on an axis are not readable
 

@@ -6,10 +6,22 @@ Shapes: P shared factors; M_X, M_Y (P, P) information of each modality on them; 
 The paper's section 3.1 and appendix C argue in three steps: samples of Y add information on what both
 modalities share (Theorem 1), they make directions known to which X is blind (Theorem 2), and along some
 directions one sample of Y is worth more than one of X (Theorem 3). The functions say these steps in our
-words and state exactly what is checked; where the printed form of a step is known to fail, printed and
-corrected form stand side by side. The wordings and numbers of the corollaries and lemmas were not at hand:
-what follows from the three steps (copies, further modalities, strictness, the order of pseudo-inverses) is
-checked under descriptive names.
+words and state exactly what is checked; where the printed form of a step fails, printed and corrected form
+stand side by side. Numbers are those of arXiv:2510.08492v1.
+
+    Theorem 1             `information_adds`, `adding_never_hurts`; its strict order `strict_order_as_printed`
+    Theorem 2 (1)         vᵀM_Y v > 0 wherever B_c v ≠ 0, by definition; says nothing of variances
+    Theorem 2 (2)         `blind_direction_as_printed` and `_corrected` outside range(M_X);
+                          `identifiable_direction_as_printed` and `strictly_better` inside it
+    Theorem 3             `one_sample_worth_more`
+    Corollary 1           `common_eigenvector_contracts`
+    Corollary 2           the case v in null(M_X) of `blind_direction_as_printed`; fails with it
+    Corollary 3           the case of an eigenvector of `identifiable_direction_as_printed`; fails with it
+    Lemmas 1 and 2        `monotone_pseudo_inverse`
+    Lemma 3               `strictly_better` where M_X is invertible
+
+Throughout, the paper takes the block of θ_c in the full information for the information on θ_c, and leaves
+the noise out. That is right where shared and private factors are Fisher-orthogonal.
 """
 
 from __future__ import annotations
@@ -81,12 +93,29 @@ def adding_never_hurts(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
     return Check(True, after <= before * (1.0 + _SLACK), after, before)
 
 
+def strict_order_as_printed(x: Design, y: Design) -> Check:
+    """Theorem 1 as printed: if B_c has full column rank, Y lowers the variance of every direction strictly.
+
+    This fails where Y's private factors explain what its shared ones do: with B_y = B_c, Y says nothing of
+    θ_c, whatever the rank. It holds where Y is Fisher-orthogonal, or its private factors are known. ("Full
+    rank" has to mean the columns, as in the paper's proof: [1 0] has full row rank and is blind to θ₂.)
+
+    `left` is what Y adds along the direction where that is least, `right` what it would without private
+    factors.
+    """
+    printed = np.linalg.eigvalsh(shared_information(y, private_known=True))
+    gained = np.linalg.eigvalsh(shared_information(y))
+    premise = printed[0] > np.sqrt(_SLACK) * printed[-1]
+    return Check(bool(premise), bool(gained[0] > _SLACK * printed[0]), float(gained[0]), float(printed[0]))
+
+
 def strictly_better(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
-    """When Y lowers the variance of an identifiable v strictly (the sharp form of Theorem 2's first part).
+    """When Y lowers the variance of an identifiable v strictly (Theorem 2 (2) inside range(M_X), sharp).
 
     The variance is max_u 2uᵀv − uᵀMu. X alone attains it on u = M_X⁺v + null(M_X), and Y changes the maximum
     unless it is blind to one of those: strictly lower if and only if no such u has M_Y u = 0. That M_Y v ≠ 0
-    is neither needed nor enough: what counts is what Y says of M_X⁺v.
+    is neither needed nor enough: what counts is what Y says of M_X⁺v. With an invertible M_X this is Lemma 3,
+    whose condition is M_Y M_X⁻¹v ≠ 0.
 
     `premise`: v lies in range(M_X). `holds`: the condition and the strict decrease agree.
     """
@@ -106,12 +135,52 @@ def strictly_better(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
     return Check(True, condition == lower or borderline, after, before)
 
 
+def identifiable_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """Theorem 2 (2) inside range(M_X), as printed: with the projector P on that range, P M_Y P M_X⁺v ≠ 0
+    makes v's variance strictly lower.
+
+    This fails: with M_X = diag(1, 0), B_c = [1 1] and v = (1, 0) all that Y says goes into θ₂, of which X
+    knows nothing, and v's variance stays 1. The paper's proof compares variances of a model confined to
+    range(M_X); its footnote names when they are the true ones (P M_Y (I − P) = 0). It holds then, and where
+    M_X is invertible. The same design refutes Corollary 3, where v is an eigenvector of M_X, and the claim
+    that some direction of range(M_X) always gains: here v is the only one.
+    """
+    x, y, direction = np.asarray(m_x, float), np.asarray(m_y, float), np.asarray(v, float)
+    before, after = variance(x, direction), variance(x + y, direction)
+    if not identifiable(x, direction):
+        return Check(False, True, after, before)
+    base = _range(x)
+    inside = base.T @ direction
+    confined = float(inside @ np.linalg.solve(base.T @ (x + y) @ base, inside)) if base.shape[1] else before
+    # The premise is the lower variance of the confined model, which is the same by Lemma 3.
+    premise = confined < before * (1.0 - 10 * _SLACK)
+    return Check(premise, after < before * (1.0 - _SLACK), after, before)
+
+
+def common_eigenvector_contracts(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
+    """Corollary 1: along a common eigenvector v, Y multiplies the variance by a / (a + b), a = vᵀM_X v > 0
+    and b = vᵀM_Y v > 0."""
+    x, y, direction = np.asarray(m_x, float), np.asarray(m_y, float), np.asarray(v, float)
+    a, b = float(direction @ x @ direction), float(direction @ y @ direction)
+    own = [
+        np.linalg.norm(m @ direction - value / (direction @ direction) * direction)
+        <= np.sqrt(TOLERANCE) * np.linalg.norm(m) * np.linalg.norm(direction)
+        for m, value in ((x, a), (y, b))
+    ]
+    if not (all(own) and a > 0 and b > 0 and identifiable(x, direction)):
+        return Check(False, True, np.nan, np.nan)
+    left, right = variance(x + y, direction) / variance(x, direction), a / (a + b)
+    return Check(True, abs(left - right) <= np.sqrt(_SLACK) * right, left, right)
+
+
 def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
-    """Theorem 2, second part, as printed: if X is blind to v and M_Y v ≠ 0, then Y makes v's variance finite.
+    """Theorem 2 (2) outside range(M_X), as printed: X blind to v and M_Y v ≠ 0 make its variance finite.
 
     "Blind" is v outside range(M_X); M_Y v ≠ 0 is B_c v ≠ 0. This fails: with M_X = 0, B_c = [1 0] and
     v = (1, 1), B_c v = 1, but θ₂ is seen by nobody and v lies outside range(M_X + M_Y). It holds where M_Y
-    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself.
+    has full rank, and where X is blind to v alone, that is null(M_X) is spanned by v itself. Corollary 2 is
+    the case of v in null(M_X), and the same design refutes it. Both proofs conclude from M_Y v ≠ 0 that v
+    lies in range(M_X + M_Y).
     """
     y, direction = np.asarray(m_y, float), np.asarray(v, float)
     seen = np.linalg.norm(y @ direction) > np.sqrt(TOLERANCE) * np.linalg.norm(y) * np.linalg.norm(direction)
@@ -121,8 +190,8 @@ def blind_direction_as_printed(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> 
 
 
 def blind_direction_corrected(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
-    """Theorem 2, second part, corrected: v's variance with Y is finite if and only if v is a sum of a
-    direction in range(M_X) and one in range(M_Y).
+    """Theorem 2 (2) outside range(M_X), corrected: v's variance with Y is finite if and only if v is a
+    sum of a direction in range(M_X) and one in range(M_Y).
 
     `premise`: X is blind to v. `holds`: both sides of the equivalence agree.
     """
@@ -140,8 +209,8 @@ def one_sample_worth_more(per_x: ArrayLike, per_y: ArrayLike) -> Check:
     """Theorem 3: along some direction a sample of Y says more than one of X, unless M_Y ≼ M_X.
 
     The largest exchange rate of any direction exceeds 1 if and only if M_Y − M_X has a positive eigenvalue.
-    So such a direction exists whenever X is blind to something that Y sees; low noise in Y makes more of
-    them.
+    The printed premise, range(M_Y) not inside range(M_X), is one way to get there: X is then blind to
+    something that Y sees. Low noise in Y is another. Both are sums over equally many samples.
     """
     rates = exchange_rates(per_x, per_y).rates
     best = float(rates.max(initial=0.0))
@@ -162,10 +231,12 @@ def variance_of_copies(design: Design, v: ArrayLike, times: int) -> Check:
 
 
 def monotone_pseudo_inverse(small: ArrayLike, large: ArrayLike, v: ArrayLike) -> Check:
-    """The lemma behind all of it: 0 ≼ S ≼ L gives vᵀL⁺v ≤ vᵀS⁺v for v in range(S), and not in general.
+    """Lemmas 1 and 2, in one: 0 ≼ S ≼ L gives vᵀL⁺v ≤ vᵀS⁺v for v in range(S), and not in general.
 
     Outside range(S) the pseudo-inverse says 0 of a direction about which nothing is known, which would make
-    ignorance the best estimate; hence `variance` and its infinity. `premise`: v in range(S).
+    ignorance the best estimate; hence `variance` and its infinity. Lemma 2 asks for a strict order and one
+    null space of both; with a null space the order cannot be strict on it, so that it says this of the range
+    alone. `premise`: v in range(S).
     """
     direction = np.asarray(v, float)
     bounds = [float(direction @ _pinv(np.asarray(m, float)) @ direction) for m in (large, small)]

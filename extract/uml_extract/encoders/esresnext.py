@@ -37,14 +37,15 @@ class FrequencyBSpline(nn.Module):
 
     def weights(self) -> torch.Tensor:
         """(K, FFT) complex64."""
-        time = math.pi * torch.linspace(-1, 1, FFT, device=self.m.device) + _TINY
-        order, band, centre = self.m[:, None], self.fb[:, None], self.fc[:, None]
+        # In double precision: phases reach thousands, and quiet bins are what is left where loud ones cancel.
+        order, band, centre = (value.double()[:, None] for value in (self.m, self.fb, self.fc))
+        time = math.pi * torch.linspace(-1, 1, FFT, device=order.device, dtype=order.dtype) + _TINY
         argument = band * time / (order + _TINY)
         sinc = torch.where(argument == 0, torch.ones_like(argument), argument.sin() / argument)
         # A negative number to a real power turns by π in the complex plane for each unit of the power.
         window = torch.polar(sinc.abs() ** order, order * math.pi * (sinc < 0))
         turning = torch.complex((centre * time).cos(), -(centre * time).sin())
-        return band.sqrt() * window * turning / math.sqrt(FFT)
+        return (band.sqrt() * window * turning / math.sqrt(FFT)).to(torch.complex64)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, F, FFT) → (B, K, F) power."""

@@ -19,7 +19,7 @@ from uml_extract.spec import LAST_LAYER, EncoderOptions, EncoderSpec, Tuning
 from uml_extract.torch_device import pick_compute_dtype, pick_device
 from uml_extract.weights import read_weights, weight_files, weights_digest
 
-# What the paper's reference code does to the images of every vision encoder (FACTS: CLIP's mean and std).
+# What the paper's reference code does to the images of every vision encoder (CLIP's mean and std).
 _PAPER: dict[str, Any] = {
     "input_size": (3, 224, 224),
     "interpolation": "bicubic",

@@ -19,7 +19,7 @@ _USUAL = {"normalize": "none", "normalize_on": "draw", "aligned": "normalized"}
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneSettings:
-    """How the target's network is trained (paper 4.2, 4.3, E.12).
+    """How the target's network is trained (paper B.4.2, B.4.4, E.12).
 
     Args:
         encoder: the target's network, a name that `uml_extract.load_trainable` takes.

@@ -2,8 +2,8 @@
 
 Shapes: n rows, S modalities, the target first.
 
-The loss of a step is CE(target) + alpha · Σ CE(auxiliary), each a mean over its batch (paper 4.2). The
-weights begin as the same model's over cached features do, and the batches are the same.
+The loss of a step is CE(target) + alpha · Σ CE(auxiliary), each a mean over its batch (paper 3.2, Alg. 2).
+The weights begin as the same model's over cached features do, and the batches are the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What a training picture is turned into before the network sees it (paper E.1.1: crop, flip, random crop).
+"""What a training picture is turned into before the network sees it: crop, flip or random crop.
+
+The paper does not say how its pictures were varied (B.4.2, E.1.1).
 
 Shapes: H × W pixels of the network's input. Randomness comes from the caller's generator.
 """

@@ -187,7 +187,7 @@ class SharedTransformer(nn.Module):
         return self.places(layout.places)
 
     def prediction_loss(self, hidden: Tensor, batch: Packed, modality: str) -> Tensor:
-        """Sum over the predicted tokens of the mean squared error of the next one (paper Eq. of Section 4.1).
+        """Sum over the predicted tokens of the mean squared error of the next one (paper 3.2, Alg. 1).
 
         Of ids it is the cross-entropy, in nats. Divide by `batch.targets` for the loss of a batch. A sequence
         of one token is reconstructed.
