@@ -16,6 +16,7 @@ from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce import reproduce
 from uml_evaluate.reproduce.parts import Need
 from uml_evaluate.reproduce.supply import Sources, Supply
+from uml_manifests.workspace import build_data, build_texts
 
 RECIPE = """
 title = "a toy"
@@ -94,7 +95,7 @@ def test_measured_beside_printed_and_what_could_not_run(place: Path) -> None:
     assert difference[2] == "–"
     assert "uml − unimodal-deep" in text
     assert "uml − uml[random]" in text
-    assert "absent: no data: ./data has no absent image" in text
+    assert "nor ./data has absent image, and no benchmark has that name" in text
     assert "A note." in text
     assert [entry["what"] for entry in value["not_run"]] == ["absent"]
     assert value["runs"][0]["stores"]["text:made-up"]["fingerprint"]
@@ -225,9 +226,22 @@ def test_weights_that_are_missing_are_asked_for_once(place: Path, monkeypatch: p
     supply = Supply(Sources(cache=place / "feats"))
     monkeypatch.setattr(supply, "manifest", lambda need: None)
     for data in ("one", "two"):
-        with pytest.raises(InputError, match=r"^no weights: no checkpoint of enc$"):
-            supply.store(Need(dataset=data, place="image", encoder="enc"))
-    assert asked == ["enc"]
+        with pytest.raises(InputError, match=r"^no weights: no checkpoint of pixels$"):
+            supply.store(Need(dataset=data, place="image", encoder="pixels"))
+    assert asked == ["pixels"]
+
+
+def test_what_there_is_instead_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures" / "red").mkdir(parents=True)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "pictures" / "red" / "a.png")
+    build_data("toy", tmp_path / "pictures")
+    build_texts("toy", "vanilla", None)
+    supply = Supply(Sources(cache=tmp_path / "feats"))
+    with pytest.raises(InputError, match=r"has toy text; there is text\.vanilla; give --descriptions"):
+        supply.store(Need(dataset="toy", place="text", encoder="hashed-ngrams"))
+    with pytest.raises(InputError, match="did you mean hashed-ngrams"):
+        supply.store(Need(dataset="toy", place="text", encoder="hashed-ngram"))
 
 
 def test_the_wanted_transform_counts_first(tmp_path: Path) -> None:

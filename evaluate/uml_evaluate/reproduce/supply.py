@@ -111,7 +111,8 @@ class Supply:
                 self.output.say(f"{found.path} was made with the encoder's own transform, not the paper's")
             return found
         assert need.encoder is not None
-        modality_of(need.encoder)  # an unknown name is said before any data is looked for
+        if need.encoder not in {store.encoder_name for store in self.stores}:
+            modality_of(need.encoder)  # an unknown name is said before any data is looked for
         manifest = self.manifest(need)
         if need.encoder in self._lacking:
             raise InputError(self._lacking[need.encoder])
