@@ -197,7 +197,10 @@ class Supply:
         given = self.sources.folders.get((need.dataset, need.place))
         if given is not None:
             return resolve_data(given, name=need.dataset, modality=need.modality)
-        return resolve_data(need.dataset, set=need.set, modality=need.modality)
+        found = resolve_data(need.dataset, set=need.set, modality=need.modality)
+        if need.modality == "text" and found.set != need.set:  # the only texts there are, of another name
+            raise InputError(f"{need.dataset} has no {need.place}")
+        return found
 
     def _build(self, need: Need) -> None:
         root = self.sources.data
