@@ -42,6 +42,7 @@ from uml_evaluate.theory.linear import (
 )
 
 _SLACK = 1e-6  # of two variances or eigenvalues that rounding may put in the wrong order
+_ROUNDING = 1e-7  # of products of a few matrices
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,17 @@ def strictly_better(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
     before, after = variance(x, direction), variance(x + y, direction)
     if not premise:
         return Check(False, True, after, before)
-    u, null = _pinv(x) @ direction, _null(x)
-    image = y @ null
-    answer = np.linalg.lstsq(image, -y @ u, rcond=None)[0] if null.shape[1] else np.zeros(0)
-    left_over = np.linalg.norm(y @ u + image @ answer)
-    condition = left_over > np.sqrt(_SLACK) * max(np.linalg.norm(y) * np.linalg.norm(u), 1e-300)
+    seen = y @ _pinv(x) @ direction
+    # What Y says of null(M_X) can answer for it. Only that: where Y is blind there, the image is rounding.
+    left, values, _ = np.linalg.svd(y @ _null(x), full_matrices=False)
+    left = left[:, values > TOLERANCE * np.linalg.norm(y)]
+    left_over = np.linalg.norm(seen - left @ (left.T @ seen))
+    size = float(np.linalg.norm(y) * np.linalg.norm(_pinv(x) @ direction))
+    condition = left_over > _ROUNDING * max(size, 1e-300)
     lower = after < before * (1.0 - _SLACK)
     # A decrease of second order in what is left over can drown in rounding; it is no disagreement then.
-    borderline = condition != lower and before - after <= _SLACK * before * 10
+    # So can one that comes of the part outside the range that counts as inside.
+    borderline = condition != lower and before - after <= 10 * np.sqrt(TOLERANCE) * before
     return Check(True, condition == lower or borderline, after, before)
 
 
