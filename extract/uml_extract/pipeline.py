@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -128,7 +128,7 @@ def extract(
     """
     who = get_executor(executor, device=device, workers=workers)
     if isinstance(encoder, str):
-        options = {
+        options: dict[str, Any] = {
             "weights": weights,
             "pooling": pooling,
             "layer": layer,
@@ -137,7 +137,7 @@ def extract(
             "dtype": dtype,
         }
         recipe = Recipe(encoder, options)
-        encoder = load_encoder(encoder, **options)  # type: ignore[arg-type]
+        encoder = load_encoder(encoder, **options)
     spec = encoder.spec
     if manifest.modality != spec.modality:
         raise InputError(
@@ -251,9 +251,9 @@ def _automatic(manifest: Manifest, encoder: Encoder, tokens: bool) -> int:
 
 def _example(manifest: Manifest, encoder: Encoder) -> np.ndarray | None:
     """A prepared sample that is as large as they come: the longest text, any image."""
-    rows = range(len(manifest))
+    rows: Iterable[int] = range(len(manifest))
     if encoder.ragged and manifest.modality == "text":
-        rows = [max(rows, key=lambda row: len(manifest.sources[row]))]  # type: ignore[assignment]
+        rows = [max(rows, key=lambda row: len(manifest.sources[row]))]
     for row in rows:
         try:
             return encoder.prepare(read_for(encoder, manifest, row))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from uml_cache import StoreInfo, find_stores
 from uml_cache.command import QUIET, Output
@@ -121,9 +122,9 @@ class Supply:
 
         device = self.sources.device
         weights = self.sources.weights.get(need.encoder)
-        options = {"weights": weights, "transform": need.transform, "device": device}
+        options: dict[str, Any] = {"weights": weights, "transform": need.transform, "device": device}
         try:
-            encoder = uml_extract.load_encoder(need.encoder, **options)  # type: ignore[arg-type]
+            encoder = uml_extract.load_encoder(need.encoder, **options)
         except InputError as error:
             self._lacking[need.encoder] = f"no weights: {_line(error)}"
             raise InputError(self._lacking[need.encoder]) from None

@@ -135,7 +135,7 @@ def strictly_better(m_x: ArrayLike, m_y: ArrayLike, v: ArrayLike) -> Check:
     lower = after < before * (1.0 - _SLACK)
     # A decrease of second order in what is left over can drown in rounding; it is no disagreement then.
     # So can one that comes of the part outside the range that counts as inside.
-    borderline = condition != lower and before - after <= 10 * np.sqrt(TOLERANCE) * before
+    borderline = condition != lower and before - after <= np.sqrt(TOLERANCE) * before
     return Check(True, condition == lower or borderline, after, before)
 
 

@@ -8,6 +8,7 @@ that learns from it looks every id up in a table of its own and predicts the nex
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
@@ -29,14 +30,14 @@ PLACES = 4096  # of `word-ids`; among a thousand different words some 220 share 
 _PREFIX = "token-ids"
 
 
-class _Ids(PlainEncoder):
+class _Ids(PlainEncoder, ABC):
     """What both kinds share; subclasses add `ids`."""
 
     batch_size = 1024
 
+    @abstractmethod
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of each text."""
-        raise NotImplementedError
 
     def prepare(self, sample: Any) -> np.ndarray:
         ids = self.ids([sample])[0]
