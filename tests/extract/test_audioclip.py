@@ -133,7 +133,7 @@ def test_features_have_unit_length_and_do_not_depend_on_the_batch(encoder: Encod
     assert np.abs(together.pooled[0] - together.pooled[1]).max() > 1e-3
     found = [float(np.abs(together.pooled).sum()), *(together.pooled @ np.cos(np.arange(1024))).tolist()]
     # A network of random weights passes rounding on a hundredfold; products are what is left of sums.
-    np.testing.assert_allclose(found, GOLDEN, rtol=1e-4, atol=1e-5 * GOLDEN[0])
+    np.testing.assert_allclose(found, GOLDEN, rtol=1e-4, atol=2e-5 * GOLDEN[0])
 
 
 def test_the_papers_mode_sees_its_batch_and_is_named(weights: Path, encoder: Encoder) -> None:
