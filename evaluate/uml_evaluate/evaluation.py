@@ -17,7 +17,8 @@ from uml_evaluate.rows import ORDER, PROBES
 from uml_evaluate.sentence import sentence
 from uml_evaluate.tables import WIDTH, terminal
 from uml_train import complete
-from uml_train.training import require_heads
+from uml_train.runs.identity import store_remarks
+from uml_train.runs.reopening import require_heads
 from uml_train.workers import run_grid
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare the methods of a run at `shots`, training with the run's own settings what it lacks there.
 
-    Figures of the differences are written into the run's folder `figures`, as PNG and SVG.
+    Figures of the differences are written into the run's folder `figures`, as PNG and SVG, where it can be
+    written. What the run's stores are by now is said; results that are there are shown all the same.
 
     Args:
         shots: labelled target samples per class: numbers from 1 on, or "all".
@@ -92,6 +94,8 @@ def evaluate(
     """
     if probes:
         require_heads(run)
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     try:
         trained = complete(run, shots=shots, cache=cache, output=output) if heads else []
         probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if probes else []
@@ -116,6 +120,12 @@ def evaluate(
     for comparison in comparisons:
         if comparison.differences:
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
-            figures += save(differences_figure(comparison), run.path / "figures", name).files
+            try:
+                figures += save(differences_figure(comparison), run.path / "figures", name).files
+            except OSError as error:
+                output.say(
+                    f"no figure is written, because {run.path / 'figures'} cannot be ({error.strerror})"
+                )
+                break
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
 from uml_evaluate.comparison import Comparison
 from uml_evaluate.statistics import MIN_DRAWS
+from uml_train.runs.identity import store_remarks
 
 if TYPE_CHECKING:
     from uml_train import Run
@@ -48,7 +49,7 @@ class StoreRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's configuration, as a reader wants it."""
+    """A run's configuration, as a reader wants it; `remarks` say what has become of its stores since."""
 
     path: Path
     dataset: str
@@ -58,12 +59,13 @@ class RunRecord:
     stores: tuple[StoreRecord, ...]
     caveats: tuple[str, ...]
     command: str
+    remarks: tuple[str, ...] = ()
 
 
 def describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
     """Read a run's configuration. Raises `InputError` where it lacks something that a run has."""
     try:
-        return _describe(run, comparisons)
+        return replace(_describe(run, comparisons), remarks=tuple(store_remarks(run)))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
@@ -82,7 +84,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
             rows=store["rows"],
             failed_rows=store["failed_rows"],
             dim=store["dim"],
-            fingerprint=store["fingerprint"],
+            fingerprint=str(store["fingerprint"]),
             path=store["path"],
         )
         for role, store in config["stores"].items()

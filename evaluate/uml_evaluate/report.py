@@ -101,6 +101,8 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
             records.append(describe(run, comparisons))
+            for remark in records[-1].remarks:
+                output.say(remark)
             sections += _run_section(records[-1], comparisons)
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             for comparison in comparisons:
@@ -160,7 +162,7 @@ def _run_section(record: RunRecord, comparisons: Sequence[Comparison]) -> list[s
         page.definitions(record.facts),
         stores,
         page.heading(4, "Caveats"),
-        page.bullets(record.caveats, "caveats"),
+        page.bullets([*record.remarks, *record.caveats], "caveats"),
         page.heading(4, "Repeat it"),
         page.code_block(record.command),
     ]

@@ -10,7 +10,6 @@ head competing, are what the drop is measured from. Each shifted data set become
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,12 +26,15 @@ from uml_evaluate.fields import different_fields
 from uml_evaluate.rows import arm_name
 from uml_evaluate.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
-from uml_train import Run, load_head
-from uml_train.folder import save_array
+from uml_train import Head, Run, load_head
 from uml_train.problem import Source, match_classes, read_class_map
-from uml_train.run import write_atomic, write_cell
+from uml_train.run import FORMAT
+from uml_train.runs.checksums import file_sum, record_bytes
+from uml_train.runs.identity import digest_of, recorded_store, store_remarks
+from uml_train.runs.keeping import Finished, Keeper, array_bytes
+from uml_train.runs.reopening import open_run_problem, require_heads
+from uml_train.runs.together import make_folder, write_changed
 from uml_train.settings import settings_hash
-from uml_train.training import open_run_problem, require_heads
 
 if TYPE_CHECKING:
     from uml_train import CellResult
@@ -122,6 +124,8 @@ def shifted(
             common, or no head at these shots.
     """
     require_heads(run, pooled=True)
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     results = [
         r
         for r in run.cells
@@ -144,11 +148,7 @@ def _same_encoder(run: Run, cache: Path, name: str) -> StoreInfo:
     """The data set's store that was made as the run's target was. Raises `InputError` naming what differs."""
     recorded = run.config["stores"][run.config["target"]]
     stores = [s for s in find_stores(cache) if s.modality == recorded["modality"]]
-    ours = next((s for s in stores if s.fingerprint == recorded["fingerprint"]), None)
-    if ours is None:
-        raise InputError(
-            f"{cache} does not hold the store that {run.path} was trained on; say where it is with --cache"
-        )
+    ours = recorded_store(run, run.config["target"], cache)
     others = [s for s in stores if s.dataset == name]
     if not others:
         raise unknown(f"data set with {recorded['modality']} features in --shift:", name,
@@ -255,35 +255,60 @@ def _score(
     competing: np.ndarray,
     about: dict[str, Any],
 ) -> Run:
-    """The folder of the scores of every head on some rows; heads that it has already are left."""
+    """The folder of the scores of every head on some rows; what it has of the same heads is left."""
     for part in ("cells", "predictions"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
-        ids = [str(features.id[row]) for row in rows]
-        save_array(folder / "test_labels.npy", labels.astype(np.int32))
-        write_atomic(folder / "splits.json", json.dumps({"test": ids, "draws": {}}).encode())
-        remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
-        config = {
-            **run.config,
-            "dataset": dataset,
-            "rows": {**run.config["rows"], "test": len(rows)},
-            "test_groups": about["groups"],
-            "remarks": [*run.config.get("remarks", []), remark],
-            "shift": about,
+        make_folder(folder / part)
+    truth = array_bytes(labels.astype(np.int32))
+    identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
+    remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
+    config = {
+        **run.config,
+        "format": FORMAT,
+        "dataset": dataset,
+        "rows": {**run.config["rows"], "test": len(rows)},
+        "test_groups": about["groups"],
+        "remarks": [*run.config.get("remarks", []), remark],
+        "shift": about,
+        "identity": identity,
+        "digest": digest_of(identity),
+        "files": {"test_labels.npy": file_sum(truth)},
+    }
+    splits = {"test": [str(features.id[row]) for row in rows], "draws": {}}
+    # What is there already is left alone, what is damaged or from another run is not.
+    write_changed(
+        {
+            folder / "test_labels.npy": truth,
+            folder / "splits.json": record_bytes(splits),
+            folder / "config.json": record_bytes(config, indent=1),
         }
-        write_atomic(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    )
     moved = Run(folder)
-    finished = moved.finished()
-    for result in results:
-        if result.cell.key in finished:
-            continue
-        head = load_head(result.head_path)
-        predictions = np.empty(len(rows), dtype=np.int32)
-        for start in range(0, len(rows), _BLOCK):
-            index = torch.from_numpy(rows[start : start + _BLOCK])
-            logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-            predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-        accuracy = 100.0 * float((predictions == labels).mean())
-        write_cell(replace(result, dataset=dataset, test_acc=accuracy, folder=folder), predictions, None)
+    there = {result.cell.key: result for result in moved.inspect(thorough=True).whole}
+    with Keeper(moved) as keeper:
+        for result in results:
+            head = {f"../../heads/{result.head_path.name}": file_sum(result.checked(result.head_path))}
+            known = there.get(result.cell.key)
+            if known is not None and head.items() <= known.files.items():
+                continue
+            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            scored = replace(
+                result,
+                dataset=dataset,
+                test_acc=100.0 * float((predictions == labels).mean()),
+                folder=folder,
+                files=head,
+                stem=None,
+            )
+            keeper.keep(Finished(scored, predictions, None))
     moved.write_tables()
     return moved
+
+
+def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
+    """(N,) int32 classes that a head gives some rows, of those that compete."""
+    predictions = np.empty(len(rows), dtype=np.int32)
+    for start in range(0, len(rows), _BLOCK):
+        index = torch.from_numpy(rows[start : start + _BLOCK])
+        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
+        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
+    return predictions

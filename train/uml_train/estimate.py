@@ -10,11 +10,11 @@ from uml_cache.command import QUIET, Output
 from uml_train.bank import HeadBank, HeadModel
 from uml_train.batches import BatchPlan
 from uml_train.cells import prepare
-from uml_train.grid import Schedule, load_grid
+from uml_train.grid import Schedule
+from uml_train.ranks import Ranks
+from uml_train.runs.head_session import open_heads
 from uml_train.settings import AUTO, TrainSettings
 from uml_train.stacks import bytes_of
-from uml_train.table import cells_of
-from uml_train.training import prepare_run
 from uml_train.workers import chosen_device, processes_for
 
 _STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
@@ -71,9 +71,9 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         from uml_train.ssl.estimate import estimate_sequences
 
         return estimate_sequences(settings, output=output)
-    _, _, problem, resolved = prepare_run(settings, output)
-    grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
-    cells = [c for c in cells_of(resolved, problem, resolved.shots or ()) if c.method != AUTO]
+    session = open_heads(settings, Ranks(), output)
+    problem, resolved, grid = session.problem, session.settings, session.grid
+    cells = [c for c in session.cells() if c.method != AUTO]
     device = chosen_device(resolved.device)
     rates: dict[Any, float] = {}
     seconds, head_bytes, largest, models = 0.0, 0, 0, 0

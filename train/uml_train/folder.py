@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import platform
 from collections.abc import Iterable, Iterator
@@ -16,21 +14,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.command import Output
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError
 from uml_train.cells import draw_rows
 from uml_train.given_splits import read_splits
 from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.ranks import Ranks
-from uml_train.run import Run, write_atomic
+from uml_train.run import FORMAT, Run
+from uml_train.runs.checksums import DamagedFile, difference, file_sum, record_bytes
+from uml_train.runs.identity import digest_of, first_difference, identity_of, remark_siblings
+from uml_train.runs.keeping import array_bytes
+from uml_train.runs.together import make_folder, write_together
 from uml_train.selection import Role, Selection
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
     from uml_train.ssl.grid import Pretraining
-
-# Where and how, not what.
-_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
 
 _ALONE = Ranks()
 
@@ -42,15 +42,108 @@ def begin(
     problem: Problem,
     grid: Grid | Pretraining,
     finetune: dict[str, Any] | None = None,
+    output: Output = QUIET,
 ) -> Run:
     """The run's folder with its configuration: made, or found as it was left.
 
+    What is damaged in it is written anew. A run of the same settings over other content is another run, whose
+    folder stays as it is; that is said.
+
     Args:
         finetune: what decides a fine-tuning beside the settings, as JSON values; `local` in it does not.
+
+    Raises:
+        InputError: the folder holds another run.
     """
+    class_map = read_class_map(settings.class_map) if settings.class_map else None
+    splits = read_splits(settings.splits) if settings.splits else None
     roles = [selection.target, *selection.auxiliaries, *unrelated]
+    fingerprints = {role.label: role.store.fingerprint for role in roles}
+    identity = identity_of(
+        settings, fingerprints, grid, class_map=class_map, splits=splits, finetune=finetune
+    )
+    parts = (_plain(selection.dataset), _plain(selection.target.label), settings_hash(identity))
+    path = settings.out / "-".join(parts)
+    run = _found(path, identity, output)
+    labels = array_bytes(problem.target.labels[problem.test].astype(np.int32))
+    for folder in ("cells", "heads", "predictions"):
+        make_folder(path / folder)
+    if run is None:
+        remark_siblings(path, identity, output.say)
+        config = {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(),
+            "digest": digest_of(identity),
+            "settings": settings.to_json(),
+            "dataset": selection.dataset,
+            "target": selection.target.label,
+            "configurations": [[role.label for role in roles] for roles in selection.configurations],
+            "objective": "finetune" if finetune else settings.objective,
+            **({"finetune": finetune} if finetune else {}),
+            "trunk": settings.trunk,
+            "classes": list(problem.classes),
+            "grid": asdict(grid),
+            "stores": _stores(roles, problem),
+            "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
+            "test_groups": problem.test_groups,
+            "class_notes": problem.notes,
+            "remarks": problem.remarks,
+            "versions": {
+                "uml-cache": version("uml-cache"),
+                "torch": version("torch"),
+                "numpy": version("numpy"),
+                "python": platform.python_version(),
+            },
+            "files": {"test_labels.npy": file_sum(labels)},
+            "identity": identity,
+        }
+        write_together({path / "test_labels.npy": labels})
+        _write_config(path, config)
+        run = Run(path)
+    elif not _is_whole(path / "test_labels.npy", run):
+        output.say(f"{path / 'test_labels.npy'} was damaged or gone; it is written anew")
+        write_together({path / "test_labels.npy": labels})
+    extend_splits(run, problem, {(k, s) for k in settings.shots or () for s in settings.seeds}, output)
+    where = {key: settings.to_json()[key] for key in ("device", "loader")}
+    if any(run.config["settings"].get(key) != value for key, value in where.items()):
+        _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
+        run = Run(path)
+    return run
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)
+
+
+def _found(path: Path, identity: dict[str, Any], output: Output) -> Run | None:
+    """The run in a folder, which must be the one that is asked for; None where there is none."""
+    try:
+        run = Run(path)
+    except DamagedFile as damaged:
+        # The folder's name is the identity's, and every cell carries the identity: nothing else gets in.
+        output.say(f"{damaged.path} {damaged.why}; it is written anew")
+        return None
+    except InputError:
+        if (path / "config.json").exists():
+            raise
+        return None
+    if run.identity != identity:
+        at = first_difference(run.identity, identity)
+        raise InputError(f"{path} holds another run ({at}); move it away, or choose another --out")
+    return run
+
+
+def _is_whole(path: Path, run: Run) -> bool:
+    try:
+        return not difference(path.read_bytes(), run.config["files"][path.name])
+    except OSError:
+        return False
+
+
+def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
+    """What a run's configuration says of its stores, by label."""
     sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
-    stores = {
+    return {
         role.label: {
             "path": str(Path(os.path.abspath(role.store.path))),
             "dataset": role.store.dataset,
@@ -67,59 +160,10 @@ def begin(
         }
         for role, source in zip(roles, sources, strict=True)
     }
-    values = settings.to_json()
-    decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
-    class_map = read_class_map(settings.class_map) if settings.class_map else None
-    fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
-    if settings.splits:
-        more.append(asdict(read_splits(settings.splits)))
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
-    target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
-    name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
-    path = settings.out / f"{name}-{target}-{key}"
-    for folder in ("cells", "heads", "predictions"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
-    if not (path / "config.json").exists():
-        config = {
-            "format": 1,
-            "created": datetime.now(UTC).isoformat(),
-            "settings": values,
-            "dataset": selection.dataset,
-            "target": selection.target.label,
-            "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": "finetune" if finetune else settings.objective,
-            **({"finetune": finetune} if finetune else {}),
-            "trunk": settings.trunk,
-            "classes": list(problem.classes),
-            "grid": asdict(grid),
-            "stores": stores,
-            "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
-            "test_groups": problem.test_groups,
-            "class_notes": problem.notes,
-            "remarks": problem.remarks,
-            "versions": {
-                "uml-cache": version("uml-cache"),
-                "torch": version("torch"),
-                "numpy": version("numpy"),
-                "python": platform.python_version(),
-            },
-        }
-        labels = problem.target.labels[problem.test].astype(np.int32)
-        save_array(path / "test_labels.npy", labels)
-        _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
-        _write_config(path, config)
-        return Run(path)
-    run = Run(path)
-    where = {key: values[key] for key in ("device", "loader")}
-    if any(run.config["settings"].get(key) != value for key, value in where.items()):
-        _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
-        run = Run(path)
-    return run
 
 
 def _write_config(path: Path, config: dict[str, Any]) -> None:
-    write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    write_together({path / "config.json": record_bytes(config, indent=1)})
 
 
 @contextlib.contextmanager
@@ -154,35 +198,34 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         os.close(handle)
 
 
-def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:
-    """The ids of every part and every draw, so that a run can be repeated on other software."""
+def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]], output: Output = QUIET) -> None:
+    """Write the ids of every part and every draw, those that the file has already and `draws`.
+
+    So a run can be repeated on other software. A file that says all this is left alone.
+    """
+    path = run.path / "splits.json"
+    try:
+        known = run.splits
+    except DamagedFile as damaged:
+        known = None
+        cells = run.inspect(thorough=False).whole
+        draws = draws | {(result.cell.shots, result.cell.seed) for result in cells}
+        if path.exists():
+            output.say(f"{damaged.path} {damaged.why}; it is written anew")
+    names = {f"k{shots}-s{seed}": (shots, seed) for shots, seed in draws if shots != "all"}
+    drawn = set() if known is None else set(known["draws"])
+    if known is not None and set(names) <= drawn:
+        return
+    for name in drawn:
+        shots, _, seed = name.removeprefix("k").partition("-s")
+        names[name] = (int(shots), int(seed))
     splits: dict[str, Any] = {
         "train": problem.ids(problem.train),
         "val": problem.ids(problem.val),
         "test": problem.ids(problem.test),
         "draws": {},
     }
-    for shots, seed in sorted(draws, key=str):
-        if shots == "all":
-            continue
+    for name, (shots, seed) in sorted(names.items(), key=lambda item: str(item[1])):
         draw = draw_rows(problem, shots, seed)
-        splits["draws"][f"k{shots}-s{seed}"] = {
-            "train": problem.ids(draw.train),
-            "val": problem.ids(draw.val),
-        }
-    write_atomic(path / "splits.json", json.dumps(splits, ensure_ascii=False).encode())
-
-
-def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]]) -> None:
-    known = json.loads((run.path / "splits.json").read_text(encoding="utf-8"))["draws"]
-    for name in known:
-        shots, _, seed = name.removeprefix("k").partition("-s")
-        draws.add((int(shots), int(seed)))
-    _write_splits(run.path, problem, draws)
-
-
-def save_array(path: Path, values: np.ndarray) -> None:
-    """Write an array so that its file is either whole or as it was."""
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+        splits["draws"][name] = {"train": problem.ids(draw.train), "val": problem.ids(draw.val)}
+    write_together({path: record_bytes(splits)})

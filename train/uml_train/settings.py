@@ -210,8 +210,8 @@ class TrainSettings:
 
 
 def settings_hash(values: Any) -> str:
-    """Eight hexadecimal digits that name a run: the same for the same choices over the same stores."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    """Sixteen hexadecimal digits that name a run: the same for the same choices over the same content."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def parse_numbers(text: str, what: str) -> tuple[int, ...]:

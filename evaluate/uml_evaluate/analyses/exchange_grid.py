@@ -18,6 +18,7 @@ from uml_evaluate.analyses.finding import NotPossible
 from uml_evaluate.analyses.reading import Reading, data_arm
 from uml_manifests import resolve_data
 from uml_train import train
+from uml_train.runs.identity import require_content
 
 if TYPE_CHECKING:
     from uml_cache.command import Output
@@ -101,6 +102,7 @@ def _run(
     reading: Reading, method: str, shots: list[int], seeds: list[int], texts: int, output: Output
 ) -> Run:
     parent = reading.run
+    require_content(parent)
     settings = replace(
         parent.settings,
         cache=reading.cache or parent.settings.cache,

@@ -14,6 +14,8 @@ from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load,
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.figures import Drawn
 from uml_evaluate.figures import save as save_figure
+from uml_train.runs.checksums import DamagedFile
+from uml_train.runs.identity import store_remarks
 
 if TYPE_CHECKING:
     from uml_train import Run
@@ -69,6 +71,8 @@ def analyse(
         InputError: stores that are gone or have changed, unknown shots or configurations, damaged files.
         NotPossible: none of the analyses has anything to look at in this run.
     """
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     reading = Reading(run, auxiliaries=auxiliaries, shots=shots, cache=cache)
     found: list[Finding] = []
     computed: list[str] = []
@@ -77,7 +81,7 @@ def analyse(
     for name in names:
         module, chosen = module_of(name), dict((options or {}).get(name, {}))
         key = reading.key(name, module.VERSION, chosen)
-        stored = load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
+        stored = _stored(run, name, reading, output)
         if stored is not None and stored.key == key:
             finding = stored
         else:
@@ -89,18 +93,35 @@ def analyse(
             finding = replace(
                 finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
             )
-            save(finding, run.path)
+            try:
+                save(finding, run.path)
+            except OSError as error:
+                output.say(f"{name} is not stored, because {run.path} cannot be written ({error.strerror})")
             computed.append(name)
             output.say(f"{name}: {seconds:.1f} s")
         found.append(finding)
         there = [run.path / "figures" / f"{finding.name}.{kind}" for kind in ("png", "svg")]
         if name not in computed and all(path.is_file() for path in there):
             figures += there
-        elif (drawn := draw(finding, run.path / "figures")) is not None:
-            figures += drawn.files
+        else:
+            try:
+                drawn = draw(finding, run.path / "figures")
+            except OSError as error:
+                output.say(f"no figure of {name} is written, because {run.path} cannot be ({error.strerror})")
+                continue
+            figures += [] if drawn is None else drawn.files
     if refusals and len(refusals) == len(names):
         raise refusals[0]
     return Analyses(run, found, figures, computed)
+
+
+def _stored(run: Run, name: str, reading: Reading, output: Output) -> Finding | None:
+    """What the run holds of an analysis; a damaged finding is as good as none, and that is said."""
+    try:
+        return load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
+    except DamagedFile as damaged:
+        output.say(f"{damaged.path} {damaged.why}; it is computed again")
+        return None
 
 
 def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:

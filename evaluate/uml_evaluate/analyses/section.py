@@ -33,7 +33,9 @@ def analyses_section(
     """
     html: list[str] = []
     files: list[Path] = []
-    for finding in findings(run.path):
+    found, damaged = findings(run.path)
+    html += [page.paragraph(f"An analysis is left out: {error}", "finding") for error in damaged]
+    for finding in found:
         if finding.auxiliaries == tuple(auxiliaries):
             parts, written = _finding(finding, run, folder, prefix)
             html += parts

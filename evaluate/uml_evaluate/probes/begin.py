@@ -6,11 +6,11 @@ from pathlib import Path
 
 from uml_cache.command import QUIET, Output
 from uml_evaluate.probes.registry import PROBES
-from uml_train.folder import begin
-from uml_train.grid import load_grid
+from uml_train.ranks import Ranks
 from uml_train.run import Run
+from uml_train.runs.head_session import open_heads
+from uml_train.runs.session import begin_run
 from uml_train.settings import TrainSettings
-from uml_train.training import prepare_run
 
 
 def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out: Path, output: Output) -> Run:
@@ -31,7 +31,7 @@ def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out:
         methods=("unimodal",),
         out=out,
     )
-    selection, unrelated, problem, resolved = prepare_run(settings, QUIET)
-    for remark in problem.remarks:
+    session = open_heads(settings, Ranks(), QUIET)
+    for remark in session.problem.remarks:
         output.say(remark)
-    return begin(resolved, selection, unrelated, problem, load_grid(resolved.grid))
+    return begin_run(session)

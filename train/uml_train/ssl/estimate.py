@@ -18,7 +18,7 @@ from uml_train.ssl.arms import Arms
 from uml_train.ssl.grid import Candidate
 from uml_train.ssl.model import SharedTransformer
 from uml_train.ssl.probe import Probe
-from uml_train.ssl.run import prepare_sequences
+from uml_train.ssl.run import open_networks
 from uml_train.ssl.training import Task, Timetable, Trainer, Where, embed_rows
 
 _CALIBRATION = 0.3  # seconds for every kind of network
@@ -29,8 +29,8 @@ _STATE = 4  # weights, their gradient and Adam's two moments
 
 def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     """Count a run's networks, and time some steps, embeddings and a probe of every kind of them."""
-    prepared = prepare_sequences(settings, output)
-    arms, cells = prepared.arms, prepared.cells
+    session = open_networks(settings, Ranks(), output)
+    arms, cells = session.arms, session.cells()
     where = Where.of(arms.settings, Ranks())
     costs: dict[tuple[object, ...], _Cost] = {}
     networks, steps, seconds, written, largest = 0, 0, 0.0, 0, 0
