@@ -21,6 +21,7 @@ from uml_cache.errors import InputError, unknown
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
 NO_SPLIT = 255
+SPARSE = "sparse"  # stands for the size of a tar's member that cannot be read in place
 NO_LABEL = -1
 
 
