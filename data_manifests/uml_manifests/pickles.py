@@ -18,7 +18,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, TypeGuard
+from typing import Any, BinaryIO, ClassVar, TypeGuard
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def _fill(array: np.ndarray, state: object) -> None:
         fits = isinstance(content, bytes) and len(content) == count * kind.dtype.itemsize
     if not fits:
         raise pickle.UnpicklingError("an array of another size than its values")
-    array.__setstate__((1, shape, kind.dtype, bool(fortran), content))
+    array.__setstate__((1, shape, kind.dtype, bool(fortran), content))  # type: ignore[arg-type]
 
 
 def _is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:
@@ -186,7 +186,7 @@ class _Reader(pickle._Unpickler):  # the one in Python: what BUILD does can be d
         else:
             raise pickle.UnpicklingError("it would change something else than an array")
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item]
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item]
 
 
 def read_pickle(path: str | Path) -> Any:

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
 from uml_extract.spec import NO_MEMORY, SampleError
 from uml_manifests.manifest import SPARSE
 

@@ -99,7 +99,7 @@ def _check(found: h5py.Dataset, where: str) -> None:
     plan = found.id.get_create_plist()
     if plan.get_external_count() or plan.get_layout() == h5py.h5d.VIRTUAL:
         raise InputError(
-            f"{where}: its values lie in other files, which a data file must not open; copy them into one file"
+            f"{where}: its values lie in other files, which a data file must not open; copy them into it"
         )
     for at in range(plan.get_nfilters()):
         code, _, _, called = plan.get_filter(at)

@@ -1,4 +1,4 @@
-"""numpy's own files, .npy and .npz, and torch's: arrays alone, no code, no more memory than the file is worth."""
+"""numpy's own files, .npy and .npz: arrays alone, no code, no more memory than the file is worth."""
 
 from __future__ import annotations
 
