@@ -36,8 +36,8 @@ class StoreInfo:
 
     `dim` is the width of pooled features, `token_dim` that of tokens (None where a store has none). `own` is
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
-    array names to their metadata. `stamp` is the digest of the plan with its samples that each record carries;
-    version 0.1 called it the fingerprint, and its runs recorded it.
+    array names to their metadata. `stamp` is the digest of the plan with its samples that each record
+    carries; version 0.1 called it the fingerprint, and its runs recorded it.
     """
 
     path: Path

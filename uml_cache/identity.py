@@ -1,8 +1,8 @@
 """What a store is known by: a digest of its content, taken from the journal.
 
-`fingerprint` changes whenever a byte of an array does, and with the encoder and the class names, without which
-the bytes mean nothing. Library versions, device and seconds leave it as it is: a store that is made again with
-the same bytes is the same store. Of the journal only checksums count, which version 0.1 wrote, too.
+`fingerprint` changes whenever a byte of an array does, and with the encoder and the class names, without
+which the bytes mean nothing. Library versions, device and seconds leave it as it is: a store that is made
+again with the same bytes is the same store. Of the journal only checksums count, which version 0.1 wrote too.
 """
 
 from __future__ import annotations
