@@ -72,11 +72,11 @@ class StoreInfo:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Digest of the content: changes whenever a byte of an array does; None without a journal.
+        """Digest of the content: changes whenever a byte of an array does. Without a journal, the `stamp`.
 
         Raises `WorkError` for a journal that is damaged.
         """
-        return identity.fingerprint(self.records, self.classes) if self.own else None
+        return identity.fingerprint(self.records, self.classes) if self.own else self.stamp
 
     @cached_property
     def plan(self) -> str | None:
