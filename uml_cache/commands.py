@@ -64,7 +64,8 @@ def _info(output: Output, path: str) -> None:
         f"  data set     {info.dataset}, {info.modality}{'' if info.set is None else f', set {info.set}'}",
         f"  rows         {info.rows}, {len(info.classes)} classes",
         f"  failed       {len(failed)}{_first_reasons(failed)}",
-        f"  fingerprint  {info.fingerprint or 'none (written by another tool)'}",
+        f"  fingerprint  {described['fingerprint'] or 'none (written by another tool, or damaged)'}",
+        f"  plan         {described['plan'] or 'none'}",
     ]
     for name, array in described["arrays"].items():
         shape = " × ".join(str(size) for size in array["shape"])

@@ -45,7 +45,8 @@ def test_ls_json(sealed: Any, uml: Any) -> None:
 def test_info_json(sealed: Any, uml: Any) -> None:
     info = json.loads(uml("info", sealed.path, "--json")[1])
     assert info["encoder"] == sealed.plan.encoder
-    assert info["fingerprint"] == sealed.plan.fingerprint
+    assert info["fingerprint"] == sealed.store.fingerprint
+    assert info["plan"] == sealed.plan.digest
     pooled = info["arrays"]["pooled"]
     assert (pooled["shape"], pooled["dtype"]) == ([300, 32], "float16")
     assert pooled["bytes"] >= 300 * 32 * 2

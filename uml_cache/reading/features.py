@@ -121,6 +121,7 @@ class FeatureSet:
 
     @property
     def fingerprint(self) -> str | None:
+        """Changes whenever a byte of an array does; None where another tool wrote the store."""
         return self.info.fingerprint
 
     @property
@@ -293,7 +294,7 @@ def _check_files(info: StoreInfo) -> None:
             record = journal.read_record(info.path / journal.JOURNAL / f"{name}.json")
         except journal.BrokenRecord as error:
             raise WorkError(f"{error}; `uml cache verify {info.path}` names what else is damaged") from None
-        if record["fingerprint"] != info.fingerprint:
+        if record["fingerprint"] != info.stamp:
             raise WorkError(f"{info.path}: journal/{name}.json belongs to another store; extract again")
         for entry in record["files"]:
             path = info.path / entry["path"]

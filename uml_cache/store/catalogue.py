@@ -8,12 +8,15 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from uml_cache import identity
 from uml_cache.errors import InputError, WorkError
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import journal
+from uml_cache.store.plan import plan_digest
 
 _ARRAYS = (
     "pooled",
@@ -34,7 +37,8 @@ class StoreInfo:
 
     `dim` is the width of pooled features, `token_dim` that of tokens (None where a store has none). `own` is
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
-    array names to their metadata.
+    array names to their metadata. `stamp` is the digest of the plan with its samples that each record
+    carries; version 0.1 called it the fingerprint, and its runs recorded it.
     """
 
     path: Path
@@ -44,7 +48,7 @@ class StoreInfo:
     encoder: dict[str, Any]
     variant: str | None
     classes: tuple[str, ...]
-    fingerprint: str | None
+    stamp: str | None
     rows: int
     dim: int | None
     token_dim: int | None
@@ -62,6 +66,24 @@ class StoreInfo:
         """Whether every task has its journal record."""
         return self.done == self.tasks
 
+    @cached_property
+    def records(self) -> dict[str, dict[str, Any]]:
+        """The journal as it was when this was first asked; `WorkError` for a record that is damaged."""
+        return identity.recorded(self.path) if self.own else {}
+
+    @cached_property
+    def fingerprint(self) -> str | None:
+        """Digest of the content: changes whenever a byte of an array does. Without a journal, the `stamp`.
+
+        Raises `WorkError` for a journal that is damaged.
+        """
+        return identity.fingerprint(self.records, self.classes) if self.own else self.stamp
+
+    @cached_property
+    def plan(self) -> str | None:
+        """Digest of what a store must share to be resumed or to grow; None for a store without a journal."""
+        return plan_digest(self.records["plan"]["fields"]) if self.own else None
+
     def failed(self) -> list[journal.FailedRow]:
         """The rows whose samples could not be read, with the reasons; none where another tool wrote."""
         return journal.failed_rows(self.path, journal.record_names(self.path) if self.own else ())
@@ -78,7 +100,16 @@ class StoreInfo:
             "encoder": self.encoder_name,
             "variant": self.variant,
             "dim": self.dim if self.dim is not None else self.token_dim,
+            "fingerprint": self._or_none("fingerprint"),
+            "plan": self._or_none("plan"),
         }
+
+    def _or_none(self, name: str) -> str | None:
+        """A digest for a list: a damaged journal has none, and does not keep the others from being listed."""
+        try:
+            return getattr(self, name)
+        except WorkError:
+            return None
 
     def description(self) -> dict[str, Any]:
         """The answer of `uml cache info --json`; `bytes` is what lies on the disk."""
@@ -94,7 +125,6 @@ class StoreInfo:
             **self.summary(),
             "encoder": self.encoder,
             "arrays": arrays,
-            "fingerprint": self.fingerprint,
             "tasks": self.tasks,
             "tasks_done": self.done,
             "failed": len(self.failed()),
@@ -137,7 +167,7 @@ def store_info(path: Path | str) -> StoreInfo:
         encoder=encoder if isinstance(encoder, dict) else {"name": str(encoder)},
         variant=attributes.get("variant"),
         classes=tuple(attributes.get("classes", ())),
-        fingerprint=attributes.get("fingerprint"),
+        stamp=attributes.get("fingerprint"),
         rows=rows,
         dim=_width(arrays.get("pooled")),
         token_dim=_width(arrays.get("tokens/values")),

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from uml_cache.errors import WorkError
+from uml_cache.identity import fingerprint, recorded
 from uml_cache.store import journal
 from uml_cache.store.layout import ShardedArray
 from uml_cache.store.plan import StorePlan
@@ -34,8 +35,8 @@ class FeatureStore:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over everything that decides the stored values."""
-        return self.plan.fingerprint
+        """sha256 over what the journal says is stored: see `uml_cache.identity`."""
+        return fingerprint(recorded(self.path), self.plan.classes)
 
     @property
     def tasks(self) -> int:
@@ -168,7 +169,7 @@ class FeatureStore:
         rows = self.rows_of(task)
         return {
             "task": task,
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.plan.stamp,
             "first_row": rows.start,
             "rows": len(rows),
             "seconds": round(float(seconds), 6),
@@ -237,7 +238,7 @@ class FeatureStore:
             record = journal.read_record(self.path / journal.JOURNAL / f"{task}.json")
         except (journal.BrokenRecord, FileNotFoundError):
             return False
-        if record["fingerprint"] != self.fingerprint:
+        if record["fingerprint"] != self.plan.stamp:
             return False
         sizes = {entry["path"]: entry["bytes"] for entry in record["files"]}
         return all(file_size(self.path / name) == size for name, size in sizes.items())

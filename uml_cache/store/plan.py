@@ -20,6 +20,8 @@ from uml_cache.remote import as_path
 from uml_cache.store.journal import digest
 from uml_cache.store.layout import DTYPES, FORMAT_VERSION, IDS, NO_SPLIT, SPLIT_NAMES, Layout, plan_layout
 
+_OF_SAMPLES = ("manifest_digest", "token_counts")
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class StorePlan:
@@ -30,7 +32,7 @@ class StorePlan:
     `token_counts` (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is
     computed in. Where the encoder has a `vocabulary`, tokens are ids below it: int32, one a token, nothing
     pooled.
-    `versions` and `device` are recorded, and not part of the fingerprint.
+    `versions` and `device` are recorded, and part of no digest.
     """
 
     dataset: str
@@ -123,16 +125,21 @@ class StorePlan:
         return json.loads(json.dumps(fields, allow_nan=False))
 
     @property
-    def fingerprint(self) -> str:
-        """sha256 over `fields`."""
+    def stamp(self) -> str:
+        """sha256 over `fields`: every record of the store carries it, so that none strays into another."""
         return digest(self.fields)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over what a store must share to be resumed or to grow; see `plan_digest`."""
+        return plan_digest(self.fields)
 
     @property
     def attributes(self) -> dict[str, Any]:
         """The attributes of the store's root group."""
         return {
             **{name: value for name, value in self.fields.items() if name != "token_counts"},
-            "fingerprint": self.fingerprint,
+            "fingerprint": self.stamp,  # the key's name in version 0.1, which had no other digest
             "classes": list(self.classes),
             "splits": list(SPLIT_NAMES),
             "rows": len(self.ids),
@@ -142,6 +149,14 @@ class StorePlan:
             "versions": dict(self.versions),
             "device": self.device,
         }
+
+
+def plan_digest(fields: Mapping[str, Any]) -> str:
+    """sha256 over a plan's `fields` without what depends on the samples: which they are, and their tokens.
+
+    Two stores with one plan hold features that were made alike, and may be parts of one store.
+    """
+    return digest({name: value for name, value in fields.items() if name not in _OF_SAMPLES})
 
 
 def set_of(ids: Sequence[str]) -> frozenset[str]:

@@ -139,7 +139,7 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
             stream.write(data)
         files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
     record = {
-        "fingerprint": plan.fingerprint,
+        "fingerprint": plan.stamp,
         "fields": plan.fields,
         "rows": layout.rows,
         "tasks": layout.tasks,

@@ -77,7 +77,7 @@ def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
     files = []
     for name, data in planned_contents(plan).items():
         there = publish(path / name, data, same=name != "zarr.json")
-        if name == "zarr.json" and _fingerprint(there) != plan.fingerprint:
+        if name == "zarr.json" and _fingerprint(there) != plan.stamp:
             raise InputError(
                 f"{path} was begun with other settings; give another --out, or delete what is there"
             )
@@ -95,7 +95,7 @@ def _fingerprint(metadata: bytes) -> str | None:
 def planned_record(plan: StorePlan, files: list[dict[str, Any]]) -> dict[str, Any]:
     """What `journal/plan.json` says."""
     return {
-        "fingerprint": plan.fingerprint,
+        "fingerprint": plan.stamp,
         "fields": json.loads(json.dumps(plan.fields)),
         "rows": plan.layout.rows,
         "tasks": plan.layout.tasks,

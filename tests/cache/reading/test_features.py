@@ -40,7 +40,7 @@ def test_every_access_gives_the_same(sealed: Any, access: str) -> None:
     assert features.classes == ("cat", "dog", "Hündin")
     assert (features.dataset, features.modality, features.set) == ("pets", "image", None)
     assert (features.encoder_name, features.dim, len(features)) == ("hf:org/net", 32, 300)
-    assert features.fingerprint == sealed.plan.fingerprint
+    assert features.fingerprint == sealed.store.fingerprint
     rows = torch.tensor([299, 0, 0, 64, 63, 65, 130])
     out = torch.empty((len(rows), 32), dtype=torch.float16)
     features.source.read(rows, out)
