@@ -16,21 +16,21 @@ import numpy as np
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_train.cells import draw_rows
-from uml_train.given_splits import read_splits
-from uml_train.grid import Grid
+from uml_train.data.given_splits import read_splits
+from uml_train.data.selection import Role, Selection
+from uml_train.heads.grid import Grid
 from uml_train.problem import Problem, read_class_map
-from uml_train.ranks import Ranks
+from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
+from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
+from uml_train.record.keeping import array_bytes
+from uml_train.record.together import make_folder, write_together
 from uml_train.run import FORMAT, Run
-from uml_train.runs.checksums import DamagedFile, difference, file_sum, record_bytes
-from uml_train.runs.identity import digest_of, first_difference, identity_of, remark_siblings
-from uml_train.runs.keeping import array_bytes
-from uml_train.runs.together import make_folder, write_together
-from uml_train.selection import Role, Selection
+from uml_train.runs.cells import draw_rows
+from uml_train.runs.ranks import Ranks
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
-    from uml_train.ssl.grid import Pretraining
+    from uml_train.pretrain.searches import Pretraining
 
 _ALONE = Ranks()
 
@@ -58,7 +58,7 @@ def begin(
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     splits = read_splits(settings.splits) if settings.splits else None
     roles = [selection.target, *selection.auxiliaries, *unrelated]
-    fingerprints = {role.label: role.store.fingerprint for role in roles}
+    fingerprints = {role.label: content_of(role.store) for role in roles}
     identity = identity_of(
         settings, fingerprints, grid, class_map=class_map, splits=splits, finetune=finetune
     )
@@ -151,7 +151,7 @@ def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
             "set": role.store.set,
             "encoder": source.encoder,
             "joint_space": source.joint_space,
-            "fingerprint": role.store.fingerprint,
+            "fingerprint": content_of(role.store),
             "rows": len(source.features.label),
             "usable_rows": len(source.rows),
             "failed_rows": int((~source.features.valid).sum()),

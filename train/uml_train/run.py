@@ -11,8 +11,8 @@
 A cell is one (auxiliaries, method, control, shots, seed): the candidates of one grid, of which validation
 selects one. Its record is written last, so a cell either is whole or does not exist.
 
-Records carry their own checksum and those of the files they speak of (`uml_train.runs.checksums`), and every
-cell the run's identity. Runs of version 0.1 (`format` 1) have none of these and are read all the same.
+Records carry their own checksum and those of the files they speak of (`uml_train.record.checksums`), and
+every cell the run's identity. Runs of version 0.1 (`format` 1) have none of these and are read all the same.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.journal import whole_file
-from uml_train.runs.cell import Cell, CellResult, remedy
-from uml_train.runs.checksums import DamagedFile, FileSum, checked_bytes, path_sum, read_record
-from uml_train.runs.results import metrics_lines, results_table
-from uml_train.runs.together import write_changed
+from uml_cache.store.journal import whole_file
+from uml_train.record.cell import Cell, CellResult, remedy
+from uml_train.record.checksums import DamagedFile, FileSum, checked_bytes, path_sum, read_record
+from uml_train.record.results import metrics_lines, results_table
+from uml_train.record.together import write_changed
 from uml_train.settings import TrainSettings
 
 __all__ = [

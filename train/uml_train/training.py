@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from uml_cache.command import QUIET, Output
-from uml_train.cells import draw_rows
 from uml_train.folder import extend_splits, run_lock
-from uml_train.ranks import Ranks
+from uml_train.record.identity import recorded_store, require_content
 from uml_train.run import Cell, Run, missing_cells
+from uml_train.runs.cells import draw_rows
 from uml_train.runs.head_session import head_cells, open_heads, reopen_heads
-from uml_train.runs.identity import recorded_store, require_content
+from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_run_problem, require_heads
 from uml_train.runs.session import Session, add_cells, train_session
 from uml_train.settings import Shots, TrainSettings
@@ -64,7 +64,7 @@ def complete(
 def _opened(settings: TrainSettings, ranks: Ranks, output: Output) -> Session:
     if settings.objective == "supervised":
         return open_heads(settings, ranks, output)
-    from uml_train.ssl.run import open_networks
+    from uml_train.pretrain.pretraining import open_networks
 
     return open_networks(settings, ranks, output)
 
@@ -72,7 +72,7 @@ def _opened(settings: TrainSettings, ranks: Ranks, output: Output) -> Session:
 def _cells_at(run: Run, shots: Sequence[Shots]) -> list[Cell]:
     if run.config["objective"] in ("supervised", "finetune"):
         return head_cells(run, shots)
-    from uml_train.ssl.run import network_cells
+    from uml_train.pretrain.pretraining import network_cells
 
     return network_cells(run, shots)
 
@@ -84,6 +84,6 @@ def _reopened(run: Run, cache: Path | None, output: Output, stack: ExitStack) ->
         return reopen_samples(run, cache, output, stack)
     if run.settings.objective == "supervised":
         return reopen_heads(run, cache, output)
-    from uml_train.ssl.run import reopen_networks
+    from uml_train.pretrain.pretraining import reopen_networks
 
     return reopen_networks(run, cache, output)

@@ -18,7 +18,7 @@ from uml_evaluate.analyses.finding import NotPossible
 from uml_evaluate.analyses.reading import Reading, data_arm
 from uml_manifests import resolve_data
 from uml_train import train
-from uml_train.runs.identity import require_content
+from uml_train.record.identity import require_content
 
 if TYPE_CHECKING:
     from uml_cache.command import Output

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_cache.errors import InputError
-from uml_train.runs.cell import plain_name
-from uml_train.runs.checksums import DamagedFile, read_record, record_bytes
-from uml_train.runs.together import make_folder, write_together
+from uml_train.record.cell import plain_name
+from uml_train.record.checksums import DamagedFile, read_record, record_bytes
+from uml_train.record.together import make_folder, write_together
 
 FORMAT = 2
 _UNCHECKED = 1  # of version 0.1, whose record had no checksum of its own
@@ -87,7 +87,7 @@ class Finding:
 
     def text(self) -> str:
         """Sentences, tables and notes for the terminal."""
-        from uml_evaluate.tables import plain_table
+        from uml_evaluate.comparing.tables import plain_table
 
         tables = [f"{t.caption}\n{plain_table(t.head, t.rows)}" for t in self.tables]
         return "\n\n".join([f"{self.title} (paper {self.paper})", *self.said, *tables, *self.notes])

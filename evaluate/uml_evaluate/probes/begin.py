@@ -6,9 +6,9 @@ from pathlib import Path
 
 from uml_cache.command import QUIET, Output
 from uml_evaluate.probes.registry import PROBES
-from uml_train.ranks import Ranks
 from uml_train.run import Run
 from uml_train.runs.head_session import open_heads
+from uml_train.runs.ranks import Ranks
 from uml_train.runs.session import begin_run
 from uml_train.settings import TrainSettings
 

@@ -18,13 +18,13 @@ from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
+from uml_train.data.selection import Role
 from uml_train.finetune.backbones import Backbone
-from uml_train.finetune.data import Loader, look_at
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.manifest_rows import ManifestRows
-from uml_train.finetune.network import moved
-from uml_train.finetune.settings import FinetuneSettings
-from uml_train.ranks import Ranks
-from uml_train.selection import Role
+from uml_train.finetune.samples import Loader, look_at
+from uml_train.finetune.whole_network import moved
+from uml_train.runs.ranks import Ranks
 
 _ENCODED_AT_ONCE = 64
 

@@ -11,22 +11,22 @@ from typing import Any
 from uml_cache import StoreInfo
 from uml_cache.command import Output, Progress
 from uml_cache.errors import InputError
+from uml_train.data.selection import select_beside
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
-from uml_train.finetune.settings import FinetuneSettings
 from uml_train.finetune.tuned_cell import CellTuner, write_backbones
-from uml_train.grid import Grid, load_grid
+from uml_train.heads.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
-from uml_train.ranks import Ranks
+from uml_train.record.checksums import path_sum
+from uml_train.record.keeping import Finished
+from uml_train.record.together import flush_folder, make_folder
 from uml_train.run import Cell, Run
-from uml_train.runs.checksums import path_sum
-from uml_train.runs.keeping import Finished
+from uml_train.runs.combinations import cells_of
+from uml_train.runs.ranks import Ranks
 from uml_train.runs.resolving import resolve, unrelated_roles
 from uml_train.runs.session import Session
-from uml_train.runs.together import flush_folder, make_folder
-from uml_train.selection import select_beside
+from uml_train.runs.workers import chosen_device, finished_cell, run_grid
 from uml_train.settings import TrainSettings
-from uml_train.table import cells_of
-from uml_train.workers import chosen_device, finished_cell, run_grid
 
 _FAMILY = "finetune-"
 

@@ -13,19 +13,19 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.command import Output
-from uml_train.bank import Fitted
-from uml_train.cells import Prepared, Trained, auxiliary_positions, draw_rows, prepare
+from uml_train.data.source import Source
 from uml_train.finetune.backbones import State
-from uml_train.finetune.network import Stream, Task
 from uml_train.finetune.opening import Networks, Part
 from uml_train.finetune.steps import Tuner
-from uml_train.grid import Grid
+from uml_train.finetune.whole_network import Stream, Task
+from uml_train.heads.bank import Fitted
+from uml_train.heads.grid import Grid
 from uml_train.problem import Problem
-from uml_train.ranks import Ranks
+from uml_train.record.checkpoint import Checkpoint
 from uml_train.run import Cell
-from uml_train.runs.checkpoint import Checkpoint
+from uml_train.runs.cells import Prepared, Trained, auxiliary_positions, draw_rows, prepare
+from uml_train.runs.ranks import Ranks
 from uml_train.settings import TrainSettings
-from uml_train.source import Source
 
 
 @dataclass(frozen=True, eq=False)

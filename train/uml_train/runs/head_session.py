@@ -7,19 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from uml_cache.command import Output, Progress
-from uml_train.given_splits import read_splits
-from uml_train.grid import Grid, load_grid
+from uml_train.data.given_splits import read_splits
+from uml_train.data.selection import select_stores
+from uml_train.heads.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
-from uml_train.ranks import Ranks
+from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
-from uml_train.runs.keeping import Finished
+from uml_train.runs.combinations import cells_of, named_cells
+from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_recorded, recorded_selection, require_heads
 from uml_train.runs.resolving import check_tokens, resolve, unrelated_roles
 from uml_train.runs.session import Session
-from uml_train.selection import select_stores
+from uml_train.runs.workers import run_grid, train_cells
 from uml_train.settings import TRANSFORMER, Shots, TrainSettings
-from uml_train.table import cells_of, named_cells
-from uml_train.workers import run_grid, train_cells
 
 
 @dataclass(eq=False, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from uml_cache.errors import InputError
-from uml_train.given_splits import GivenSplits, recorded_splits
+from uml_train.data.given_splits import GivenSplits, recorded_splits
+from uml_train.data.selection import Role, Selection
 from uml_train.problem import Problem, open_problem, read_class_map
+from uml_train.record.identity import recorded_store
 from uml_train.run import Run
-from uml_train.runs.identity import recorded_store
-from uml_train.selection import Role, Selection
 from uml_train.settings import TRANSFORMER
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
-from uml_train.cells import draw_rows
+from uml_train.data.selection import Role, Selection, select_unrelated
 from uml_train.problem import Problem
-from uml_train.selection import Role, Selection, select_unrelated
+from uml_train.runs.cells import draw_rows
 from uml_train.settings import (
     AUTO,
     DEFAULT_SHOTS,

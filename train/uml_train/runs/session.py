@@ -4,9 +4,9 @@
     a Run          ─ reopened ─────▶ Session ─ add_cells ─────▶ its new cells
 
 A `Session` holds what is open meanwhile. Three kinds of it differ in what a cell is and how one is trained:
-heads on features (`uml_train.runs.head_session`), networks on sequences (`uml_train.ssl`), whole networks on
-samples (`uml_train.finetune`). All of them share this module: the folder, the lock, what is resumed, how
-cells are kept, progress, the method `auto` and the tables.
+heads on features (`uml_train.runs.head_session`), networks on sequences (`uml_train.pretrain`), whole
+networks on samples (`uml_train.finetune`). All of them share this module: the folder, the lock, what is
+resumed, how cells are kept, progress, the method `auto` and the tables.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from uml_cache import StoreInfo
 from uml_cache.command import Output, Progress
-from uml_train.auto import choose
+from uml_train.data.selection import Role, Selection
 from uml_train.folder import begin, run_lock
 from uml_train.problem import Problem
-from uml_train.ranks import Ranks
+from uml_train.record.identity import Watch
+from uml_train.record.keeping import Finished, Keeper
+from uml_train.record.mending import mend
 from uml_train.run import Cell, Run, missing_cells
-from uml_train.runs.identity import Watch
-from uml_train.runs.keeping import Finished, Keeper
-from uml_train.runs.mending import mend
-from uml_train.selection import Role, Selection
+from uml_train.runs.auto import choose
+from uml_train.runs.ranks import Ranks
 from uml_train.settings import AUTO, TrainSettings
 
 if TYPE_CHECKING:
-    from uml_train.grid import Grid
-    from uml_train.ssl.grid import Pretraining
+    from uml_train.heads.grid import Grid
+    from uml_train.pretrain.searches import Pretraining
 
 
 @dataclass(eq=False, kw_only=True)
