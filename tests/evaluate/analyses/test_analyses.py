@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from run_records import change_record
 from toy_stores import clusters, write_store
 from uml_cache.cli import main
 from uml_cache.errors import InputError
@@ -115,9 +116,7 @@ def test_held_out_texts_are_those_that_training_did_not_see(run: Path) -> None:
 
 
 def test_texts_that_were_all_seen_are_refused(run: Path) -> None:
-    config = json.loads((run / "config.json").read_text())
-    config["settings"]["texts"] = "all"
-    (run / "config.json").write_text(json.dumps(config))
+    change_record(run / "config.json", lambda config: config["settings"].update(texts="all"))
     with pytest.raises(NotPossible, match="--texts N"):
         analyse(load_run(run), ["prototypes"])
     done = analyse(load_run(run), ["prototypes", "margin"])
