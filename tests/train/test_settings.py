@@ -14,8 +14,8 @@ from uml_cache.cli import main
 from uml_cache.errors import InputError
 from uml_cache.settings import Settings, declared, read_toml
 from uml_evaluate.reproduce.recipe import FINETUNE, TRAIN
-from uml_train.asked import asked
-from uml_train.finetune.settings import FinetuneSettings
+from uml_train.finetune.finetune_settings import FinetuneSettings
+from uml_train.runs.asked import asked
 from uml_train.settings import TrainSettings
 
 COMMON: dict[str, Any] = {
@@ -65,7 +65,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[Settings]]:
     found: list[list[Settings]] = []
     monkeypatch.setattr("uml_train.training.train", lambda *settings, output: found.append([*settings]))
     monkeypatch.setattr(
-        "uml_train.finetune.run.finetune", lambda *settings, output: found.append([*settings])
+        "uml_train.finetune.finetuning.finetune", lambda *settings, output: found.append([*settings])
     )
     monkeypatch.setattr("uml_train.commands._answer", lambda run: ({}, ""))
     return found

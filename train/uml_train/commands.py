@@ -10,7 +10,7 @@ import click
 from uml_cache.command import Output, settings_options, uml_command
 from uml_cache.errors import InputError
 from uml_cache.settings import declared
-from uml_train.finetune.settings import FinetuneSettings
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import OBJECTIVES, TrainSettings
 
 _TRAIN = """
@@ -95,7 +95,7 @@ def pretrain(output: Output, values: dict[str, Any], dry_run: bool) -> None:
 
 
 def _run(output: Output, values: dict[str, Any], dry_run: bool) -> None:
-    from uml_train.ranks import speaks
+    from uml_train.runs.ranks import speaks
 
     answers = _estimated(output, values) if dry_run else _trained(output, values)
     if speaks():
@@ -115,7 +115,7 @@ def _trained(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any
 
     if "encoder" not in values:
         return [_answer(run_training(settings, output=output)) for settings in _settings(values)]
-    from uml_train.finetune.run import finetune as run_finetuning
+    from uml_train.finetune.finetuning import finetune as run_finetuning
 
     if "data" not in values:
         raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")
@@ -124,7 +124,7 @@ def _trained(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any
 
 
 def _estimated(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    from uml_train.estimate import estimate
+    from uml_train.runs.estimate import estimate
 
     if "encoder" in values:
         raise InputError("--dry-run is for cached features; a network's time is known once it trains")

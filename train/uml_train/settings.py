@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.settings import Setting, Settings
-from uml_train.grid import RATIOS
+from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
 OBJECTIVES: dict[str, tuple[str, ...]] = {

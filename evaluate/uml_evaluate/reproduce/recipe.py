@@ -18,7 +18,7 @@ from typing import Any
 from uml_cache.errors import InputError, unknown
 from uml_cache.settings import declared
 from uml_evaluate.reproduce.published import Published, read_published
-from uml_train.finetune.settings import FinetuneSettings
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import TrainSettings
 
 KINDS = ("heads", "ssl", "finetune", "gaussian")
