@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import sys
 from importlib.metadata import EntryPoint, entry_points, version
+from io import TextIOWrapper
 
 import click
 
 from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache.escapes import ERRORS, terminal
 
 _EPILOG = """\b
 Example:
@@ -66,6 +68,9 @@ def _one_line(text: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit; an error becomes one line `error: …` on standard error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a console may lack the signs of a table or a name
+            stream.reconfigure(errors=ERRORS)
     debug = "--debug" in arguments
     try:
         code = root.main(arguments, prog_name="uml", standalone_mode=False)
@@ -103,5 +108,5 @@ def _fail(message: str, code: int, debug: bool) -> None:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"error: {_one_line(message)}", err=True)
+    click.echo(f"error: {terminal(_one_line(message))}", err=True)
     sys.exit(code)
