@@ -26,7 +26,7 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError, unknown
-from uml_cache.machine import available_cores
+from uml_cache.machine import available_cores, no_processes
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
@@ -114,7 +114,7 @@ def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[Gau
 def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
     processes = min(available_cores(), len(jobs))
     # Starting a process costs seconds; less work than this stays in one.
-    if sum(job.training.steps for job in jobs) < 50_000 or processes < 2:
+    if sum(job.training.steps for job in jobs) < 50_000 or processes < 2 or no_processes():
         for job in jobs:
             yield job, _one(job)
         return
