@@ -69,8 +69,8 @@ def as_labels(
     if classes is None and numbers.max(initial=-1) >= max(_MOST_CLASSES, len(cells)):
         row = int(np.argmax(numbers))
         raise InputError(
-            f"{where}: label {cells[row]} of row {row} would make {numbers[row] + 1:,.0f} classes of {len(cells)} "
-            "rows; give the class names with --classes, or mend the label"
+            f"{where}: label {cells[row]} of row {row} would make {numbers[row] + 1:,.0f} classes "
+            f"of {len(cells)} rows; give the class names with --classes, or mend the label"
         )
     labels = numbers.astype(np.int64)
     top = int(labels.max(initial=-1))

@@ -5,7 +5,6 @@ Neither zarr nor torch is imported here. Stores that others wrote with a Zarr to
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import identity
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, Remark, WorkError
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import journal
@@ -247,7 +247,7 @@ def _remote_places(prefix: RemotePath) -> Iterator[Path]:
 def _metadata(store: Path, name: str) -> dict[str, Any] | None:
     path = store / name / "zarr.json"
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = parse_json(path.read_bytes())
         if not name or (metadata["shape"] and metadata["data_type"] and metadata["codecs"]):
             return metadata
     except (FileNotFoundError, NotADirectoryError):

@@ -8,6 +8,7 @@ from the page around it (dark or light).
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,7 +210,9 @@ def style() -> Iterator[None]:
         "font.size": 9.5,
         "text.parse_math": False,  # a name may hold dollar signs
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name may hold signs that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
         yield
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.command import Output
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_cache.machine import available_cores, no_processes
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
@@ -149,7 +150,7 @@ def _known(folder: Path, job: GaussianJob) -> float | None:
     if not path.exists():
         return None
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["error"])
+        return float(parse_json(path.read_text(encoding="utf-8"))["error"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged; delete it and run again") from None
 
