@@ -25,7 +25,7 @@ class Cell:
 
 def page(title: str, html: Iterable[str]) -> str:
     """A whole document with its style inside; it refers to nothing outside itself."""
-    style = files("uml_evaluate.report.html").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("uml_evaluate.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
