@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
+
+from uml_cache.escapes import html as escape
 
 
 @dataclass(frozen=True)
