@@ -122,10 +122,11 @@ def evaluate(
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
             try:
                 figures += save(differences_figure(comparison), run.path / "figures", name).files
-            except OSError as error:
-                output.say(
-                    f"no figure is written, because {run.path / 'figures'} cannot be ({error.strerror})"
-                )
+            except (
+                OSError
+            ) as error:  # somebody else's run, or a snapshot: its table can be shown all the same
+                figures_folder = run.path / "figures"
+                output.say(f"{figures_folder} cannot be written ({error.strerror}); no figure was saved")
                 break
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)

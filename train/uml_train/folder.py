@@ -23,8 +23,9 @@ from uml_train.problem import Problem, read_class_map
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
-from uml_train.record.together import make_folder, write_together
+from uml_train.record.together import make_folder, write_changed, write_together
 from uml_train.run import FORMAT, Run
+from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import Shots, TrainSettings, settings_hash
@@ -163,6 +164,8 @@ def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
 
 
 def _write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write what the run was asked to do: the record, and the file that `--config` takes."""
+    write_changed({path / "settings.toml": asked(config).to_toml().encode()})
     write_together({path / "config.json": record_bytes(config, indent=1)})
 
 

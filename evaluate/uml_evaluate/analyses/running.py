@@ -96,7 +96,9 @@ def analyse(
             try:
                 save(finding, run.path)
             except OSError as error:
-                output.say(f"{name} is not stored, because {run.path} cannot be written ({error.strerror})")
+                output.say(
+                    f"{run.path / 'analyses'} cannot be written ({error.strerror}); nothing was stored"
+                )
             computed.append(name)
             output.say(f"{name}: {seconds:.1f} s")
         found.append(finding)
@@ -104,12 +106,7 @@ def analyse(
         if name not in computed and all(path.is_file() for path in there):
             figures += there
         else:
-            try:
-                drawn = draw(finding, run.path / "figures")
-            except OSError as error:
-                output.say(f"no figure of {name} is written, because {run.path} cannot be ({error.strerror})")
-                continue
-            figures += [] if drawn is None else drawn.files
+            figures += _drawn(finding, run.path / "figures", output)
     if refusals and len(refusals) == len(names):
         raise refusals[0]
     return Analyses(run, found, figures, computed)
@@ -122,6 +119,15 @@ def _stored(run: Run, name: str, reading: Reading, output: Output) -> Finding | 
     except DamagedFile as damaged:
         output.say(f"{damaged.path} {damaged.why}; it is computed again")
         return None
+
+
+def _drawn(finding: Finding, folder: Path, output: Output) -> list[Path]:
+    try:
+        drawn = draw(finding, folder)
+    except OSError as error:
+        output.say(f"{folder} cannot be written ({error.strerror}); no figure was saved")
+        return []
+    return [] if drawn is None else drawn.files
 
 
 def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:

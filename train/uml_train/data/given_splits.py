@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_manifests import NO_SPLIT, SPLITS
 
@@ -118,7 +119,7 @@ def _read_index(path: Path) -> GivenSplits:
     codes: dict[str, int] = {}
     labels: dict[str, int] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         for code, part in enumerate(("train", "val")):
             for item in content[part]["data"]:
                 name = str(item.get("id") or item["impath"])

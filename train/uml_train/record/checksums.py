@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 
 _HEAD = b'{"sha256": "'
@@ -55,10 +56,10 @@ def read_record(path: Path, remedy: str, *, required: bool = True) -> dict[str, 
     """
     data = path.read_bytes()
     try:
-        values = json.loads(data)
+        values = parse_json(data)
         if not isinstance(values, dict):
             raise TypeError(f"it holds a {type(values).__name__}")
-    except (ValueError, TypeError, RecursionError) as error:
+    except (ValueError, TypeError) as error:
         why = "no text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DamagedFile(path, f"is damaged ({why})", remedy) from None
     if not data.startswith(_HEAD):

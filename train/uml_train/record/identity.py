@@ -18,12 +18,13 @@ from typing import Any
 from uml_cache import StoreInfo, find_stores, store_info
 from uml_cache.errors import InputError, WorkError
 from uml_cache.remote import is_remote
+from uml_cache.settings import declared
 from uml_cache.store.journal import JOURNAL
 from uml_train.run import Run
 from uml_train.settings import TrainSettings
 
-# Where and how, not what.
-_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
+# Where and how, not what; of files the content decides, not the path.
+_NOT_DECISIVE = [s.name for s in declared(TrainSettings).values() if s.role in ("local", "file")]
 
 
 def identity_of(

@@ -36,7 +36,8 @@ class HeadSession(Session):
         roles = [self.selection.target, *self.selection.auxiliaries, *self.unrelated]
         stores = {role.label: role.store.path for role in roles}
         if part:
-            yield from train_cells(run, self.problem, part, stores, bar, alone=self.ranks.world == 1)
+            alone = self.ranks.world == 1
+            yield from train_cells(run, self.problem, part, stores, bar, self.output, alone=alone)
 
 
 def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSession:

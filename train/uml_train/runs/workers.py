@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import store_info
-from uml_cache.command import Progress
+from uml_cache.command import Output, Progress
 from uml_cache.errors import InputError, WorkError
-from uml_cache.machine import available_cores
+from uml_cache.machine import available_cores, no_processes
 from uml_train.data.selection import Role
 from uml_train.heads.bank import Fitted, HeadBank
 from uml_train.heads.export import head_file
@@ -46,6 +46,7 @@ def train_cells(
     cells: Sequence[Cell],
     stores: Mapping[str, Path],
     bar: Progress,
+    output: Output,
     *,
     alone: bool = True,
 ) -> Iterator[Finished]:
@@ -61,10 +62,15 @@ def train_cells(
     grid = run_grid(run)
     if chosen_device(run.settings.device) == "cuda":
         found = train_together(run, problem, grid, cells, device="cuda")
-    elif alone and (processes := processes_for(len(cells), grid, run.settings.trunk)) > 1:
-        found = _in_processes(run, cells, processes, stores)
     else:
-        found = (_train_one(run, problem, grid, cell) for cell in cells)
+        processes = processes_for(len(cells), grid, run.settings.trunk) if alone else 1
+        if processes > 1 and (reason := no_processes()):
+            output.say(f"{reason}; training in one process")
+            processes = 1
+        if processes > 1:
+            found = _in_processes(run, cells, processes, stores)
+        else:
+            found = (_train_one(run, problem, grid, cell) for cell in cells)
     for finished, remark in found:
         yield finished
         bar.set_postfix_str(remark)
