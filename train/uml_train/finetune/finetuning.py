@@ -29,6 +29,7 @@ def finetune(settings: TrainSettings, tuning: FinetuneSettings, *, output: Outpu
             meet, draws larger than the data.
         WorkError: a sample cannot be read any more, or a store is changed meanwhile.
     """
+    tuning.check_with(settings)
     ranks = Ranks.of_environment()
     with ExitStack() as stack:
         return train_session(open_samples(settings, tuning, ranks, output if ranks.first else QUIET, stack))

@@ -106,10 +106,8 @@ def open_samples(
         grid: in place of the settings', whose file may be gone.
 
     Raises:
-        InputError: settings that do not go together, data or weights that are missing, classes that do not
-            meet, draws larger than the data.
+        InputError: data or weights that are missing, classes that do not meet, draws larger than the data.
     """
-    tuning.check_with(settings)
     device = chosen_device(settings.device)
     networks = load_networks(tuning, settings.out, ranks, output, stack)
     tuned = None if networks.tuned is None else networks.tuned.role
