@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, uml_command
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output, uml_command
 
 _EXAMPLE = """
 uml extract --encoder hog-color                     # the demo's shapes, no download

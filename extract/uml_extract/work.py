@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError, unknown
-from uml_cache.store.layout import DTYPES
+from uml_cache import DTYPES, InputError, Output, unknown
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe

@@ -7,9 +7,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, settings_options, uml_command
-from uml_cache.errors import InputError
-from uml_cache.settings import declared
+from uml_cache import InputError, Output, declared, settings_options, uml_command
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import OBJECTIVES, TrainSettings
 
@@ -115,7 +113,7 @@ def _trained(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any
 
     if "encoder" not in values:
         return [_answer(run_training(settings, output=output)) for settings in _settings(values)]
-    from uml_train.finetune.finetuning import finetune as run_finetuning
+    from uml_train.finetune.finetuning import fine_tune as run_finetuning
 
     if "data" not in values:
         raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")

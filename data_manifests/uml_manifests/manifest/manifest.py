@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code

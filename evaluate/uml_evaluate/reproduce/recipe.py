@@ -15,12 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import declared
+from uml_cache import InputError, declared, parse_toml, unknown
 from uml_evaluate.reproduce.published import Published, read_published
-from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.settings import TrainSettings
+from uml_train import FinetuneSettings, TrainSettings
 
 KINDS = ("heads", "ssl", "finetune", "gaussian")
 TRAIN = [s.name for s in declared(TrainSettings).values() if s.role == "choice"]

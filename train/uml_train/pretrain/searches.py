@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_train.heads.grid import read_grid_file
 from uml_train.pretrain.shared_transformer import TransformerConfig
 
