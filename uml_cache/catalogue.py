@@ -14,6 +14,7 @@ from typing import Any
 from uml_cache import journal
 from uml_cache.errors import InputError, WorkError
 from uml_cache.remote import RemotePath, as_path
+from uml_cache.views import ID_KINDS, MADE
 
 _ARRAYS = (
     "pooled",
@@ -24,6 +25,7 @@ _ARRAYS = (
     "split",
     "id",
     "group",
+    "sample",
     "status",
 )
 
@@ -34,7 +36,7 @@ class StoreInfo:
 
     `dim` is the width of pooled features, `token_dim` that of tokens (None where a store has none). `own` is
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
-    array names to their metadata.
+    array names to their metadata. `id_kind` says what the ids are (`uml_cache.views`); None: not recorded.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class StoreInfo:
     done: int
     own: bool
     arrays: dict[str, dict[str, Any]] = field(repr=False)
+    id_kind: str | None = None
 
     @property
     def encoder_name(self) -> str:
@@ -145,6 +148,7 @@ def store_info(path: Path | str) -> StoreInfo:
         done=sum(task < tasks for task in journal.record_names(path)) if own else 0,
         own=own,
         arrays=arrays,
+        id_kind=_id_kind(attributes, arrays),
     )
 
 
@@ -193,6 +197,13 @@ def _metadata(store: Path, name: str) -> dict[str, Any] | None:
 
 def _width(metadata: dict[str, Any] | None) -> int | None:
     return None if metadata is None else int(metadata["shape"][-1])
+
+
+def _id_kind(attributes: dict[str, Any], arrays: dict[str, Any]) -> str | None:
+    if "id" not in arrays:
+        return MADE  # readers give row numbers
+    kind = attributes.get("ids")
+    return kind if isinstance(kind, str) and kind in ID_KINDS else None
 
 
 def _folder_bytes(folder: Path) -> int:

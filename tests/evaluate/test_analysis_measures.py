@@ -54,8 +54,8 @@ def test_silhouette_and_davies_bouldin_keep_their_digits(far: float, scale: floa
     centres[1, 0], centres[2] = 0.5, far
     features = ((centres[labels] + 0.05 * rng.standard_normal((180, 8))) * scale).astype(np.float32)
     near = labels < 2
-    # Direct differences, without any ‖x‖² + ‖y‖² − 2 x·y, of the two near classes, for which the far one plays
-    # no part.
+    # Direct differences, without any ‖x‖² + ‖y‖² − 2 x·y, of the two near classes, for which the far one
+    # plays no part.
     x = features[near].astype(np.float64)
     apart = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
     expected = silhouette_samples(apart, labels[near], metric="precomputed")

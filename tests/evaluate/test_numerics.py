@@ -1,7 +1,8 @@
-"""Rivals do not change with what cannot tell classes apart: an offset, a column that does not vary, the scale.
+"""Rivals do not change with what cannot tell classes apart: an offset, a column that does not vary, the
+scale.
 
-The shifts are powers of two and the features multiples of 2⁻¹⁰, so that float32 holds shifted features exactly
-and every prediction must stay as it is.
+The shifts are powers of two and the features multiples of 2⁻¹⁰, so that float32 holds shifted features
+exactly and every prediction must stay as it is.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def _predictions(name: str, change: Callable[[Tensor], Tensor]) -> list[list[int
 @pytest.mark.parametrize("change", [_offset, _column, _small, _large])
 @pytest.mark.parametrize("name", OFFSET_BLIND)
 def test_predictions_stay(name: str, change: Callable[[Tensor], Tensor]) -> None:
-    """At most 2 of 240 queries of a candidate may lie so close to a boundary that a solver's tolerance decides."""
+    """At most 2 of 240 queries of a candidate may lie so close to a boundary that a solver's tolerance
+    decides."""
     plain, changed = _predictions(name, lambda x: x), _predictions(name, change)
     assert len(plain) == len(changed)
     for before, after in zip(plain, changed, strict=True):
@@ -91,7 +93,9 @@ def test_the_head_file_of_a_probe_says_what_the_probe_says() -> None:
     weight, bias = candidate.logits.plain()
     assert bias.dtype == torch.float64
     queries = _offset(_rows(3, 40)[0])
-    torch.testing.assert_close(queries.double() @ weight.T + bias, candidate.logits(queries), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        queries.double() @ weight.T + bias, candidate.logits(queries), atol=1e-6, rtol=0
+    )
 
 
 def test_neighbours_are_those_of_double_precision_behind_an_offset() -> None:

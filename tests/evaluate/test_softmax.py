@@ -42,7 +42,9 @@ def test_equals_scikit_learn(n: int, dim: int) -> None:
         for r in range(3):
             model = reference(features[g] - mean, labels[g], float(penalties[g, r]))
             ours = ((test - found.means[g]).float() @ found.weight[g, r].T + found.bias[g, r]).numpy()
-            closer = ((test - exact.means[g]).float() @ exact.weight[g, r].T + exact.bias[g, r]).softmax(1).numpy()
+            closer = (
+                ((test - exact.means[g]).float() @ exact.weight[g, r].T + exact.bias[g, r]).softmax(1).numpy()
+            )
             theirs = model.predict_proba((test - mean).double().numpy())
             np.testing.assert_allclose(closer, theirs, atol=0.02)
             ours_acc = (ours.argmax(1) == truth.numpy()).mean()

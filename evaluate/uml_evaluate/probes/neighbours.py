@@ -40,7 +40,8 @@ def nearest_neighbours(episodes: list[Episode]) -> list[list[Candidate]]:
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """Unit rows u as float32 deviations `rows` (n, D) from their mean (D,), and `along` (n,): deviation · mean.
+    """Unit rows u as float32 deviations `rows` (n, D) from their mean (D,), and `along` (n,): deviation ·
+    mean.
 
     Where all rows share a large part, cosines differ by less than float32 has digits. For one query v the
     order of v · u is that of (v − mean) · (u − mean) + mean · (u − mean), whose terms are small.

@@ -34,8 +34,8 @@ _LOGITS_AT_ONCE = 30_000_000
 class Softmax:
     """Fitted classifiers: `weight` (G, R, C, D), `bias` (G, R, C), `blend` (G, R, C) or None, float32.
 
-    Weight and bias are for features without `means` (G, D) float64, the weighted mean of each draw: a bias for
-    features as they are would lose its digits where they share a large offset.
+    Weight and bias are for features without `means` (G, D) float64, the weighted mean of each draw: a bias
+    for features as they are would lose its digits where they share a large offset.
 
     `steps` (G, R) int64 counts iterations, `converged` (G, R) bool tells where the tolerance was reached.
     """
@@ -103,7 +103,8 @@ def fit_softmax(
 
 @dataclass(frozen=True, eq=False)
 class _Axes:
-    """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,) float64."""
+    """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,)
+    float64."""
 
     coordinates: Tensor
     basis: Tensor

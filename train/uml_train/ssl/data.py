@@ -157,8 +157,8 @@ def _moments(source: Sequences) -> tuple[Tensor, Tensor]:
         tokens = source.batch(order[part]).values
         low, high = torch.minimum(low, tokens.amin(0)), torch.maximum(high, tokens.amax(0))
         values = tokens.double()
-        # Distances from the first tokens' mean: of values as they are, E x² − (E x)² keeps few digits behind a
-        # large offset.
+        # Distances from the first tokens' mean: of values as they are, E x² − (E x)² keeps few digits
+        # behind a large offset.
         base = values.mean(0) if base is None else base
         values -= base
         total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
