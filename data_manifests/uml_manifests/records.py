@@ -20,9 +20,10 @@ from uml_cache.exchange.files import read_file
 from uml_cache.exchange.table import Columns, parts_of
 from uml_cache.exchange.values import SPLIT_CODES, as_classes, as_labels, as_splits, unique
 from uml_manifests.builders import modality_of
-from uml_manifests.manifest import NO_SPLIT, Manifest
+from uml_manifests.manifest import NO_SPLIT, SPARSE, Manifest
 from uml_manifests.table import decode
 
+_READ = ("txt", "cls", "json")  # members that are read while indexing
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 _LABELS = ("label", "labels", "cls", "class", "target")
 _TEXTS = ("text", "caption", "sentence", "sentence1", "content")
@@ -104,7 +105,8 @@ def from_tars(
             sample = samples.setdefault(f"{tar.name}/{key}", {"key": key})
             kind = modality_of(f"x.{extension}")
             if kind is not None:
-                sample.setdefault(kind, f"{tar.name}::{member.offset_data}+{member.size}")
+                size = SPARSE if member.issparse() else member.size
+                sample.setdefault(kind, f"{tar.name}::{member.offset_data}+{size}")
             elif extension == "txt":
                 sample["text"] = _text(content)
             elif extension == "cls":
@@ -131,20 +133,29 @@ def from_tars(
 
 def _members(tar: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
     """Key, extension, header and, of small text members, the content."""
+    whole = tar.stat().st_size
+    at = -1
     try:
         with tarfile.open(tar, "r:") as opened:
             for member in opened:
+                if member.offset <= at or member.size < 0:  # a negative size leads back to where it began
+                    raise InputError(f"{tar}: is broken: {member.name!r} has a size that cannot be")
+                at = member.offset
                 folder, _, base = member.name.rpartition("/")
                 stem, dot, extension = base.partition(".")
                 if not member.isreg() or not dot or not stem:
                     continue
                 extension = extension.lower()
                 content = b""
-                if extension in ("txt", "cls", "json"):
+                if extension in _READ and not member.issparse():  # a sparse text counts as empty
+                    if member.size > whole - member.offset_data:
+                        raise InputError(f"{tar}: ends within {member.name!r}")
                     stream = opened.extractfile(member)
                     content = stream.read() if stream else b""
                 yield (f"{folder}/{stem}" if folder else stem), extension, member, content
-    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # the reader of tars raises nearly anything on broken headers
         hint = "; unpack compressed tars first" if tar.suffix != ".tar" else ""
         raise InputError(f"{tar}: is broken, truncated or compressed ({error}){hint}") from None
 

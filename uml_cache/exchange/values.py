@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.files import read_array
+from uml_cache.exchange.numpy_files import read_array
 from uml_cache.layout import NO_SPLIT, SPLIT_NAMES
 
 SPLIT_CODES = {
