@@ -59,6 +59,11 @@ class StorePlan:
     device: str
 
     def __post_init__(self) -> None:
+        try:
+            json.dumps([self.dataset, self.set, self.encoder, *self.classes], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            wrong = error.object[max(0, error.start - 10) : error.end]
+            raise InputError(f"names of a store are not valid Unicode: {wrong!r}; rename it") from None
         rows = len(self.ids)
         if rows == 0:
             raise InputError(f"data set {self.dataset!r} has no samples: a store needs at least one")

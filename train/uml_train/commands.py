@@ -56,6 +56,10 @@ uml train --cache ./feats --finetune dinov2_vits14 --data ./pictures --name bird
               help="pool: fitted on all training rows of the target, unlabelled.")  # fmt: skip
 @click.option("--sampling", type=click.Choice(["shuffled", "balanced"]), default="shuffled",
               show_default=True, help="balanced: batches with the classes in equal parts.")  # fmt: skip
+@click.option("--ids", type=click.Choice(["recorded", "shared", "own"]), default="recorded",
+              show_default=True,
+              help="What the same id in two modalities means: shared, the same sample; own, nothing; "
+                   "recorded, the same sample where both were given their ids.")  # fmt: skip
 @click.option("--aligned", type=click.Choice(["normalized", "raw", "off"]), default="normalized",
               show_default=True, help="Encoders with a joint space need no projection: logits of unit "
               "vectors, or of vectors as they are, times 100; off: projected like any.")  # fmt: skip
@@ -86,23 +90,40 @@ uml train --cache ./feats --finetune dinov2_vits14 --data ./pictures --name bird
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of runs."
 )
 @finetune_options
+@click.option("--left-out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write the rows that are not used, with the reason, as CSV.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say how much there is to train and how long it would take.")
-def train(output: Output, dry_run: bool, **options: Any) -> None:
+def train(output: Output, dry_run: bool, left_out: Path | None, **options: Any) -> None:
     """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
     modalities, and every baseline that shows what this data is worth.
 
     All methods get the same search; validation selects, and only the selected model sees the test rows. The
     same command goes on where it was stopped. `uml eval` and `uml report` read the run.
     """
+    from uml_cache.used import left_out_csv
     from uml_train.ranks import speaks
+    from uml_train.run import write_atomic
+    from uml_train.training import say_used
     from uml_train.training import train as run_training
+
+    rows: list[tuple[str, str, str]] = []
+
+    def finished(runs: list[Any], texts: str, value: Any) -> None:
+        if not speaks():
+            return
+        if left_out is not None:
+            left_out.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(left_out, left_out_csv(rows).encode(errors="backslashreplace"))
+        output.result(value, texts)
+        for run in runs:
+            say_used(run, output)
 
     tuning = take_finetune(options)
     datasets = options.pop("datasets")
     if tuning is not None:
-        answer = _finetune(tuning, datasets, dry_run, output, options)
-        if speaks():
-            output.result(answer, _text(answer))
+        run = _finetune(tuning, datasets, dry_run, output, options, rows)
+        answer = _answer(run)
+        finished([run], _text(answer), answer)
         return
     names = [None] if datasets is None else _names(datasets)
     settings = [_settings(dataset=name, **options) for name in names]
@@ -117,22 +138,27 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
             [e.to_json() for e in estimates] if len(estimates) > 1 else estimates[0].to_json(), text
         )
         return
-    answers = [_answer(run_training(s, output=output)) for s in settings]
+    runs = [run_training(s, left_out=rows, output=output) for s in settings]
+    answers = [_answer(run) for run in runs]
     value = answers[0] if len(answers) == 1 else answers
-    if speaks():
-        output.result(value, "\n".join(_text(answer) for answer in answers))
+    finished(runs, "\n".join(_text(answer) for answer in answers), value)
 
 
 def _finetune(
-    tuning: Any, datasets: str | None, dry_run: bool, output: Output, options: dict[str, Any]
-) -> dict[str, Any]:
+    tuning: Any,
+    datasets: str | None,
+    dry_run: bool,
+    output: Output,
+    options: dict[str, Any],
+    left_out: list[tuple[str, str, str]],
+) -> Any:
     from uml_cache.errors import InputError
     from uml_train.finetune.run import finetune
 
     if dry_run or datasets is not None or options["target"] is not None:
         given = "--dry-run" if dry_run else "--dataset" if datasets is not None else "--target"
         raise InputError(f"{given} is for cached features; with --finetune --data says what is trained on")
-    return _answer(finetune(_settings(dataset=None, **options), tuning, output=output))
+    return finetune(_settings(dataset=None, **options), tuning, left_out=left_out, output=output)
 
 
 def _settings(
@@ -188,6 +214,7 @@ def _answer(run: Any) -> dict[str, Any]:
         "model_steps": sum(c["steps"] for c in candidates),
         "seconds": round(sum(result.seconds for result in cells), 2),
         "results": str(run.path / "results.csv"),
+        "rows": run.config.get("used", {}),
     }
 
 

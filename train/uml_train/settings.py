@@ -27,6 +27,7 @@ UNRELATED = "unrelated:"  # and the name of a data set
 NORMALIZATIONS = ("none", "center", "l2", "standard")
 NORMALIZE_ON = ("draw", "pool")
 SAMPLINGS = ("shuffled", "balanced")
+IDS = ("recorded", "shared", "own")
 ALIGNED = ("normalized", "raw", "off")
 TRANSFORMER = "transformer"
 TRUNKS = ("linear", "mlp", TRANSFORMER)
@@ -62,6 +63,10 @@ class TrainSettings:
         normalize_on: `draw` fits it on the rows that a model trains on, `pool` on all training rows of the
             target without their labels, which makes the comparison semi-supervised.
         sampling: `shuffled`, or `balanced` for batches with the classes in equal parts.
+        ids: what the same id in target and auxiliary means: `shared`, the same sample, which an auxiliary
+        loses
+            where the target is validated or tested on it; `own`, nothing; `recorded`, the same sample where
+            both stores were given their ids, nothing where a reader made them.
         aligned: what happens where target and first auxiliary come from encoders with a joint space: they
             need no projection, and logits are those of unit vectors (`normalized`) or of the vectors as they
             are (`raw`) times 100; `off` treats them like any others.
@@ -99,6 +104,7 @@ class TrainSettings:
     normalize: str = "none"
     normalize_on: str = "draw"
     sampling: str = "shuffled"
+    ids: str = "recorded"
     aligned: str = "normalized"
     trunk: str = "linear"
     loader: str = "auto"
@@ -123,6 +129,7 @@ class TrainSettings:
         _known("control", (c for c in self.controls if not c.startswith(UNRELATED)), CONTROLS)
         _known("normalize-on", (self.normalize_on,), NORMALIZE_ON)
         _known("sampling", (self.sampling,), SAMPLINGS)
+        _known("ids", (self.ids,), IDS)
         _known("aligned", (self.aligned,), ALIGNED)
         _known("trunk", (self.trunk,), TRUNKS)
         _known("loader", (self.loader,), LOADERS)

@@ -68,8 +68,9 @@ def lp_plus(episodes: list[Episode]) -> list[list[Candidate]]:
     text = torch.stack([head.weight for head in heads])
     # What the text's part gives the mean goes into the bias: queries meet both parts without it.
     at_mean = torch.einsum("gcd,gd->gc", text.double(), found.means)
-    found = replace(found, bias=found.bias.double() + found.blend.double() * at_mean.unsqueeze(1))
-    return by_strength(found, penalties, found.weight + found.blend.unsqueeze(3) * text.unsqueeze(1))
+    bias = found.bias.double() + found.blend.double() * at_mean.unsqueeze(1)
+    weight = found.weight + found.blend.unsqueeze(3) * text.unsqueeze(1)
+    return by_strength(replace(found, bias=bias), penalties, weight)
 
 
 def tip_adapter(episodes: list[Episode]) -> list[list[Candidate]]:
