@@ -19,10 +19,10 @@ from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
 from uml_cache.used import Used
 from uml_cache.views import MADE, names_samples
-from uml_train.given_splits import GivenSplits
-from uml_train.parts import split_rows
-from uml_train.selection import Role
-from uml_train.source import Source, open_store, usable
+from uml_train.data.given_splits import GivenSplits
+from uml_train.data.parts import split_rows
+from uml_train.data.selection import Role
+from uml_train.data.source import Source, open_store, usable
 
 LeftOut = tuple[str, str, str]
 """A row that is not used: DATASET/LABEL, its id and the reason."""

@@ -1,0 +1,266 @@
+"""The search grid: which hyperparameters are tried for every method, and for how long each model trains."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from uml_cache.documents import parse_toml
+from uml_cache.errors import InputError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One point of the grid: the hyperparameters of one model.
+
+    `alpha` weights each auxiliary's loss, `ratio` is the number of auxiliary batches per target batch;
+    both are None for a model without auxiliary losses. `repeat` counts models that are alike
+    otherwise: each starts from its own weights and sees the batches in its own order.
+    """
+
+    lr: float
+    weight_decay: float
+    batch_size: int
+    learnable_scale: bool = False
+    alpha: float | None = 1.0
+    ratio: float | None = 1.0
+    repeat: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """How long a model trains and when it is looked at.
+
+    Steps are counted from 0. The rate of step 0 is 1e-5 whatever the base rate, steps 1 … `warmup` rise
+    linearly to the base rate, and a cosine over `steps` falls from there. Validation is looked at after every
+    step divisible by `eval_every` and after the last one; `patience` evaluations without a better one end the
+    training.
+    """
+
+    steps: int
+    warmup: int
+    eval_every: int
+    patience: int
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "eval_every", "patience"):
+            if getattr(self, name) < 1:
+                raise InputError(f"grid: {name} is {getattr(self, name)}; it must be at least 1")
+        if self.warmup < 0:
+            raise InputError(f"grid: warmup is {self.warmup}; it must not be negative")
+
+    def lr(self, base: float, step: int) -> float:
+        """The learning rate of one step."""
+        if step == 0:
+            return 1e-5
+        if step <= self.warmup:
+            return base * step / self.warmup
+        return base * (1.0 + math.cos(math.pi * (step - self.warmup) / self.steps)) / 2.0
+
+    @property
+    def looks(self) -> int:
+        """How often a model is shown the validation rows at most."""
+        return sum(self.evaluates(step) for step in range(self.steps))
+
+    def evaluates(self, step: int) -> bool:
+        """Whether validation is looked at after this step."""
+        return step % self.eval_every == 0 or step == self.steps - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A named set of candidates and the schedule that all of them follow."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    schedule: Schedule
+
+    def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
+        """As many candidates for a method to which part of the grid means nothing.
+
+        Those that become alike are told apart by `repeat`: equal search for every method, since more
+        candidates mean more luck on few validation rows.
+        """
+        seen: Counter[Candidate] = Counter()
+        found = []
+        for candidate in self.candidates:
+            if not auxiliary_loss:
+                candidate = replace(candidate, alpha=None, ratio=None)
+            if not learns_scale:
+                candidate = replace(candidate, learnable_scale=False)
+            found.append(replace(candidate, repeat=seen[candidate]))
+            seen[candidate] += 1
+        return tuple(found)
+
+
+def _grid(
+    name: str,
+    *,
+    lr: list[float],
+    weight_decay: list[float],
+    batch_size: list[int],
+    learnable_scale: list[bool],
+    alpha: Sequence[float] = (1.0,),
+    ratio: Sequence[float] = (1.0,),
+    steps: int,
+    warmup: int,
+    eval_every: int,
+    patience: int,
+) -> Grid:
+    candidates = tuple(
+        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s, alpha=a, ratio=q)
+        for r, d, b, s, a, q in product(lr, weight_decay, batch_size, learnable_scale, alpha, ratio)
+    )
+    schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
+    return Grid(name=name, candidates=candidates, schedule=schedule)
+
+
+_NAMED: dict[str, dict[str, Any]] = {
+    "quick": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 1_000,
+        "warmup": 50,
+        "eval_every": 50,
+        "patience": 5,
+    },
+    # As quick, with a shorter patience in steps: the demo's three tables are to take minutes.
+    "demo": {
+        "lr": [1e-2, 1e-3],
+        "weight_decay": [0.01],
+        "batch_size": [32],
+        "learnable_scale": [False],
+        "steps": 600,
+        "warmup": 50,
+        "eval_every": 25,
+        "patience": 5,
+    },
+    # Whole networks (paper B.4.2: learning rate, batch, no learnt scale; the rest as the reference code), and
+    # a shorter one for a first look.
+    "finetune-quick": {
+        "lr": [5e-5],
+        "weight_decay": [0.01],
+        "batch_size": [64],
+        "learnable_scale": [False],
+        "steps": 1_000,
+        "warmup": 50,
+        "eval_every": 50,
+        "patience": 5,
+    },
+    "finetune-paper": {
+        "lr": [5e-5],
+        "weight_decay": [0.0, 0.01, 0.001],
+        "batch_size": [64],
+        "learnable_scale": [False],
+        "steps": 12_800,
+        "warmup": 50,
+        "eval_every": 100,
+        "patience": 10,
+    },
+    # Linear probes (paper B.4.2, Table 5); that every 100th step is looked at is the reference code's.
+    "paper": {
+        "lr": [1e-3, 1e-4],
+        "weight_decay": [0.0, 0.01, 0.001],
+        "batch_size": [8, 32],
+        "learnable_scale": [False, True],
+        "steps": 12_800,
+        "warmup": 50,
+        "eval_every": 100,
+        "patience": 10,
+    },
+}
+
+_LISTS = {
+    "lr": float,
+    "weight_decay": float,
+    "batch_size": int,
+    "learnable_scale": bool,
+    "alpha": float,
+    "ratio": float,
+}
+_MAY_BE_ZERO = ("weight_decay", "alpha")
+RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_NUMBERS = ("steps", "warmup", "eval_every", "patience")
+
+
+def load_grid(
+    name: str,
+    *,
+    alpha: Sequence[float] | None = None,
+    ratio: Sequence[float] | None = None,
+    family: str = "",
+) -> Grid:
+    """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
+
+    `quick` is for a first look, `paper` the reference's grid, `demo` what `uml demo` searches.
+
+    Args:
+        alpha: values of this axis, instead of the grid's own.
+        ratio: likewise.
+        family: `finetune-` for the grids of that kind; a file then gets its absent keys from there.
+
+    Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
+    """
+    axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
+    if family + name in _NAMED:
+        return _grid(family + name, **{**_NAMED[family + name], **axes})
+    known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
+    path, values = read_grid_file("grid", name, known)
+    return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})
+
+
+def read_grid_file(what: str, name: str, known: Sequence[str]) -> tuple[Path, dict[str, Any]]:
+    """The TOML file of a grid that is none of the `known` ones, and what it holds.
+
+    Raises `InputError` for a name that is no TOML file's, and a file that is missing or broken.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise unknown(what, name, [*known, "FILE.toml"])
+    try:
+        return path, parse_toml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"grid file {path} does not exist; name one of {', '.join(known)} or a TOML file"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"grid file {path} is not TOML: {error}") from None
+
+
+def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in _NUMBERS:
+            if type(value) is not int:
+                raise InputError(f"grid file {path}: {key} is {value!r}; it must be a whole number")
+            checked[key] = value
+        elif key in _LISTS:
+            kind = _LISTS[key]
+            items = value if isinstance(value, list) else [value]
+            allowed = (int, float) if kind is float else (kind,)
+            if not items or any(type(item) not in allowed for item in items):
+                raise InputError(
+                    f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values"
+                )
+            if kind is not bool and any(
+                item < 0 or (item == 0 and key not in _MAY_BE_ZERO) for item in items
+            ):
+                raise InputError(f"grid file {path}: {key} is {value!r}; its values must be positive")
+            checked[key] = [kind(item) for item in items]
+            if key == "ratio" and not set(checked[key]) <= set(RATIOS):
+                raise InputError(f"grid file {path}: ratio is {value!r}; it takes {_ratios()}")
+        else:
+            raise unknown(f"key in grid file {path}:", key, [*_LISTS, *_NUMBERS])
+    return checked
+
+
+def _ratios() -> str:
+    return ", ".join(f"{r:g}" for r in RATIOS)
