@@ -54,3 +54,11 @@ from .store.planning import recorded_plan as recorded_plan
 from .store.planning import recorded_token_counts as recorded_token_counts
 from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify
+from .used import Tally as Tally
+from .used import Used as Used
+from .views import GIVEN as GIVEN
+from .views import ID_KINDS as ID_KINDS
+from .views import MADE as MADE
+from .views import names_samples as names_samples
+from .views import sample_keys as sample_keys
+from .views import without_view_numbers as without_view_numbers

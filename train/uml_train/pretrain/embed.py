@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache import (
+    GIVEN,
     QUIET,
     FeatureSet,
     FeatureStore,
@@ -145,6 +146,8 @@ def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: Networ
         labels=features.label,
         splits=features.split,
         groups=features.groups,
+        samples=features.samples,
+        id_kind=features.id_kind or GIVEN,
         pooled_dim=network.model.config.width,
         dtype="float32",
         batch_size=1,
