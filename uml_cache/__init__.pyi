@@ -56,6 +56,8 @@ from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify
 from .used import Tally as Tally
 from .used import Used as Used
+from .used import used_lines as used_lines
+from .used import write_left_out as write_left_out
 from .views import GIVEN as GIVEN
 from .views import ID_KINDS as ID_KINDS
 from .views import MADE as MADE

@@ -103,7 +103,7 @@ def pretrain(output: Output, values: dict[str, Any], left_out: Path | None, dry_
 
 
 def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
-    from uml_cache.used import used_lines, write_left_out
+    from uml_cache import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
     rows: list[tuple[str, str, str]] = []
