@@ -95,7 +95,7 @@ class Setting:
             if self.choices and not any(map(partial(_fits, one), self.choices)):
                 close = get_close_matches(str(one), self.choices, n=1, cutoff=0.5)
                 hint = f"; did you mean {close[0]}?" if close else ""
-                raise InputError(f"unknown {where} {one!r}: it takes {self.allowed}{hint}")
+                raise InputError(f"unknown {where.lstrip('-')} {one!r}: it takes {self.allowed}{hint}")
         if self.check is not None and not self.check(found):
             raise self._refused(value, where)
         return found
@@ -134,7 +134,7 @@ def _read(value: Any, kind: Any, separator: str = ",") -> Any:
     elif isinstance(value, bool) or value is None:
         if type(value) is kind:
             return value
-    elif kind is int and (isinstance(value, Integral) or (isinstance(value, str) and value.isdecimal())):
+    elif kind is int and (isinstance(value, Integral) or str(value).lstrip("-").isdecimal()):
         return int(value)
     elif kind is float and isinstance(value, Real | str):
         return float(value)
