@@ -138,6 +138,12 @@ class TrainSettings(Settings):
         "that it does not name are not used.",
         group=_DATA, metavar="FILE", role="file",
     )] = None
+    ids: Annotated[str, Setting(
+        "What the same id in two modalities means. shared: the same sample, which unpaired data lose where "
+        "it "
+        "validates or tests; own: nothing; recorded: the same sample where both stores were given their ids.",
+        group=_DATA, choices=("recorded", "shared", "own"),
+    )] = "recorded"
     loader: Annotated[str, Setting(
         "Where features wait: in memory (or on the GPU), mapped from the stores, or read ahead. It changes "
         "no result.",
