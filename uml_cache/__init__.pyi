@@ -34,7 +34,11 @@ from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler
 from .settings import Setting as Setting
 from .settings import Settings as Settings
+from .settings import at_least as at_least
 from .settings import declared as declared
+from .settings import different as different
+from .settings import read_table as read_table
+from .settings import read_toml as read_toml
 from .settings import toml_text as toml_text
 from .store.catalogue import StoreInfo as StoreInfo
 from .store.catalogue import find_stores as find_stores

@@ -15,9 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from uml_cache import InputError, parse_toml, unknown
+from uml_cache import InputError, Settings, declared, parse_toml, read_table, unknown
 from uml_cache import Setting as Declared
-from uml_cache.settings import Settings, declared, read_table
 from uml_evaluate.reproduce.published import Published, read_published
 from uml_train import FinetuneSettings, TrainSettings
 
