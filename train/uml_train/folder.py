@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
@@ -61,7 +60,13 @@ def begin(
     roles = [selection.target, *selection.auxiliaries, *unrelated]
     fingerprints = {role.label: content_of(role.store) for role in roles}
     identity = identity_of(
-        settings, fingerprints, grid, class_map=class_map, splits=splits, finetune=finetune
+        settings,
+        fingerprints,
+        grid,
+        class_map=class_map,
+        splits=splits,
+        drawn=_parts(problem) if problem.drawn else None,
+        finetune=finetune,
     )
     parts = (_plain(selection.dataset), _plain(selection.target.label), settings_hash(identity))
     path = settings.out / "-".join(parts)
@@ -87,6 +92,8 @@ def begin(
             "stores": _stores(roles, problem),
             "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
             "test_groups": problem.test_groups,
+            "drawn": problem.drawn,
+            "used": {label: used.to_json() for label, used in problem.used.items()},
             "class_notes": problem.notes,
             "remarks": problem.remarks,
             "versions": {
@@ -105,6 +112,8 @@ def begin(
         output.say(f"{path / 'test_labels.npy'} was damaged or gone; it is written anew")
         write_together({path / "test_labels.npy": labels})
     extend_splits(run, problem, {(k, s) for k in settings.shots or () for s in settings.seeds}, output)
+    # What the run was asked to do, as the file that `--config` takes.
+    write_changed({path / "settings.toml": asked(run.config).to_toml().encode()})
     where = {key: settings.to_json()[key] for key in ("device", "loader")}
     if any(run.config["settings"].get(key) != value for key, value in where.items()):
         _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
@@ -164,8 +173,6 @@ def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
 
 
 def _write_config(path: Path, config: dict[str, Any]) -> None:
-    """Write what the run was asked to do: the record, and the file that `--config` takes."""
-    write_changed({path / "settings.toml": asked(config).to_toml().encode()})
     write_together({path / "config.json": record_bytes(config, indent=1)})
 
 
@@ -201,6 +208,11 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         os.close(handle)
 
 
+def _parts(problem: Problem) -> dict[str, list[str]]:
+    """The sample ids of every part."""
+    return {name: problem.ids(getattr(problem, name)) for name in ("train", "val", "test")}
+
+
 def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]], output: Output = QUIET) -> None:
     """Write the ids of every part and every draw, those that the file has already and `draws`.
 
@@ -222,12 +234,7 @@ def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]], out
     for name in drawn:
         shots, _, seed = name.removeprefix("k").partition("-s")
         names[name] = (int(shots), int(seed))
-    splits: dict[str, Any] = {
-        "train": problem.ids(problem.train),
-        "val": problem.ids(problem.val),
-        "test": problem.ids(problem.test),
-        "draws": {},
-    }
+    splits: dict[str, Any] = {**_parts(problem), "draws": {}}
     for name, (shots, seed) in sorted(names.items(), key=lambda item: str(item[1])):
         draw = draw_rows(problem, shots, seed)
         splits["draws"][name] = {"train": problem.ids(draw.train), "val": problem.ids(draw.val)}

@@ -27,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.store.journal import whole_file
+from uml_cache import InputError, whole_file
 from uml_train.record.cell import Cell, CellResult, remedy
 from uml_train.record.checksums import DamagedFile, FileSum, checked_bytes, path_sum, read_record
 from uml_train.record.results import metrics_lines, results_table

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_train.folder import extend_splits, run_lock
+from uml_train.problem import LeftOut
 from uml_train.record.identity import recorded_store, require_content
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.cells import draw_rows
@@ -20,11 +21,14 @@ from uml_train.settings import Shots, TrainSettings
 __all__ = ["complete", "open_run_problem", "recorded_store", "require_heads", "train"]
 
 
-def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
+def train(settings: TrainSettings, *, left_out: list[LeftOut] | None = None, output: Output = QUIET) -> Run:
     """Train every cell of the settings and return the finished run.
 
     The run's folder is named by data set, target and a digest of the settings and the stores' content, so the
     same settings over the same content go on where they stopped, and over another content begin another run.
+
+    Args:
+        left_out: takes the rows that are not used.
 
     Raises:
         InputError: stores that are missing, ambiguous or unsealed; classes that do not meet; draws larger
@@ -32,7 +36,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
         WorkError: a store is changed while the run trains on it.
     """
     ranks = Ranks.of_environment()
-    return train_session(_opened(settings, ranks, output if ranks.first else QUIET))
+    return train_session(_opened(settings, ranks, output if ranks.first else QUIET), left_out)
 
 
 def complete(

@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.errors import InputError
-from uml_train.record.cell import plain_name
-from uml_train.record.checksums import DamagedFile, read_record, record_bytes
-from uml_train.record.together import make_folder, write_together
+from uml_cache import InputError
+from uml_train import DamagedFile, make_folder, plain_name, read_record, record_bytes, write_together
 
 FORMAT = 2
 _UNCHECKED = 1  # of version 0.1, whose record had no checksum of its own

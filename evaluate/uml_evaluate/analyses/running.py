@@ -8,18 +8,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.comparing.figures import save as save_figure
-from uml_train.record.checksums import DamagedFile
-from uml_train.record.identity import store_remarks
+from uml_train import DamagedFile, store_remarks
 
 if TYPE_CHECKING:
-    from uml_train import Run
-    from uml_train.settings import Shots
+    from uml_train import Run, Shots
 
 
 @dataclass(frozen=True)

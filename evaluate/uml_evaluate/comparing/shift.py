@@ -18,27 +18,37 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from uml_cache import FeatureSet, StoreInfo, find_stores, open_features
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
+from uml_cache import QUIET, FeatureSet, InputError, Output, StoreInfo, find_stores, open_features, unknown
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
-from uml_train import Head, Run, load_head
-from uml_train.problem import Source, match_classes, read_class_map
-from uml_train.record.checksums import file_sum, record_bytes
-from uml_train.record.identity import digest_of, recorded_store, store_remarks
-from uml_train.record.keeping import Finished, Keeper, array_bytes
-from uml_train.record.together import make_folder, write_changed
-from uml_train.run import FORMAT
-from uml_train.runs.reopening import open_run_problem, require_heads
-from uml_train.settings import settings_hash
+from uml_train import (
+    FORMAT,
+    Finished,
+    Head,
+    Keeper,
+    Run,
+    Source,
+    array_bytes,
+    digest_of,
+    file_sum,
+    load_head,
+    make_folder,
+    match_classes,
+    open_run_problem,
+    read_class_map,
+    record_bytes,
+    recorded_store,
+    require_heads,
+    settings_hash,
+    store_remarks,
+    write_changed,
+)
 
 if TYPE_CHECKING:
-    from uml_train import CellResult
-    from uml_train.settings import Shots
+    from uml_train import CellResult, Shots
 
 _BLOCK = 8_192
 

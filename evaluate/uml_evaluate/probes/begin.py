@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_evaluate.probes.registry import PROBES
-from uml_train.run import Run
-from uml_train.runs.head_session import open_heads
-from uml_train.runs.ranks import Ranks
-from uml_train.runs.session import begin_run
-from uml_train.settings import TrainSettings
+from uml_train import Ranks, Run, TrainSettings, begin_run, open_heads
 
 
 def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out: Path, output: Output) -> Run:

@@ -16,24 +16,35 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
+from uml_cache import QUIET, InputError, Output, unknown
 from uml_evaluate.comparing.rows import RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
-from uml_train.data.rows import vectors
-from uml_train.folder import extend_splits, run_lock
-from uml_train.heads.export import folded_linear, linear_head_file
-from uml_train.problem import Problem
-from uml_train.record.identity import Watch, require_content
-from uml_train.record.keeping import Finished, Keeper
-from uml_train.run import Cell, CellResult, Run, missing_cells
-from uml_train.runs.cells import Prepared, draw_rows, prepare
-from uml_train.runs.combinations import named_cells
-from uml_train.runs.reopening import open_run_problem, require_heads
-from uml_train.runs.workers import run_grid
-from uml_train.settings import Shots
+from uml_train import (
+    Cell,
+    CellResult,
+    Finished,
+    Keeper,
+    Prepared,
+    Problem,
+    Run,
+    Shots,
+    Watch,
+    draw_rows,
+    extend_splits,
+    folded_linear,
+    linear_head_file,
+    missing_cells,
+    named_cells,
+    open_run_problem,
+    prepare,
+    require_content,
+    require_heads,
+    run_grid,
+    run_lock,
+    vectors,
+)
 
 _TEST_BLOCK = 8_192
 
@@ -255,6 +266,6 @@ def _scored(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(chosen.logits.weight, chosen.logits.bias, normalizer)
+        parts = folded_linear(*chosen.logits.plain(), normalizer)
         head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
     return Finished(result, predictions, head)

@@ -18,10 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from uml_cache.command import Output
-from uml_cache.errors import WorkError
-from uml_extract import Reading, SampleError, Trainable, read_for, reader_count
-from uml_extract.sources import content_digest, sources_digest
+from uml_cache import Output, WorkError
+from uml_extract import (
+    Reading,
+    SampleError,
+    Trainable,
+    content_digest,
+    read_for,
+    reader_count,
+    sources_digest,
+)
 from uml_train.finetune.views import Views
 from uml_train.heads.weights import seeded
 from uml_train.record.checksums import read_record, record_bytes

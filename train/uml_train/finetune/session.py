@@ -8,9 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache import StoreInfo
-from uml_cache.command import Output, Progress
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output, Progress, StoreInfo
 from uml_train.data.selection import select_beside
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
@@ -18,11 +16,13 @@ from uml_train.finetune.tuned_cell import CellTuner, write_backbones
 from uml_train.heads.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
 from uml_train.record.checksums import path_sum
+from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
 from uml_train.record.together import flush_folder, make_folder
 from uml_train.run import Cell, Run
 from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
+from uml_train.runs.reopening import class_map_of, splits_of
 from uml_train.runs.resolving import resolve, unrelated_roles
 from uml_train.runs.session import Session
 from uml_train.runs.workers import chosen_device, finished_cell, run_grid
@@ -97,13 +97,13 @@ def open_samples(
     ranks: Ranks,
     output: Output,
     stack: ExitStack,
-    grid: Grid | None = None,
+    run: Run | None = None,
 ) -> SampleSession:
     """Load the networks and open the data; nothing is written but which samples can be read.
 
     Args:
         stack: closes the processes that read samples.
-        grid: in place of the settings', whose file may be gone.
+        run: that is reopened: its search and its parts are taken, whatever files and manifest say now.
 
     Raises:
         InputError: data or weights that are missing, classes that do not meet, draws larger than the data.
@@ -117,15 +117,19 @@ def open_samples(
         selection.dataset,
         selection.target,
         selection.auxiliaries,
-        read_class_map(settings.class_map) if settings.class_map else None,
+        _class_map(settings, run),
         unrelated=unrelated,
+        splits=None if run is None else splits_of(run),
+        ids=settings.ids,
         opened={part.role.label: part.rows for part in networks.parts},
     )
     for remark in problem.remarks:
         output.say(remark)
     resolved = resolve(settings, selection, problem, output)
-    if grid is None:
+    if run is None:
         grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio, family=_FAMILY)
+    else:
+        grid = run_grid(run)
     _check_batches(grid, ranks)
     return SampleSession(
         settings=resolved,
@@ -144,15 +148,21 @@ def reopen_samples(run: Run, cache: Path | None, output: Output, stack: ExitStac
     """What a run was trained with. Raises `InputError` where data, features or weights have changed since."""
     tuning = FinetuneSettings.from_json(run.config["finetune"])
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
-    session = open_samples(settings, tuning, Ranks(), output, stack, run_grid(run))
+    session = open_samples(settings, tuning, Ranks(), output, stack, run)
     roles = [session.selection.target, *session.selection.auxiliaries, *session.unrelated]
-    now = {role.label: role.store.fingerprint for role in roles}
+    now = {role.label: content_of(role.store) for role in roles}
     for label, store in run.config["stores"].items():
         if now.get(label) != store["fingerprint"]:
             raise InputError(f"{label} has changed since {run.path} was trained; train again")
     if session.described()["networks"] != run.config["finetune"]["networks"]:
         raise InputError(f"the network's weights have changed since {run.path} was trained; train again")
     return session
+
+
+def _class_map(settings: TrainSettings, run: Run | None) -> dict[str, str] | None:
+    if run is not None:
+        return class_map_of(run)
+    return read_class_map(settings.class_map) if settings.class_map else None
 
 
 def _check_batches(grid: Grid, ranks: Ranks) -> None:

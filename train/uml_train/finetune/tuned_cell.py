@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.command import Output
+from uml_cache import Output
 from uml_train.data.source import Source
 from uml_train.finetune.backbones import State
 from uml_train.finetune.opening import Networks, Part

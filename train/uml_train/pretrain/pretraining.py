@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache.command import Output, Progress
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output, Progress
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Selection, select_stores
 from uml_train.pretrain.arms import Arms, sequence_cells
@@ -67,7 +66,7 @@ def open_networks(settings: TrainSettings, ranks: Ranks, output: Output) -> Netw
     unrelated = unrelated_roles(settings, selection, only_tokens=True)
     standardise = settings.normalize == "standard"
     splits = read_splits(settings.splits) if settings.splits else None
-    sequences = open_sequences(selection, unrelated, standardise=standardise, splits=splits)
+    sequences = open_sequences(selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids)
     for remark in sequences.problem.remarks:
         output.say(remark)
     resolved = _resolve(settings, selection, sequences.problem, output)
@@ -89,7 +88,9 @@ def reopen_networks(run: Run, cache: Path | None, output: Output) -> NetworkSess
     selection, unrelated = recorded_selection(run, cache)
     grid = load_pretraining_of(run)
     standardise = settings.normalize == "standard"
-    sequences = open_sequences(selection, unrelated, standardise=standardise, splits=splits_of(run))
+    sequences = open_sequences(
+        selection, unrelated, standardise=standardise, splits=splits_of(run), ids=settings.ids
+    )
     return NetworkSession(
         settings=settings,
         selection=selection,

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import Output, Progress
-from uml_cache.errors import InputError, WorkError
+from uml_cache import InputError, Output, Progress, WorkError
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import Trainer, Where, embed_rows

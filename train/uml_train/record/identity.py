@@ -15,11 +15,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from uml_cache import StoreInfo, find_stores, store_info
-from uml_cache.errors import InputError, WorkError
-from uml_cache.remote import is_remote
-from uml_cache.settings import declared
-from uml_cache.store.journal import JOURNAL
+from uml_cache import JOURNAL, InputError, StoreInfo, WorkError, declared, find_stores, is_remote, store_info
 from uml_train.run import Run
 from uml_train.settings import TrainSettings
 
@@ -34,6 +30,7 @@ def identity_of(
     *,
     class_map: Mapping[str, str] | None = None,
     splits: Any = None,
+    drawn: Any = None,
     finetune: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """All that decides a run's numbers, as JSON values.
@@ -42,6 +39,7 @@ def identity_of(
         stores: by label the fingerprint of a store's content.
         search: the grid, a dataclass.
         class_map, splits: what the files say, not where they lie; `splits` is a dataclass.
+        drawn: the ids of every part, where parts were drawn: drawn otherwise, they make another run.
         finetune: what decides a fine-tuning beside the settings; `local` in it does not.
     """
     decisive = {k: v for k, v in settings.to_json().items() if k not in _NOT_DECISIVE}
@@ -51,6 +49,7 @@ def identity_of(
         "search": asdict(search),
         "class_map": None if class_map is None else dict(class_map),
         "splits": None if splits is None else digest_of(asdict(splits)),
+        "drawn": None if drawn is None else digest_of(drawn),
         "finetune": None if finetune is None else {k: v for k, v in finetune.items() if k != "local"},
     }
     found: dict[str, Any] = json.loads(json.dumps(values))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from uml_cache.command import Output
-from uml_cache.store.journal import remove_leftovers, sync_folder
+from uml_cache import Output, remove_leftovers, sync_folder
 from uml_train.run import Cell, Run
 
 

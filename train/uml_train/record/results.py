@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
-from uml_cache.escapes import csv_cell
+from uml_cache import escapes
 from uml_train.record.cell import CellResult
 
 RESULT_COLUMNS = (
@@ -56,4 +56,4 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
         }
         if own := row.get("hyperparameters"):
             row["hyperparameters"] = json.dumps(own, sort_keys=True)
-        yield {column: csv_cell(row.get(column)) for column in RESULT_COLUMNS}
+        yield {column: escapes.csv_cell(row.get(column)) for column in RESULT_COLUMNS}

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from uml_cache.store.journal import sync_folder
+from uml_cache import sync_folder
 
 _THREADS = 16  # a journaling file system flushes what many ask for in the time of one
 

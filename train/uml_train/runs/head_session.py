@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from uml_cache.command import Output, Progress
+from uml_cache import Output, Progress
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import select_stores
 from uml_train.heads.grid import Grid, load_grid
@@ -61,6 +61,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         read_class_map(settings.class_map) if settings.class_map else None,
         unrelated,
         read_splits(settings.splits) if settings.splits else None,
+        ids=settings.ids,
     )
     for remark in problem.remarks:
         output.say(remark)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_train.data.given_splits import GivenSplits, recorded_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.problem import Problem, open_problem, read_class_map
@@ -84,18 +84,22 @@ def open_recorded(run: Run, selection: Selection, unrelated: list[Role]) -> Prob
         selection.dataset,
         selection.target,
         selection.auxiliaries,
-        _class_map(run),
+        class_map_of(run),
         unrelated=unrelated,
         splits=splits_of(run),
+        ids=run.settings.ids,
     )
 
 
 def splits_of(run: Run) -> GivenSplits | None:
-    """What stood for the target's own splits, from the run's record: the file may be gone or changed."""
-    return recorded_splits(run.splits) if run.settings.splits else None
+    """The splits that a run was made with, where they were drawn or came from a file; None: the data's
+    own."""
+    drawn = run.settings.splits or run.config.get("drawn", True)
+    return recorded_splits(run.splits) if drawn else None
 
 
-def _class_map(run: Run) -> dict[str, str] | None:
+def class_map_of(run: Run) -> dict[str, str] | None:
+    """The class map that a run was made with, whatever its file says now."""
     if run.identity is not None:
         found: dict[str, str] | None = run.identity["class_map"]
         return found

@@ -6,8 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output
 from uml_train.data.selection import Role, Selection, select_unrelated
 from uml_train.problem import Problem
 from uml_train.runs.cells import draw_rows

@@ -18,11 +18,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uml_cache import StoreInfo
-from uml_cache.command import Output, Progress
+from uml_cache import Output, Progress, StoreInfo
 from uml_train.data.selection import Role, Selection
 from uml_train.folder import begin, run_lock
-from uml_train.problem import Problem
+from uml_train.problem import LeftOut, Problem
 from uml_train.record.identity import Watch
 from uml_train.record.keeping import Finished, Keeper
 from uml_train.record.mending import mend
@@ -88,11 +87,17 @@ def begin_run(session: Session) -> Run:
     )
 
 
-def train_session(session: Session) -> Run:
-    """Train every cell of a session's settings; the finished run."""
+def train_session(session: Session, left_out: list[LeftOut] | None = None) -> Run:
+    """Train every cell of a session's settings; the finished run.
+
+    Args:
+        left_out: takes the rows that are not used.
+    """
     session.ranks.in_turn(lambda: begin_run(session))
     run = begin_run(session)
     _remark_classes(session)
+    if left_out is not None:
+        left_out += session.problem.left_out()
     cells = session.cells()
     if not _add(session, run, cells, thorough=True):
         session.output.say(f"{run.path} has every cell; nothing was trained")

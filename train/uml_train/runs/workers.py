@@ -15,10 +15,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from uml_cache import store_info
-from uml_cache.command import Output, Progress
-from uml_cache.errors import InputError, WorkError
-from uml_cache.machine import available_cores, no_processes
+from uml_cache import InputError, Output, Progress, WorkError, available_cores, no_processes, store_info
 from uml_train.data.selection import Role
 from uml_train.heads.bank import Fitted, HeadBank
 from uml_train.heads.export import head_file
