@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.tables import Choice, choose_column
 from uml_manifests.files import check_paths
 from uml_manifests.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
-from uml_manifests.table import Table, decode, read_table
+from uml_manifests.table import decode, read_table
+from uml_manifests.tabular import source_column, table_manifest
 
 EXTENSIONS = {
     "image": frozenset(
@@ -85,42 +86,48 @@ def from_csv(
     set: str | None = None,
     root: str | Path | None = None,
     modality: str | None = None,
+    choice: Choice | None = None,
 ) -> Manifest:
     """A manifest of a CSV file with the columns id, path or text, label [, split] [, group].
 
-    Labels are class names or integers; classes are the distinct labels, sorted (integers by value). An empty
-    label is none. Paths are relative to `root`, by default the CSV's folder.
+    They are read by the rules of `uml_cache.tables`, or as `choice` says. Paths are relative to `root`, by
+    default the CSV's folder.
 
     Raises:
         InputError: see `read_table`; also a mix of images and sounds, or both path and text columns, while
             `modality` does not choose.
     """
     path = Path(path)
+    choice = choice or Choice()
     table = read_table(path)
-    column = _source_column(table, modality)
-    table.need("id", column, "label")
+    remarks: list[str] = []
+    found = source_column(list(table.columns), choice, str(path), modality, remarks)
+    if found is None:
+        table.need("path or text" if modality is None else "text" if modality == "text" else "path")
+    assert found is not None
+    column, is_text = found
+    for role, given in (("id", choice.id), ("label", choice.label)):
+        if choose_column(role, list(table.columns), given, str(path), []) is None:
+            table.need(role)
     sources = table.columns[column]
-    if column == "text":
+    if is_text:
         modality = "text"
     else:
         check_paths(table, sources)
         modality = modality or _choose_modality(path, sources)
-    cells = table.columns["label"]
-    names = {*cells} - {""}
-    numbers = all(re.fullmatch(r"0|[1-9][0-9]*", name) for name in names)
-    classes = sorted(names, key=int) if numbers else sorted(names)
-    code = {name: index for index, name in enumerate(classes)} | {"": NO_LABEL}
-    return Manifest(
+    ids = choose_column("id", list(table.columns), choice.id, str(path), [])
+    return table_manifest(
+        table.columns,
+        choice,
+        str(path),
         name=name or path.stem,
         modality=modality,
         set=set,
-        classes=tuple(classes),
         root=path.parent if root is None else Path(root),
-        ids=table.ids(),
         sources=sources,
-        labels=np.fromiter(map(code.__getitem__, cells), np.int32, len(cells)),
-        splits=table.splits(),
-        groups=table.groups(),
+        made_ids=table.ids(str(ids)),
+        remarks=remarks,
+        splits=table.splits(choose_column("split", list(table.columns), choice.split, str(path), [])),
     )
 
 
@@ -241,15 +248,6 @@ def _choose_modality(where: Path, paths: list[str]) -> str:
         counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise InputError(f"{where}: {counts} files together; say which modality is meant, or separate them")
     return next(iter(kinds))
-
-
-def _source_column(table: Table, modality: str | None) -> str:
-    has_path, has_text = "path" in table.columns, "text" in table.columns
-    if has_path and has_text and modality is None:
-        raise InputError(f"{table.path}: has both a path and a text column; say which modality is meant")
-    if not has_path and not has_text:
-        table.need("path or text")
-    return "text" if has_text and (modality == "text" or not has_path) else "path"
 
 
 def _kinds(names: list[str]) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
+from uml_cache.tables import Account, lacking
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
@@ -43,6 +44,8 @@ class Manifest:
         licence, source: Where the data comes from and under which terms, or None.
         prompts: Sentences with `{}` in the class name's place, for `template_manifest`.
         options: How it was built where there was a choice (`trim=text`), part of the digest.
+        remarks: Sentences about how the data was read: what was chosen, what needs saying.
+        left_out: What was found and not taken: pairs of a name and a reason.
 
     Raises:
         InputError: lengths that differ, a duplicate id, a label outside the classes, an unknown split code,
@@ -63,6 +66,8 @@ class Manifest:
     source: str | None = None
     prompts: tuple[str, ...] = field(default=())
     options: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())
+    left_out: tuple[tuple[str, str], ...] = field(default=())
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))
@@ -99,6 +104,12 @@ class Manifest:
         counts = {name: int(np.count_nonzero(self.splits == code)) for code, name in enumerate(SPLITS)}
         rest = len(self) - sum(counts.values())
         return {name: n for name, n in {**counts, "none": rest}.items() if n}
+
+    def account(self) -> Account:
+        """What became of everything that was found, by reason."""
+        return Account(
+            used=len(self), left_out=self.left_out, lacking=lacking(self.labels, self.splits)
+        )
 
     @cached_property
     def digest(self) -> str:
@@ -172,11 +183,14 @@ def _check_rows(manifest: Manifest) -> None:
 
 def bad_paths(sources: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Rows whose source cannot be a sample's path (it must be absolute or stay below the root), and why."""
-    if "" not in sources and ".." not in "\n".join(sources):
-        return  # a million paths are checked in two passes of C
+    every = "\n".join(sources)
+    if "" not in sources and ".." not in every and "\0" not in every:
+        return  # a million paths are checked in a few passes of C
     for row, source in enumerate(sources):
         if not source:
             yield row, "the path is empty"
+        elif "\0" in source:
+            yield row, f"path {source!r} holds a NUL character, which no file name can"
         elif not os.path.isabs(source) and os.path.normpath(source).split("/")[0] == "..":
             yield row, f"path {source!r} leaves the data set's root; give it as an absolute path"
 

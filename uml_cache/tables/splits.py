@@ -22,8 +22,7 @@ SPLIT_CODES = {
     "validation": 1,
     "dev": 1,
     "testing": 2,
-    "none": NO_SPLIT,
-    "": NO_SPLIT,
+    **dict.fromkeys(NOTHING, NO_SPLIT),
 }
 _FOLDER = re.compile(
     r"(train|training|val|valid|validation|dev|test|testing)[ _-]?(set|split|data|images|imgs)?"
@@ -80,7 +79,6 @@ def _code(value: Any) -> int | None:
     if text is None:
         return NO_SPLIT
     if isinstance(value, str | bytes):
-        text = text.casefold()
-        return NO_SPLIT if text in NOTHING else SPLIT_CODES.get(text)
+        return SPLIT_CODES.get(text.casefold())
     number = int(text) if text.lstrip("-").isdecimal() else None
     return number if number in (*range(len(SPLIT_NAMES)), NO_SPLIT) else None
