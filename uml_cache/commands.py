@@ -125,9 +125,21 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 @click.option("--split", help="Split of the rows that have none: train, val or test.")
 @click.option("--classes", type=_PATH, help="File of class names, one a line, or a JSON list.")
 @click.option("--features", help="What the features' array is called.")
-@click.option("--labels", "--label-column", "labels", help="What the labels' array is called, or a .npy or text file of them.")
-@click.option("--ids", "--id-column", "ids", help="What the ids' array is called, or a .npy or text file of them.")
-@click.option("--splits", "--split-column", "splits", help="What the splits' array is called, or a .npy or text file of them.")
+@click.option(
+    "--labels",
+    "--label-column",
+    "labels",
+    help="What the labels' array is called, or a .npy or text file of them.",
+)
+@click.option(
+    "--ids", "--id-column", "ids", help="What the ids' array is called, or a .npy or text file of them."
+)
+@click.option(
+    "--splits",
+    "--split-column",
+    "splits",
+    help="What the splits' array is called, or a .npy or text file of them.",
+)
 @click.option("--groups", "--group-column", "groups", help="What the groups' array is called.")
 @click.option("--lengths", help="What the array of token counts is called.")
 @click.option("--dtype", help="float16 or float32; default: float16 if the source is, else float32.")
@@ -154,7 +166,6 @@ def _import(
     """
     from uml_cache.exchange.importing import import_counted
     from uml_cache.exchange.table import Columns
-    from uml_cache.tables import write_left_out
 
     with output.progress(None, " rows", "import") as bar:
         done = import_counted(
@@ -175,11 +186,11 @@ def _import(
     for remark in done.remarks:
         output.say(remark)
     if left_out is not None:
-        write_left_out(left_out, done.account.left_out)
+        done.account.write(left_out, str(store.path))
     value = {"store": str(store.path), "rows": rows, "fingerprint": store.fingerprint}
     value |= {**done.account.to_json(), "remarks": list(done.remarks)}
     output.result(value, f"{store.path}: {rows:,} rows, {len(store.plan.classes)} classes")
-    output.say(done.account.line())
+    output.say(done.account.text())
 
 
 @uml_command("export", example="uml cache export ./feats/shapes/image/hog-color.zarr shapes.npz")

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from uml_manifests.builders import from_coop, from_csv, from_folder, from_lines
+    from uml_manifests.builders import from_coop, from_csv, from_lines
     from uml_manifests.building import Built, build_benchmark
     from uml_manifests.draws import FewShotDraw, few_shot, read_index, stratified_split, write_index
     from uml_manifests.files import load_manifest, write_manifest
+    from uml_manifests.folders import from_folder
     from uml_manifests.known import Benchmark, get_benchmark, list_benchmarks
     from uml_manifests.manifest import MODALITIES, NO_SPLIT, SPLITS, Manifest
     from uml_manifests.mentions import Mentions, assign_mentions
@@ -45,7 +46,7 @@ _HOME = {
     "few_shot": "draws",
     "from_coop": "builders",
     "from_csv": "builders",
-    "from_folder": "builders",
+    "from_folder": "folders",
     "from_lines": "builders",
     "get_benchmark": "known",
     "list_benchmarks": "known",

@@ -156,8 +156,8 @@ def _wanted(
         remarks.append(f"the labels are the column {listed[0]!r}, the only one of classes (--label-column)")
     elif listed and choice.label is None:
         remarks.append(
-            f"the labels are the column {found['label']!r}; {', '.join(map(repr, listed))} holds classes, too "
-            "(--label-column)"
+            f"the labels are the column {found['label']!r}; {', '.join(map(repr, listed))} holds classes, "
+            "too (--label-column)"
         )
     return found
 
@@ -184,7 +184,9 @@ def _choose(
                 "with --path-column"
             )
         if len(columns) > 1:
-            remarks.append(f"of the columns {', '.join(map(repr, columns))} {kind!r} is taken (--path-column)")
+            remarks.append(
+                f"of the columns {', '.join(map(repr, columns))} {kind!r} is taken (--path-column)"
+            )
         return (kind if kind in columns else columns[0]), kind
     texts = [name for name, this in kinds.items() if this == "text"]
     if modality in (None, "text") and (texts or choice.text):
@@ -194,8 +196,8 @@ def _choose(
             return column, "text"
         if len(texts) > 1:
             raise InputError(
-                f"{path}: {', '.join(map(repr, texts))} are columns of strings; say which one holds the texts "
-                "with --text-column"
+                f"{path}: {', '.join(map(repr, texts))} are columns of strings; say which one holds the "
+                "texts with --text-column"
             )
         remarks.append(f"the texts are the column {texts[0]!r}, the only one of strings (--text-column)")
         return texts[0], "text"

@@ -107,9 +107,7 @@ class Manifest:
 
     def account(self) -> Account:
         """What became of everything that was found, by reason."""
-        return Account(
-            used=len(self), left_out=self.left_out, lacking=lacking(self.labels, self.splits)
-        )
+        return Account(used=len(self), left_out=self.left_out, lacking=lacking(self.labels, self.splits))
 
     @cached_property
     def digest(self) -> str:

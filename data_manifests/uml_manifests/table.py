@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.tables import SPLIT_CODES, as_groups, as_splits, clean
+from uml_cache.tables import SPLIT_CODES, as_splits, clean
 from uml_manifests.manifest import NO_SPLIT, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")
@@ -87,8 +87,8 @@ class Table:
             raise self.error(row, message) from None
 
     def groups(self) -> list[str] | None:
-        """The group column, or None where no row has a group."""
-        return as_groups(self.columns.get("group"), str(self.path))
+        """The group column as it stands, or None."""
+        return self.columns.get("group")
 
 
 def read_table(path: Path) -> Table:

@@ -1,4 +1,4 @@
-"""From the columns of a table, whatever its format, to a manifest; the rules are those of `uml_cache.tables`."""
+"""From the columns of a table, whatever its format, to a manifest, by the rules of `uml_cache.tables`."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _ids(
     if len({*ids}) < len(ids):
         value, first, again = first_repeat(ids)
         raise InputError(
-            f"{where}: id {value!r} occurs twice (rows {first} and {again}) in column {column!r}; ids must be "
-            f"unique: mend them, or name another column with {option_of('id')}"
+            f"{where}: id {value!r} occurs twice (rows {first} and {again}) in column {column!r}; ids must "
+            f"be unique: mend them, or name another column with {option_of('id')}"
         )
     return ids

@@ -191,8 +191,8 @@ def _text_picker(
             return told
         if written and told and written.strip() != told.strip():
             raise InputError(
-                f"{where}: sample {sample.key!r} has a txt member and another text as {key!r} of its json; say "
-                f"which is meant with --text-column txt or --text-column {key}"
+                f"{where}: sample {sample.key!r} has a txt member and another text as {key!r} of its json; "
+                f"say which is meant with --text-column txt or --text-column {key}"
             )
         return written or told or written
 
@@ -249,7 +249,9 @@ def _label(
                 f"{other!r} of its json; say which is meant with --label-column cls or --label-column {other}"
             )
     beside = table[other] if other else written
-    table[other or "cls"] = [one if one is not None else told for one, told in zip(written, beside, strict=True)]
+    table[other or "cls"] = [
+        one if one is not None else told for one, told in zip(written, beside, strict=True)
+    ]
     return other or "cls"
 
 

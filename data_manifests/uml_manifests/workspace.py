@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_manifests.builders import from_csv, from_folder
+from uml_manifests.builders import from_csv
 from uml_manifests.building import build_benchmark, build_csd
 from uml_manifests.draws import FewShotDraw, few_shot, stratified_split, write_index
 from uml_manifests.files import HEADER, load_manifest, write_manifest
+from uml_manifests.folders import from_folder
 from uml_manifests.known import get_benchmark, list_benchmarks
 from uml_manifests.layouts.csd import csd_files
 from uml_manifests.layouts.found import missing_files

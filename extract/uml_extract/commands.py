@@ -8,6 +8,7 @@ import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
+from uml_cache.tables.options import column_options, left_out_option, take_choice
 
 _EXAMPLE = """
 uml extract --encoder hog-color                     # the demo's shapes, no download
@@ -23,6 +24,7 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
 @click.option("--name", help="The data set's name; default: the manifest's, else the folder's or file's.")
 @click.option("--set", "set_name", help="Which sample set of the modality, such as vanilla or cupl texts.")
 @click.option("--root", type=click.Path(), help="Folder that the data's relative paths start from.")
+@column_options
 @click.option("--out", type=click.Path(), default="feats", show_default=True, help="Cache folder.")
 @click.option("--pool/--tokens", default=True, help="Pooled features, or pooled and token features.")
 @click.option("--dtype", default="float16", show_default=True, help="Stored as float16 or float32.")
@@ -52,6 +54,7 @@ uml extract --encoder hf:sentence-transformers/all-MiniLM-L6-v2 --pooling mean -
 @click.option(
     "--check-sources", is_flag=True, help="Do the tasks again whose files have changed (size or time)."
 )
+@left_out_option
 @click.option("--list", "list_", is_flag=True, help="List the encoders and stop.")
 def extract(
     output: Output,
@@ -76,7 +79,9 @@ def extract(
     max_errors: str,
     retry_failed: bool,
     check_sources: bool,
+    left_out: str | None,
     list_: bool,
+    **columns: str | None,
 ) -> None:
     """Extract features with a frozen encoder into the cache, once.
 
@@ -112,9 +117,10 @@ def extract(
         "retry_failed": retry_failed,
         "check_sources": check_sources,
         "max_errors": work.parse_max_errors(max_errors),
+        "left_out": left_out,
         "output": output,
     }
-    source = {"data": data, "name": name, "set": set_name, "root": root}
+    source = {"data": data, "name": name, "set": set_name, "root": root, "columns": take_choice(columns)}
     if sbatch and executor != "slurm":
         raise InputError("--sbatch goes with --executor slurm")
     if executor == "slurm":

@@ -68,12 +68,18 @@ def extract_data(
     recipe = Recipe(name, {"dtype": extracting["dtype"], **loading})
     encoder = load_encoder(name, **recipe.options)
     extracting = {**extracting, "device": loading["device"]}
+    left_out = extracting.pop("left_out", None)
     if source["data"] is not None:
         manifest = _find_data(encoder, source)
-        for remark in _remarks(manifest, source["data"]):
+        remarks = [*manifest.remarks, *_remarks(manifest, source["data"])]
+        for remark in remarks:
             extracting["output"].say(remark)
         done = extract(manifest, encoder, recipe=recipe, **extracting)
-        return done.to_json(), _words(done)
+        account = _account(done, manifest)
+        if left_out is not None:
+            account.write(left_out, str(source["data"]))
+        extracting["output"].say(account.text())
+        return {**done.to_json(), **account.to_json(), "remarks": remarks}, _words(done)
     from uml_manifests import shapes_data
 
     output: Output = extracting["output"]
@@ -88,6 +94,19 @@ def extract_data(
         also.append(extract(manifests[modality], built_in, **{**extracting, "device": "auto"}))
     value = {**done.to_json(), "also": [other.to_json() for other in also]}
     return value, "\n".join(_words(each) for each in (done, *also))
+
+
+def _account(done: Extracted, manifest: Manifest) -> Account:
+    """What became of the samples: unreadable ones keep their row in the store, and are not used."""
+    failed = open_store(done.store).failed()
+    status = np.zeros(len(manifest), bool)
+    rows = {name: row for row, name in enumerate(manifest.ids)}
+    status[[rows[sample.id] for sample in failed]] = True
+    return Account(
+        used=len(manifest) - len(failed),
+        left_out=(*manifest.left_out, *((sample.id, f"unreadable") for sample in failed)),
+        lacking=lacking(manifest.labels, manifest.splits, used=~status),
+    )
 
 
 def submit_data(

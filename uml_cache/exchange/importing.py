@@ -151,7 +151,6 @@ def _account(plan: StorePlan, parts: list[Part]) -> Account:
         used=len(plan.ids) - len(failed),
         left_out=failed,
         lacking=lacking(plan.labels, plan.splits, used=status == 0),
-        noun="rows",
     )
 
 

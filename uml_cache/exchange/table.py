@@ -211,9 +211,7 @@ def _names_per_sample(part: Part, column: str, names: tuple[str, ...]) -> None:
         if all(isinstance(cell, str | bytes) for cell in cells):
             return
         unlabelled = {at for at, cell in enumerate(cells) if _is_none(cell)}
-        names = tuple(
-            "" if int(at) in unlabelled else name for at, name in zip(places, names, strict=True)
-        )
+        names = tuple("" if int(at) in unlabelled else name for at, name in zip(places, names, strict=True))
     part.labels = list(names)
     part.remarks.append(f"{part.where}: {column!r} has one name a sample, which is its label (no class list)")
 
@@ -238,7 +236,9 @@ def _column(part: Part, content: Nested, kind: str, wanted: str | None) -> Any:
     there = [str(key) for key, value in content.items() if value is not None]
     if wanted is not None and Path(wanted).is_file():
         if wanted in there:
-            raise InputError(f"{part.where}: {wanted!r} is a column in it and a file; rename or move the file")
+            raise InputError(
+                f"{part.where}: {wanted!r} is a column in it and a file; rename or move the file"
+            )
         return None  # given for all files together
     usual = None
     if kind == "ids":

@@ -1,28 +1,29 @@
-"""How tables are read, whatever their format: the one set of rules that all readers and `uml cache import` use.
+"""How tables are read, whatever their format: one set of rules for all readers and `uml cache import`.
 
-**Columns.** A column called `id`, `text`, `path`, `label`, `split` or `group` (any case; the plural too) is that.
-Where there is none, one other usual name is taken and said (`caption`, `sentence`, `content` for texts; `class`,
-`cls`, `target`, `y` for labels). In typed tables the only column of classes, texts, pictures or sounds counts, too.
-Two that fit equally well, or a name that is nearly a known one, are refused: `--text-column`, `--path-column`,
-`--label-column`, `--split-column`, `--id-column` and `--group-column` decide.
+**Columns.** A column called `id`, `text`, `path`, `label`, `split` or `group` (any case; the plural too)
+is that. Where there is none, one other usual name is taken and said (`caption`, `sentence`, `content` for
+texts; `class`, `cls`, `target`, `y` for labels). In typed tables the only column of classes, texts,
+pictures or sounds counts, too. Two that fit equally well, or a name that is nearly a known one, are
+refused: `--text-column`, `--path-column`, `--label-column`, `--split-column`, `--id-column` and `--group-
+column` decide.
 
-**Labels.** A label is text as it stands, in Unicode's NFC form and without blanks at its ends: `01` and `1` are two
-classes. Whole numbers are their digits (`1.0` in a column of numbers is `1`). Only whole numbers in a file that
-lists its classes are positions in that list. Real numbers, lists and records are refused. Classes are sorted, whole
-numbers by value; a class list keeps its own order.
+**Labels.** A label is text as it stands, in Unicode's NFC form and without blanks at its ends: `01` and
+`1` are two classes. Whole numbers are their digits (`1.0` in a column of numbers is `1`). Only whole
+numbers in a file that lists its classes are positions in that list. Real numbers, lists and records are
+refused. Classes are sorted, whole numbers by value; a class list keeps its own order.
 
-**No label.** An empty cell, None, NaN, -1 and the words `nan`, `none`, `null`, `<na>` in any case are no label,
-unless the class list names them. They are counted.
+**No label.** An empty cell, None, NaN, -1 and the words `nan`, `none`, `null`, `<na>` in any case are no
+label, unless the class list names them. They are counted.
 
-**Class lists** of several files or splits are compared and merged by name; lists that contradict each other are
-refused. A file without a list uses the one that the others agree on. `classes` with one name a sample is a column of
-labels, not a list.
+**Class lists** of several files or splits are compared and merged by name; lists that contradict each
+other are refused. A file without a list uses the one that the others agree on. `classes` with one name a
+sample is a column of labels, not a list.
 
-**Names** meet exactly first, then without regard to blanks, `_` and case, where that fits one class only. Names that
-differ in nothing else but stay apart are listed in one remark.
+**Names** meet exactly first, then without regard to blanks, `_` and case, where that fits one class only.
+Names that differ in nothing else but stay apart are listed in one remark.
 
-**Splits** are train, val and test, or `training`, `valid`, `validation`, `dev`, `testing`, in any case; a cell that
-is empty is none. Whole numbers are codes: 0, 1, 2, and 255 for none.
+**Splits** are train, val and test, or `training`, `valid`, `validation`, `dev`, `testing`, in any case; a
+cell that is empty is none. Whole numbers are codes: 0, 1, 2, and 255 for none.
 
 **Groups.** An empty cell is no group.
 
@@ -38,7 +39,7 @@ from typing import TYPE_CHECKING
 from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from uml_cache.tables.account import Account, lacking, write_left_out
+    from uml_cache.tables.account import Account, lacking
     from uml_cache.tables.cells import strict_json, strings, text_of
     from uml_cache.tables.class_lists import as_classes, class_file
     from uml_cache.tables.columns import Choice, choose_column
@@ -66,7 +67,6 @@ _HOME = {
     "strict_json": "cells",
     "strings": "cells",
     "text_of": "cells",
-    "write_left_out": "account",
 }
 
 __all__ = [
@@ -89,7 +89,6 @@ __all__ = [
     "strict_json",
     "strings",
     "text_of",
-    "write_left_out",
 ]
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOME)

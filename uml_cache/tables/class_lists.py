@@ -30,7 +30,9 @@ def as_classes(value: Any, where: str) -> tuple[str, ...] | None:
     except ValueError as error:
         raise InputError(f"{where}: a class name {error}; expected text") from None
     if not all(names):
-        raise InputError(f"{where}: class {names.index(None) if None in names else names.index('')} has no name")
+        raise InputError(
+            f"{where}: class {names.index(None) if None in names else names.index('')} has no name"
+        )
     return tuple(map(str, names))
 
 
@@ -92,7 +94,7 @@ def merge_lists(
         agreed = False
         if len(set(own)) < len(own) or len(set(merged)) < len(merged):
             raise InputError(
-                f"{where[at]} and {where[first]} list different classes, and a name occurs twice in one list; "
+                f"{where[at]} and {where[first]} list different classes, and a name occurs twice in one; "
                 "give every class a name of its own, or all files the same list"
             )
         codes = match_names(own, merged)

@@ -60,7 +60,8 @@ def choose_column(
         usual: Other names that count for the role, in place of `USUAL`.
 
     Raises:
-        InputError: `given` is not there, several columns fit, or one is nearly called so; it names the option.
+        InputError: `given` is not there, several columns fit, or one is nearly called so; it names the
+            option.
     """
     names = list(names)
     if given is not None:

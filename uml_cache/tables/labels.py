@@ -88,7 +88,9 @@ def read_labels(
                 )
             by_position.append(column)
             if own is None and given is None and any(one is not None for one in lists):
-                remarks.append(f"{column.where} lists no classes: its numbers count in the list of the others")
+                remarks.append(
+                    f"{column.where} lists no classes: its numbers count in the list of the others"
+                )
             continue
         by_name.append(column)
     _drop_missing(by_name, set(known or ()), missing)
@@ -155,7 +157,8 @@ def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], rema
         return
     if set(texts) == {"1"} and str(NO_LABEL) in missing:
         raise InputError(
-            f"{columns[0].where}: the labels are -1 and 1, and -1 stands for no label; write 0 and 1, or names"
+            f"{columns[0].where}: the labels are -1 and 1, and -1 stands for no label; write 0 and 1, or "
+            "names"
         )
     pointed = any(not _WHOLE.fullmatch(text) for text in texts)
     for column in columns:
@@ -263,7 +266,9 @@ def _tell(
             if isinstance(cell, str) and text is not None and cell != text:
                 raw.setdefault(text, {})[cell] = None
     if raw:
-        shown = "; ".join(f"{', '.join(map(repr, cells))} as {text!r}" for text, cells in list(raw.items())[:_SHOWN])
+        shown = "; ".join(
+            f"{', '.join(map(repr, cells))} as {text!r}" for text, cells in list(raw.items())[:_SHOWN]
+        )
         remarks.append(f"labels are read without outer blanks and in one Unicode form: {shown}")
     if near := near_equal_remark(classes):
         remarks.append(near)

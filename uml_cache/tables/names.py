@@ -27,9 +27,9 @@ def fold(name: str) -> str:
 def match_names(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
     """(len(theirs),) int64: which of our names each of theirs is, -1 for none.
 
-    Equal names come first (in NFC); a name that both lists have equally often is paired in order. Then blanks,
-    underscores and case are disregarded, where that fits one of ours only, and one that no other of theirs
-    equals.
+    Equal names come first (in NFC); a name that both lists have equally often is paired in order. Then
+    blanks, underscores and case are disregarded, where that fits one of ours only, and one that no other of
+    theirs equals.
     """
     own, other = [clean(name) for name in ours], [clean(name) for name in theirs]
     places: dict[str, list[int]] = {}
@@ -68,7 +68,7 @@ def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
 
 
 def near_equal_remark(names: Iterable[str]) -> str | None:
-    """One sentence about names that are nearly equal and yet classes of their own; None where there are none."""
+    """One sentence about names that are nearly equal and yet classes of their own; None without any."""
     groups = near_equal(names)
     if not groups:
         return None
