@@ -144,7 +144,7 @@ def _skipped(name: str) -> bool:
 def _walk(root: Path, where: str) -> _Walked:
     """All files below a folder; links to folders are followed, but never back into a folder above."""
     found = _Walked()
-    pending = [(where, (os.path.realpath(root / where),))]
+    pending: list[tuple[str, tuple[str, ...]]] = [(where, (os.path.realpath(root / where),))]
     while pending:
         here, above = pending.pop()
         with os.scandir(root / here) as entries:

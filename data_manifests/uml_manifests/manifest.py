@@ -22,6 +22,7 @@ from uml_cache.tables import Account, lacking
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
 NO_SPLIT = 255
+SPARSE = "sparse"  # stands for the size of a tar's member that cannot be read in place
 NO_LABEL = -1
 
 
@@ -181,14 +182,14 @@ def _check_rows(manifest: Manifest) -> None:
 
 def bad_paths(sources: Sequence[str]) -> Iterator[tuple[int, str]]:
     """Rows whose source cannot be a sample's path (it must be absolute or stay below the root), and why."""
-    every = "\n".join(sources)
-    if "" not in sources and ".." not in every and "\0" not in every:
+    together = "\n".join(sources)
+    if "" not in sources and ".." not in together and "\0" not in together:
         return  # a million paths are checked in a few passes of C
     for row, source in enumerate(sources):
         if not source:
             yield row, "the path is empty"
         elif "\0" in source:
-            yield row, f"path {source!r} holds a NUL character, which no file name can"
+            yield row, f"path {source!r} has a zero byte in it, which no file's name has"
         elif not os.path.isabs(source) and os.path.normpath(source).split("/")[0] == "..":
             yield row, f"path {source!r} leaves the data set's root; give it as an absolute path"
 

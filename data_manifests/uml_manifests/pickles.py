@@ -2,22 +2,33 @@
 
 A pickle is a program: it may name any function and call it. This reader knows the few names that arrays and
 plain containers need, gives its own functions for them, and refuses every other name.
+
+Even then a pickle may set the state of what it made, and numpy takes such a state on trust: an element type
+with other flags or another size makes arrays point anywhere. So types are made from their short names alone
+(`f4`, `U12`, `O`), byte order is the one thing that can be set, and what an array is filled with is checked
+against its shape first.
 """
 
 from __future__ import annotations
 
 import codecs
+import math
 import pickle
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar, TypeGuard
 
 import numpy as np
 
 from uml_cache.errors import InputError
 
 _ENCODINGS = ("latin1", "latin-1", "ascii", "utf-8")
+_TYPE = re.compile(r"[|<>=]?(b1|\?|[iu][1248]|f[248]|c8|c16|O8?|[SU][0-9]{1,9})")
+_ORDERS = ("<", ">", "=", "|")
+_MOST_AXES = 32
+_LONGEST = 1 << 40  # along one axis
 
 
 class _Allowed:
@@ -31,9 +42,6 @@ class _Allowed:
     def __call__(self, *arguments: object) -> Any:
         return self._function(*arguments)
 
-    def __setstate__(self, state: object) -> None:
-        raise pickle.UnpicklingError("it would change a function")
-
 
 def _no_array(*arguments: object) -> Any:
     raise pickle.UnpicklingError("an array that is made in an unusual way")
@@ -42,36 +50,74 @@ def _no_array(*arguments: object) -> Any:
 _ARRAY = _Allowed(_no_array)  # stands where a pickle names `numpy.ndarray`
 
 
+class _Kind:
+    """An element type that the pickle names; nothing but its byte order can be changed."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, code: object) -> None:
+        if not isinstance(code, str) or not _TYPE.fullmatch(code):
+            raise pickle.UnpicklingError("an element type that is no plain number, string or object")
+        self.dtype: np.dtype[Any] = np.dtype(code)
+
+    def set_order(self, state: object) -> None:
+        """numpy's own state is (version, order, and what the name says already)."""
+        if not isinstance(state, tuple) or len(state) < 2 or state[1] not in _ORDERS:
+            raise pickle.UnpicklingError("an element type with an unusual state")
+        if any(part is not None for part in state[2:5]):
+            raise pickle.UnpicklingError("an element type with fields")
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
 def _reconstruct(kind: object, shape: object, code: object) -> np.ndarray:
     """An empty array, which the pickle then fills."""
     if kind is not _ARRAY:
         raise pickle.UnpicklingError("an array of another class than numpy.ndarray")
-    return np.ndarray.__new__(np.ndarray, (0,), "b")
+    return np.ndarray((0,), "b")
 
 
-def _dtype(code: object, align: object = False, copy: object = True) -> np.dtype[Any]:
-    if not isinstance(code, str):
-        raise pickle.UnpicklingError("an element type that is not given by its name")
-    # A copy, because the pickle then sets its byte order, which numpy's own single `i4` would ignore.
-    return np.dtype(code, False, True)
+def _fill(array: np.ndarray, state: object) -> None:
+    """Give an empty array its values, as numpy does, once they are known to fit."""
+    if array.shape != (0,) or array.dtype != np.int8 or not isinstance(state, tuple) or len(state) != 5:
+        raise pickle.UnpicklingError("an array that is changed after it was made")
+    _, shape, kind, fortran, content = state
+    if not isinstance(kind, _Kind) or not _is_shape(shape):
+        raise pickle.UnpicklingError("an array without a shape or an element type")
+    count = math.prod(shape)
+    if kind.dtype.hasobject:
+        fits = type(content) is list and len(content) == count
+    else:
+        content = content.encode("latin1") if isinstance(content, str) else content
+        fits = isinstance(content, bytes) and len(content) == count * kind.dtype.itemsize
+    if not fits:
+        raise pickle.UnpicklingError("an array of another size than its values")
+    array.__setstate__((1, shape, kind.dtype, bool(fortran), content))  # type: ignore[arg-type]
+
+
+def _is_shape(shape: object) -> TypeGuard[tuple[int, ...]]:
+    return (
+        isinstance(shape, tuple)
+        and len(shape) <= _MOST_AXES
+        and all(type(size) is int and 0 <= size <= _LONGEST for size in shape)
+    )
 
 
 def _scalar(kind: object, content: object = b"") -> Any:
-    if not isinstance(kind, np.dtype) or kind.hasobject:
+    if not isinstance(kind, _Kind) or kind.dtype.hasobject:
         raise pickle.UnpicklingError("a number of a type that is none")
     if isinstance(content, str):
         content = content.encode("latin1")
-    if not isinstance(content, bytes) or len(content) != kind.itemsize:
+    if not isinstance(content, bytes) or len(content) != kind.dtype.itemsize:
         raise pickle.UnpicklingError("a number of another length than its type's")
-    return np.frombuffer(content, kind)[0]
+    return np.frombuffer(content, kind.dtype)[0] if content else kind.dtype.type()
 
 
 def _from_buffer(content: object, kind: object, shape: object, order: object) -> np.ndarray:
-    if not isinstance(content, bytes | bytearray) or not isinstance(kind, np.dtype) or kind.hasobject:
+    if not isinstance(content, bytes | bytearray) or not isinstance(kind, _Kind) or kind.dtype.hasobject:
         raise pickle.UnpicklingError("an array of something else than numbers")
-    if not isinstance(shape, tuple) or order not in ("C", "F"):
+    if not _is_shape(shape) or order not in ("C", "F"):
         raise pickle.UnpicklingError("an array without a shape")
-    return np.frombuffer(content, kind).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(content, kind.dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _encode(text: object, encoding: object = "latin1") -> bytes:
@@ -86,7 +132,7 @@ def _bytes(content: object = b"", encoding: object = "latin1") -> bytes:
 
 _KNOWN: dict[tuple[str, str], Callable[..., Any]] = {
     ("numpy", "ndarray"): _ARRAY,
-    ("numpy", "dtype"): _Allowed(_dtype),
+    ("numpy", "dtype"): _Allowed(lambda code, align=False, copy=True: _Kind(code)),
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _Allowed(_encode),
 }
@@ -100,7 +146,25 @@ for _numpy in ("numpy.core", "numpy._core"):
     _KNOWN[f"{_numpy}.numeric", "_frombuffer"] = _Allowed(_from_buffer)
 
 
-class _Reader(pickle.Unpickler):
+class _File:
+    """A stream that is not asked for more bytes than it has: a pickle may promise any number."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._size = stream, size
+        self.readline = stream.readline
+
+    def read(self, count: int = -1) -> bytes:
+        if count > self._size - self._stream.tell():
+            raise pickle.UnpicklingError("it ends too early")
+        return self._stream.read(count)
+
+    def readinto(self, buffer: Any) -> int:
+        return self._stream.readinto(buffer)  # type: ignore[attr-defined]
+
+
+class _Reader(pickle._Unpickler):  # the one in Python: what BUILD does can be decided here
+    stack: list[Any]
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -108,6 +172,21 @@ class _Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: object) -> Any:
         raise pickle.UnpicklingError("it refers to objects outside of it")
+
+    def load_build(self) -> None:
+        """Set the state of the newest object: an array's values or a type's byte order, nothing else's."""
+        if len(self.stack) < 2:
+            raise pickle.UnpicklingError("a state of nothing")
+        state = self.stack.pop()
+        made = self.stack[-1]
+        if type(made) is np.ndarray:
+            _fill(made, state)
+        elif isinstance(made, _Kind):
+            made.set_order(state)
+        else:
+            raise pickle.UnpicklingError("it would change something else than an array")
+
+    dispatch: ClassVar = {**pickle._Unpickler.dispatch, pickle.BUILD[0]: load_build}  # type: ignore[dict-item]
 
 
 def read_pickle(path: str | Path) -> Any:
@@ -121,7 +200,8 @@ def read_pickle(path: str | Path) -> Any:
     path = Path(path)
     try:
         with path.open("rb") as stream:
-            return _Reader(stream, encoding="latin1").load()
+            size = path.stat().st_size
+            return _Reader(_File(stream, size), encoding="latin1").load()
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:

@@ -13,7 +13,7 @@ from uml_cache.errors import InputError
 from uml_cache.tables import Choice, choose_column, strict_json, text_of
 from uml_cache.tables.splits import split_of_folder
 from uml_manifests.builders import modality_of, reason_for
-from uml_manifests.manifest import SPLITS, Manifest
+from uml_manifests.manifest import SPARSE, SPLITS, Manifest
 from uml_manifests.tabular import table_manifest
 
 _SMALL = ("txt", "cls", "json")  # members that are read while indexing
@@ -110,11 +110,14 @@ def from_tars(
 
 def _index(tar: Path, samples: dict[str, _Sample], left_out: list[tuple[str, str]]) -> int:
     """Take in the members of one tar; returns how many small ones could not be read."""
-    unread = 0
+    unread, at, whole = 0, -1, tar.stat().st_size
     try:
         with tarfile.open(tar, "r:") as opened:
             seen: dict[tuple[str, str], tarfile.TarInfo] = {}
             for member in opened:
+                if member.offset <= at or member.size < 0:  # a negative size leads back to where it began
+                    raise InputError(f"{tar}: is broken: {member.name!r} has a size that cannot be")
+                at = member.offset
                 folder, _, base = member.name.rpartition("/")
                 stem, dot, extension = base.partition(".")
                 extension = extension.lower()
@@ -125,7 +128,9 @@ def _index(tar: Path, samples: dict[str, _Sample], left_out: list[tuple[str, str
                     continue
                 key = f"{folder}/{stem}" if folder else stem
                 before = seen.setdefault((key, extension), member)
-                if before is not member and _content(opened, before) != _content(opened, member):
+                if before is not member and (
+                    _content(tar, opened, before, whole) != _content(tar, opened, member, whole)
+                ):
                     raise InputError(
                         f"{tar}: member {member.name!r} is in it twice, with different contents; which one "
                         "is meant? Write the tar anew with one of them"
@@ -135,16 +140,23 @@ def _index(tar: Path, samples: dict[str, _Sample], left_out: list[tuple[str, str
                 if kind is not None:
                     sample.media.setdefault(kind, {})[extension] = member
                 elif extension in _SMALL:
-                    unread += not _take(sample, extension, _content(opened, member), member)
+                    unread += not _take(sample, extension, _content(tar, opened, member, whole), member)
                 else:
                     sample.other.append(f".{extension}")
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # the reader of tars raises nearly anything on broken headers
         hint = "; unpack compressed tars first" if tar.suffix != ".tar" else ""
         raise InputError(f"{tar}: is broken, truncated or compressed ({error}){hint}") from None
     return unread
 
 
-def _content(opened: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+def _content(tar: Path, opened: tarfile.TarFile, member: tarfile.TarInfo, whole: int) -> bytes:
+    """What a member holds; nothing for one that is stored with holes, which is flagged when it is read."""
+    if member.issparse():
+        return b""
+    if member.size > whole - member.offset_data:
+        raise InputError(f"{tar}: ends within {member.name!r}")
     stream = opened.extractfile(member)
     return stream.read() if stream else b""
 
@@ -217,7 +229,8 @@ def _member(sample: _Sample, modality: str, wanted: str | None, remarks: list[st
             f"of several {modality} members of one sample .{plain[0]} is taken (--path-column EXTENSION)"
         )
     member = there[plain[0]]
-    return f"{sample.tar.name}::{member.offset_data}+{member.size}"
+    size = SPARSE if member.issparse() else member.size
+    return f"{sample.tar.name}::{member.offset_data}+{size}"
 
 
 def _why_not(sample: _Sample, modality: str) -> str:

@@ -120,7 +120,7 @@ def extract(
         "left_out": left_out,
         "output": output,
     }
-    source = {"data": data, "name": name, "set": set_name, "root": root, "columns": take_choice(columns)}
+    source = {"data": data, "name": name, "set": set_name, "root": root, "choice": take_choice(columns)}
     if sbatch and executor != "slurm":
         raise InputError("--sbatch goes with --executor slurm")
     if executor == "slurm":

@@ -13,7 +13,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.machine import available_cores
 from uml_extract.reader_processes import CAN_FORK, Key, Prepared, ReaderProcesses
-from uml_extract.spec import SampleError
+from uml_extract.spec import NO_MEMORY, SampleError
 
 WORKERS = max(1, min(8, available_cores() - 1))  # threads; the encoder keeps one core busy
 _MOST = 16
@@ -74,6 +74,8 @@ def read_ahead(
             return prepare(row)
         except SampleError as error:
             return error
+        except MemoryError:
+            return SampleError(NO_MEMORY)
 
     if ahead == 0:
         for row in rows:

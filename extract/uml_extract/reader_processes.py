@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from uml_extract.spec import SampleError
+from uml_extract.spec import NO_MEMORY, SampleError
 
 Prepared = np.ndarray | SampleError
 Key = TypeVar("Key")
@@ -255,6 +255,8 @@ def _answer(prepare: Callable[[Any], np.ndarray], memory: _Memory, row: int, slo
         sample = prepare(row)
     except SampleError as error:
         return str(error)
+    except MemoryError:
+        return NO_MEMORY
     except Exception as error:
         return _portable(error)
     if slot is None or not 0 < sample.nbytes <= memory.slot_bytes or sample.dtype.hasobject:

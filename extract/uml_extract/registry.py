@@ -12,7 +12,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from uml_cache.errors import InputError, unknown
+from uml_cache.errors import InputError, WorkError, unknown
 from uml_extract.spec import LAST_LAYER, POOLINGS, TRANSFORMS, Encoder, EncoderOptions, Registered
 
 _GROUP = "uml.encoders"
@@ -87,7 +87,17 @@ def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> En
     folder = folder.resolve()
     tower = "_text" if entry.spec.name.partition(":")[0].endswith("_text") else ""
     spec = replace(entry.spec, name=folder.name + tower, model=folder.name)
-    return entry.load(spec, str(folder), options)
+    try:
+        return entry.load(spec, str(folder), options)
+    except (InputError, WorkError, ImportError):
+        raise
+    except Exception as error:  # a folder may hold anything, and libraries raise anything on it
+        if type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU: not the folder's fault
+            raise
+        said = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"encoder {spec.name}: the folder {folder} makes no model ({type(error).__name__}: {said})"
+        ) from error
 
 
 def modality_of(name: str) -> str | None:
@@ -117,8 +127,10 @@ def _kind_of_folder(folder: Path) -> str:
         config = json.loads((folder / "config.json").read_bytes())
     except FileNotFoundError:
         raise InputError(f"encoder {folder}: the folder has no config.json, so it is no model") from None
-    except ValueError:
-        raise InputError(f"encoder {folder}: its config.json is not valid JSON") from None
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"encoder {folder}: its config.json cannot be read as JSON") from None
+    if not isinstance(config, dict):
+        raise InputError(f"encoder {folder}: its config.json is no JSON object")
     if "language" in config:
         return "patches:"
     if "architecture" in config:

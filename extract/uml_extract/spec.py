@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 POOLINGS = ("cls", "mean", "last")
 TRANSFORMS = ("own", "paper")
 LAST_LAYER = -1
+NO_MEMORY = "needs more memory than there is; its header may be damaged"
 
 
 class SampleError(Exception):

@@ -94,16 +94,13 @@ def _read_safetensors(file: Path) -> dict[str, Any]:
 
 def _read_torch(file: Path) -> dict[str, Any]:
     import pickle
-    import warnings
 
     import torch
 
+    from uml_cache.exchange.torch_files import load_tensors
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # of other pickle protocols; whether it can be read is what counts
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        content = load_tensors(file)
     except pickle.UnpicklingError:
         raise InputError(
             f"weights {file}: a pickle that holds more than tensors, so it could run code; nothing in it was "

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from uml_cache.command import Output
 from uml_cache.errors import InputError, unknown
 from uml_cache.layout import DTYPES
+from uml_cache.tables import Account, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
@@ -98,14 +101,12 @@ def extract_data(
 
 def _account(done: Extracted, manifest: Manifest) -> Account:
     """What became of the samples: unreadable ones keep their row in the store, and are not used."""
-    failed = open_store(done.store).failed()
-    status = np.zeros(len(manifest), bool)
-    rows = {name: row for row, name in enumerate(manifest.ids)}
-    status[[rows[sample.id] for sample in failed]] = True
+    used = np.ones(len(manifest), bool)
+    used[[sample.row for sample in done.unreadable]] = False
     return Account(
-        used=len(manifest) - len(failed),
-        left_out=(*manifest.left_out, *((sample.id, f"unreadable") for sample in failed)),
-        lacking=lacking(manifest.labels, manifest.splits, used=~status),
+        used=int(used.sum()),
+        left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
+        lacking=lacking(manifest.labels, manifest.splits, used=used),
     )
 
 

@@ -54,7 +54,7 @@ def test_unreadable_images_say_why(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     for name, reason in {
         "cut.jpg": "truncated",
-        "not.png": "cannot identify",
+        "not.png": "is no picture of a kind",
         "empty.png": "cannot identify",
         "none.png": "no such file",
     }.items():

@@ -101,7 +101,7 @@ def test_a_malicious_pickle_does_nothing(tmp_path: Path, kind: Any, protocol: in
         b"cnumpy.core.multiarray\nscalar\n(cnumpy\ndtype\n(S'O'\ntRS'x'\ntR.",
         b"Pname\n.",
         b"cnumpy\nndarray\n((I3\ntS'b'\ntR.",
-        b"cnumpy\ndtype\n(NdS'__defaults__'\nNstb.",  # sets an attribute of the reader's own function
+        b"cnumpy\ndtype\n(N}S'__defaults__'\nNstb.",  # sets an attribute of the reader's own function
         b"cuml_manifests.pickles\nread_pickle\n(S'x'\ntR.",
     ],
 )

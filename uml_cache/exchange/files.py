@@ -7,17 +7,17 @@ A leaf is a numpy array, an h5py data set (read piece by piece), a list, a strin
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uml_cache.errors import InputError
+from uml_cache.exchange.numpy_files import read_archive, read_array
 
 Nested = dict[Any, Any]
+_MOST_OBJECTS = 100_000  # of an HDF5 file
 ATTRIBUTES = "attributes"  # JSON: what a store says of itself, in every format that export writes
 
 
@@ -44,90 +44,27 @@ def read_file(path: Path, stack: ExitStack) -> Nested:
         raise InputError(f"{path}: cannot be read as {path.suffix.lower()} ({said})") from None
 
 
-def read_array(path: Path) -> np.ndarray:
-    """One .npy file, mapped; `InputError` if it is broken or holds Python objects."""
-    with open(path, "rb") as stream:
-        if stream.read(6) != b"\x93NUMPY":
-            raise InputError(f"{path}: is no .npy file (pickles are never loaded)")
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "object" in str(error).lower():
-            raise _objects(path) from None
-        try:
-            return np.load(path, allow_pickle=False)  # an empty array cannot be mapped
-        except Exception:
-            raise InputError(f"{path}: the .npy file is broken or truncated ({error})") from None
-
-
-def _objects(path: Path, name: str | None = None) -> InputError:
-    what = "holds" if name is None else f"array {name!r} holds"
-    return InputError(
-        f"{path}: {what} Python objects (a pickle), which are never loaded because they can run code; "
-        "save it again as a numeric or string array"
-    )
-
-
 def _read_npy(path: Path, stack: ExitStack) -> Nested:
     return {"features": read_array(path)}
 
 
 def _read_npz(path: Path, stack: ExitStack) -> Nested:
-    import zipfile
-
-    if not zipfile.is_zipfile(path):
-        raise InputError(f"{path}: is no .npz file, or a truncated one (pickles are never loaded)")
-    flat: Nested = {}
-    with np.load(path, allow_pickle=False) as archive:
-        for name in archive.files:
-            try:
-                flat[name] = archive[name]
-            except ValueError as error:
-                if "object" in str(error).lower():
-                    raise _objects(path, name) from None
-                raise
-            if not isinstance(flat[name], np.ndarray):
-                raise InputError(f"{path}: member {name!r} is no array")
-    return _nest(flat)
+    return _nest(read_archive(path))
 
 
 def _read_torch(path: Path, stack: ExitStack) -> Nested:
-    import pickle
+    from uml_cache.exchange.torch_files import read_torch
 
-    import torch
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"{path}: is broken, or holds more than tensors, numbers, strings and containers of them; such "
-            "pickles can run code and are not loaded (save features, labels and paths as tensors and lists)"
-        ) from None
-    if isinstance(content, torch.Tensor):
-        content = {"features": content}
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}; expected a mapping with features")
-    return _as_numpy(content)
-
-
-def _as_numpy(value: Any) -> Any:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        value = value.detach().to_dense() if value.layout != torch.strided else value.detach()
-        return (value.float() if value.dtype == torch.bfloat16 else value).contiguous().numpy()
-    if isinstance(value, dict):
-        return {key: _as_numpy(inner) for key, inner in value.items()}
-    return value
+    return read_torch(path)
 
 
 def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
     from safetensors import safe_open
 
+    from uml_cache.exchange.torch_files import as_numpy
+
     with safe_open(path, framework="pt") as opened:
-        flat: Nested = {name: _as_numpy(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
+        flat: Nested = {name: as_numpy(opened.get_tensor(name), str(path)) for name in opened.keys()}  # noqa: SIM118
         metadata = opened.metadata() or {}
     for name, text in metadata.items():
         if name in ("id", "group"):  # strings are no tensors: export puts them here, as JSON
@@ -138,26 +75,30 @@ def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
 
 
 def _read_hdf5(path: Path, stack: ExitStack) -> Nested:
+    from uml_cache.exchange.hdf5 import open_hdf5
+
+    return _open_group(stack.enter_context(open_hdf5(path)), count(1))
+
+
+def _open_group(group: Any, seen: Iterator[int]) -> Nested:
     import h5py
 
-    return _open_group(stack.enter_context(h5py.File(path, "r")))
-
-
-def _open_group(group: Any) -> Nested:
-    import h5py
+    from uml_cache.exchange.hdf5 import members
 
     found: Nested = {}
-    for name in group:
-        if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
-            continue  # another file's data is not in this file
-        value = group[name]
+    for name, value in members(group):
+        if next(seen) > _MOST_OBJECTS:
+            raise InputError(f"{group.file.filename}: its groups lead in a circle, or hold too many objects")
         if isinstance(value, h5py.Group):
-            found[name] = _open_group(value)
-        elif h5py.check_string_dtype(value.dtype) is not None:
-            found[name] = value.asstr()[()]
-        elif value.dtype.kind in "OV":
+            found[name] = _open_group(value, seen)
             continue
-        else:
+        try:
+            kind = value.dtype
+        except TypeError:
+            continue  # a type that numpy has nothing for, such as a bit field
+        if h5py.check_string_dtype(kind) is not None:
+            found[name] = value.asstr(errors="replace")[()]
+        elif kind.kind != "O" and value.shape is not None:
             found[name] = value
     if ATTRIBUTES in group.attrs:
         found[ATTRIBUTES] = str(group.attrs[ATTRIBUTES])

@@ -83,7 +83,8 @@ def uniques(column: Any, where: str, kind: str = "label") -> tuple[list[Any], np
         values, inverse = np.unique(column, return_inverse=True)
         return values.tolist(), inverse.reshape(-1).astype(np.int64)
     seen: dict[Any, int] = {}
-    values_, places = [], np.empty(len(column), np.int64)
+    values_: list[Any] = []
+    places = np.empty(len(column), np.int64)
     for row, cell in enumerate(column):
         if hasattr(cell, "item") and not isinstance(cell, np.ndarray):
             cell = cell.item()

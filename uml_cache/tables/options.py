@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from uml_cache.tables.columns import Choice
 
 COLUMNS = ("text_column", "path_column", "label_column", "split_column", "id_column", "group_column")
 _HELP = {
@@ -33,6 +36,8 @@ def left_out_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
-def take_choice(options: dict[str, Any]) -> dict[str, str | None]:
-    """Take the column options out of a command's options, by role, for `uml_cache.tables.Choice`."""
-    return {name.removesuffix("_column"): options.pop(name, None) for name in COLUMNS}
+def take_choice(options: dict[str, Any]) -> Choice:
+    """Take the column options out of a command's options."""
+    from uml_cache.tables.columns import Choice
+
+    return Choice(**{name.removesuffix("_column"): options.pop(name, None) for name in COLUMNS})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+import torch
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
 from uml_cache.errors import InputError, unknown
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.open_clip_towers import WEIGHT_NAMES
 from uml_extract.hub import hub_model
 from uml_extract.spec import EncoderOptions, EncoderSpec, Tuning
@@ -78,15 +79,14 @@ def _only_weights(path: Path) -> Path:
 
 
 def _read_config(name: str, folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    content = read_settings(name, folder / CONFIG)
     try:
-        content = json.loads((folder / CONFIG).read_bytes())
         model = dict(content["model_cfg"])
-        model["vision_cfg"], model["text_cfg"]
-    except FileNotFoundError:
-        raise InputError(f"encoder {name}: {folder} holds no {CONFIG}: no open_clip model") from None
-    except (ValueError, KeyError, TypeError):
+        dict(model["vision_cfg"]), dict(model["text_cfg"])
+        preprocess = merge_preprocess_dict(asdict(PreprocessCfg()), content.get("preprocess_cfg", {}))
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"encoder {name}: {folder / CONFIG} describes no open_clip model") from None
-    return model, merge_preprocess_dict(asdict(PreprocessCfg()), content.get("preprocess_cfg", {}))
+    return model, preprocess
 
 
 def resized(name: str, found: Found, tuning: Tuning) -> Found:
@@ -124,7 +124,7 @@ def build(name: str, config: dict[str, Any]) -> Any:
 def fill(name: str, model: Any, weights: Path) -> None:
     """Every tensor from the file, converted as open_clip does; tensors only, no code."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
             warnings.simplefilter("ignore")  # of other pickle protocols
             open_clip.load_checkpoint(model, str(weights), strict=True, weights_only=True)
     except Exception as error:  # torch's reader raises nearly anything on broken bytes

@@ -14,6 +14,7 @@ import numpy as np
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
 from uml_cache.errors import InputError
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.hub import hub_model
 
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model")
@@ -50,18 +51,55 @@ def load_own_tokens(name: str, config: dict[str, Any], folder: Path | None) -> O
     """The tokenizer a model's configuration asks for; CLIP's own is part of open_clip."""
     text = config["text_cfg"]
     length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
-    extra = dict(text.get("tokenizer_kwargs") or {})
+    extra = _known_options(name, text.get("tokenizer_kwargs") or {})
     wanted = text.get("hf_tokenizer_name")
     if not wanted:
-        return OwnTokens(SimpleTokenizer(context_length=length, **extra), "open_clip")
+        return OwnTokens(_simple(name, length, extra), "open_clip")
     if folder is None or not any((folder / file).is_file() for file in _FILES):
         folder = hub_model(name, wanted, weights=False, config=None).folder
     try:
+        if (folder / "tokenizer_config.json").is_file():
+            read_settings(name, folder / "tokenizer_config.json")
         tokenizer = HFTokenizer(
-            str(folder), context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **extra
+            str(folder),
+            context_length=length,
+            tokenizer_mode=text.get("tokenizer_mode"),
+            local_files_only=True,
+            trust_remote_code=False,
+            **extra,
         )
+    except InputError:
+        raise
     except Exception as error:  # tokenizers raise nearly anything on missing or broken files
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"encoder {name}: cannot load a tokenizer from {folder} ({first})") from None
     content = b"".join((folder / file).read_bytes() for file in _FILES if (folder / file).is_file())
     return OwnTokens(tokenizer, hashlib.sha256(content).hexdigest())
+
+
+_OPTIONS: dict[str, type] = {
+    "clean": str,
+    "strip_sep_token": bool,
+    "language": str,
+    "reduction_mask": str,
+    "additional_special_tokens": list,
+}
+"""What a configuration may say of its tokenizer; all else would reach transformers, or open files."""
+
+
+def _known_options(name: str, given: Any) -> dict[str, Any]:
+    for key, value in given.items() if isinstance(given, dict) else [("tokenizer_kwargs", given)]:
+        if key not in _OPTIONS or not isinstance(value, _OPTIONS[key]):
+            raise InputError(
+                f"encoder {name}: its configuration gives the tokenizer {key} = {str(value)[:40]!r}, which "
+                f"is refused (known: {', '.join(_OPTIONS)})"
+            )
+    return dict(given)
+
+
+def _simple(name: str, length: Any, extra: dict[str, Any]) -> SimpleTokenizer:
+    try:
+        return SimpleTokenizer(context_length=length, **extra)
+    except Exception as error:  # configurations of the hub may hold anything
+        first = " ".join(str(error).split())[:200]
+        raise InputError(f"encoder {name}: its configuration does not make a tokenizer ({first})") from None

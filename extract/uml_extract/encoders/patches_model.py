@@ -17,6 +17,7 @@ from timm.data import create_transform
 from transformers import AutoConfig
 
 from uml_cache.errors import InputError
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.patches_network import LanguagePatches, language_state
 from uml_extract.encoders.pretrained import load_model, read_config
 from uml_extract.encoders.timm_model import TimmEncoder
@@ -79,7 +80,7 @@ def load_patches(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Patch
     tuning = options.tuning or Tuning()
     folder, revision = _folder(spec, rest)
     files = weight_files(options.weights or folder)
-    written = json.loads((folder / "config.json").read_bytes())
+    written = read_settings(spec.name, folder / "config.json")
     whole = "language" in written
     if whole:
         if tuning.img_size or tuning.patch_size:

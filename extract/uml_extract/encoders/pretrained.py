@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from uml_cache.errors import InputError
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.hub import HubModel, hub_model
 from uml_extract.spec import EncoderOptions, EncoderSpec
 from uml_extract.weights import read_weights
@@ -33,12 +34,14 @@ def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> HubModel:
 
 def read_config(name: str, folder: Path) -> Any:
     """The model's configuration; `InputError` if there is none, or one that only foreign code understands."""
+    if (folder / "config.json").is_file():
+        read_settings(name, folder / "config.json")
     try:
         config = transformers.AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )
-    except (ValueError, OSError) as error:
-        first = str(error).strip().splitlines()[0][:200]
+    except Exception as error:  # the classes of models raise nearly anything on settings of other types
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise InputError(f"encoder {name}: cannot read the config.json in {folder} ({first})") from None
     return config
 

@@ -47,9 +47,12 @@ def read_sentence(name: str, folder: Path, asked: str | None) -> Sentence:
     if not (folder / "modules.json").is_file():
         return PLAIN
     pooling, unit = None, False
-    for module in _read(name, folder / "modules.json"):
+    modules = _read(name, folder / "modules.json", list)
+    if not all(isinstance(module, dict) for module in modules):
+        raise InputError(f"encoder {name}: {folder / 'modules.json'} is no list of modules")
+    for module in modules:
         kind = str(module.get("type", "")).rpartition(".")[2]
-        part = folder / str(module.get("path", ""))
+        part = folder / Path(str(module.get("path", ""))).name
         if kind == "Pooling":
             pooling = _pooling(name, _read(name, part / "config.json"), asked)
         elif kind == "Normalize":
@@ -88,8 +91,11 @@ def _optional(name: str, file: Path) -> dict[str, Any]:
     return _read(name, file) if file.is_file() else {}
 
 
-def _read(name: str, file: Path) -> Any:
+def _read(name: str, file: Path, kind: type = dict) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError):
         raise InputError(f"encoder {name}: {file} is missing or not valid JSON") from None
+    if not isinstance(found, kind):
+        raise InputError(f"encoder {name}: {file} is no JSON {'object' if kind is dict else 'list'}")
+    return found

@@ -13,6 +13,7 @@ import torch
 from timm.data import create_transform, resolve_data_config
 
 from uml_cache.errors import InputError, unknown
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.timm_model import TimmEncoder
 from uml_extract.hub import hub_model
 from uml_extract.spec import LAST_LAYER, EncoderOptions, EncoderSpec, Tuning
@@ -45,6 +46,8 @@ def load_timm(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TimmEnco
     elif "input_size" in spec.transform:
         size = {"img_size": spec.transform["input_size"][1]}
     shape = {**size, **({"patch_size": tuning.patch_size} if tuning.patch_size else {})}
+    if folder:
+        read_settings(spec.name, folder / "config.json")
     architecture = f"local-dir:{folder}" if folder else spec.model
 
     def make(**arguments: Any) -> torch.nn.Module:

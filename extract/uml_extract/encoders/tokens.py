@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError
+from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.sentence import PLAIN, Sentence
 
 LONGEST = 2048  # tokens; models that take more would make one long text the whole batch's cost
@@ -58,6 +59,8 @@ def load_tokens(name: str, folder: Path, config: Any, sentence: Sentence = PLAIN
     files = [folder / file for file in _FILES if (folder / file).is_file()]
     if not files:  # transformers would make up an empty vocabulary
         raise InputError(f"encoder {name}: {folder} holds no tokenizer (such as tokenizer.json or vocab.txt)")
+    if (folder / "tokenizer_config.json").is_file():
+        read_settings(name, folder / "tokenizer_config.json")
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder,

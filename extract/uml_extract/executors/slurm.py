@@ -23,7 +23,7 @@ _PATHS = ("data", "root", "out", "weights")
 _OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
 _FLAGS = ("retry_failed", "check_sources")
 _LEFT_OUT = (
-    *("executor", "workers", "sbatch", "pool", *_FLAGS, "list_"),
+    *("executor", "workers", "sbatch", "pool", *_FLAGS, "left_out", "list_"),
     *("json_", "quiet", "debug", "help"),
 )
 
