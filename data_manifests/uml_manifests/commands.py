@@ -11,7 +11,7 @@ from uml_cache.command import Output, uml_command
 from uml_cache.tables.options import column_options, left_out_option, take_choice
 
 if TYPE_CHECKING:
-    from uml_manifests.manifest import Manifest
+    from uml_manifests.manifest.manifest import Manifest
 
 _MODALITY = click.option("--modality", help="image, audio or text, where there are several.")
 

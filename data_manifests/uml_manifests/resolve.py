@@ -9,21 +9,21 @@ from pathlib import Path
 
 from uml_cache.errors import InputError
 from uml_cache.tables import Choice
-from uml_manifests.builders import from_csv, from_lines
-from uml_manifests.files import HEADER, load_manifest
-from uml_manifests.folders import from_folder
-from uml_manifests.known import list_benchmarks
-from uml_manifests.manifest import MODALITIES, Manifest
-from uml_manifests.records import (
+from uml_manifests.benchmarks.known import list_benchmarks
+from uml_manifests.manifest.files import HEADER, load_manifest
+from uml_manifests.manifest.manifest import MODALITIES, Manifest
+from uml_manifests.shapes.render import NAME as SHAPES
+from uml_manifests.shapes.render import render_shapes
+from uml_manifests.sources.builders import from_csv, from_lines
+from uml_manifests.sources.folders import from_folder
+from uml_manifests.sources.records import (
     ARRAYS,
     from_arrays,
     from_jsonl,
     from_saved_dataset,
     is_saved_dataset,
 )
-from uml_manifests.shapes.render import NAME as SHAPES
-from uml_manifests.shapes.render import render_shapes
-from uml_manifests.tars import from_tars, tar_files
+from uml_manifests.sources.tars import from_tars, tar_files
 
 DATA = Path("data")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError, unknown
-from uml_cache.layout import DTYPES
+from uml_cache.store.layout import DTYPES
 from uml_cache.tables import Account, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor

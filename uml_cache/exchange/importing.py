@@ -22,10 +22,10 @@ from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.exchange.values import read_column, unique
-from uml_cache.layout import DTYPES, IDS
-from uml_cache.plan import StorePlan, store_path
-from uml_cache.planning import create_or_resume
-from uml_cache.store import FeatureStore
+from uml_cache.store.feature_store import FeatureStore
+from uml_cache.store.layout import DTYPES, IDS
+from uml_cache.store.plan import StorePlan, store_path
+from uml_cache.store.planning import create_or_resume
 from uml_cache.tables import (
     SPLIT_CODES,
     Account,

@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.files import ATTRIBUTES, Nested
-from uml_cache.layout import SPLIT_NAMES
+from uml_cache.store.layout import SPLIT_NAMES
 from uml_cache.tables.cells import strict_json, strings, text_of, uniques
 from uml_cache.tables.class_lists import as_classes
 from uml_cache.tables.columns import PLAIN, USUAL, choose_column

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.tables.cells import NOTHING, strings, text_of, uniques
 from uml_cache.tables.names import clean
 
