@@ -191,7 +191,8 @@ def _import(
     value = {"store": str(store.path), "rows": rows, "fingerprint": store.fingerprint}
     value |= {**done.account.to_json(), "remarks": list(done.remarks)}
     output.result(value, f"{store.path}: {rows:,} rows, {len(store.plan.classes)} classes")
-    output.say(done.account.text())
+    if not output.json:
+        output.say(done.account.text())
 
 
 @uml_command("export", example="uml cache export ./feats/shapes/image/hog-color.zarr shapes.npz")

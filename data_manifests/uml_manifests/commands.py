@@ -108,7 +108,8 @@ def build(
             f"next: uml extract --encoder identity --tokens --data {built.written[0][1]}, and the others"
         )
     output.result(value, "\n".join(lines))
-    output.say(built.account.text())
+    if not output.json:
+        output.say(built.account.text())
 
 
 @uml_command(
@@ -185,7 +186,8 @@ def text(
     if left_out is not None:
         built.account.write(left_out, str(texts or descriptions or name))
     output.result(value, f"{_line(built.manifest, built.folder)}\n{count_line(counts)}")
-    output.say(built.account.text())
+    if not output.json:
+        output.say(built.account.text())
 
 
 @uml_command("split", example="uml data split oxford_pets --shots 4 --seed 1")

@@ -81,7 +81,8 @@ def extract_data(
         account = _account(done, manifest)
         if left_out is not None:
             account.write(left_out, str(source["data"]))
-        extracting["output"].say(account.text())
+        if not extracting["output"].json:
+            extracting["output"].say(account.text())
         return {**done.to_json(), **account.to_json(), "remarks": remarks}, _words(done)
     from uml_manifests import shapes_data
 
