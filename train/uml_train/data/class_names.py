@@ -58,7 +58,7 @@ def check_class_map(class_map: Mapping[str, str], theirs: Iterable[Sequence[str]
 
 
 def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
-    """(len(theirs),) int64: which of our classes each of theirs is, −1 for none; `class_map` is theirs → ours.
+    """(len(theirs),) int64: which of our classes each of theirs is, −1 for none; `class_map`: theirs → ours.
 
     Names meet by the rules of `uml_cache.tables`: equal ones first, then without regard to blanks and case.
 
@@ -102,8 +102,6 @@ def near_miss_remark(theirs: Sequence[str], ours: Sequence[str], to_target: np.n
 
 def _no_target(name: str, ours: Sequence[str]) -> str:
     if fold(name) in map(fold, ours):
-        return (
-            f"the class map names {name!r}, which fits several classes of the target; write it as it is there"
-        )
+        return f"the class map names {name!r}, which fits several classes of the target; write it as there"
     some = ", ".join(ours[:3]) + (f", … {len(ours)} in all" if len(ours) > 3 else "")
     return f"the class map names {name!r}, which is no class of the target ({some})"
