@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.command import Output
+from uml_cache.settings import declared
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.run import Run, write_atomic
+from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import Shots, TrainSettings, settings_hash
@@ -29,8 +31,8 @@ from uml_train.settings import Shots, TrainSettings, settings_hash
 if TYPE_CHECKING:
     from uml_train.pretrain.searches import Pretraining
 
-# Where and how, not what.
-_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
+# Where and how, not what; of files the content decides, not the path.
+_NOT_DECISIVE = [s.name for s in declared(TrainSettings).values() if s.role in ("local", "file")]
 
 _ALONE = Ranks()
 
@@ -119,6 +121,8 @@ def begin(
 
 
 def _write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write what the run was asked to do: the record, and the file that `--config` takes."""
+    write_atomic(path / "settings.toml", asked(config).to_toml().encode())
     write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
 
 

@@ -171,7 +171,7 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     if isinstance(attributes, str):
         try:
             part.attributes = dict(strict_json(attributes))
-        except (ValueError, TypeError, RecursionError):
+        except (ValueError, TypeError):
             raise InputError(f"{where}: its attributes are not a JSON object") from None
     _classes(part, content)
     return part

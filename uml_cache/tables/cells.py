@@ -105,7 +105,10 @@ def uniques(column: Any, where: str, kind: str = "label") -> tuple[list[Any], np
 
 def strict_json(text: str | bytes) -> Any:
     """The value of a JSON text. `ValueError` if it is none, or if an object has a key twice."""
-    return json.loads(text, object_pairs_hook=_once)
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

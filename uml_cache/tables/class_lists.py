@@ -50,7 +50,7 @@ def class_file(path: str | Path | None) -> tuple[str, ...] | None:
     if path.suffix.lower() == ".json":
         try:
             return as_classes(strict_json(text), str(path))
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: is no JSON list of class names ({error})") from None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.tables import SPLIT_CODES, Choice, choose_column, clean
 from uml_cache.tables.class_lists import merge_lists
@@ -126,7 +126,7 @@ def open_arrow(path: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {path.parent} is no saved data set") from None
     except ValueError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.tables import Choice, choose_column
 from uml_manifests.manifest.files import check_paths
@@ -134,7 +134,7 @@ def from_coop(
     """
     split_file = Path(split_file)
     try:
-        content = json.loads(decode(split_file))
+        content = parse_json(decode(split_file))
         rows = [
             (str(p), int(y), str(c), code) for code, part in enumerate(SPLITS) for p, y, c in content[part]
         ]

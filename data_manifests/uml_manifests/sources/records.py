@@ -83,7 +83,7 @@ def _json_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
             continue
         try:
             record = strict_json(line)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             twice = f" ({error})" if "occurs twice" in str(error) else ""
             raise InputError(f"{path}, line {number}: is no JSON{twice}") from None
         if not isinstance(record, dict):

@@ -171,7 +171,7 @@ def _take(sample: _Sample, extension: str, content: bytes, member: tarfile.TarIn
                 raise ValueError("no object")
             sample.fields = record
             return True
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if "occurs twice" in str(error):
             raise InputError(f"{sample.tar}: member {member.name!r}: {error}") from None
         if extension != "cls":

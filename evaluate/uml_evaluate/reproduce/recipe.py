@@ -15,22 +15,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
+from uml_cache.settings import declared
 from uml_evaluate.reproduce.published import Published, read_published
+from uml_train.finetune.finetune_settings import FinetuneSettings
+from uml_train.settings import TrainSettings
 
 KINDS = ("heads", "ssl", "finetune", "gaussian")
-TRAIN = (
-    "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-    "sampling", "aligned", "trunk", "texts",
-)  # fmt: skip
-FINETUNE = (
-    "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "tune_aux", "aux_lr",
-)  # fmt: skip
-_SETTING = (
-    "datasets", "target", "auxiliaries", "encoders", "transform", "folds", "texts_per_shot", "train", "grid",
-    "finetune",
-)  # fmt: skip
-_TOP = ("title", "paper", "kind", "note", "variants", "shift", "analyses", "boundary", "published")
+TRAIN = [s.name for s in declared(TrainSettings).values() if s.role == "choice"]
+FINETUNE = ["encoder", *(s.name for s in declared(FinetuneSettings).values() if s.role == "choice")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +39,9 @@ class Setting:
         transform: how missing pictures and sounds are extracted, `own` or `paper`.
         folds: number of folds below `data/NAME/folds` that stand for the target's splits; 0: its own.
         texts_per_shot: whether `texts` counts auxiliary samples for each labelled sample of the class.
-        train: keys of `TrainSettings`.
+        train: the choices of `TrainSettings`.
         grid: a search grid of its own, with the keys of a grid file; None: the one that `train` names.
-        finetune: keys of `FinetuneSettings`; None: heads on features.
+        finetune: the encoder and the choices of `FinetuneSettings`; None: heads on features.
     """
 
     datasets: tuple[str, ...] = ()
@@ -103,6 +97,10 @@ class Recipe:
         return tuple(dict.fromkeys(d for s in self.variants.values() for d in s.datasets))
 
 
+_SETTING = [one.name for one in fields(Setting)]
+_TOP = [one.name for one in fields(Recipe) if one.name != "name"]
+
+
 def read_recipe(path: Path) -> Recipe:
     """Read a recipe file; its name is the file's.
 
@@ -129,7 +127,7 @@ def parse_recipe(text: str, name: str, where: str, *, check: bool = True) -> Rec
         InputError: no TOML, unknown keys, values that the settings refuse.
     """
     try:
-        values = tomllib.loads(text)
+        values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {where} is not TOML: {error}") from None
     try:
@@ -158,7 +156,9 @@ def _recipe(values: dict[str, Any], name: str) -> Recipe:
             label = str(one.get("name", ""))
             if not label or label in variants:
                 raise InputError(f"variant {label!r}: every variant has a name of its own")
-            variants[label] = _setting(base, {k: v for k, v in one.items() if k != "name"}, kind)
+            variants[label] = _setting(
+                base, {k: v for k, v in one.items() if k != "name"}, kind, f"variant {label}: "
+            )
     return Recipe(
         name=name,
         title=values["title"],
@@ -173,15 +173,16 @@ def _recipe(values: dict[str, Any], name: str) -> Recipe:
     )
 
 
-def _setting(base: Setting, values: dict[str, Any], kind: str) -> Setting:
-    """`base` with some keys replaced; tables are merged key by key."""
+def _setting(base: Setting, values: dict[str, Any], kind: str, at: str = "") -> Setting:
+    """`base` with some keys replaced; tables are merged key by key. `at` begins errors about a value."""
     found = dict(values)
-    for key, known in (("train", TRAIN), ("finetune", FINETUNE)):
+    for key, known, kinds in (("train", TRAIN, TrainSettings), ("finetune", FINETUNE, FinetuneSettings)):
         if key in found:
             if not isinstance(found[key], dict):
                 raise InputError(f"{key} is {found[key]!r}; it is a table")
             _known(found[key], known, f"key of [{key}]:")
-            found[key] = {**(getattr(base, key) or {}), **found[key]}
+            read = {name: declared(kinds)[name].read(v, f"{at}{name}") for name, v in found[key].items()}
+            found[key] = {**(getattr(base, key) or {}), **read}
     if "encoders" in found:
         if not isinstance(found["encoders"], dict):
             raise InputError("encoders is a table: modality or modality.set = encoder")
@@ -259,8 +260,6 @@ def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) 
                 setting.encoder_of(place)
     except InputError as error:
         raise InputError(f"{at}{error}") from None
-    except TypeError as error:
-        raise InputError(f"{at}a value has the wrong type: {error}") from None
     if setting.texts_per_shot and not isinstance(setting.train.get("texts"), int):
         raise InputError(f"{at}texts_per_shot needs a number of texts")
 

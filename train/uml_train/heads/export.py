@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import Packed
@@ -226,7 +227,7 @@ def load_head(path: Path | str) -> Head:
         raise InputError(f"{path} is no file; the heads of a run are in its folder `heads`")
     try:
         with safe_open(path, "np") as file:
-            config = json.loads((file.metadata() or {})["uml"])
+            config = parse_json((file.metadata() or {})["uml"])
         arrays = load_file(path)
         if config["format"] != FORMAT:
             raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")
