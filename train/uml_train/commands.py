@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,14 +38,21 @@ _GRID = {"help": "Hyperparameters that every method searches: quick, multibench,
 _dry_run = click.option(
     "--dry-run", is_flag=True, help="Say how much there is to train and how long it would take."
 )
+_left_out = click.option(
+    "--left-out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the rows that are not used, with the reason, as CSV.",
+)
 
 
 @uml_command(
     "train", example=_TRAIN, short_help="Train heads on cached features, with and without unpaired data."
 )
 @settings_options("train", TrainSettings, FinetuneSettings, encoder={"option": "--finetune"})
+@_left_out
 @_dry_run
-def train(output: Output, values: dict[str, Any], dry_run: bool) -> None:
+def train(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
     """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
     modalities, and every baseline that shows what this data is worth.
 
@@ -57,12 +65,13 @@ def train(output: Output, values: dict[str, Any], dry_run: bool) -> None:
     tuned = [declared(FinetuneSettings)[name] for name in values if name in declared(FinetuneSettings)]
     if tuned and "encoder" not in values:
         raise InputError(f"{tuned[0].option} belongs to --finetune ENCODER; heads train on cached features")
-    _run(output, values, dry_run)
+    _run(output, values, left_out, dry_run)
 
 
 @uml_command("finetune", example=_FINETUNE, short_help="Train a whole network on samples, not on features.")
 @settings_options("finetune", FinetuneSettings, TrainSettings)
-def finetune(output: Output, values: dict[str, Any]) -> None:
+@_left_out
+def finetune(output: Output, values: dict[str, Any], left_out: Path | None) -> None:
     """Train the encoder itself on the samples of --data, with the methods, draws and selection of
     `uml train`.
 
@@ -71,7 +80,7 @@ def finetune(output: Output, values: dict[str, Any]) -> None:
     """
     if "encoder" not in values:
         raise InputError("which network? give --encoder ENCODER; `uml extract --list` shows them")
-    _run(output, values, dry_run=False)
+    _run(output, values, left_out, dry_run=False)
 
 
 @uml_command(
@@ -84,23 +93,33 @@ def finetune(output: Output, values: dict[str, Any]) -> None:
     grid=_GRID,
     objective={"choices": ("ssl", "joint"), "default": "ssl"},
 )
+@_left_out
 @_dry_run
-def pretrain(output: Output, values: dict[str, Any], dry_run: bool) -> None:
+def pretrain(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
     """Train a transformer that predicts the next token of every modality, without labels or beside a few.
 
     The stores need tokens (`uml extract --tokens`). Probes say what was learnt, and `uml embed` writes it
     back into the cache as features. The same command goes on where it was stopped.
     """
-    _run(output, {"objective": "ssl", **values}, dry_run)
+    _run(output, {"objective": "ssl", **values}, left_out, dry_run)
 
 
-def _run(output: Output, values: dict[str, Any], dry_run: bool) -> None:
+def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
+    from uml_cache.used import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
-    answers = _estimated(output, values) if dry_run else _trained(output, values)
-    if speaks():
-        found = [value for value, _ in answers]
-        output.result(found[0] if len(found) == 1 else found, "\n".join(text for _, text in answers))
+    rows: list[tuple[str, str, str]] = []
+    answers = _estimated(output, values) if dry_run else _trained(output, values, rows)
+    if not speaks():
+        return
+    if left_out is not None and not dry_run:
+        write_left_out(left_out, rows)
+    found = [value for value, _ in answers]
+    output.result(found[0] if len(found) == 1 else found, "\n".join(text for _, text in answers))
+    if not dry_run:
+        for value in found:
+            for line in used_lines(value["rows"]):
+                output.say(line)
 
 
 def _settings(values: dict[str, Any]) -> list[TrainSettings]:
@@ -110,17 +129,25 @@ def _settings(values: dict[str, Any]) -> list[TrainSettings]:
     return [TrainSettings(**{**own, "dataset": name or None}) for name in dict.fromkeys(named)]
 
 
-def _trained(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
+def _trained(
+    output: Output, values: dict[str, Any], left_out: list[tuple[str, str, str]]
+) -> list[tuple[dict[str, Any], str]]:
     from uml_train.training import train as run_training
 
     if "encoder" not in values:
-        return [_answer(run_training(settings, output=output)) for settings in _settings(values)]
+        return [
+            _answer(run_training(settings, left_out=left_out, output=output))
+            for settings in _settings(values)
+        ]
     from uml_train.finetune.finetuning import finetune as run_finetuning
 
     if "data" not in values:
         raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")
     tuning = FinetuneSettings(**{k: v for k, v in values.items() if k in declared(FinetuneSettings)})
-    return [_answer(run_finetuning(settings, tuning, output=output)) for settings in _settings(values)]
+    return [
+        _answer(run_finetuning(settings, tuning, left_out=left_out, output=output))
+        for settings in _settings(values)
+    ]
 
 
 def _estimated(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
@@ -147,6 +174,7 @@ def _answer(run: Any) -> tuple[dict[str, Any], str]:
         "model_steps": sum(c["steps"] for c in candidates),
         "seconds": round(sum(result.seconds for result in cells), 2),
         "results": str(run.path / "results.csv"),
+        "rows": run.config.get("used", {}),
     }
     return answer, (
         f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"

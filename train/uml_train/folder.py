@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,9 @@ def begin(
     more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
     if settings.splits:
         more.append(asdict(read_splits(settings.splits)))
+    if problem.drawn:  # parts that were drawn otherwise are another run
+        parts = [problem.ids(rows) for rows in (problem.train, problem.val, problem.test)]
+        more.append(sha256(json.dumps(parts).encode()).hexdigest())
     key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
@@ -98,6 +102,8 @@ def begin(
             "stores": stores,
             "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
             "test_groups": problem.test_groups,
+            "drawn": problem.drawn,
+            "used": {label: used.to_json() for label, used in problem.used.items()},
             "class_notes": problem.notes,
             "remarks": problem.remarks,
             "versions": {

@@ -24,6 +24,7 @@ _ROLES = {"labels": "label", "ids": "id", "splits": "split", "groups": "group"}
 _USUAL_IDS = ("paths", "path", "impath", "image_path", "filenames")
 _CLASSES = ("classes", "classnames", "class_names", "lab2cname")
 _TOKENS, _LENGTHS, _STATUS = "tokens", "token_lengths", "status"
+_SAMPLES = "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,7 @@ class Part:
     ids: list[str] | None = None
     splits: Any = None
     groups: list[str] | None = None
+    samples: np.ndarray | None = None
     status: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -163,6 +165,9 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     part.splits = _column(part, content, "splits", columns.splits)
     part.groups = _column(part, content, "groups", columns.groups)
     part.ids = strings(_column(part, content, "ids", columns.ids), where, "id")
+    samples = _values(content[_SAMPLES], _SAMPLES, where, rows) if _SAMPLES in content else None
+    if isinstance(samples, np.ndarray) and samples.dtype == np.uint64:  # as an exported store has them
+        part.samples = samples
     status = content.get(_STATUS)
     part.status = None if status is None else _values(status, "status", where, rows).astype(np.uint8)
     attributes = content.get(ATTRIBUTES)

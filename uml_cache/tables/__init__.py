@@ -42,12 +42,13 @@ if TYPE_CHECKING:
     from uml_cache.tables.account import Account, lacking
     from uml_cache.tables.cells import strict_json, strings, text_of
     from uml_cache.tables.class_lists import as_classes, class_file
-    from uml_cache.tables.columns import Choice, choose_column
+    from uml_cache.tables.columns import ROLES, Choice, choose_column
     from uml_cache.tables.labels import Labels, read_labels
     from uml_cache.tables.names import clean, fold, match_names, near_equal, near_equal_remark
     from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
 
 _HOME = {
+    "ROLES": "columns",
     "SPLIT_CODES": "splits",
     "Account": "account",
     "Choice": "columns",
@@ -70,6 +71,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ROLES",
     "SPLIT_CODES",
     "Account",
     "Choice",

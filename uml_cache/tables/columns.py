@@ -18,6 +18,7 @@ PLAIN: Mapping[str, tuple[str, ...]] = {
     "group": ("group", "groups"),
     "features": ("features",),
 }
+ROLES = ("text", "path", "label", "split", "id", "group")  # the columns that options name
 USUAL: Mapping[str, tuple[str, ...]] = {
     "text": ("caption", "sentence", "sentence1", "sentence2", "content"),
     "label": ("class", "cls", "target", "targets", "y"),

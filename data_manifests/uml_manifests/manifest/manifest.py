@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +19,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.tables import Account, lacking
+from uml_cache.views import GIVEN, ID_KINDS, sample_keys, without_view_numbers
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
@@ -47,6 +49,8 @@ class Manifest:
         options: How it was built where there was a choice (`trim=text`), part of the digest.
         remarks: Sentences about how the data was read: what was chosen, what needs saying.
         left_out: What was found and not taken: pairs of a name and a reason.
+        id_kind: What the ids are (`uml_cache.views`): `given` by the data, `made` by the reader, or declared
+            to be `shared` with the data set's other modalities or this one's `own`.
 
     Raises:
         InputError: lengths that differ, a duplicate id, a label outside the classes, an unknown split code,
@@ -69,6 +73,7 @@ class Manifest:
     options: tuple[str, ...] = field(default=())
     remarks: tuple[str, ...] = field(default=())
     left_out: tuple[tuple[str, str], ...] = field(default=())
+    id_kind: str = GIVEN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))
@@ -111,6 +116,17 @@ class Manifest:
         return Account(used=len(self), left_out=self.left_out, lacking=lacking(self.labels, self.splits))
 
     @cached_property
+    def sample_keys(self) -> np.ndarray:
+        """(N,) uint64, equal where rows are views of one sample: the same file, the same text (but for
+        blanks), or rows of arrays that had one id."""
+        if self.modality == "text":
+            return sample_keys(" ".join(unicodedata.normalize("NFC", text).split()) for text in self.sources)
+        if self.modality == "array":
+            return sample_keys(without_view_numbers(self.ids))
+        base = self.root.as_posix().rstrip("/") + "/"
+        return sample_keys(os.path.normpath(source).removeprefix(base) for source in self.sources)
+
+    @cached_property
     def digest(self) -> str:
         """sha256 (hex) of what decides the features: names, classes, rows and options.
 
@@ -132,6 +148,8 @@ class Manifest:
 
 
 def _check_header(manifest: Manifest) -> None:
+    if manifest.id_kind not in ID_KINDS:
+        raise unknown("kind of ids", manifest.id_kind, ID_KINDS)
     if manifest.modality not in MODALITIES:
         raise unknown("modality", manifest.modality, MODALITIES)
     for kind, value in (("name", manifest.name), ("set", manifest.set)):

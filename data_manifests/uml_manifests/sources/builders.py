@@ -11,6 +11,7 @@ import numpy as np
 from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.tables import Choice, choose_column
+from uml_cache.views import MADE
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import decode, read_table
@@ -112,6 +113,7 @@ def from_lines(path: str | Path, *, name: str | None = None, set: str | None = N
         sources=[line for _, line in lines],
         labels=np.full(len(lines), NO_LABEL),
         splits=np.full(len(lines), NO_SPLIT),
+        id_kind=MADE,
     )
 
 

@@ -17,6 +17,7 @@ from uml_cache.exchange.files import read_file
 from uml_cache.exchange.table import Columns, parts_of
 from uml_cache.exchange.values import unique
 from uml_cache.tables import Choice, as_groups, as_splits, read_labels, strict_json
+from uml_cache.views import GIVEN, MADE
 from uml_manifests.manifest.manifest import Manifest
 from uml_manifests.manifest.table import decode
 from uml_manifests.sources.builders import modality_of
@@ -165,14 +166,15 @@ def from_arrays(
         where = [part.where for part in parts]
         labels = read_labels([part.labels for part in parts], rows, [part.classes for part in parts], where)
         splits = [as_splits(part.splits, n, part.where) for part, n in zip(parts, rows, strict=True)]
-        ids = [str(row) for row in range(len(sources))]
+        ids, kind = [str(row) for row in range(len(sources))], MADE
         if all(part.ids is not None for part in parts):
-            ids = unique([one for part in parts for one in part.ids or ()])
+            ids, kind = unique([one for part in parts for one in part.ids or ()]), GIVEN
         found = [as_groups(part.groups, part.where) or [""] * part.rows for part in parts]
         groups = [group for one in found for group in one]
         remarks = [remark for part in parts for remark in part.remarks]
     return Manifest(
         name=name or path.stem, modality="array", set=set, classes=labels.classes, root=path.parent, ids=ids,
         sources=sources, labels=labels.codes, splits=np.concatenate(splits),
-        groups=groups if any(groups) else None, remarks=tuple(dict.fromkeys((*remarks, *labels.remarks))),
+        groups=groups if any(groups) else None, id_kind=kind,
+        remarks=tuple(dict.fromkeys((*remarks, *labels.remarks))),
     )  # fmt: skip

@@ -18,6 +18,7 @@ from uml_cache.tables import (
     strings,
 )
 from uml_cache.tables.columns import option_of
+from uml_cache.views import GIVEN, MADE
 from uml_manifests.manifest.manifest import Manifest, first_repeat
 
 
@@ -56,6 +57,7 @@ def table_manifest(
     root: Path,
     sources: list[str],
     made_ids: list[str],
+    made_kind: str = MADE,
     remarks: list[str],
     splits: Any = None,
     label: str | None = None,
@@ -67,7 +69,7 @@ def table_manifest(
     Args:
         columns: All columns of the table that may hold labels, splits, ids and groups, each of N cells.
         sources: N paths or texts.
-        made_ids: N ids for the rows that the table gives none.
+        made_ids: N ids for the rows that the table gives none, and `made_kind`: what these are.
         remarks: What was said so far; it grows.
         splits: The splits where something else than a column tells them.
         label: The label column, where it is chosen already.
@@ -83,6 +85,7 @@ def table_manifest(
     if splits is None:
         column = choose_column("split", names, choice.split, where, remarks)
         splits = None if column is None else columns[column]
+    ids, are_made = _ids(columns, choice, where, made_ids, remarks)
     group = choose_column("group", names, choice.group, where, remarks)
     return Manifest(
         name=name,
@@ -90,7 +93,8 @@ def table_manifest(
         set=set,
         classes=labels.classes,
         root=root,
-        ids=_ids(columns, choice, where, made_ids, remarks),
+        ids=ids,
+        id_kind=made_kind if are_made else GIVEN,
         sources=sources,
         labels=labels.codes,
         splits=splits if isinstance(splits, np.ndarray) else as_splits(splits, rows, where),
@@ -102,11 +106,11 @@ def table_manifest(
 
 def _ids(
     columns: Mapping[str, Sequence[Any]], choice: Choice, where: str, made: list[str], remarks: list[str]
-) -> list[str]:
-    """The ids of the table; a row without one gets the one made for it."""
+) -> tuple[list[str], bool]:
+    """The ids of the table, and whether any is made: a row without one gets the one made for it."""
     column = choose_column("id", list(columns), choice.id, where, remarks)
     if column is None:
-        return made
+        return made, True
     given = strings(list(columns[column]), where, "id") or []
     ids = [one or new for one, new in zip(given, made, strict=True)]
     if len({*ids}) < len(ids):
@@ -115,4 +119,4 @@ def _ids(
             f"{where}: id {value!r} occurs twice (rows {first} and {again}) in column {column!r}; ids must "
             f"be unique: mend them, or name another column with {option_of('id')}"
         )
-    return ids
+    return ids, not all(given)

@@ -12,6 +12,7 @@ from typing import Any
 from uml_cache.errors import InputError
 from uml_cache.tables import Choice, choose_column, strict_json, text_of
 from uml_cache.tables.splits import split_of_folder
+from uml_cache.views import GIVEN
 from uml_manifests.manifest.manifest import SPARSE, SPLITS, Manifest
 from uml_manifests.sources.builders import modality_of, reason_for
 from uml_manifests.sources.tabular import table_manifest
@@ -101,6 +102,7 @@ def from_tars(
         root=path if path.is_dir() else path.parent,
         sources=sources,
         made_ids=keys if len({*keys}) == len(keys) else list(chosen),
+        made_kind=GIVEN,  # names of members
         remarks=list(dict.fromkeys(remarks)),
         splits=_splits_of_names(tars, chosen, table, choice, str(path), remarks),
         label=label,

@@ -248,6 +248,6 @@ def _score(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(chosen.logits.weight, chosen.logits.bias, normalizer)
+        parts = folded_linear(*chosen.logits.plain(), normalizer)
         head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
     write_cell(result, predictions, head)
