@@ -129,6 +129,9 @@ class ExtractSettings(Settings):
             raise InputError("which encoder? give --encoder NAME; `uml extract --list` shows them")
         if self.data is None and (self.name or self.set or self.root):
             raise InputError("--name, --set and --root describe --data, which is missing")
+        columns = (self.text_column, self.path_column, self.label_column, self.split_column)
+        if self.data is None and any((*columns, self.id_column, self.group_column, self.left_out)):
+            raise InputError("--label-column, --left-out and their kind go with --data, which is missing")
         if self.sbatch and self.executor != "slurm":
             raise InputError("--sbatch goes with --executor slurm")
         if self.executor == "slurm" and self.data is None:
