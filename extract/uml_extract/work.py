@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
-from uml_cache.tables import ROLES, Account, Choice, lacking
+from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe

@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.used import Used
-from uml_cache.views import MADE, names_samples
+from uml_cache import MADE, InputError, Used, names_samples
 from uml_train.data.class_names import check_class_map, match_classes, near_miss_remark, read_class_map
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows

@@ -26,16 +26,11 @@ from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.layout import DTYPES, IDS
 from uml_cache.store.plan import StorePlan, store_path
 from uml_cache.store.planning import create_or_resume
-from uml_cache.tables import (
-    SPLIT_CODES,
-    Account,
-    as_groups,
-    as_splits,
-    class_file,
-    lacking,
-    read_labels,
-    strings,
-)
+from uml_cache.tables.account import Account, lacking
+from uml_cache.tables.cells import strings
+from uml_cache.tables.class_lists import class_file
+from uml_cache.tables.labels import read_labels
+from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
 from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
 _PIECE = 8192  # rows looked at together

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.store.layout import NO_SPLIT
-from uml_cache.used import Used, left_out_csv
+from uml_cache.used import Used, write_left_out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,7 @@ class Account:
 
     def write(self, path: str | Path, source: str) -> None:
         """Write what was left out as CSV: source, id, reason."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = left_out_csv((source, name, reason) for name, reason in self.left_out)
-        path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+        write_left_out(Path(path), ((source, name, reason) for name, reason in self.left_out))
 
 
 def lacking(labels: np.ndarray, splits: np.ndarray, used: np.ndarray | None = None) -> dict[str, int]:

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.tables import SPLIT_CODES, as_splits, clean
+from uml_cache import SPLIT_CODES, InputError, as_splits, clean
 from uml_manifests.manifest.manifest import NO_SPLIT, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")

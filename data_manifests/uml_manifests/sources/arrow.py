@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
-from uml_cache.tables import SPLIT_CODES, Choice, choose_column, clean
-from uml_cache.tables.class_lists import merge_lists
+from uml_cache import SPLIT_CODES, Choice, InputError, choose_column, clean, merge_lists, parse_json
 
 _KINDS = {"Image": "image", "Audio": "audio"}
 

@@ -8,10 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
-from uml_cache.tables import Choice, choose_column
-from uml_cache.views import MADE
+from uml_cache import MADE, Choice, InputError, choose_column, parse_json
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import decode, read_table

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.tables import clean, near_equal_remark
-from uml_cache.tables.splits import split_of_folder
+from uml_cache import InputError, clean, near_equal_remark, split_of_folder
 from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, Manifest
 from uml_manifests.sources.builders import choose_modality, describe_files, modality_of, reason_for
 

@@ -12,12 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.exchange.files import read_file
-from uml_cache.exchange.table import Columns, parts_of
-from uml_cache.exchange.values import unique
-from uml_cache.tables import Choice, as_groups, as_splits, read_labels, strict_json
-from uml_cache.views import GIVEN, MADE
+from uml_cache import (
+    GIVEN,
+    MADE,
+    Choice,
+    Columns,
+    InputError,
+    as_groups,
+    as_splits,
+    parts_of,
+    read_file,
+    read_labels,
+    strict_json,
+    unique,
+)
 from uml_manifests.manifest.manifest import Manifest
 from uml_manifests.manifest.table import decode
 from uml_manifests.sources.builders import modality_of

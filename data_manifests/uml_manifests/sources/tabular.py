@@ -8,17 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.tables import (
+from uml_cache import (
+    GIVEN,
+    MADE,
     Choice,
+    InputError,
     as_groups,
     as_splits,
     choose_column,
+    option_of,
     read_labels,
     strings,
 )
-from uml_cache.tables.columns import option_of
-from uml_cache.views import GIVEN, MADE
 from uml_manifests.manifest.manifest import Manifest, first_repeat
 
 

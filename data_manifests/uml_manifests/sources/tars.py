@@ -9,10 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache.errors import InputError
-from uml_cache.tables import Choice, choose_column, strict_json, text_of
-from uml_cache.tables.splits import split_of_folder
-from uml_cache.views import GIVEN
+from uml_cache import GIVEN, Choice, InputError, choose_column, split_of_folder, strict_json, text_of
 from uml_manifests.manifest.manifest import SPARSE, SPLITS, Manifest
 from uml_manifests.sources.builders import modality_of, reason_for
 from uml_manifests.sources.tabular import table_manifest

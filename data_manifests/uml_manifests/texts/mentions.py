@@ -23,8 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import regex
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.tables import fold, match_names
+from uml_cache import InputError, fold, match_names, unknown
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.tables import clean, fold, match_names
+from uml_cache import InputError, clean, fold, match_names, unknown
 
 _SHOWN = 3
 
