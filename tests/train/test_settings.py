@@ -65,7 +65,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[Settings]]:
     found: list[list[Settings]] = []
     monkeypatch.setattr("uml_train.training.train", lambda *settings, output: found.append([*settings]))
     monkeypatch.setattr(
-        "uml_train.finetune.finetuning.finetune", lambda *settings, output: found.append([*settings])
+        "uml_train.finetune.finetuning.fine_tune", lambda *settings, output: found.append([*settings])
     )
     monkeypatch.setattr("uml_train.commands._answer", lambda run: ({}, ""))
     return found

@@ -11,9 +11,16 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import Setting, Settings, at_least, declared, read_table
+from uml_cache import (
+    InputError,
+    Setting,
+    Settings,
+    at_least,
+    declared,
+    parse_toml,
+    read_table,
+    unknown,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
