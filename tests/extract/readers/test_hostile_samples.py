@@ -62,9 +62,9 @@ def test_a_picture_starts_no_other_program(tmp_path: Path, monkeypatch: pytest.M
     [
         (png(100_000, 100_000, 8, 1), "more than the"),
         (png(89_000_000, 1, 8, 1), "one side is more than"),
-        (png(9_000, 9_000, 16, 1), ""),
-        (b"P5\n9000 9000\n65535\n" + bytes(10), ""),
-        (b"II*\0" + struct.pack("<IH", 8, 0), ""),
+        (png(9_000, 9_000, 16, 1), "a.png"),
+        (b"P5\n9000 9000\n65535\n" + bytes(10), "a.png"),
+        (b"II*\0" + struct.pack("<IH", 8, 0), "a.png"),
     ],
 )
 def test_pictures_that_promise_too_much(tmp_path: Path, data: bytes, words: str) -> None:
