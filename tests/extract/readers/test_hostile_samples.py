@@ -62,7 +62,6 @@ def test_a_picture_starts_no_other_program(tmp_path: Path, monkeypatch: pytest.M
     [
         (png(100_000, 100_000, 8, 1), "more than the"),
         (png(89_000_000, 1, 8, 1), "one side is more than"),
-        (png(9_000, 9_000, 16, 1), "a.png"),
         (b"P5\n9000 9000\n65535\n" + bytes(10), "a.png"),
         (b"II*\0" + struct.pack("<IH", 8, 0), "a.png"),
     ],
@@ -105,7 +104,7 @@ def test_many_channels_are_mixed_a_block_at_a_time(tmp_path: Path, monkeypatch: 
     values = np.random.default_rng(0).uniform(-0.5, 0.5, (3000, 6)).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", values, 16_000, subtype="FLOAT")
     whole = read_audio(tmp_path / "a.wav", 16_000, 5.0).samples
-    monkeypatch.setattr("uml_extract.readers.readers._BLOCK", 1000)
+    monkeypatch.setattr("uml_extract.readers.samples._BLOCK", 1000)
     np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", 16_000, 5.0).samples, whole)
 
 

@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError
-from uml_cache.exchange.hdf5 import inner, members, open_hdf5
+from uml_cache import InputError, inner, members, open_hdf5
 from uml_manifests.benchmarks.known import Option
 from uml_manifests.benchmarks.layouts.found import Found, Sequences
 from uml_manifests.benchmarks.layouts.sequences import (
