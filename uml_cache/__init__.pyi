@@ -12,6 +12,7 @@ from .errors import unknown as unknown
 from .exchange.exporting import export_features as export_features
 from .exchange.files import read_file as read_file
 from .exchange.hdf5 import inner as inner
+from .exchange.hdf5 import members as members
 from .exchange.hdf5 import open_hdf5 as open_hdf5
 from .exchange.importing import import_features as import_features
 from .exchange.numpy_files import read_array as read_array
