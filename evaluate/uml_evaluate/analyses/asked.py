@@ -8,6 +8,7 @@ from typing import Any
 from uml_cache.command import Output
 from uml_cache.errors import InputError
 from uml_cache.settings import declared
+from uml_cache.used import used_lines
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
 from uml_train import newest_run
@@ -48,7 +49,10 @@ def run_asked(
         options=options,
         output=output,
     )
-    output.result(found.to_json(), found.text())
+    answer = found.to_json()
+    output.result(answer, found.text())
+    for line in used_lines(answer["rows"]):
+        output.say(line)
 
 
 def _parts(text: str, separator: str) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 from uml_cache import FeatureSet, FeatureStore, StorePlan, create_or_resume, open_features, store_path
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, unknown
+from uml_cache.used import Tally, Used
 from uml_cache.views import GIVEN
 from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import Network, load_network
@@ -38,9 +39,10 @@ class Embedded:
     cell: str
     rows: int
     failed: int
+    used: Used
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "store": str(self.store)}
+        return {**vars(self), "store": str(self.store), "used": self.used.to_json()}
 
 
 def embed(
@@ -87,7 +89,10 @@ def embed(
         store = _plan(out or run.settings.cache, features, spec, network)
         _fill(store, features, network, label, where, output)
         failed = len(store.failed())
-        done.append(Embedded(store.path, label, result.cell.key, len(features), failed))
+        tally = Tally(len(features))
+        tally.leave_out(~features.valid, "unreadable")
+        tally.leave_out(features.tokens.lengths == 0, "no tokens")
+        done.append(Embedded(store.path, label, result.cell.key, len(features), failed, tally.used))
     return done
 
 
