@@ -171,16 +171,14 @@ def settings_options(
     return decorate
 
 
-_CONFIG = (
-    "Read settings from this file, such as the settings.toml of a run. Options given here stand above it."
-)
+_CONFIG = "Read settings from this file. An option that is given as well wins."
 
 
 def setting_option(setting: Setting, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The option of a setting; it arrives as typed, as None where it is not given, for `Setting.read`."""
     switch = setting.kind is bool
     words = setting.help
-    if setting.default not in (None, ()) and not switch:
+    if setting.default not in (None, (), "") and not switch:
         words += f"  [default: {setting.words(setting.default)[-1]}]"
     if setting.choices:
         attributes["shell_complete"] = lambda _, __, begun: [

@@ -12,14 +12,16 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import partial
+from math import inf
 from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
+from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
 
-_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path"}
+_IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", dict: "a table"}
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Setting:
             if self.choices and not any(map(partial(_fits, one), self.choices)):
                 close = get_close_matches(str(one), self.choices, n=1, cutoff=0.5)
                 hint = f"; did you mean {close[0]}?" if close else ""
-                raise InputError(f"unknown {where} {one!r}: it takes {self.allowed}{hint}")
+                raise InputError(f"unknown {where.lstrip('-')} {one!r}: it takes {self.allowed}{hint}")
         if self.check is not None and not self.check(found):
             raise self._refused(value, where)
         return found
@@ -132,13 +134,13 @@ def _read(value: Any, kind: Any, separator: str = ",") -> Any:
     elif isinstance(value, bool) or value is None:
         if type(value) is kind:
             return value
-    elif kind is int and (isinstance(value, Integral) or (isinstance(value, str) and value.isdecimal())):
+    elif kind is int and (isinstance(value, Integral) or str(value).lstrip("-").isdecimal()):
         return int(value)
     elif kind is float and isinstance(value, Real | str):
         return float(value)
     elif kind in (str, Path) and isinstance(value, str | kind):
         return kind(value)
-    elif get_origin(kind) is Literal and value in inner:
+    elif (get_origin(kind) is Literal and value in inner) or (kind is dict and isinstance(value, Mapping)):
         return value
     raise ValueError
 
@@ -171,7 +173,8 @@ def declared(kind: type[Settings]) -> dict[str, Setting]:
     """The settings of a class by name, in their order."""
     if kind not in _DECLARED:
         hints = get_type_hints(kind, include_extras=True)
-        _DECLARED[kind] = {f.name: _named(f, kind, *get_args(hints[f.name])) for f in fields(kind)}
+        own = [field for field in fields(kind) if get_origin(hints[field.name]) is Annotated]
+        _DECLARED[kind] = {field.name: _named(field, kind, *get_args(hints[field.name])) for field in own}
     return _DECLARED[kind]
 
 
@@ -262,24 +265,46 @@ def read_toml(path: Path | str, known: Mapping[str, Setting]) -> dict[str, Any]:
     Raises:
         InputError: no such file, no TOML, an unknown key, a value that is not allowed; each names the file.
     """
-    import tomllib
-
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_toml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"{path} is not TOML: {error}") from None
+    try:
+        return read_table(values, known, "key")
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def read_table(
+    values: Mapping[str, Any], known: Mapping[str, Setting], what: str, at: str = ""
+) -> dict[str, Any]:
+    """The settings of a table by name. Its keys are the settings' names or those of their options.
+
+    Args:
+        what: what errors call an unknown key; `at` begins those about a value.
+
+    Raises:
+        InputError: an unknown key, a setting given twice, a value that is not allowed.
+    """
     names = {s.option.split("/")[0].lstrip("-").replace("-", "_"): s for s in known.values()} | dict(known)
     found: dict[str, Any] = {}
     for key, value in values.items():
         setting = names.get(key.replace("-", "_"))
         if setting is None:
-            raise unknown(f"key in {path}:", key, names)
+            raise unknown(what, key, names)
         if setting.name in found:
-            raise InputError(f"{path} gives {setting.name} twice, once as {key}; keep one of them")
-        try:
-            found[setting.name] = setting.read(value, key)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{at}{setting.name} is given twice, once as {key}; keep one of them")
+        found[setting.name] = setting.read(value, f"{at}{key}")
     return found
+
+
+def different(values: tuple[Any, ...]) -> bool:
+    """Whether there are values, each once: a `check` for lists that are searched."""
+    return 0 < len(values) == len(set(values))
+
+
+def at_least(low: float) -> Callable[[float], bool]:
+    """A `check` for numbers from `low` on."""
+    return lambda value: low <= value < inf

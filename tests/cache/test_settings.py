@@ -109,10 +109,10 @@ def test_values_survive_a_file(tmp_path_factory: pytest.TempPathFactory, values:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("ratee = 1", "unknown key in FILE: 'ratee'; did you mean rate"),
+        ("ratee = 1", "FILE: unknown key 'ratee'; did you mean rate"),
         ("rate = 0", "FILE: rate is 0; it takes a rate above 0"),
         ("kind = 'l3'", "FILE: unknown kind 'l3': it takes l2, none or unrelated:; did you mean l2?"),
-        ("group = ['a']\ngroups = ['b']", "FILE gives groups twice"),
+        ("group = ['a']\ngroups = ['b']", "FILE: groups is given twice, once as groups"),
         ("rate = ", "FILE is not TOML"),
         ("[rate]\nx = 1", "FILE: rate is {'x': 1}; it takes a rate above 0"),
         (None, "cannot read FILE: No such file"),

@@ -9,8 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import Setting, Settings
+from uml_cache import InputError, Setting, Settings, at_least, different, unknown
 from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
@@ -34,10 +33,6 @@ _SEARCH, _DATA, _MACHINE = "Search", "Data and features", "Machine"
 
 Shots = int | Literal["all"]
 Texts = int | Literal["all", "mean"]
-
-
-def _different(values: tuple[float, ...]) -> bool:
-    return 0 < len(values) == len(set(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +79,7 @@ class TrainSettings(Settings):
     seeds: Annotated[tuple[int, ...], Setting(
         "Each seed fixes a draw of samples, an initialisation and a batch order.",
         metavar="S[,S]|S-S", takes="different whole numbers from 0 on, such as 1,2,4 or 1-5",
-        check=lambda seeds: _different(seeds) and min(seeds) >= 0,
+        check=lambda seeds: different(seeds) and min(seeds) >= 0,
     )] = (1, 2, 3, 4, 5)
     grid: Annotated[str, Setting(
         "Hyperparameters that every method searches: quick, paper, demo or a file.",
@@ -94,12 +89,12 @@ class TrainSettings(Settings):
     alpha: Annotated[tuple[float, ...] | None, Setting(
         "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
         group=_SEARCH, metavar="A[,A]", takes="different numbers, finite and not negative",
-        check=lambda alphas: _different(alphas) and all(0 <= a < inf for a in alphas),
+        check=lambda alphas: different(alphas) and all(0 <= a < inf for a in alphas),
     )] = None
     ratio: Annotated[tuple[float, ...] | None, Setting(
         "Auxiliary batches per target batch to search. Default: the grid's, 1.",
         group=_SEARCH, metavar="R[,R]", takes=f"different numbers of {', '.join(f'{r:g}' for r in RATIOS)}",
-        check=lambda ratios: _different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
+        check=lambda ratios: different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
     )] = None
     sampling: Annotated[str, Setting(
         "How batches are drawn. balanced: the classes in equal parts.",
@@ -164,7 +159,7 @@ class TrainSettings(Settings):
     checkpoint_minutes: Annotated[float, Setting(
         "Minutes between two savings of a network that trains.",
         group=_MACHINE, metavar="MINUTES", takes="a number from 0 on", role="local", ways=("pretrain",),
-        check=lambda minutes: 0 <= minutes < inf,
+        check=at_least(0),
     )] = 10.0
     # fmt: on
 

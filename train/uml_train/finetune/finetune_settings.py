@@ -10,16 +10,11 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from uml_cache.errors import InputError
-from uml_cache.settings import Setting, Settings, declared
+from uml_cache import InputError, Setting, Settings, at_least, declared
 from uml_train.settings import TrainSettings
 
 Freeze = int | Literal["all"]
 _NETWORK, _AUXILIARY, _MACHINE = "Network", "An auxiliary's network", "Machine"
-
-
-def _positive(value: int) -> bool:
-    return value >= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +50,11 @@ class FinetuneSettings(Settings):
     )] = "pretrained"
     img_size: Annotated[int | None, Setting(
         "Side of a picture. Default: the network's own.",
-        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=_positive,
+        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=at_least(1),
     )] = None
     patch_size: Annotated[int | None, Setting(
         "Side of a patch. Default: the network's own.",
-        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=_positive,
+        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=at_least(1),
     )] = None
     views: Annotated[str, Setting(
         "What training pictures go through. crop: the encoder's own transform; flip: that and a flip in "
@@ -73,7 +68,7 @@ class FinetuneSettings(Settings):
     )] = 0
     unfreeze_at: Annotated[int | None, Setting(
         "From this step on nothing is frozen.",
-        group=_NETWORK, metavar="STEP", takes="a step from 1 on, with --freeze N or all", check=_positive,
+        group=_NETWORK, metavar="STEP", takes="a step from 1 on, with --freeze N or all", check=at_least(1),
     )] = None
     ema: Annotated[float | None, Setting(
         "Evaluate and keep a running average of the weights.",
@@ -106,7 +101,7 @@ class FinetuneSettings(Settings):
     workers: Annotated[int | None, Setting(
         "Processes that read samples. 0: none but this one. Default: one a core.",
         group=_MACHINE, option="--loader-workers", metavar="N", takes="a number of processes from 0 on",
-        role="local", check=lambda number: number >= 0,
+        role="local", check=at_least(0),
     )] = None
     # fmt: on
 

@@ -11,8 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, parse_toml, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
