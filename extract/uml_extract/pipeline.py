@@ -192,6 +192,7 @@ def extract(
             output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
         pending = store.pending()
         mine = who.share(pending)
+        store.unseal(mine)  # a task whose files are damaged still has its record
         missing, remaining = _rows(store, pending), _rows(store, mine)
         started = time.monotonic()
         with output.progress(len(manifest), " samples", spec.name, len(manifest) - missing) as progress:

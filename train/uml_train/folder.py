@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.command import Output
+from uml_cache.disk import make_folder, remove_leftovers
+from uml_cache.flock import LockFile, NoLocks
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
@@ -79,7 +81,7 @@ def begin(
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"
     for folder in ("cells", "heads", "predictions"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(path / folder)
     if not (path / "config.json").exists():
         config = {
             "format": 1,
@@ -133,25 +135,19 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         ranks.wait()
         yield
         return
-    try:
-        import fcntl
-    except ImportError:
-        ranks.wait()
-        yield
-        return
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = LockFile(path / ".lock")
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            output.say(f"{path} is being trained by another process: waiting for it to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
+            if not lock.take(shared=False):
+                output.say(f"{path} is being trained by another process: waiting for it to end")
+                lock.take(shared=False, wait=True)
+            remove_leftovers(path, below=True)
+        except NoLocks:
             output.say(f"{path} cannot be locked: nothing else should train it at the same time")
         ranks.wait()
         yield
     finally:
-        os.close(handle)
+        lock.close()
 
 
 def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:

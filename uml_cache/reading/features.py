@@ -22,10 +22,11 @@ from uml_cache.reading.sources import (
     flat_files,
     mapped_or_reason,
 )
-from uml_cache.remote import RemotePath, is_remote
+from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.locks import Reader
 
 if TYPE_CHECKING:
     import torch
@@ -81,8 +82,9 @@ class FeatureSet:
     Row i is the same sample everywhere. `access` tells how `pooled` is read: `mapped`, `memory` or `zarr`.
     """
 
-    def __init__(self, info: StoreInfo, access: str) -> None:
+    def __init__(self, info: StoreInfo, access: str, reader: Reader | None = None) -> None:
         self.info = info
+        self._reader = reader
         self._wanted = access
         self._source: RowSource | None = None
         if info.dim is not None:
@@ -212,6 +214,11 @@ class FeatureSet:
             chosen &= self.split == SPLIT_NAMES.index(split)
         return np.flatnonzero(chosen)
 
+    def close(self) -> None:
+        """Let other processes write the store anew: nothing may be read from it any more."""
+        if self._reader is not None:
+            self._reader.close()
+
     def advise(self, pattern: str) -> None:
         """Tell the kernel how mapped features will be read: `random` for a few rows, `normal` for epochs.
 
@@ -268,21 +275,26 @@ def open_features(path: Path | str, *, access: str = "auto", advice: str | None 
     """Open the store at `path` for reading.
 
     `access`: `auto` maps the files where that is possible, else reads them into memory, else goes through
-    zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. Raises
-    `InputError` for a path without a store or an unsealed store, `WorkError` when a file that the journal
+    zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. While it is
+    open no process can write the store anew. Raises `InputError` for a path without a store or an unsealed
+    store, `WorkError` when a file that the journal
     lists is missing or has another size: nothing is ever read as zeros in its place.
     """
     if access not in ACCESS:
         raise unknown("access", access, ACCESS)
+    path = as_path(path)
+    reader = None if is_remote(path) else Reader(path)
     info = store_info(path)
     if not info.sealed:
+        if reader is not None:
+            reader.close()
         raise InputError(
             f"{info.path} is not finished ({info.done} of {info.tasks} tasks): run the same `uml extract` "
             "command again, it goes on from there"
         )
     if info.own:
         _check_files(info)
-    features = FeatureSet(info, access)
+    features = FeatureSet(info, access, reader)
     if advice is not None:
         features.advise(advice)
     return features

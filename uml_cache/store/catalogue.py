@@ -12,10 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uml_cache import identity
 from uml_cache.errors import InputError, WorkError
 from uml_cache.remote import RemotePath, as_path
-from uml_cache.store import journal
+from uml_cache.store import identity, journal
 from uml_cache.store.plan import plan_digest
 
 _ARRAYS = (

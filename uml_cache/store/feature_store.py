@@ -13,10 +13,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from uml_cache.disk import whole_file
 from uml_cache.errors import WorkError
-from uml_cache.identity import fingerprint, recorded
 from uml_cache.store import journal
+from uml_cache.store.identity import fingerprint, recorded
 from uml_cache.store.layout import ShardedArray
+from uml_cache.store.locks import rewriting, writer_lock
 from uml_cache.store.plan import StorePlan
 from uml_cache.store.shards import ShardWriter
 
@@ -78,10 +80,15 @@ class FeatureStore:
     def unseal(self, tasks: Iterable[int]) -> None:
         """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
 
-        Files stay until they are written anew; without a record they do not count.
+        Files stay until they are written anew; without a record they do not count. Raises `InputError` while
+        the store is open for reading: nothing is changed then.
         """
-        for task in tasks:
-            journal.remove_record(self.path, task)
+        there = set(journal.record_names(self.path)).intersection(tasks)
+        if not there:
+            return
+        with rewriting(self.path):
+            for task in sorted(there):
+                journal.remove_record(self.path, task)
 
     @contextlib.contextmanager
     def lock(self, group: str | None = None) -> Iterator[None]:
@@ -90,7 +97,7 @@ class FeatureStore:
         Clears away what a writer that died has left. The lock ends with the process. Writers of one group
         must not write the same task at once. Raises `InputError` when another run holds it.
         """
-        with journal.writer_lock(self.path, group):
+        with writer_lock(self.path, group):
             yield
 
     def write_task(
@@ -122,7 +129,7 @@ class FeatureStore:
             files = []
             for array, pieces in ready.items():
                 name = array.shard_path(task)
-                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
+                stream: BinaryIO = pending.enter_context(whole_file(self.path / name))
                 writer = ShardWriter(stream, array)
                 pending.callback(writer.close)
                 for piece in pieces:

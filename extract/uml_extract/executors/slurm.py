@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uml_cache.disk import write_atomic
 from uml_cache.errors import InputError, WorkError
-from uml_cache.store.journal import whole_file
 
 _PATHS = ("data", "root", "out", "weights")
 _OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
@@ -100,8 +100,7 @@ def submit(name: str, options: Mapping[str, Any], *, workers: int, sbatch: str) 
     folder = Path(os.path.abspath(options["out"])) / "slurm"
     script = folder / f"{clean}.sh"
     text = script_text(clean, extract_command(options), workers=workers, sbatch=sbatch, logs=folder)
-    with whole_file(script) as stream:
-        stream.write(text.encode())
+    write_atomic(script, text.encode())
     if shutil.which("sbatch") is None:
         raise InputError(f"there is no sbatch here; submit {script} where there is one")
     done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)

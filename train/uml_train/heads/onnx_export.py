@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uml_cache.disk import write_atomic
 from uml_cache.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,5 +78,5 @@ def write_onnx(head: Head, path: Path) -> Path:
     )
     helper.set_model_props(model, {"classes": json.dumps(head.classes), "uml": json.dumps(head.about)})
     checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    write_atomic(path, model.SerializeToString())
     return path
