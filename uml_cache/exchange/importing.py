@@ -94,6 +94,7 @@ def import_features(
         path = store_path(out, plan.dataset, plan.modality, plan.set, plan.encoder["name"], plan.variant)
         store = create_or_resume(path, plan)
         with store.lock():
+            store.unseal(store.damaged(store.done()))
             _write(store, parts, progress)
     return store
 

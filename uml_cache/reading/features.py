@@ -5,14 +5,14 @@ Shapes: N samples, D features, n rows asked for, T their tokens together, V rows
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache.errors import InputError, unknown
+from uml_cache.reading.checks import CheckedSource, check_columns, checked
 from uml_cache.reading.mapping import ADVICE
 from uml_cache.reading.sources import (
     FlatSource,
@@ -23,8 +23,8 @@ from uml_cache.reading.sources import (
     mapped_or_reason,
 )
 from uml_cache.remote import RemotePath, as_path, is_remote
-from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
+from uml_cache.store.checking import Memory
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.store.locks import Reader
 
@@ -82,13 +82,16 @@ class FeatureSet:
     Row i is the same sample everywhere. `access` tells how `pooled` is read: `mapped`, `memory` or `zarr`.
     """
 
-    def __init__(self, info: StoreInfo, access: str, reader: Reader | None = None) -> None:
+    def __init__(
+        self, info: StoreInfo, access: str, *, reader: Reader | None = None, check: bool = True
+    ) -> None:
         self.info = info
         self._reader = reader
+        self._memory = Memory(info.path) if check else None
         self._wanted = access
         self._source: RowSource | None = None
         if info.dim is not None:
-            self._source, self.access = self._choose("pooled")
+            self._source, self.access = self._checked("pooled")
         else:
             self.access = self.tokens.access
 
@@ -150,8 +153,22 @@ class FeatureSet:
 
     @cached_property
     def pooled(self) -> torch.Tensor:
-        """(N, D) in the stored dtype: a map of the files, or read into memory at the first use."""
+        """(N, D) in the stored dtype: a map of the files, or read into memory at the first use.
+
+        All of it is looked at first, once; see `pooled_of`.
+        """
         return self.source.whole()
+
+    def pooled_of(self, rows: np.ndarray) -> torch.Tensor:
+        """`pooled`, of which only `rows` (n,) int64 are going to be read: no more is looked at than need be.
+
+        Raises `WorkError` for shards that are not what the journal says, and for foreign rows that are not
+        finite.
+        """
+        if self.access != "mapped" or not isinstance(self._source, CheckedSource):
+            return self.pooled
+        self._source.checks.need(rows)
+        return self._source.inner.whole()
 
     @cached_property
     def tokens(self) -> TokenAccess:
@@ -159,7 +176,7 @@ class FeatureSet:
         if self.info.token_dim is None:
             raise InputError(f"{self.path} has no tokens; extract with `--tokens`")
         start, lengths = self._column("tokens/start", None), self._column("tokens/length", None)
-        source, access = self._choose("tokens/values", (start + lengths)[lengths > 0])
+        source, access = self._checked("tokens/values", (start + lengths)[lengths > 0])
         return TokenAccess(source, start, lengths, access)
 
     @cached_property
@@ -226,8 +243,15 @@ class FeatureSet:
         """
         if pattern not in ADVICE:
             raise unknown("advice", pattern, ADVICE)
-        if isinstance(self._source, MappedSource):
-            self._source.advise(pattern)
+        source = self._source.inner if isinstance(self._source, CheckedSource) else self._source
+        if isinstance(source, MappedSource):
+            source.advise(pattern)
+
+    def _checked(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
+        source, access = self._choose(name, ends)
+        if self._memory is None:
+            return source, access
+        return checked(self.info, name, source, lambda: self.valid, self._memory), access
 
     def _choose(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
         """The best source that the wanted access allows, and its name."""
@@ -271,14 +295,18 @@ class FeatureSet:
         return np.full(self.info.rows, default, np.int64)
 
 
-def open_features(path: Path | str, *, access: str = "auto", advice: str | None = None) -> FeatureSet:
+def open_features(
+    path: Path | str, *, access: str = "auto", advice: str | None = None, check: bool = True
+) -> FeatureSet:
     """Open the store at `path` for reading.
 
     `access`: `auto` maps the files where that is possible, else reads them into memory, else goes through
     zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. While it is
-    open no process can write the store anew. Raises `InputError` for a path without a store or an unsealed
-    store, `WorkError` when a file that the journal
-    lists is missing or has another size: nothing is ever read as zeros in its place.
+    open no process can write the store anew. Features are looked at before they are first read (`check`):
+    shards by the journal's checksums, foreign values for being finite.
+
+    Raises `InputError` for a path without a store or an unsealed store, `WorkError` when a file that the
+    journal lists is missing, or is not what the journal says: nothing is ever read as zeros in its place.
     """
     if access not in ACCESS:
         raise unknown("access", access, ACCESS)
@@ -293,32 +321,8 @@ def open_features(path: Path | str, *, access: str = "auto", advice: str | None 
             "command again, it goes on from there"
         )
     if info.own:
-        _check_files(info)
-    features = FeatureSet(info, access, reader)
+        check_columns(info)
+    features = FeatureSet(info, access, reader=reader, check=check)
     if advice is not None:
         features.advise(advice)
     return features
-
-
-def _check_files(info: StoreInfo) -> None:
-    for name in ["plan", *(str(task) for task in range(info.tasks))]:
-        try:
-            record = journal.read_record(info.path / journal.JOURNAL / f"{name}.json")
-        except journal.BrokenRecord as error:
-            raise WorkError(f"{error}; `uml cache verify {info.path}` names what else is damaged") from None
-        if record["fingerprint"] != info.stamp:
-            raise WorkError(f"{info.path}: journal/{name}.json belongs to another store; extract again")
-        for entry in record["files"]:
-            path = info.path / entry["path"]
-            size = path.stat().st_size if path.exists() else None
-            if size != entry["bytes"]:
-                what = "is missing" if size is None else f"has {size} bytes instead of {entry['bytes']}"
-                raise WorkError(
-                    f"{path} {what}: the store is damaged; run the same `uml extract` command again, it "
-                    "makes what is missing"
-                )
-            if path.name == "zarr.json" and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-                raise WorkError(
-                    f"{path} is not what the journal's checksum says; run the same `uml extract` command "
-                    "again, it writes the file anew"
-                )

@@ -16,13 +16,14 @@ import numpy as np
 from uml_cache.disk import whole_file
 from uml_cache.errors import WorkError
 from uml_cache.store import journal
+from uml_cache.store.checking import Memory
 from uml_cache.store.identity import fingerprint, recorded
 from uml_cache.store.layout import ShardedArray
 from uml_cache.store.locks import rewriting, writer_lock
 from uml_cache.store.plan import StorePlan
 from uml_cache.store.shards import ShardWriter
 
-Files = list[dict[str, Any]]  # path in the store, sha256 and bytes of each
+Files = list[dict[str, Any]]  # path in the store, sha256, crc32c and bytes of each
 
 _PIECE_BYTES = 1 << 20
 
@@ -55,6 +56,15 @@ class FeatureStore:
     def done(self) -> set[int]:
         """Tasks whose record is sound and whose files are all there, in their size."""
         return {task for task in journal.record_names(self.path) if task < self.tasks and self._sound(task)}
+
+    def damaged(self, tasks: Iterable[int]) -> list[int]:
+        """Those of the finished `tasks` whose files are not what their records say, in order.
+
+        What was sound when it was last read is not read again. Files of object storage are not read.
+        """
+        memory = Memory(self.path)
+        records = {task: journal.read_record(self.path / journal.JOURNAL / f"{task}.json") for task in tasks}
+        return [task for task, record in sorted(records.items()) if memory.unsound(record["files"])]
 
     def pending(self) -> list[int]:
         """Tasks that are still to be written, in order."""
@@ -134,8 +144,7 @@ class FeatureStore:
                 pending.callback(writer.close)
                 for piece in pieces:
                     writer.write(piece)
-                checksum = writer.finish()
-                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
+                files.append({"path": name, **writer.finish(), "bytes": writer.size})
             journal.remove_record(self.path, task)
         journal.write_record(self.path, str(task), record(files))
 

@@ -16,7 +16,8 @@ from uml_cache.disk import make_folder, scratch, sync_folder, write_atomic
 from uml_cache.errors import InputError
 from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
-from uml_cache.store.feature_store import FeatureStore, file_size
+from uml_cache.store.checking import checksums, is_sound
+from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.locks import rewriting
 from uml_cache.store.plan import StorePlan, differences
 from uml_cache.store.planned import planned_contents
@@ -48,13 +49,16 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             )
         found = "; ".join(differences(there, plan.fields))
         raise InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
-    if is_remote(path):
-        return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
-    if not all(_is_sound(path / entry["path"], entry) for entry in planned):
-        with rewriting(path):
-            _write_planned(path, plan)
-    return FeatureStore(path, plan)
+    if not all(is_sound(path / entry["path"], entry) for entry in planned):
+        if is_remote(path):
+            from uml_cache.store.remote_store import replace_planned
+
+            replace_planned(path, plan)  # type: ignore[arg-type]
+        else:
+            with rewriting(path):
+                _write_planned(path, plan)
+    return planned_store(path, plan)
 
 
 def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
@@ -118,7 +122,7 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
     files = []
     for name, data in contents.items():
         write_atomic(store / name, data)
-        files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
+        files.append({"path": name, **checksums(data), "bytes": len(data)})
     record = {
         "fingerprint": plan.stamp,
         "fields": plan.fields,
@@ -127,11 +131,3 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         "files": files,
     }
     journal.write_record(store, "plan", record)
-
-
-def _is_sound(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether a file written at planning is what its record says; all are read, at about 1 GB/s."""
-    if file_size(path) != entry["bytes"]:
-        return False
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == entry["sha256"]
