@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.building import build_benchmark, build_csd
 from uml_manifests.benchmarks.known import get_benchmark, list_benchmarks
 from uml_manifests.benchmarks.layouts.csd import csd_files
@@ -170,7 +170,8 @@ def build_draw(
     manifest = _named(name, modality)
     made_splits = bool(np.all(manifest.splits == NO_SPLIT))
     if made_splits:
-        manifest = replace(manifest, splits=stratified_split(manifest.labels, manifest.groups, seed))
+        drawn = stratified_split(manifest.labels, manifest.groups, seed, samples=manifest.sample_keys)
+        manifest = replace(manifest, splits=drawn)
     draw = few_shot(manifest.labels, manifest.splits, shots=shots, seed=seed, classes=manifest.classes)
     known = {benchmark.name: benchmark for benchmark in list_benchmarks()}.get(manifest.name)
     prefix = f"./data/{manifest.name}" + (f"/{known.images}" if known and known.images else "")

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from uml_cache import (
+    IDS,
+    QUIET,
     FeatureStore,
+    InputError,
+    Output,
     StorePlan,
     create_or_resume,
     recorded_plan,
     recorded_token_counts,
     store_path,
 )
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
-from uml_cache.store.layout import IDS
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
@@ -169,6 +170,8 @@ def extract(
         labels=manifest.labels,
         splits=manifest.splits,
         groups=manifest.groups,
+        samples=manifest.sample_keys,
+        id_kind=manifest.id_kind,
         pooled_dim=spec.width,
         token_dim=spec.token_width if tokens else None,
         token_counts=_token_counts(path, manifest, encoder) if tokens else None,

@@ -26,8 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.disk import write_atomic
-from uml_cache.errors import InputError
+from uml_cache import InputError, escapes, write_atomic
 from uml_train.settings import Shots, TrainSettings
 
 RESULT_COLUMNS = (
@@ -221,7 +220,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
         }
         if own := row.get("hyperparameters"):
             row["hyperparameters"] = json.dumps(own, sort_keys=True)
-        yield {column: row.get(column) for column in RESULT_COLUMNS}
+        yield {column: escapes.csv_cell(row.get(column)) for column in RESULT_COLUMNS}
 
 
 def load_run(path: Path | str) -> Run:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.disk import sync_folder, write_atomic
+from uml_cache.documents import parse_json
 from uml_cache.remote import is_remote, remote_names
 
 JOURNAL = "journal"
@@ -66,7 +67,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """A record's content; `BrokenRecord` if it is damaged, FileNotFoundError if there is none."""
     data = path.read_bytes()
     try:
-        record = json.loads(data)
+        record = parse_json(data)
         written = record.pop("sha256")
         if written == digest(record):
             return record

@@ -6,7 +6,6 @@ tar, `COLUMN::ROW` of an arrow file, `NAME::ROW` of an array file. Texts are rea
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -15,10 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.files import read_file
-from uml_cache.exchange.table import Columns, parts_of
-from uml_cache.exchange.values import SPLIT_CODES, as_classes, as_labels, as_splits, unique
+from uml_cache import (
+    SPLIT_CODES,
+    Columns,
+    InputError,
+    as_classes,
+    as_labels,
+    as_splits,
+    parse_json,
+    parts_of,
+    read_file,
+    unique,
+    unknown,
+)
 from uml_manifests.manifest.manifest import NO_SPLIT, SPARSE, Manifest
 from uml_manifests.manifest.table import decode
 from uml_manifests.sources.builders import modality_of
@@ -49,8 +57,8 @@ def from_jsonl(
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             raise InputError(f"{path}, line {number}: is no JSON") from None
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number}: is a JSON {type(record).__name__}; expected an object")
@@ -162,8 +170,8 @@ def _members(tar: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
 
 def _from_json(sample: dict[str, Any], content: bytes) -> None:
     try:
-        record = json.loads(content)
-    except (ValueError, RecursionError):
+        record = parse_json(content)
+    except ValueError:
         sample.setdefault("text", "")  # no label, and as a text it will be flagged as empty
         return
     if not isinstance(record, dict):

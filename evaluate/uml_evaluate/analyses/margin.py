@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, finite, mean_std_text, seeds_text
 from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
@@ -66,6 +66,7 @@ def geometric_margins(
     """
     weight = np.asarray(weight, dtype=np.float64)
     logits = np.asarray(logits, dtype=np.float64)
+    weight = weight - weight.mean(0)  # what all classes share is in no difference of two
     squares = (weight**2).sum(1)
     apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * weight @ weight.T, 0.0))
     found = np.empty(len(labels))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
 from uml_evaluate.analyses.reading import Reading
@@ -16,8 +16,7 @@ from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.comparing.figures import save as save_figure
 
 if TYPE_CHECKING:
-    from uml_train import Run
-    from uml_train.settings import Shots
+    from uml_train import Run, Shots
 
 
 @dataclass(frozen=True)
@@ -89,18 +88,32 @@ def analyse(
             finding = replace(
                 finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
             )
-            save(finding, run.path)
+            try:
+                save(finding, run.path)
+            except OSError as error:
+                output.say(
+                    f"{run.path / 'analyses'} cannot be written ({error.strerror}); nothing was stored"
+                )
             computed.append(name)
             output.say(f"{name}: {seconds:.1f} s")
         found.append(finding)
         there = [run.path / "figures" / f"{finding.name}.{kind}" for kind in ("png", "svg")]
         if name not in computed and all(path.is_file() for path in there):
             figures += there
-        elif (drawn := draw(finding, run.path / "figures")) is not None:
-            figures += drawn.files
+        else:
+            figures += _drawn(finding, run.path / "figures", output)
     if refusals and len(refusals) == len(names):
         raise refusals[0]
     return Analyses(run, found, figures, computed)
+
+
+def _drawn(finding: Finding, folder: Path, output: Output) -> list[Path]:
+    try:
+        drawn = draw(finding, folder)
+    except OSError as error:
+        output.say(f"{folder} cannot be written ({error.strerror}); no figure was saved")
+        return []
+    return [] if drawn is None else drawn.files
 
 
 def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:

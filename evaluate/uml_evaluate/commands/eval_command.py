@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uml_cache.command import Output, uml_command
+from uml_cache import Output, declared, uml_command
 
 if TYPE_CHECKING:
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 _EXAMPLE = """
 uml train --cache ./feats
@@ -102,7 +102,7 @@ def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs
 
 def _asked(probe: str, given: dict[str, Any]) -> str:
     """Which of the things that the command shows is meant; options that do not belong to it are refused."""
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
 
     asked = [name for name in _INSTEAD if given[name]]
     if len(asked) > 1:
@@ -143,7 +143,7 @@ def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
 
 
 def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given: dict[str, Any]) -> None:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
     from uml_evaluate.advice import advise, text
 
     if probe != "fewshot":
@@ -204,8 +204,8 @@ def _table(
 
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
-    from uml_cache.errors import InputError
-    from uml_train.settings import parse_numbers
+    from uml_cache import InputError
+    from uml_train import TrainSettings
 
     if probe == "linear" and k is not None:
         raise InputError(
@@ -213,10 +213,8 @@ def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
         )
     if probe != "fewshot" and k is None:
         return ("all",)
-    if k == "all":
+    shots: tuple[Shots, ...] = declared(TrainSettings)["shots"].read(_DEFAULT_K if k is None else k, "--k")
+    if "all" in shots:
         fix = "that is --probe linear" if probe == "fewshot" else f"leave it out with --probe {probe}"
-        raise InputError(f"--k all means every labelled sample; {fix}")
-    shots = parse_numbers(_DEFAULT_K if k is None else k, "--k")
-    if min(shots) < 1:
-        raise InputError(f"--k is {k}; it must be at least 1")
+        raise InputError(f"--k {k} means every labelled sample; {fix}")
     return shots

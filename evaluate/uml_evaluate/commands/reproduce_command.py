@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, uml_command
+from uml_cache import Output, declared, uml_command
 
 _EXAMPLE = """
 uml reproduce --list
@@ -51,7 +51,7 @@ def reproduce(
     cache lacks are extracted where data and weights are there; what cannot be run is listed with the reason.
     The same command goes on where it was stopped.
     """
-    from uml_cache.errors import InputError, WorkError
+    from uml_cache import InputError, WorkError
     from uml_evaluate.reproduce.items import find_recipes
     from uml_evaluate.reproduce.supply import Sources
 
@@ -84,9 +84,9 @@ def reproduce(
 def _one(
     recipe: Any, out: Path, sources: Any, dry_run: bool, output: Output, options: dict[str, Any]
 ) -> tuple[Any, str]:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
     from uml_evaluate.reproduce.reproducing import reproduce as run
-    from uml_train.settings import parse_numbers
+    from uml_train import TrainSettings
 
     only = options["only"]
     datasets = None if only is None else [part.strip() for part in only.split(",")]
@@ -102,14 +102,14 @@ def _one(
         return found.to_json(), found.text()
     done = run(
         recipe, out, sources, scale=options["scale"],
-        seeds=None if options["seeds"] is None else parse_numbers(options["seeds"], "--seeds"),
+        seeds=options["seeds"] and declared(TrainSettings)["seeds"].read(options["seeds"], "--seeds"),
         datasets=datasets, sweep=options["sweep"], beside=options["beside"], output=output,
     )  # fmt: skip
     return done.value, done.text
 
 
 def _check_datasets(datasets: list[str], recipe: Any) -> None:
-    from uml_cache.errors import unknown
+    from uml_cache import unknown
 
     for name in datasets:
         if name not in recipe.datasets:
@@ -117,7 +117,7 @@ def _check_datasets(datasets: list[str], recipe: Any) -> None:
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, Path]:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
 
     found = {}
     for text in given:

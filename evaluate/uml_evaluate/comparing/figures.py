@@ -8,15 +8,15 @@ from the page around it (dark or light).
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.disk import write_together
+from uml_cache import escapes, write_together
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name
 from uml_evaluate.comparing.tables import grouped, shots_name, shown_differences
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 INK = "#0b0c0e"  # occurs nowhere else, so that it can be found again in the SVG
 GREY = "#808080"
@@ -160,7 +160,7 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
             bbox_inches="tight",
             metadata={"Date": None, "Creator": None},
         )
-    markup = text.getvalue().decode()
+    markup = escapes.xml(text.getvalue().decode())
     on_white = markup.replace("<svg ", '<svg style="background: white" ', 1)
     write_together({png: dots.getvalue(), svg: on_white.encode()})
     return Drawn([png, svg], _element(markup, description))
@@ -173,7 +173,7 @@ def _element(markup: str, description: str) -> str:
     # Without a size of its own the element takes the width that the page gives it.
     text = re.sub(r'(<svg [^>]*?)\bwidth="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r"\1", text, count=1)
-    label = f'<svg role="img" aria-label="{escape(description)}" '
+    label = f'<svg role="img" aria-label="{escapes.html(description)}" '
     return text.replace(INK, "currentColor").replace("<svg ", label, 1).strip()
 
 
@@ -214,8 +214,11 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "uml",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
+        "text.parse_math": False,  # a name may hold dollar signs
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name may hold signs that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
         yield
 
 

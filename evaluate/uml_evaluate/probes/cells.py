@@ -17,22 +17,31 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
+from uml_cache import QUIET, InputError, Output, unknown
 from uml_evaluate.comparing.rows import RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
-from uml_train.data.rows import vectors
-from uml_train.folder import extend_splits
-from uml_train.heads.export import folded_linear, linear_head_file
-from uml_train.problem import Problem
-from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
-from uml_train.runs.cells import Prepared, draw_rows, prepare
-from uml_train.runs.combinations import named_cells
-from uml_train.runs.workers import run_grid
-from uml_train.settings import Shots
-from uml_train.training import open_run_problem, require_heads
+from uml_train import (
+    Cell,
+    CellResult,
+    Prepared,
+    Problem,
+    Run,
+    Shots,
+    draw_rows,
+    extend_splits,
+    folded_linear,
+    linear_head_file,
+    missing_cells,
+    named_cells,
+    open_run_problem,
+    prepare,
+    require_heads,
+    run_grid,
+    vectors,
+    write_cell,
+)
 
 _TEST_BLOCK = 8_192
 
@@ -248,6 +257,6 @@ def _score(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(chosen.logits.weight, chosen.logits.bias, normalizer)
+        parts = folded_linear(*chosen.logits.plain(), normalizer)
         head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
     write_cell(result, predictions, head)

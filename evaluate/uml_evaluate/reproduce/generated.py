@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import StorePlan, create_or_resume, store_path
-from uml_cache.disk import make_folder, write_atomic
+from uml_cache import StorePlan, create_or_resume, make_folder, store_path, write_atomic
 from uml_evaluate.reproduce.parts import Need, parts_of
 from uml_evaluate.reproduce.recipe import Recipe, Setting
 from uml_evaluate.reproduce.supply import Sources

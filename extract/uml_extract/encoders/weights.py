@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +71,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
         raise InputError(f"weights {index}: not an index of weight shards") from None
     files = [index.parent / Path(name).name for name in names]
@@ -97,7 +96,7 @@ def _read_torch(file: Path) -> dict[str, Any]:
 
     import torch
 
-    from uml_cache.exchange.torch_files import load_tensors
+    from uml_cache import load_tensors
 
     try:
         content = load_tensors(file)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, parse_json, unknown
 from uml_manifests import NO_SPLIT, SPLITS
 
 _TEST = SPLITS.index("test")
@@ -22,11 +22,12 @@ _TEST = SPLITS.index("test")
 @dataclass(frozen=True)
 class GivenSplits:
     """`codes`: split code by sample id. Of an index, ids are paths that end with the sample's id, `labels`
-    are its class numbers, and the target's own test rows stay."""
+    are its class numbers, and the target's own test rows stay. `recorded`: those that a run was made with."""
 
     codes: dict[str, int]
     labels: dict[str, int] = field(default_factory=dict)
     is_index: bool = False
+    recorded: bool = False
 
 
 def read_splits(path: Path) -> GivenSplits:
@@ -47,14 +48,15 @@ def read_splits(path: Path) -> GivenSplits:
 
 def recorded_splits(run: Path) -> GivenSplits:
     """The splits of a run as its `splits.json` has them, so that the file they came from may be gone."""
-    recorded = json.loads((run / "splits.json").read_text(encoding="utf-8"))
-    return GivenSplits({one: code for code, name in enumerate(SPLITS) for one in recorded[name]})
+    recorded = parse_json((run / "splits.json").read_text(encoding="utf-8"))
+    codes = {one: code for code, name in enumerate(SPLITS) for one in recorded[name]}
+    return GivenSplits(codes, recorded=True)
 
 
 def given_codes(
     ids: np.ndarray, labels: np.ndarray, own: np.ndarray, given: GivenSplits, what: str, remarks: list[str]
 ) -> np.ndarray:
-    """(n,) uint8 split codes of the target's usable rows; rows that the file does not name are not used.
+    """(n,) uint8 split codes of the target's usable rows; rows that the file does not name are in none.
 
     Args:
         ids, labels, own: (n,) sample ids, classes and own split codes.
@@ -88,9 +90,6 @@ def given_codes(
         remarks.append(
             f"--splits names {strange} of {len(given.codes)} ids that {what} has no readable sample of"
         )
-    unused = int((codes == NO_SPLIT).sum())
-    if unused:
-        remarks.append(f"{what}: {unused} of {len(codes)} samples are in no split of --splits and not used")
     return codes
 
 
@@ -117,7 +116,7 @@ def _read_index(path: Path) -> GivenSplits:
     codes: dict[str, int] = {}
     labels: dict[str, int] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         for code, part in enumerate(("train", "val")):
             for item in content[part]["data"]:
                 name = str(item.get("id") or item["impath"])

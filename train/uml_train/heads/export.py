@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import Packed
 from uml_train.heads.transformer import Block, embed
@@ -44,7 +44,7 @@ class Head:
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
-        bias: (C,) float32; (W,) with a trunk.
+        bias: (C,) float64 (float32 in files of version 0.1); (W,) with a trunk.
         trunk: None, or (up (H, W), down (W, H), output (C, W)).
         blocks: of the transformer trunk; `output` (C, W) belongs to them.
         unit: whether features are divided by their length first.
@@ -53,7 +53,7 @@ class Head:
     """
 
     weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    bias: NDArray[np.floating]
     trunk: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None
     unit: bool
     classes: tuple[str, ...]
@@ -131,7 +131,9 @@ def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
         means = embed(blocks, to(head.weight), Packed(x, offsets), to(head.bias))
         logits: Tensor = means @ to(head.output).T
         return logits
-    z: Tensor = x @ to(head.weight).T + to(head.bias)
+    # In double precision: where features share a large offset, the bias takes away most of the product.
+    weight, bias = (torch.as_tensor(a, device=x.device).double() for a in (head.weight, head.bias))
+    z: Tensor = (x.double() @ weight.T + bias).to(x.dtype)
     if head.trunk is None:
         return z
     up, down, output = map(to, head.trunk)
@@ -156,17 +158,20 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
     bias = torch.zeros(len(first), dtype=torch.float64)
     if normalize.mean is not None:
         bias = -first @ normalize.mean.double()
-    return {"weight": first.float(), "bias": bias.float(), **rest}
+    return {"weight": first.float(), "bias": bias, **rest}
 
 
 def folded_linear(weight: Tensor, bias: Tensor, normalize: Normalizer) -> tuple[Tensor, Tensor]:
-    """A linear classifier (C, D), (C,) of normalised features as one of raw ones (of unit ones for `l2`)."""
+    """A linear classifier (C, D), (C,) of normalised features as one of raw ones (of unit ones for `l2`).
+
+    The bias stays float64: it carries what all features share, times the weights.
+    """
     first, rest = weight.double(), bias.double()
     if normalize.scale is not None:
         first = first / normalize.scale.double()
     if normalize.mean is not None:
         rest = rest - first @ normalize.mean.double()
-    return first.float(), rest.float()
+    return first.float(), rest
 
 
 def linear_head_file(weight: Tensor, bias: Tensor, *, unit: bool, about: Mapping[str, Any]) -> bytes:
@@ -226,7 +231,7 @@ def load_head(path: Path | str) -> Head:
         raise InputError(f"{path} is no file; the heads of a run are in its folder `heads`")
     try:
         with safe_open(path, "np") as file:
-            config = json.loads((file.metadata() or {})["uml"])
+            config = parse_json((file.metadata() or {})["uml"])
         arrays = load_file(path)
         if config["format"] != FORMAT:
             raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, parse_toml, unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,7 @@ def read_grid_file(what: str, name: str, known: Sequence[str]) -> tuple[Path, di
     if path.suffix != ".toml":
         raise unknown(what, name, [*known, "FILE.toml"])
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"grid file {path} does not exist; name one of {', '.join(known)} or a TOML file"

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.disk import write_atomic
-from uml_cache.errors import InputError
+from uml_cache import InputError, write_atomic
 
 if TYPE_CHECKING:
     from uml_train.heads.export import Head
@@ -54,7 +53,7 @@ def write_onnx(head: Head, path: Path) -> Path:
         nodes.append(helper.make_node("Div", [x, "divisor"], ["unit"]))
         x = "unit"
     first = "logits" if head.trunk is None else "shared"
-    weight, bias = constant("weight", head.weight), constant("bias", head.bias)
+    weight, bias = constant("weight", head.weight), constant("bias", head.bias.astype(np.float32))
     nodes.append(helper.make_node("Gemm", [x, weight, bias], [first], transB=1))
     if head.trunk is not None:
         names = ("up", "down", "output")

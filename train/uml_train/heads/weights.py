@@ -177,11 +177,11 @@ def class_mean_rows(
         (C, W) float32 unit rows, and the classes that had no embedding: theirs are random unit rows.
     """
     samples = as_rows(features)
-    sums = torch.zeros(classes, samples.dim)
+    sums = torch.zeros(classes, samples.dim, dtype=torch.float64)  # many rows may share a large offset
     for part, block in samples.blocks():
-        sums.index_add_(0, labels[part], block.means())
+        sums.index_add_(0, labels[part], block.means().double())
     counts = torch.bincount(labels, minlength=classes)
-    rows = sums / counts.clamp_min(1).unsqueeze(1)
+    rows = (sums / counts.clamp_min(1).unsqueeze(1)).float()
     missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
     for c in missing:
         draw = seeded(seed, "missing class", c).standard_normal(samples.dim)
