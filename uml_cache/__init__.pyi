@@ -42,9 +42,9 @@ from .machine import memory_bytes as memory_bytes
 from .machine import no_processes as no_processes
 from .reading.choose import make_loader as make_loader
 from .reading.features import FeatureSet as FeatureSet
-from .reading.features import TokenAccess as TokenAccess
 from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler
+from .reading.tokens import TokenAccess as TokenAccess
 from .settings import Setting as Setting
 from .settings import Settings as Settings
 from .settings import at_least as at_least
