@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.files import ATTRIBUTES, Nested
+from uml_cache.exchange.nested import ATTRIBUTES, Nested
 from uml_cache.exchange.values import SPLIT_CODES, strings
 from uml_cache.store.layout import SPLIT_NAMES
 
