@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_extract.readers import read_for
-from uml_extract.readers.members import MARK
+from uml_extract.readers.members import MARK, file_and_part
 from uml_extract.spec import Encoder, SampleError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) ->
 
 def _file(manifest: Manifest, row: int) -> str:
     path = str(manifest.path(row))
-    return path.partition(MARK)[0] if MARK in path and not os.path.exists(path) else path
+    return file_and_part(path)[0] if MARK in path and not os.path.exists(path) else path
 
 
 def _stamp(path: str) -> tuple[int, int]:

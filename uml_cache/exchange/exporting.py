@@ -15,7 +15,7 @@ import numpy as np
 
 from uml_cache.disk import whole_path
 from uml_cache.errors import InputError
-from uml_cache.exchange.files import ATTRIBUTES
+from uml_cache.exchange.nested import ATTRIBUTES
 from uml_cache.reading.features import FeatureSet, open_features
 
 _PIECE = 8192  # rows copied together

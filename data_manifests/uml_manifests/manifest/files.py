@@ -40,6 +40,7 @@ def load_manifest(path: str | Path) -> Manifest:
     with folder_lock(folder, shared=True):
         header = _read_header(header_path)
         table = read_table(folder / SAMPLES)
+    table.check_names()
     modality = header["modality"]
     column = "text" if modality == "text" else "path"
     table.need("id", column, "label")
@@ -163,7 +164,8 @@ def _labels(table: Table, classes: tuple[str, ...], kind: str) -> np.ndarray:
         kind = "index"  # a repeated name does not say which class is meant
     codes = by_name if kind == "name" else by_index
     used = set(cells)
-    if not used <= codes.keys() and used <= by_index.keys():
+    # Indices, if all cells are and none is a class name too: such a cell would have two readings.
+    if not used <= codes.keys() and used <= by_index.keys() and not used & codes.keys() - {""}:
         codes = by_index
     try:
         return np.fromiter(map(codes.__getitem__, cells), np.int32, len(cells))
