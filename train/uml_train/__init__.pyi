@@ -43,9 +43,6 @@ from .record.identity import store_remarks as store_remarks
 from .record.keeping import Finished as Finished
 from .record.keeping import Keeper as Keeper
 from .record.keeping import array_bytes as array_bytes
-from .record.together import make_folder as make_folder
-from .record.together import write_changed as write_changed
-from .record.together import write_together as write_together
 from .run import FORMAT as FORMAT
 from .run import Cell as Cell
 from .run import CellResult as CellResult

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import (
+    QUIET,
+    InputError,
+    LockFile,
+    NoLocks,
+    Output,
+    make_folder,
+    remove_leftovers,
+    write_changed,
+    write_together,
+)
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
@@ -22,7 +32,6 @@ from uml_train.problem import Problem, read_class_map
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
-from uml_train.record.together import make_folder, write_changed, write_together
 from uml_train.run import FORMAT, Run
 from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
@@ -187,25 +196,19 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         ranks.wait()
         yield
         return
-    try:
-        import fcntl
-    except ImportError:
-        ranks.wait()
-        yield
-        return
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = LockFile(path / ".lock")
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            output.say(f"{path} is being trained by another process: waiting for it to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
+            if not lock.take(shared=False):
+                output.say(f"{path} is being trained by another process: waiting for it to end")
+                lock.take(shared=False, wait=True)
+            remove_leftovers(path, below=True)
+        except NoLocks:
             output.say(f"{path} cannot be locked: nothing else should train it at the same time")
         ranks.wait()
         yield
     finally:
-        os.close(handle)
+        lock.close()
 
 
 def _parts(problem: Problem) -> dict[str, list[str]]:

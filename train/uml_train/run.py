@@ -27,11 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, whole_file
+from uml_cache import InputError, write_atomic, write_changed
 from uml_train.record.cell import Cell, CellResult, remedy
 from uml_train.record.checksums import DamagedFile, FileSum, checked_bytes, path_sum, read_record
 from uml_train.record.results import metrics_lines, results_table
-from uml_train.record.together import write_changed
 from uml_train.settings import TrainSettings
 
 __all__ = [
@@ -228,12 +227,6 @@ def newest_run(runs: Path | str) -> Run:
         state = "holds no run" if Path(runs).is_dir() else "does not exist"
         raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     return found[-1]
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or as it was, and on the disk when this returns."""
-    with whole_file(path) as stream:
-        stream.write(data)
 
 
 def missing_cells(wanted: Iterable[Cell], run: Run) -> list[Cell]:

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache import InputError
-from uml_train import DamagedFile, make_folder, plain_name, read_record, record_bytes, write_together
+from uml_cache import InputError, write_together
+from uml_train import DamagedFile, plain_name, read_record, record_bytes
 
 FORMAT = 2
 _UNCHECKED = 1  # of version 0.1, whose record had no checksum of its own
@@ -99,13 +99,12 @@ def file_stem(analysis: str, auxiliaries: Sequence[str]) -> str:
 def save(finding: Finding, run: Path) -> None:
     """Write a finding into a run's folder; it is whole or as it was."""
     folder = run / "analyses"
-    make_folder(folder)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **finding.arrays)
     data = buffer.getvalue()
     record = {"format": FORMAT, **finding.to_json(), "arrays": sha256(data).hexdigest()}
-    write_together({folder / f"{finding.name}.npz": data})
-    write_together({folder / f"{finding.name}.json": record_bytes(record, indent=1)})
+    arrays, text = folder / f"{finding.name}.npz", folder / f"{finding.name}.json"
+    write_together({arrays: data}, {text: record_bytes(record, indent=1)})
 
 
 def load(path: Path) -> Finding | None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from uml_cache import Output, WorkError
+from uml_cache import Output, WorkError, write_together
 from uml_extract import (
     Reading,
     SampleError,
@@ -31,7 +31,6 @@ from uml_extract import (
 from uml_train.finetune.views import Views
 from uml_train.heads.weights import seeded
 from uml_train.record.checksums import read_record, record_bytes
-from uml_train.record.together import make_folder, write_together
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -172,7 +171,6 @@ def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> L
     known = _remembered(record, about)
     if known is None:
         known = Looked(loader.unreadable(output), content_digest(manifest))
-        make_folder(runs)
         unreadable = {str(row): reason for row, reason in known.unreadable.items()}
         write_together({record: record_bytes({**about, "content": known.content, "unreadable": unreadable})})
     if known.unreadable:

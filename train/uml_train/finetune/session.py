@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, Progress, StoreInfo
+from uml_cache import InputError, Output, Progress, StoreInfo, make_folder
 from uml_train.data.selection import select_beside
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
@@ -18,7 +18,6 @@ from uml_train.problem import open_problem, read_class_map
 from uml_train.record.checksums import path_sum
 from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
-from uml_train.record.together import flush_folder, make_folder
 from uml_train.run import Cell, Run
 from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
@@ -83,9 +82,7 @@ class SampleSession(Session):
 
 
 def _sums(run: Path, folders: Sequence[Path]) -> dict[str, Any]:
-    """Flush folders to the disk; what the cell's record says of their files."""
-    for folder in folders:
-        flush_folder(folder)
+    """What the cell's record says of the files in some folders."""
     files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
     # Whoever lacks the space may delete them: a cell is whole without.
     return {file.relative_to(run).as_posix(): {**path_sum(file), "optional": True} for file in files}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, Output, Progress, WorkError
+from uml_cache import InputError, Output, Progress, WorkError, make_folder, write_together
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import Trainer, Where, embed_rows
@@ -24,7 +24,6 @@ from uml_train.pretrain.sequences import Sequences
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished
-from uml_train.record.together import make_folder, write_together
 from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Draw, draw_rows
 from uml_train.runs.ranks import Ranks

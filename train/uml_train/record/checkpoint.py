@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from uml_train.record.together import write_together
+from uml_cache import write_atomic
 
 _MARK = b"uml checkpoint, sha256 "
 
@@ -36,7 +36,7 @@ class Checkpoint:
         buffer = io.BytesIO()
         torch.save(content, buffer)
         data = buffer.getvalue()
-        write_together({self.path: _MARK + hashlib.sha256(data).hexdigest().encode() + b"\n" + data})
+        write_atomic(self.path, _MARK + hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
 
     def read(self) -> dict[str, Any] | None:
         """What was written last; None where nothing was or it is damaged, and training starts anew."""

@@ -16,8 +16,8 @@ from types import TracebackType
 
 import numpy as np
 
+from uml_cache import write_together
 from uml_train.record.checksums import file_sum, record_bytes
-from uml_train.record.together import write_together
 from uml_train.run import CellResult, Run
 
 _SHARE = 0.02  # of the time that writing may take
@@ -89,8 +89,7 @@ class Keeper:
             result = replace(one.result, files={**one.result.files, **sums}, run=self._run.digest)
             data |= files
             records[result.record_path] = record_bytes(result.to_json())
-        write_together(data)
-        write_together(records)
+        write_together(data, records)
         ended = time.monotonic()
         self._due = ended + min((ended - began) / _SHARE, _LONGEST)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from uml_cache import Output, remove_leftovers, sync_folder
+from uml_cache import Output, sync_folder
 from uml_train.run import Cell, Run
 
 
@@ -19,7 +19,6 @@ def mend(run: Run, wanted: Collection[Cell], output: Output, *, thorough: bool) 
     Raises:
         DamagedFile: a damaged cell, where `thorough` is not asked for.
     """
-    remove_leftovers(run.path)
     found = run.inspect(thorough=thorough)
     if not thorough:
         for error in found.damaged.values():
