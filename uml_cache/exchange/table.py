@@ -5,7 +5,6 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.files import ATTRIBUTES, Nested
 from uml_cache.exchange.values import SPLIT_CODES, strings
@@ -175,7 +175,7 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
         attributes = str(attributes)
     if isinstance(attributes, str):
         try:
-            part.attributes = dict(json.loads(attributes))
+            part.attributes = dict(parse_json(attributes))
         except (ValueError, TypeError):
             raise InputError(f"{where}: its attributes are not a JSON object") from None
     return part

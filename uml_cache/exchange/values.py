@@ -5,13 +5,13 @@ Shapes: N samples.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.numpy_files import read_array
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
@@ -125,7 +125,7 @@ def class_file(path: str | Path | None) -> tuple[str, ...] | None:
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     if path.suffix.lower() == ".json":
         try:
-            return as_classes(json.loads(text), str(path))
+            return as_classes(parse_json(text), str(path))
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: is no JSON list of class names ({error})") from None
     return tuple(line.strip() for line in text.splitlines() if line.strip())
