@@ -39,6 +39,7 @@ from uml_extract.tasks import Extraction
 if TYPE_CHECKING:
     import numpy as np
 
+    from uml_cache import FailedRow
     from uml_manifests import Manifest
 
 _PACKAGES = {
@@ -57,7 +58,7 @@ _PACKAGES = {
 class Extracted:
     """What an extraction did. `rows` of the store, `failed` of them unreadable; `resumed_tasks` were there.
 
-    `rows_per_second` counts the rows of this run alone.
+    `rows_per_second` counts the rows of this run alone. `unreadable` are the failed rows with their reasons.
     """
 
     store: Path
@@ -67,6 +68,7 @@ class Extracted:
     resumed_tasks: int
     seconds: float
     rows_per_second: float
+    unreadable: tuple[FailedRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml extract --json`."""
@@ -200,15 +202,16 @@ def extract(
         with output.progress(len(manifest), " samples", spec.name, len(manifest) - missing) as progress:
             who.run(lambda tasks: extraction.run(tasks, progress), job, mine, progress)
         seconds = time.monotonic() - started
-        failed = len(store.failed())
+        unreadable = tuple(store.failed())
     return Extracted(
         store=path,
         rows=len(manifest),
-        failed=failed,
+        failed=len(unreadable),
         tasks=store.tasks,
         resumed_tasks=store.tasks - len(pending),
         seconds=seconds,
         rows_per_second=remaining / seconds if remaining else 0.0,
+        unreadable=unreadable,
     )
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uml_cache import InputError
-from uml_extract.readers.members import MARK
+from uml_extract.readers.members import MARK, file_and_part
 
 if TYPE_CHECKING:
     from uml_cache import FeatureStore
@@ -61,7 +61,7 @@ def changed_tasks(store: FeatureStore, manifest: Manifest) -> list[int]:
 
 def _file(manifest: Manifest, row: int) -> str:
     path = str(manifest.path(row))
-    return path.partition(MARK)[0] if MARK in path and not os.path.exists(path) else path
+    return file_and_part(path)[0] if MARK in path and not os.path.exists(path) else path
 
 
 def _stamp(path: str) -> tuple[int, int]:

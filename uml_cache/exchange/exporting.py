@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.files import ATTRIBUTES
+from uml_cache.exchange.nested import ATTRIBUTES
 from uml_cache.reading.features import FeatureSet, open_features
 from uml_cache.store.journal import sync_folder
 

@@ -39,6 +39,7 @@ def load_manifest(path: str | Path) -> Manifest:
     header_path = path if path.suffix == ".toml" else path / HEADER
     header = _read_header(header_path)
     table = read_table(folder / SAMPLES)
+    table.check_names()
     modality = header["modality"]
     column = "text" if modality == "text" else "path"
     table.need("id", column, "label")
@@ -162,7 +163,8 @@ def _labels(table: Table, classes: tuple[str, ...], kind: str) -> np.ndarray:
         kind = "index"  # a repeated name does not say which class is meant
     codes = by_name if kind == "name" else by_index
     used = set(cells)
-    if not used <= codes.keys() and used <= by_index.keys():
+    # Indices, if all cells are and none is a class name too: such a cell would have two readings.
+    if not used <= codes.keys() and used <= by_index.keys() and not used & codes.keys() - {""}:
         codes = by_index
     try:
         return np.fromiter(map(codes.__getitem__, cells), np.int32, len(cells))

@@ -203,7 +203,7 @@ def test_an_interrupted_write_does_not_look_complete(folder: Path, monkeypatch: 
         (b"id,path,label\na,a.png,cow\n", "line 2: label 'cow' is not one of the 2 classes"),
         (b"id,path,label\na,a.png,0\nb,b.png,2\n", "line 2: label '0' is not one of the 2 classes"),
         (b'id,path,label,group\na,a.png,cat,"x\ny"\nb,b.png,cow,z\n', "line 4: label 'cow'"),
-        (b"id,path,label,split\na,a.png,cat,dev\n", "line 2: unknown split 'dev'"),
+        (b"id,path,label,split\na,a.png,cat,tset\n", "line 2: unknown split 'tset'"),
         (b"id,path,label\na,a.png\n", "line 2: 2 cells where the header has 3"),
         (b'id,path,label\na,"a.png,cat\n', "not valid CSV"),
         (b"id,path,label\na,../a.png,cat\n", "line 2: path '../a.png' leaves"),
