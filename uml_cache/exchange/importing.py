@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.attributes import check_attributes
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
@@ -117,8 +116,6 @@ def import_counted(
         parts = [part for source in sources for part in _open(str(source), modality, columns, stack)]
         if not parts:
             raise InputError("nothing to import: name at least one file")
-        for part in parts:
-            check_attributes(part.attributes, part.where)
         told = parts[0].attributes
         if dataset is None:
             dataset = told.get("dataset")
