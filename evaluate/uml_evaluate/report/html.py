@@ -89,7 +89,6 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         raise InputError(
             f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     sections: list[str] = []
     texts: list[str] = []
