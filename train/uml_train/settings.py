@@ -120,7 +120,7 @@ class TrainSettings(Settings):
         group=_DATA, choices=("none", "center", "l2", "standard"), ways=_FEATURES,
     )] = "none"
     normalize_on: Annotated[str, Setting(
-        "pool: normalisation is fitted on all training rows of the target, without their labels.",
+        "Rows that normalisation is fitted on. pool: all training rows of the target, without labels.",
         group=_DATA, choices=("draw", "pool"), ways=("train",),
     )] = "draw"
     texts: Annotated[Texts, Setting(
