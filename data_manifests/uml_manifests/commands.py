@@ -106,7 +106,7 @@ def build(
 @click.option("--descriptions", type=click.Path(), help="JSON file {class name: [texts]}, such as CuPL's.")
 @click.option("--style", type=click.Choice(["sentences", "features"]), default="sentences",
               show_default=True,
-              help="What they are. features: such as DCLIP's, read as `NAME, which has FEATURE`.")  # fmt: skip
+              help="Their kind. features: such as DCLIP's, read as `NAME, which has FEATURE`.")  # fmt: skip
 @click.option("--texts", type=click.Path(),
               help="JSONL, CSV or .txt; texts without a label get the class they mention.")  # fmt: skip
 @click.option("--synonyms", type=click.Path(), help="JSON {class name: [other names]} to look for, too.")
