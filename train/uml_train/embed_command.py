@@ -52,8 +52,5 @@ def embed(
         device=device,
         output=output,
     )
-    lines = [
-        f"{one.store}: {one.rows:,} rows" + (f", {one.failed} of them flagged" if one.failed else "")
-        for one in done
-    ]
+    lines = [f"{one.store}: {one.used.text()}" for one in done]
     output.result([one.to_json() for one in done], "\n".join(lines))

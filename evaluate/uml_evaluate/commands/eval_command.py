@@ -157,7 +157,16 @@ def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given
         class_map=given["class_map"],
         output=output,
     )
-    output.result(found.to_json(), text(found))
+    _result(output, found.to_json(), text(found))
+
+
+def _result(output: Output, value: dict[str, Any], text: str) -> None:
+    """Print a result, and last how many rows of every store it rests on."""
+    from uml_cache import used_lines
+
+    output.result(value, text)
+    for line in used_lines(value["rows"]):
+        output.say(line)
 
 
 def _shift(
@@ -171,7 +180,7 @@ def _shift(
     output.say(f"newest run: {run.path}")
     names = given["shift"].split(",")
     found = shifted(run, names, shots=shots, cache=cache, class_map=given["class_map"], output=output)
-    output.result(found.to_json(), found.text())
+    _result(output, found.to_json(), found.text())
 
 
 def _table(
@@ -200,7 +209,7 @@ def _table(
         cache=cache,
         output=output,
     )
-    output.result(found.to_json(), found.text())
+    _result(output, found.to_json(), found.text())
 
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
