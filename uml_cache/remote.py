@@ -126,6 +126,21 @@ class RemotePath:
         with _reported(self):
             return SimpleNamespace(st_size=int(obstore.head(self.objects, self.key)["size"]))
 
+    def replace(self, data: bytes) -> None:
+        """Make the object anew, whatever was there."""
+        import obstore
+
+        with _reported(self):
+            obstore.put(self.objects, self.key, data, use_multipart=False)
+
+    def tag(self) -> str:
+        """What the storage calls this state of the object; FileNotFoundError if there is none."""
+        import obstore
+
+        with _reported(self):
+            found = obstore.head(self.objects, self.key)
+        return f"{found.get('e_tag')} {found.get('version')} {found['last_modified']}"
+
     def exists(self) -> bool:
         """Whether there is an object, or one below this prefix."""
         with contextlib.suppress(FileNotFoundError):
@@ -146,6 +161,18 @@ class RemotePath:
             found = obstore.list_with_delimiter(self.objects, self.key or None)
         folders = sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
         return folders, sorted(str(meta["path"]).rpartition("/")[2] for meta in found["objects"])
+
+    def states(self) -> dict[str, str]:
+        """What the storage calls the state of each object below this prefix, by its key there."""
+        import obstore
+
+        with _reported(self):
+            found = [meta for batch in obstore.list(self.objects, self.key) for meta in batch]
+        cut = len(self.key) + 1
+        return {
+            str(meta["path"])[cut:]: f"{meta.get('e_tag') or meta['last_modified']} {meta['size']}"
+            for meta in found
+        }
 
     def size_below(self) -> int:
         """Bytes of all objects below this prefix."""

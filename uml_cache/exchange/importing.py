@@ -136,6 +136,7 @@ def import_counted(
         path = store_path(out, plan.dataset, plan.modality, plan.set, plan.encoder["name"], plan.variant)
         store = create_or_resume(path, plan)
         with store.lock():
+            store.unseal(store.damaged(store.done()))
             _write(store, parts, progress)
     return Imported(store, _account(plan, parts), tuple(dict.fromkeys(remarks)))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -123,11 +123,12 @@ def read_table(path: Path) -> Table:
     return Table(path, dict(zip(names, columns, strict=True)), content)
 
 
-def write_table(path: Path, columns: dict[str, Iterable[str]]) -> None:
+def write_table(stream: BinaryIO, columns: dict[str, Iterable[str]]) -> None:
     """Write columns of equal length as CSV with `\\n` line ends."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(",".join(columns) + "\n")
-        file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
+    file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    file.write(",".join(columns) + "\n")
+    file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
+    file.detach()
 
 
 def decode(path: Path) -> str:

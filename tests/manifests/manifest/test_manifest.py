@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,18 +172,37 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_an_interrupted_write_does_not_look_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_file = Path.replace
+    replace_file = os.replace
 
-    def stop_at_header(self: Path, target: Path) -> Path:
+    def stop_at_header(source: Path, target: Path) -> None:
         if target.name == "dataset.toml":
             raise KeyboardInterrupt
-        return replace_file(self, target)
+        replace_file(source, target)
 
-    monkeypatch.setattr(Path, "replace", stop_at_header)
-    with pytest.raises(KeyboardInterrupt):
-        write_manifest(make(ids=["x", "y", "z"]), folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_header)
+        with pytest.raises(KeyboardInterrupt):
+            write_manifest(make(ids=["x", "y", "z"]), folder)
     with pytest.raises(InputError, match=r"no dataset\.toml"):
         load_manifest(folder)
+
+
+def test_of_two_writers_one_comes_after_the_other(tmp_path: Path) -> None:
+    """What stays is the manifest of one, and a reader never meets a mixture."""
+    both = [make(ids=[f"{who}{i}" for i in range(3)], source=who) for who in "AB"]
+
+    def work(at: int) -> None:
+        for _ in range(40):
+            if at < 2:
+                write_manifest(both[at], tmp_path)
+            else:
+                found = load_manifest(tmp_path)
+                assert {name[0] for name in found.ids} == {found.source}
+
+    write_manifest(both[0], tmp_path)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.toml", "samples.csv"]
 
 
 @pytest.mark.parametrize(
