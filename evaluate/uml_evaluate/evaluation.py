@@ -37,6 +37,7 @@ class Evaluation:
             "table": [row.to_json() for row in table(self.comparisons)],
             "differences": [d.to_json() for c in self.comparisons for d in c.differences],
             "figures": [str(path) for path in self.figures],
+            "rows": self.run.config.get("used", {}),
         }
 
     def text(self) -> str:

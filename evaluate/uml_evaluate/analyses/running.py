@@ -35,6 +35,7 @@ class Analyses:
             "analyses": [finding.to_json() for finding in self.findings],
             "computed": self.computed,
             "figures": [str(path) for path in self.figures],
+            "rows": self.run.config.get("used", {}),
         }
 
     def text(self) -> str:

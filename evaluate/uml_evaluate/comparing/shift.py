@@ -19,7 +19,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from uml_cache import QUIET, FeatureSet, InputError, Output, StoreInfo, find_stores, open_features, unknown
+from uml_cache import (
+    QUIET,
+    FeatureSet,
+    InputError,
+    Output,
+    StoreInfo,
+    Tally,
+    Used,
+    find_stores,
+    open_features,
+    unknown,
+)
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
@@ -53,6 +64,7 @@ class Shift:
     run: Run
     classes: int
     rows: int
+    used: Used
     source: list[Comparison]
     shifted: list[Comparison]
 
@@ -90,7 +102,8 @@ class Shifted:
                     "source": [row.to_json() for row in table(shift.source)],
                 }
                 for shift in self.shifts
-            ]
+            ],
+            "rows": {shift.dataset: shift.used.to_json() for shift in self.shifts},
         }
 
     def text(self) -> str:
@@ -197,7 +210,7 @@ def _shift(
             f"{store.dataset} and {run.config['dataset']} have no class in common; name the pairs with "
             "--class-map FILE.csv (columns auxiliary,target)"
         )
-    rows, labels = _rows(features, to_ours)
+    rows, labels, used = _rows(features, to_ours)
     if unused := int((to_ours < 0).sum()):
         output.say(f"{store.dataset}: {unused} of its {len(to_ours)} classes are not the run's; left out")
     key = settings_hash([store.fingerprint, pairs])
@@ -208,6 +221,7 @@ def _shift(
         "of": str(run.path),
         "source": False,
         "fingerprint": store.fingerprint,
+        "used": used.to_json(),
         "groups": None if groups is None else len(set(np.asarray(groups)[rows].astype(str))),
     }
     moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about)
@@ -230,22 +244,26 @@ def _shift(
         )
     shots = {r.cell.shots for r in results}
     return Shift(
-        store.dataset, moved, len(competing), len(rows), compare(origin, shots), compare(moved, shots)
+        store.dataset, moved, len(competing), len(rows), used, compare(origin, shots), compare(moved, shots)
     )
 
 
-def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N,) that count, and their classes of the run (N,)."""
+def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray, Used]:
+    """Rows (N,) that count, their classes of the run (N,), and what became of the others."""
     labels = np.full(len(features.label), -1, dtype=np.int64)
     labelled = features.label >= 0
     labels[labelled] = to_ours[features.label[labelled]]
-    keep = (labels >= 0) & features.valid
+    tally = Tally(len(labels))
+    tally.leave_out(~features.valid, "unreadable")
+    tally.leave_out(~labelled, "no label")
+    tally.leave_out(labels < 0, "class that the run does not have")
     if (features.split != NO_SPLIT).any():
-        keep &= features.split == SPLITS.index("test")
-    rows = np.flatnonzero(keep)
+        tally.leave_out(features.split == NO_SPLIT, "in no split")
+        tally.leave_out(features.split != SPLITS.index("test"), "not in its test part")
+    rows = np.flatnonzero(tally.kept)
     if not len(rows):
         raise InputError(f"{features.path} has no readable test row of the run's classes")
-    return rows, labels[rows]
+    return rows, labels[rows], tally.used
 
 
 def _score(

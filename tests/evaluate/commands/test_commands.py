@@ -104,7 +104,9 @@ def test_eval_reads_the_newest_run_and_trains_what_it_lacks(
     assert uml(*arguments) == 0
     out, err = capsys.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"table", "differences", "figures"}
+    assert set(answer) == {"table", "differences", "figures", "rows"}
+    assert answer["rows"]["image"]["used"] == answer["rows"]["image"]["of"]
+    assert err.splitlines()[-1] == "audio: 96 of 288 used; left out: not in its training part (192)"
     assert {row["shots"] for row in answer["table"]} == {2}
     assert {row["target"] for row in answer["table"]} == {"image"}  # trained last
     assert all(Path(path).is_file() for path in answer["figures"])

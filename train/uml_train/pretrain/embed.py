@@ -22,6 +22,8 @@ from uml_cache import (
     InputError,
     Output,
     StorePlan,
+    Tally,
+    Used,
     create_or_resume,
     open_features,
     store_path,
@@ -47,9 +49,10 @@ class Embedded:
     cell: str
     rows: int
     failed: int
+    used: Used
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "store": str(self.store)}
+        return {**vars(self), "store": str(self.store), "used": self.used.to_json()}
 
 
 def embed(
@@ -96,7 +99,10 @@ def embed(
         store = _plan(out or run.settings.cache, features, spec, network)
         _fill(store, features, network, label, where, output)
         failed = len(store.failed())
-        done.append(Embedded(store.path, label, result.cell.key, len(features), failed))
+        tally = Tally(len(features))
+        tally.leave_out(~features.valid, "unreadable")
+        tally.leave_out(features.tokens.lengths == 0, "no tokens")
+        done.append(Embedded(store.path, label, result.cell.key, len(features), failed, tally.used))
     return done
 
 
