@@ -66,7 +66,10 @@ class ExtractSettings(Settings):
     tokens: Annotated[bool, Setting(
         "Store token features beside the pooled ones.", option="--tokens/--pool",
     )] = False
-    dtype: Annotated[str, Setting("How features are stored.", choices=("float16", "float32"))] = "float16"
+    dtype: Annotated[str, Setting(
+        "How features are stored. auto: float16, and arrays (encoder identity) as they are.",
+        choices=("auto", "float16", "float32"),
+    )] = "auto"
     pooling: Annotated[str | None, Setting(
         "How tokens become one vector. Default: the encoder's own way.",
         group=_ENCODER, choices=("cls", "mean", "last"),
