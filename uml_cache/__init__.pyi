@@ -18,6 +18,7 @@ from .disk import write_together as write_together
 from .documents import parse_json as parse_json
 from .documents import parse_toml as parse_toml
 from .errors import InputError as InputError
+from .errors import Remark as Remark
 from .errors import WorkError as WorkError
 from .errors import unknown as unknown
 from .exchange.exporting import export_features as export_features

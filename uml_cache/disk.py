@@ -136,7 +136,7 @@ def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
 def scratch(parent: Path) -> Iterator[Path]:
     """A folder in `parent` for what is being made; it is gone afterwards, whatever is left in it."""
     make_folder(parent)
-    _tidy(parent)
+    tidy(parent)
     while True:
         place = parent / _name()
         place.mkdir()
@@ -213,7 +213,7 @@ def remove_leftovers(folder: Path, *, below: bool = False) -> None:
 def _temporary(path: Path) -> Iterator[tuple[Path, BinaryIO]]:
     """A temporary file beside `path`, open and locked; gone afterwards, unless it was renamed."""
     make_folder(path.parent)
-    _tidy(path.parent)
+    tidy(path.parent)
     try:
         temporary, stream = _new_file(path.parent)
         with stream:
@@ -239,8 +239,8 @@ def _new_file(folder: Path) -> tuple[Path, BinaryIO]:
         stream.close()  # another process took it for a leftover before it was locked
 
 
-def _tidy(folder: Path) -> None:
-    """Clear `folder` of leftovers when this process first writes into it."""
+def tidy(folder: Path) -> None:
+    """Clear `folder` of what dead processes have left, when this process first writes into it."""
     key = os.path.abspath(folder)
     if key in _tidied:
         return

@@ -78,11 +78,14 @@ class StoreInfo:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Digest of the content: changes whenever a byte of an array does. Without a journal, the `stamp`.
+        """Digest of the content: changes whenever a byte of an array does. The files of a
+        store without a journal are read for it, and remembered.
 
         Raises `WorkError` for a journal that is damaged.
         """
-        return identity.fingerprint(self.records, self.classes) if self.own else self.stamp
+        if self.own:
+            return identity.fingerprint(self.records, self.classes)
+        return self.stamp or identity.foreign_fingerprint(self.path)
 
     @cached_property
     def plan(self) -> str | None:
@@ -105,7 +108,7 @@ class StoreInfo:
             "encoder": self.encoder_name,
             "variant": self.variant,
             "dim": self.dim if self.dim is not None else self.token_dim,
-            "fingerprint": self._or_none("fingerprint"),
+            "fingerprint": self._or_none("fingerprint") if self.own else None,  # foreign ones take reading
             "plan": self._or_none("plan"),
         }
 
@@ -128,6 +131,7 @@ class StoreInfo:
         }
         return {
             **self.summary(),
+            "fingerprint": self._or_none("fingerprint"),
             "encoder": self.encoder,
             "arrays": arrays,
             "tasks": self.tasks,
@@ -181,7 +185,7 @@ def _described(path: Path) -> StoreInfo:
         encoder=encoder if isinstance(encoder, dict) else {"name": str(encoder)},
         variant=attributes.get("variant"),
         classes=tuple(attributes.get("classes", ())),
-        stamp=attributes.get("fingerprint"),
+        stamp=attributes.get("fingerprint") if own else None,
         rows=rows,
         dim=_width(arrays.get("pooled")),
         token_dim=_width(arrays.get("tokens/values")),

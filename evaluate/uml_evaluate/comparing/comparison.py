@@ -15,7 +15,6 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     LADDER,
-    ORDER,
     PROBES,
     SEQUENCES,
     TRAINED_ON_DATA,
@@ -24,6 +23,8 @@ from uml_evaluate.comparing.rows import (
     Difference,
     Row,
     arm_name,
+    arm_order,
+    shots_order,
 )
 from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
@@ -71,8 +72,8 @@ class Comparison:
         self.dataset = next(iter(first.values())).dataset
         self.target = next(iter(first.values())).target
         self.objective = next(iter(first.values())).objective
-        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=_arm_order)
-        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=_shots_order)
+        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=arm_order)
+        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=shots_order)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -288,12 +289,3 @@ class Scores:
     def accuracy(self, result: CellResult) -> float:
         """Percent of the test rows that a cell is right about, from its predictions."""
         return 100.0 * float(self.correct(result).mean())
-
-
-def _arm_order(arm: Arm) -> tuple[int, str]:
-    method, control = arm
-    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
-
-
-def _shots_order(shots: Shots) -> float:
-    return float("inf") if shots == "all" else shots
