@@ -115,7 +115,7 @@ class ExtractSettings(Settings):
         takes="a number of samples such as 5, or a share such as 1%",
     )] = "1%"
     retry_failed: Annotated[bool, Setting(
-        "Do the tasks again that hold unreadable samples.", group=_AGAIN, role="local",
+        "Do the tasks again that hold unreadable samples which can be read now.", group=_AGAIN, role="local",
     )] = False
     check_sources: Annotated[bool, Setting(
         "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",

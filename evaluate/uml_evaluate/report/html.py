@@ -71,7 +71,6 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         raise InputError(
             f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
     shown: list[dict[str, Any]] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import QUIET, InputError, Output, make_folder
 from uml_train.finetune.backbones import State
 from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.finetune_settings import FinetuneSettings
@@ -116,7 +116,7 @@ def _train(run: Run, session: Session, todo: Sequence[Cell], output: Output) -> 
     grid = run_grid(run)
     to_train = [cell for cell in todo if cell.method != AUTO]
     for folder in ("checkpoints", "backbones"):
-        (run.path / folder).mkdir(exist_ok=True)
+        make_folder(run.path / folder)
     session.ranks.wait()
     with output.progress(len(to_train), "cell", "fine-tuning") as bar:
         for cell in to_train:
