@@ -25,7 +25,8 @@ uml embed ./runs --modality image
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path),
               help="Cache folder to write to.  [default: the run's]")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where the network runs.")  # fmt: skip
 def embed(
     output: Output,
     run: Path,

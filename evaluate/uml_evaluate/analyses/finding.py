@@ -20,8 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache import InputError, parse_json
-from uml_train import write_atomic
+from uml_cache import InputError, parse_json, write_together
 
 FORMAT = 1
 
@@ -98,14 +97,13 @@ def file_stem(analysis: str, auxiliaries: Sequence[str]) -> str:
 def save(finding: Finding, run: Path) -> None:
     """Write a finding into a run's folder, atomically."""
     folder = run / "analyses"
-    folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **finding.arrays)
     data = buffer.getvalue()
     record = {"format": FORMAT, **finding.to_json(), "arrays": sha256(data).hexdigest()}
-    write_atomic(folder / f"{finding.name}.npz", data)
     text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
-    write_atomic(folder / f"{finding.name}.json", text.encode())
+    arrays = {folder / f"{finding.name}.npz": data}
+    write_together(arrays, {folder / f"{finding.name}.json": text.encode()})
 
 
 def load(path: Path) -> Finding | None:

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from uml_cache import InputError, unknown
-from uml_evaluate.comparing.rows import ALONE, ORDER, PROBES, Arm
+from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_order, shots_order
 from uml_train import (
     CellResult,
     Head,
@@ -106,7 +106,7 @@ class Reading:
                     or (r.cell.shared_width, r.cell.aligned) in widths
                 )
             ),
-            key=lambda r: (_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
+            key=lambda r: (arm_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
         )
         if not self.cells:
             raise InputError(f"{run.path} has no finished cell with {'+'.join(self.auxiliaries)}")
@@ -253,15 +253,6 @@ def seeds_text(reading: Reading) -> str:
     """`5 seeds`."""
     n = len({r.cell.seed for r in reading.cells})
     return f"{n} seed{'s' * (n != 1)}"
-
-
-def shots_order(shots: Shots) -> float:
-    return float("inf") if shots == "all" else shots
-
-
-def _order(arm: Arm) -> tuple[int, str]:
-    method, control = arm
-    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
 
 
 def finite(value: float) -> float | None:

@@ -15,7 +15,6 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     LADDER,
-    ORDER,
     PROBES,
     SEQUENCES,
     TRAINED_ON_DATA,
@@ -24,6 +23,8 @@ from uml_evaluate.comparing.rows import (
     Difference,
     Row,
     arm_name,
+    arm_order,
+    shots_order,
 )
 from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
@@ -69,8 +70,8 @@ class Comparison:
         self.dataset = next(iter(first.values())).dataset
         self.target = next(iter(first.values())).target
         self.objective = next(iter(first.values())).objective
-        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=_arm_order)
-        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=_shots_order)
+        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=arm_order)
+        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=shots_order)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -281,12 +282,3 @@ class Scores:
                 )
             self._known[key] = predictions == labels
         return self._known[key]
-
-
-def _arm_order(arm: Arm) -> tuple[int, str]:
-    method, control = arm
-    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
-
-
-def _shots_order(shots: Shots) -> float:
-    return float("inf") if shots == "all" else shots

@@ -23,7 +23,7 @@ import numpy as np
 from uml_cache import InputError, parse_json
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
-from uml_evaluate.comparing.rows import ORDER, arm_name
+from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
@@ -255,8 +255,8 @@ def _cells(run: Run, shots: Iterable[Shots] | None) -> dict[_Key, dict[int, Cell
 
 def _order(key: _Key) -> tuple[Any, ...]:
     labels, method, control, shots = key
-    rank = ORDER.index(method) if method in ORDER else len(ORDER)
-    return float("inf") if shots == "all" else shots, rank, labels, control or ""
+    rank, control_name = arm_order((method, control))
+    return shots_order(shots), rank, labels, control_name
 
 
 def _differing_settings(a: Run, b: Run) -> list[tuple[str, Any, Any]]:

@@ -28,6 +28,7 @@ from uml_cache import (
     Tally,
     Used,
     find_stores,
+    make_folder,
     open_features,
     unknown,
 )
@@ -279,7 +280,7 @@ def _score(
 ) -> Run:
     """The folder of the scores of every head on some rows; heads that it has already are left."""
     for part in ("cells", "predictions"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
+        make_folder(folder / part)
     if not (folder / "config.json").exists():
         ids = [str(features.id[row]) for row in rows]
         save_array(folder / "test_labels.npy", labels.astype(np.int32))

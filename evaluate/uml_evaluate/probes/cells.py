@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 
 from uml_cache import QUIET, InputError, Output, unknown
-from uml_evaluate.comparing.rows import RIVALS
+from uml_evaluate.comparing.rows import PROBES, RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
-from uml_evaluate.probes.registry import PROBES, Probe
+from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
     Cell,
     CellResult,
@@ -122,7 +122,7 @@ def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[lis
     space = stores[run.config["target"]].get("joint_space")
     wanted, remarks = [], []
     for name in names:
-        needs = PROBES[name].needs
+        needs = probe_named(name).needs
         if needs == "target":
             own = [t for t in templates if t.method == "unimodal"]
             wanted += [_Wanted(replace(t, method=name), t) for t in own]
@@ -155,7 +155,7 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
-    probe = PROBES[name]
+    probe = probe_named(name)
     if probe.needs == "joint":
         settings = replace(settings, aligned="normalized")
     began = time.perf_counter()

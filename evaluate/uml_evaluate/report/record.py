@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import InputError, declared
 from uml_evaluate.comparing.comparison import Comparison
+from uml_evaluate.comparing.rows import shots_order
 from uml_evaluate.comparing.statistics import MIN_DRAWS
 from uml_train import Asked, asked
 
@@ -137,7 +138,7 @@ def _choices(done: Asked) -> Iterator[tuple[str, str]]:
 
 def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
     found = {k for comparison in comparisons for k in comparison.shots}
-    return sorted(found, key=lambda k: float("inf") if k == "all" else k)
+    return sorted(found, key=shots_order)
 
 
 def _caveats(

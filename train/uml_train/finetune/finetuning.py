@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import QUIET, InputError, Output, make_folder
 from uml_train.finetune.backbones import State
 from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.finetune_settings import FinetuneSettings
@@ -23,8 +23,8 @@ from uml_train.finetune.session import Part, Session, described, open_session, r
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
 from uml_train.folder import begin, extend_splits, run_lock
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Grid, load_grid
+from uml_train.heads.models import Fitted
 from uml_train.problem import LeftOut, Source
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.auto import choose
@@ -116,7 +116,7 @@ def _train(run: Run, session: Session, todo: Sequence[Cell], output: Output) -> 
     grid = run_grid(run)
     to_train = [cell for cell in todo if cell.method != AUTO]
     for folder in ("checkpoints", "backbones"):
-        (run.path / folder).mkdir(exist_ok=True)
+        make_folder(run.path / folder)
     session.ranks.wait()
     with output.progress(len(to_train), "cell", "fine-tuning") as bar:
         for cell in to_train:

@@ -154,7 +154,6 @@ def check_readable(loader: Loader, manifest: Manifest, runs: Path, output: Outpu
         found = {int(row): reason for row, reason in known.items()}
     except (OSError, ValueError, AttributeError):
         found = loader.unreadable(output)
-        runs.mkdir(parents=True, exist_ok=True)
         write_atomic(record, json.dumps(found, ensure_ascii=False).encode())
     if found:
         row = next(iter(found))

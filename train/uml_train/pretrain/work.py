@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import Output, Progress, WorkError
+from uml_cache import Output, Progress, WorkError, make_folder
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import Trainer, Where, embed_rows
@@ -46,7 +46,7 @@ class Work:
         self._where = Where.of(arms.settings, ranks)
         self._ranks = ranks
         for folder in ("models", "checkpoints"):
-            (run.path / folder).mkdir(exist_ok=True)
+            make_folder(run.path / folder)
 
     def train(self, cells: Sequence[Cell]) -> None:
         """Every arm's networks, then the probes that were asked for."""
