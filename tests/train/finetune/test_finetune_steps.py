@@ -17,8 +17,8 @@ from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Candidate, Schedule
+from uml_train.heads.models import HeadModel, Samples
 from uml_train.record.checkpoint import Checkpoint
 
 SCHEDULE = Schedule(steps=7, warmup=2, eval_every=3, patience=9)

@@ -18,8 +18,8 @@ from uml_train.finetune.backbones import State
 from uml_train.finetune.opening import Networks, Part
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Grid
+from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.run import Cell
