@@ -11,10 +11,7 @@ from .finetune.finetuning import fine_tune as fine_tune
 from .folder import begin as begin
 from .folder import extend_splits as extend_splits
 from .folder import save_array as save_array
-from .heads.bank import Fitted as Fitted
 from .heads.bank import HeadBank as HeadBank
-from .heads.bank import HeadModel as HeadModel
-from .heads.bank import Samples as Samples
 from .heads.export import Head as Head
 from .heads.export import folded_linear as folded_linear
 from .heads.export import linear_head_file as linear_head_file
@@ -23,6 +20,9 @@ from .heads.grid import Candidate as Candidate
 from .heads.grid import Grid as Grid
 from .heads.grid import Schedule as Schedule
 from .heads.grid import load_grid as load_grid
+from .heads.models import Fitted as Fitted
+from .heads.models import HeadModel as HeadModel
+from .heads.models import Samples as Samples
 from .heads.weights import HeadWeights as HeadWeights
 from .pretrain.searches import load_pretraining as load_pretraining
 from .problem import Problem as Problem

@@ -18,8 +18,8 @@ from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Candidate, Schedule
+from uml_train.heads.models import HeadModel, Samples
 
 SCHEDULE = Schedule(steps=7, warmup=2, eval_every=3, patience=9)
 SEED, ALPHA = 4, 0.7

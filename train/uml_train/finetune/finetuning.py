@@ -23,8 +23,8 @@ from uml_train.finetune.session import Part, Session, described, open_session, r
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
 from uml_train.folder import begin, extend_splits, run_lock
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Grid, load_grid
+from uml_train.heads.models import Fitted
 from uml_train.problem import LeftOut, Source
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.auto import choose

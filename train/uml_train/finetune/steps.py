@@ -24,8 +24,8 @@ from uml_train.finetune.checkpoints import Checkpoint, Progress
 from uml_train.finetune.order import Order
 from uml_train.finetune.samples import torch_seed
 from uml_train.finetune.whole_network import Network, Task, moved
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Schedule
+from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
 from uml_train.runs.ranks import Ranks
 

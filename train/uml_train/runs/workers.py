@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import InputError, Output, WorkError, available_cores, no_processes
-from uml_train.heads.bank import Fitted, HeadBank
+from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import head_file
 from uml_train.heads.grid import Candidate, Grid, Schedule
+from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_cell
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
