@@ -60,7 +60,6 @@ from .runs.cells import draw_rows as draw_rows
 from .runs.cells import prepare as prepare
 from .runs.combinations import named_cells as named_cells
 from .runs.estimate import bytes_text as bytes_text
-from .runs.estimate import estimate as estimate
 from .runs.estimate import time_text as time_text
 from .runs.head_session import open_heads as open_heads
 from .runs.ranks import Ranks as Ranks
@@ -79,4 +78,5 @@ from .settings import Shots as Shots
 from .settings import TrainSettings as TrainSettings
 from .settings import settings_hash as settings_hash
 from .training import complete as complete
+from .training import estimate as estimate
 from .training import train as train
