@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 import forked
+from token_stores import write_sequences
 from toy_stores import clusters, write_store
 
 # What differs between two runs of one command: when, how long, and digests of files that say so.
@@ -95,8 +97,6 @@ def done(place: Path, words: list[str]) -> forked.Said:
 
 def stores(place: Path) -> None:
     """Two data sets of pictures and texts, stores with tokens, and small searches."""
-    from token_stores import write_sequences
-
     labels, splits = np.tile(np.arange(5), 24), np.repeat([0, 1, 2], 40)
     for i, dataset in enumerate(("toy", "other")):
         write_store(place / "feats", "image", clusters(i, labels, 12, 1.5), labels, splits, dataset=dataset)
@@ -124,11 +124,11 @@ def content(place: Path) -> dict[str, str]:
 
 def _content(file: Path) -> str:
     if file.suffix == ".json":
-        value = json.dumps(_lasting(json.loads(file.read_text())), sort_keys=True)
+        value = json.dumps(lasting(json.loads(file.read_text())), sort_keys=True)
     elif file.suffix == ".csv":
         with file.open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        value = json.dumps(_lasting(rows))
+        value = json.dumps(lasting(rows))
     elif file.suffix == ".html":
         value = ""
     else:
@@ -136,10 +136,11 @@ def _content(file: Path) -> str:
     return value
 
 
-def _lasting(value: Any) -> Any:
+def lasting(value: Any) -> Any:
+    """A JSON value without what differs between any two runs."""
     if isinstance(value, dict):
-        return {k: _lasting(v) for k, v in value.items() if k not in _PASSING}
-    return [_lasting(v) for v in value] if isinstance(value, list) else value
+        return {k: lasting(v) for k, v in value.items() if k not in _PASSING}
+    return [lasting(v) for v in value] if isinstance(value, list) else value
 
 
 def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
