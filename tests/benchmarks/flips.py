@@ -3,7 +3,7 @@
     python tests/benchmarks/flips.py --flips 1000
 
 Bytes are changed through the file system, as a bad disk or cable would. Every trial changes one byte of a
-fresh copy and runs one command that uses the file. `noticed`: the command names the file (or its store) in one
+fresh copy and runs one command that uses the file. `noticed`: it names the file (or its store) in one
 line, and fails or makes it anew. `harmless`: what it says and leaves is the same, to the digit. Anything else
 is UNNOTICED, and a traceback is WRONG; the script exits 1 then. The suite does the same with a few flips.
 """
@@ -64,7 +64,7 @@ _USED_SSL: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Place:
-    """A folder with stores and runs; by kind the files that can be changed, with the commands that use them."""
+    """A folder with stores and runs; by kind the files that can be changed, with what uses them."""
 
     folder: Path
     files: dict[str, list[tuple[Path, tuple[str, ...]]]]
