@@ -39,7 +39,7 @@ _TOWERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TextTraits:
     """How a model reads: `causal` from left to right; `tower` as part of a model of two; `context` tokens
     always, padding unmasked (SigLIP, which pools the last position); `unit` norm at the end."""
 
@@ -70,15 +70,15 @@ class TransformersEncoder:
         device: torch.device,
         compute_dtype: str,
         variant: tuple[str, ...],
-        reading: Reading,
+        traits: TextTraits,
         folder: Path,
     ) -> None:
         model = model.eval().requires_grad_(False).to(device)
         self._model: Any = model
-        self._forward: Any = self._model.get_text_features if reading.tower else model
+        self._forward: Any = self._model.get_text_features if traits.tower else model
         self._tokens = tokens
         self._torch_device = device
-        self._reading = reading
+        self._traits = traits
         self.folder = folder
         self.spec = spec
         self.variant = variant
@@ -123,7 +123,7 @@ class TransformersEncoder:
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids (B, L) int64, padded, and (B, L) bool, which of them are the text's own."""
         lengths = np.array([len(ids) for ids in batch], dtype=np.int64)
-        width = self._reading.context or int(lengths.max())
+        width = self._traits.context or int(lengths.max())
         padded = np.full((len(batch), width), self._tokens.padding, dtype=np.int64)
         for row, ids in enumerate(batch):
             padded[row, : len(ids)] = ids
@@ -157,9 +157,9 @@ class TransformersEncoder:
     def _read(self, ids_bl: torch.Tensor, mask_bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features (B, D) float32 and the layer's hidden states (B, L, D)."""
         inputs = {"input_ids": ids_bl}
-        if not self._reading.context:
+        if not self._traits.context:
             inputs["attention_mask"] = mask_bl.long()
-        if self._reading.causal:
+        if self._traits.causal:
             inputs["position_ids"] = torch.arange(ids_bl.shape[1], device=ids_bl.device)[None].expand_as(
                 ids_bl
             )
@@ -171,7 +171,7 @@ class TransformersEncoder:
             pooled = out.pooler_output
         else:
             pooled = self._pooled(hidden.float(), mask_bl)
-        if self._reading.unit and not inner:
+        if self._traits.unit and not inner:
             pooled = torch.nn.functional.normalize(pooled, dim=1)
         return pooled, hidden
 
@@ -220,8 +220,8 @@ def load_transformers(spec: EncoderSpec, rest: str, options: EncoderOptions) -> 
         transform={**tokens.description, "unit": sentence.unit} if sentence.unit else tokens.description,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-    reading = Reading(causal=causal, unit=sentence.unit)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
+    traits = TextTraits(causal=causal, unit=sentence.unit)
+    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, traits, found.folder)
 
 
 def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TransformersEncoder:
@@ -264,9 +264,9 @@ def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Tr
         joint_space=f"transformers:{digest[:16]}" if joint else None,
     )
     context = None if config.model_type == "clap" else int(text.max_position_embeddings)
-    reading = Reading(tower=True, context=context)
+    traits = TextTraits(tower=True, context=context)
     variant = variant_of(layer, default, pooling)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
+    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, traits, found.folder)
 
 
 def _joint_width(config: Any) -> int:
