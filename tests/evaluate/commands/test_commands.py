@@ -202,7 +202,7 @@ def of_samples(path: Path) -> None:
         (("--runs", "nowhere"), None, "nowhere does not exist; make one with `uml train"),
         ((), damage, "config.json is damaged"),
         ((), strip_settings, "config.json is damaged"),
-        (("--k", "2"), None, "feats"),  # cells are lacking and the stores are gone
+        (("--k", "2"), None, "was made by version 0.1"),  # and lacks cells
     ],
 )
 def test_eval_mistakes_are_one_line(
