@@ -32,7 +32,7 @@ def _ls(output: Output, path: str) -> None:
     from uml_cache.store.catalogue import look_for_stores
 
     stores, damaged = look_for_stores(path)
-    if not stores and not damaged:
+    if not stores:
         raise InputError(f"no feature store under {path}; `uml extract --out {path}` makes one")
     header = ("path", "dataset", "modality", "encoder", "rows", "dim", "sealed")
     lines = [header]

@@ -215,7 +215,7 @@ class TrainSettings(Settings):
 
 
 def settings_hash(values: Any) -> str:
-    """Eight hexadecimal digits that name a run: the same for the same choices over the same stores."""
+    """Sixteen hexadecimal digits that name a run: the same for the same choices over the same content."""
     from hashlib import sha256
 
-    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

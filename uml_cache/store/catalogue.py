@@ -202,13 +202,18 @@ class DamagedStore:
     """A store that cannot be described, and why."""
 
     path: Path
-    reason: str
+    error: InputError | WorkError | OSError
+
+    @property
+    def reason(self) -> str:
+        return str(self.error)
 
 
 def find_stores(feats: Path | str) -> list[StoreInfo]:
     """Every sound store in a cache folder, sorted by path; `feats` may be a store itself.
 
-    A damaged store is left out, with a `Remark` that names it: it never stops the others. An existing folder
+    A damaged store is left out, with a `Remark` that names it: it never stops the others; where there are no
+    others, what is wrong with it is raised. An existing folder
     without stores gives an empty list; a path that is no folder raises `InputError`.
     """
     found, damaged = look_for_stores(feats)
@@ -218,7 +223,10 @@ def find_stores(feats: Path | str) -> list[StoreInfo]:
 
 
 def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedStore]]:
-    """The sound and the damaged stores of a cache folder, each sorted by path; raises as `find_stores`."""
+    """The sound and the damaged stores of a cache folder, each sorted by path.
+
+    Raises as `find_stores` does, and where none is sound what is wrong with the first.
+    """
     feats = as_path(feats)
     if not feats.is_dir():
         what = "is a file" if feats.exists() else "does not exist"
@@ -231,7 +239,9 @@ def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedSto
         try:
             found.append(store_info(path))
         except (InputError, WorkError, OSError) as error:
-            damaged.append(DamagedStore(path, str(error)))
+            damaged.append(DamagedStore(path, error))
+    if damaged and not found:
+        raise damaged[0].error
     return found, damaged
 
 

@@ -157,18 +157,19 @@ class Reading:
 
     def head(self, result: CellResult) -> Head:
         """The folded classifier of raw features."""
+        result.checked(result.head_path)
         return load_head(result.head_path)
 
     def shared(self, result: CellResult) -> SharedHead:
         """The head before folding, with the target's projection."""
-        arrays = _arrays(result.head_path)
+        arrays = _arrays(result)
         trunk = (arrays["trunk.up"], arrays["trunk.down"]) if "trunk.up" in arrays else None
         projection = arrays.get(f"projection.{self.problem.target.label}")
         return SharedHead(arrays["head"], float(arrays["scales"][0]), projection, trunk)
 
     def target_space(self, result: CellResult, features: F32) -> F32:
         """Raw features (n, D) of the target in the space that the head reads, (n, W)."""
-        arrays, head = _arrays(result.head_path), self.shared(result)
+        arrays, head = _arrays(result), self.shared(result)
         label = self.problem.target.label
         mean, scale = (arrays.get(f"normalize.{part}.{label}") for part in ("mean", "scale"))
         normalizer = Normalizer(
@@ -184,7 +185,7 @@ class Reading:
         None where the model has no way there: an auxiliary other than the first of a model that never saw it.
         """
         source = self.problem.auxiliaries[label]
-        arrays, head = _arrays(result.head_path), self.shared(result)
+        arrays, head = _arrays(result), self.shared(result)
         projection = arrays.get(f"projection.{label}")
         first = self.problem.auxiliaries[self.auxiliaries[0]]
         joint = first.joint_space is not None and source.joint_space == first.joint_space
@@ -218,15 +219,14 @@ class Reading:
         return shlex.join(words)
 
 
-def _arrays(path: Path) -> dict[str, F32]:
-    from safetensors.numpy import load_file
+def _arrays(result: CellResult) -> dict[str, F32]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        return load_file(path)
-    except Exception as error:  # a safetensors error is no subclass of anything narrower
-        raise InputError(
-            f"{path} cannot be read ({error}); delete its record in `cells` and train again"
-        ) from None
+        return load(result.checked(result.head_path))
+    except SafetensorError as error:
+        raise InputError(f"{result.head_path} cannot be read ({error}); {result.remedy}") from None
 
 
 def arm_of(result: CellResult) -> Arm:

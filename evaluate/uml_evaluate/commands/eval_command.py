@@ -136,9 +136,13 @@ def _option(name: str) -> str:
 
 def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
     from uml_evaluate.comparing.contrast import contrast
-    from uml_train import load_run
+    from uml_train import load_run, store_remarks
 
-    found = contrast(*map(load_run, folders), shots=None if k is None else _shots("fewshot", k))
+    runs = [load_run(folder) for folder in folders]
+    for run in runs:
+        for remark in store_remarks(run):
+            output.say(remark)
+    found = contrast(*runs, shots=None if k is None else _shots("fewshot", k))
     output.result(found.to_json(), found.text())
 
 

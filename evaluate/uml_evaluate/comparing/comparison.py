@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
     from uml_train import CellResult, Run, Shots
 
+_ROUNDING = 1e-9  # percent; a record holds an accuracy to the last bit
+
 
 class Comparison:
     """A target with one configuration of auxiliaries: what the table of a report shows.
@@ -77,7 +79,7 @@ class Comparison:
     def rows(self) -> list[Row]:
         """Every method at every number of shots, in the order of the ladder, controls after their method."""
         return [
-            _row(list(self._cells[a, k].values()))
+            _row(list(self._cells[a, k].values()), self._scores)
             for a in self.arms
             for k in self.shots
             if (a, k) in self._cells
@@ -233,9 +235,9 @@ def across(comparisons: Iterable[Comparison]) -> list[AcrossDataSets]:
     return found
 
 
-def _row(results: list[CellResult]) -> Row:
+def _row(results: list[CellResult], scores: Scores) -> Row:
     first = results[0]
-    mean, std = mean_std(r.test_acc for r in results)
+    mean, std = mean_std(scores.accuracy(r) for r in results)
     return Row(
         dataset=first.dataset,
         target=first.target,
@@ -265,20 +267,25 @@ class Scores:
         self._known: dict[str, NDArray[np.bool_]] = {}
 
     def correct(self, result: CellResult) -> NDArray[np.bool_]:
-        """(N,) right or wrong. Raises `InputError` for files that are gone or damaged."""
+        """(N,) right or wrong. Raises `InputError` for files that are gone, damaged or at odds."""
         key = result.cell.key
         if key not in self._known:
-            record = self._run.path / "cells" / f"{key}.json"
-            try:
-                labels, predictions = self._run.test_labels, result.test_predictions
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(
-                    f"the predictions of {record} cannot be read ({error}); delete that file and train again"
-                ) from None
+            labels, predictions = self._run.test_labels, result.test_predictions
             if predictions.shape != labels.shape:
                 raise InputError(
-                    f"{record} has {len(predictions)} predictions for {len(labels)} test rows; "
-                    "delete that file and train again"
+                    f"{result.predictions_path} has {len(predictions)} predictions for {len(labels)} test "
+                    f"rows; {result.remedy}"
                 )
-            self._known[key] = predictions == labels
+            correct = predictions == labels
+            found = 100.0 * float(correct.mean())
+            if abs(found - result.test_acc) > _ROUNDING:
+                raise InputError(
+                    f"{result.record_path} says {result.test_acc:.2f} % and its predictions are right on "
+                    f"{found:.2f} %: one of the two is damaged; {result.remedy}"
+                )
+            self._known[key] = correct
         return self._known[key]
+
+    def accuracy(self, result: CellResult) -> float:
+        """Percent of the test rows that a cell is right about, from its predictions."""
+        return 100.0 * float(self.correct(result).mean())

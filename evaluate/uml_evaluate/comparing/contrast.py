@@ -16,18 +16,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil, log2
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import InputError, parse_json
+from uml_cache import InputError
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
-from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
+from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order, verdict_fields
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
-from uml_evaluate.comparing.tables import plain_table, shots_name
+from uml_evaluate.comparing.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
 
 if TYPE_CHECKING:
     from uml_train import CellResult, Run, Shots
@@ -65,6 +66,7 @@ class Pair:
             "ci_low": self.interval.low,
             "ci_high": self.interval.high,
             "seeds": self.interval.draws,
+            **verdict_fields(self.interval),
             "p": self.p,
             "p_holm": self.corrected,
         }
@@ -106,7 +108,7 @@ class Contrast:
                 shots_name(pair.shots),
                 f"{pair.a:.1f}",
                 f"{pair.b:.1f}",
-                signed(pair.interval.delta) + " *" * pair.interval.excludes_zero,
+                marked_points(pair.interval),
                 _bounds(pair.interval),
                 "" if pair.p is None else f"{pair.p:.3f}",
                 "" if pair.corrected is None else f"{pair.corrected:.3f}",
@@ -130,8 +132,8 @@ class Contrast:
         count = len(self.pairs)
         needed = ceil(log2(2 * count / _LEVEL))
         note = (
-            "Points of accuracy, paired by seed; 95 % interval from a bootstrap over seeds × test samples, * "
-            "where it excludes 0.\np: two-sided sign-flip test over the seeds on these test rows; "
+            f"{fill(f'{LEGEND} Helps: A is better, by seed.', WIDTH)}\n"
+            "p: two-sided sign-flip test over the seeds on these test rows; "
             f"with {draws} seed{'s' * (draws != 1)} it cannot fall below {self.smallest_p:.3g}.\n"
             f"Holm corrects for {count} comparison{'s' * (count != 1)}"
         )
@@ -183,7 +185,7 @@ def contrast(a: Run, b: Run, *, shots: Iterable[Shots] | None = None) -> Contras
 
 def _comparable(a: Run, b: Run) -> None:
     """Refuse runs whose numbers mean different things."""
-    splits = [_splits(run) for run in (a, b)]
+    splits = [run.splits for run in (a, b)]
     fields = (
         ("data set", *(run.config["dataset"] for run in (a, b))),
         ("target", *(str(run.config["target"]).partition(":")[0] for run in (a, b))),
@@ -203,7 +205,7 @@ def _comparable(a: Run, b: Run) -> None:
 
 def _same_draws(a: Run, b: Run, draws: set[tuple[Shots, int]]) -> None:
     """Refuse seeds that mean different rows in the two runs."""
-    ours, theirs = _splits(a), _splits(b)
+    ours, theirs = a.splits, b.splits
     for k, seed in sorted(draws, key=str):
         name = f"k{k}-s{seed}"
         parts = (ours, theirs) if k == "all" else (ours["draws"].get(name), theirs["draws"].get(name))
@@ -215,15 +217,6 @@ def _same_draws(a: Run, b: Run, draws: set[tuple[Shots, int]]) -> None:
                     f"{a.path} and {b.path} cannot be compared: the {rows} rows of draw {name} differ, "
                     "so that seeds do not pair"
                 )
-
-
-def _splits(run: Run) -> dict[str, Any]:
-    path = run.path / "splits.json"
-    try:
-        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); train again") from None
-    return found
 
 
 def _what(one: Any, other: Any) -> str:
@@ -271,7 +264,10 @@ def _differing_settings(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
 def _described(run: Run) -> dict[str, Any]:
     places = ("cache", "out", "device", "class_map", "shots", "seeds", "auxiliaries", "target", "grid")
     settings = {k: v for k, v in run.config["settings"].items() if k not in places}
-    stores = {label.partition(":")[0]: store["encoder"] for label, store in run.config["stores"].items()}
+    stores = {
+        label.partition(":")[0]: f"{store['encoder']} ({str(store['fingerprint'])[:8]})"
+        for label, store in run.config["stores"].items()
+    }
     grid = run.config["grid"]
     return {
         "dataset": run.config["dataset"],

@@ -10,7 +10,6 @@ head competing, are what the drop is measured from. Each shifted data set become
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -31,6 +30,7 @@ from uml_cache import (
     make_folder,
     open_features,
     unknown,
+    write_changed,
 )
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
@@ -38,17 +38,24 @@ from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
+    FORMAT,
+    Finished,
+    Head,
+    Keeper,
     Run,
     Source,
+    array_bytes,
+    digest_of,
+    file_sum,
     load_head,
     match_classes,
     open_run_problem,
     read_class_map,
+    record_bytes,
+    recorded_store,
     require_heads,
-    save_array,
     settings_hash,
-    write_atomic,
-    write_cell,
+    store_remarks,
 )
 
 if TYPE_CHECKING:
@@ -140,6 +147,8 @@ def shifted(
             common, or no head at these shots.
     """
     require_heads(run, pooled=True)
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     results = [
         r
         for r in run.cells
@@ -162,11 +171,7 @@ def _same_encoder(run: Run, cache: Path, name: str) -> StoreInfo:
     """The data set's store that was made as the run's target was. Raises `InputError` naming what differs."""
     recorded = run.config["stores"][run.config["target"]]
     stores = [s for s in find_stores(cache) if s.modality == recorded["modality"]]
-    ours = next((s for s in stores if s.fingerprint == recorded["fingerprint"]), None)
-    if ours is None:
-        raise InputError(
-            f"{cache} does not hold the store that {run.path} was trained on; say where it is with --cache"
-        )
+    ours = recorded_store(run, run.config["target"], cache)
     others = [s for s in stores if s.dataset == name]
     if not others:
         raise unknown(f"data set with {recorded['modality']} features in --shift:", name,
@@ -278,35 +283,60 @@ def _score(
     competing: np.ndarray,
     about: dict[str, Any],
 ) -> Run:
-    """The folder of the scores of every head on some rows; heads that it has already are left."""
+    """The folder of the scores of every head on some rows; what it has of the same heads is left."""
     for part in ("cells", "predictions"):
         make_folder(folder / part)
-    if not (folder / "config.json").exists():
-        ids = [str(features.id[row]) for row in rows]
-        save_array(folder / "test_labels.npy", labels.astype(np.int32))
-        write_atomic(folder / "splits.json", json.dumps({"test": ids, "draws": {}}).encode())
-        remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
-        config = {
-            **run.config,
-            "dataset": dataset,
-            "rows": {**run.config["rows"], "test": len(rows)},
-            "test_groups": about["groups"],
-            "remarks": [*run.config.get("remarks", []), remark],
-            "shift": about,
+    truth = array_bytes(labels.astype(np.int32))
+    identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
+    remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
+    config = {
+        **run.config,
+        "format": FORMAT,
+        "dataset": dataset,
+        "rows": {**run.config["rows"], "test": len(rows)},
+        "test_groups": about["groups"],
+        "remarks": [*run.config.get("remarks", []), remark],
+        "shift": about,
+        "identity": identity,
+        "digest": digest_of(identity),
+        "files": {"test_labels.npy": file_sum(truth)},
+    }
+    splits = {"test": [str(features.id[row]) for row in rows], "draws": {}}
+    # What is there already is left alone, what is damaged or from another run is not.
+    write_changed(
+        {
+            folder / "test_labels.npy": truth,
+            folder / "splits.json": record_bytes(splits),
+            folder / "config.json": record_bytes(config, indent=1),
         }
-        write_atomic(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    )
     moved = Run(folder)
-    finished = moved.finished()
-    for result in results:
-        if result.cell.key in finished:
-            continue
-        head = load_head(result.head_path)
-        predictions = np.empty(len(rows), dtype=np.int32)
-        for start in range(0, len(rows), _BLOCK):
-            index = torch.from_numpy(rows[start : start + _BLOCK])
-            logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-            predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-        accuracy = 100.0 * float((predictions == labels).mean())
-        write_cell(replace(result, dataset=dataset, test_acc=accuracy, folder=folder), predictions, None)
+    there = {result.cell.key: result for result in moved.inspect(thorough=True).whole}
+    with Keeper(moved) as keeper:
+        for result in results:
+            head = {f"../../heads/{result.head_path.name}": file_sum(result.checked(result.head_path))}
+            known = there.get(result.cell.key)
+            if known is not None and head.items() <= known.files.items():
+                continue
+            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            scored = replace(
+                result,
+                dataset=dataset,
+                test_acc=100.0 * float((predictions == labels).mean()),
+                folder=folder,
+                files=head,
+                stem=None,
+            )
+            keeper.keep(Finished(scored, predictions, None))
     moved.write_tables()
     return moved
+
+
+def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
+    """(N,) int32 classes that a head gives some rows, of those that compete."""
+    predictions = np.empty(len(rows), dtype=np.int32)
+    for start in range(0, len(rows), _BLOCK):
+        index = torch.from_numpy(rows[start : start + _BLOCK])
+        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
+        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
+    return predictions

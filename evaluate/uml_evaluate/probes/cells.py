@@ -3,8 +3,7 @@
 Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
 the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
-looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly. A
-cell's record is written last, so that a cell either is whole or does not exist.
+looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly.
 """
 
 from __future__ import annotations
@@ -25,10 +24,13 @@ from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
     Cell,
     CellResult,
+    Finished,
+    Keeper,
     Prepared,
     Problem,
     Run,
     Shots,
+    Watch,
     draw_rows,
     extend_splits,
     folded_linear,
@@ -37,10 +39,11 @@ from uml_train import (
     named_cells,
     open_run_problem,
     prepare,
+    require_content,
     require_heads,
     run_grid,
+    run_lock,
     vectors,
-    write_cell,
 )
 
 _TEST_BLOCK = 8_192
@@ -93,24 +96,29 @@ def complete_probes(
     lacking = {cell.key for cell in missing_cells([w.cell for w in wanted], run)}
     todo = [w for w in wanted if w.cell.key in lacking]
     if not todo:
+        run.write_tables()  # whoever was to write them may have been killed
         return []
+    require_content(run)
     problem = open_run_problem(run, cache)
-    for w in todo:
-        draw_rows(problem, w.cell.shots, w.cell.seed)
+    draws = {(w.cell.shots, w.cell.seed) for w in todo}
+    for k, seed in draws:
+        draw_rows(problem, k, seed)
     groups: dict[tuple[Any, ...], list[_Wanted]] = {}
     for w in todo:
         # Draws that are one problem are solved together; all labels are one draw, and large.
-        seed = w.cell.seed if w.cell.shots == "all" else None
-        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, seed), []).append(w)
+        draw = w.cell.seed if w.cell.shots == "all" else None
+        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, draw), []).append(w)
     fitted: list[Cell] = []
-    with output.progress(len(todo), "cell", "probes") as bar:
-        for group in groups.values():
-            try:
-                fitted += _fit_group(run, problem, group, output)
-            finally:
+    with run_lock(run.path, output):
+        extend_splits(run, problem, draws, output)
+        watch = Watch([source.features.info for source in (problem.target, *problem.auxiliaries.values())])
+        with output.progress(len(todo), "cell", "probes") as bar, Keeper(run, watch.check) as keeper:
+            for group in groups.values():
+                for finished in _fitted(run, problem, group, output):
+                    keeper.keep(finished)
+                    fitted.append(finished.result.cell)
                 bar.update(len(group))
-    run.write_tables()
-    extend_splits(run, problem, {(cell.shots, cell.seed) for cell in fitted})
+        run.write_tables()
     return fitted
 
 
@@ -150,8 +158,8 @@ def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
     )
 
 
-def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Cell]:
-    """Fit the draws of one probe and write its cells."""
+def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Finished]:
+    """Fit the draws of one probe: its cells, still to be written; none where it cannot be fitted."""
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
@@ -170,11 +178,12 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
     budget = len(grid.candidates) * grid.schedule.looks
     found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
+    finished = []
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
         aligned = w.rows_of.aligned and settings.aligned == "normalized"
         normalize = "l2" if aligned else settings.normalization
-        _score(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds)
-    return [w.cell for w in group]
+        finished.append(_scored(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds))
+    return finished
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
@@ -201,7 +210,7 @@ def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
     )
 
 
-def _score(
+def _scored(
     run: Run,
     problem: Problem,
     cell: Cell,
@@ -211,8 +220,8 @@ def _score(
     candidates: list[Candidate],
     normalize: str,
     seconds: float,
-) -> None:
-    """Choose on validation, show the test rows to the chosen one, write the cell."""
+) -> Finished:
+    """Choose on validation, and show the test rows to the chosen one."""
     features, labels = episode.validation
     accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
     selected = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
@@ -259,4 +268,4 @@ def _score(
     if isinstance(chosen.logits, Linear):
         parts = folded_linear(*chosen.logits.plain(), normalizer)
         head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
-    write_cell(result, predictions, head)
+    return Finished(result, predictions, head)

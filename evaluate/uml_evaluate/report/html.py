@@ -76,6 +76,8 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
             record = describe(run, comparisons)
+            for remark in record.remarks:
+                output.say(remark)
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             parts = []
             for comparison in comparisons:

@@ -41,7 +41,7 @@ def shown_findings(run: Run, auxiliaries: Sequence[str], folder: Path, prefix: s
     """
     return [
         _shown(finding, run, folder, prefix)
-        for finding in findings(run.path)
+        for finding in findings(run.path)[0]
         if finding.auxiliaries == tuple(auxiliaries)
     ]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uml_evaluate.comparing.statistics import Interval, student_difference
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, verdict
 from uml_train import gaussian
 
 PAIRS = (
@@ -109,11 +110,12 @@ class GaussianFinding:
         if found.low is None or found.high is None:
             return f"{where}: {found.draws} seeds cannot show whether the claim holds (it takes 3)."
         bounds = f"{found.delta:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-        if found.high < 0:
+        said = verdict(found.low, found.high, small=0.0)
+        if said == HURTS:  # a smaller error
             return f"{where}: the claim holds, half X and half Y is better than X alone: {bounds}."
-        if found.low > 0:
+        if said == HELPS:
             return f"{where}: the opposite of the claim, X alone is better: {bounds}."
-        return f"{where}: no difference that these seeds can show: {bounds}."
+        return f"{where}: these seeds {CANNOT_TELL} whether the claim holds: {bounds}."
 
 
 def _number(value: float | None) -> str:

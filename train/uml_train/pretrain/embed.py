@@ -33,9 +33,9 @@ from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import Network, load_network
 from uml_train.pretrain.network_training import Where, embed_rows
 from uml_train.pretrain.sequences import Sequences
+from uml_train.record.identity import recorded_store, store_remarks
 from uml_train.run import CellResult, Run
 from uml_train.runs.workers import chosen_device
-from uml_train.training import recorded_store
 
 _NO_TOKENS = "has no tokens"
 
@@ -82,14 +82,16 @@ def embed(
             f"{run.path} trained heads on features, which represent nothing new; `uml embed` takes runs of "
             "`uml train --objective ssl` or joint"
         )
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     result = _choose(run, cell)
     output.say(f"{result.cell.key}: validated at {result.val_acc:.1f} %")
+    digest = hashlib.sha256(result.checked(result.head_path)).hexdigest()
     network = load_network(result.head_path)
     known = [label for label in network.about["dims"] if label in run.config["stores"]]
     for label in modalities or ():
         if label not in known:
             raise unknown("modality of the network:", label, known)
-    digest = hashlib.sha256(result.head_path.read_bytes()).hexdigest()
     where = Where(chosen_device(device))
     network.model.to(where.device)
     done = []
