@@ -19,6 +19,7 @@ by itself, what else is in the bank cannot touch its bits.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -144,7 +145,8 @@ class Fitted:
 
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
-    on some training rows each modality's accuracy and the cosine of the losses' gradients.
+    on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
+    cross-entropy on the validation rows, which only heads that are solved at once are selected by.
     """
 
     weights: HeadWeights
@@ -152,6 +154,7 @@ class Fitted:
     best_step: int
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
+    val_loss: float = math.inf
 
 
 class HeadBank:
@@ -225,7 +228,7 @@ class HeadBank:
             yield together[at], fitted
         for index in sorted(set(range(len(self.models))) - set(together)):
             model, schedule = self.models[index], self.schedules[index]
-            with _one_thread():
+            with one_thread():
                 if model.layers:
                     fitted = SequenceTrainer(
                         model, schedule, orders, device=torch.device(self.device), precision=self.precision
@@ -236,7 +239,8 @@ class HeadBank:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread; a sum is then made in the same order in every process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -33,6 +33,26 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of the grid `fair`, whose heads are solved on all rows at once.
+
+    `loss` is what the training rows are fitted by: `cross-entropy`, or `squared` errors of one-hot labels.
+    `strength` is how little weights are penalised: the penalty is the features' mean squared length over it.
+    `alpha` and `ratio` are as in `Candidate`; a ratio is one more factor of the auxiliaries' weight here.
+    """
+
+    loss: str
+    strength: float
+    alpha: float | None = 1.0
+    ratio: float | None = 1.0
+
+    @property
+    def weight(self) -> float:
+        """The weight of each auxiliary's mean loss, where the target's is 1; 0 without auxiliary losses."""
+        return 0.0 if self.alpha is None or self.ratio is None else self.alpha * self.ratio
+
+
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """How long a model trains and when it is looked at.
 

@@ -1,0 +1,104 @@
+"""All points of a grid for one model, and which of them validation selects.
+
+Shapes: n rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from uml_train.bank import Fitted, HeadModel, one_thread
+from uml_train.fitting import watched_rows
+from uml_train.fullbatch.linear import solve_linear
+from uml_train.fullbatch.shared import solve_shared
+from uml_train.grid import Point
+from uml_train.heads import HeadWeights
+from uml_train.rows import vectors
+
+_TEMPERATURES = torch.logspace(-2.0, 3.0, 101, dtype=torch.float64)
+
+
+def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
+    """The model's heads, one per point; what else is solved changes none of their bits.
+
+    Logits of squared errors are one-hot guesses: the factor that makes them log-probabilities is the one
+    with which the validation rows are likeliest.
+    """
+    found: dict[int, Fitted] = {}
+    with one_thread():
+        for loss in dict.fromkeys(p.loss for p in points):
+            some = [i for i, p in enumerate(points) if p.loss == loss]
+            part = [points[i] for i in some]
+            solved = solve_shared(model, part) if model.target.projected else solve_linear(model, part)
+            for at, i in enumerate(some):
+                weights = HeadWeights(
+                    [None if p is None else p[at].contiguous() for p in solved.projections],
+                    solved.head[at].contiguous(),
+                    torch.tensor([s.logit_scale for s in model.streams]),
+                    bias=solved.bias[at].contiguous(),
+                )
+                found[i] = _judged(model, weights, int(solved.steps[at]), tempered=loss == "squared")
+    return [found[i] for i in range(len(points))]
+
+
+def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
+    """The index of the best validated point.
+
+    Of cross-entropies the likeliest one; of squared errors, whose values are no likelihoods, the most
+    accurate, then the likeliest. Of the two the more accurate one, and the cross-entropy where they are equal.
+    """
+
+    def likeliest(i: int) -> tuple[float, int]:
+        return (fitted[i].val_loss, i)
+
+    def accurate(i: int) -> tuple[float, float, int]:
+        return (-fitted[i].val_acc, fitted[i].val_loss, i)
+
+    by_loss = {
+        loss: [i for i, p in enumerate(points) if p.loss == loss] for loss in ("cross-entropy", "squared")
+    }
+    best = [min(by_loss["cross-entropy"], key=likeliest)] if by_loss["cross-entropy"] else []
+    best += [min(by_loss["squared"], key=accurate)] if by_loss["squared"] else []
+    return min(best, key=lambda i: (-fitted[i].val_acc, i))
+
+
+def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
+    features, labels = model.validation
+    logits = weights.logits(vectors(features)).double()
+    if tempered:
+        factor, loss = _temperature(logits, labels)
+        weights.scales = weights.scales.clone()
+        weights.head, weights.bias = weights.head * factor, weights.bias * factor
+    else:
+        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+    record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **_remarks(model, weights)}
+    return Fitted(
+        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record]
+    )
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The factor on the logits (n, C) with the least cross-entropy, and that cross-entropy."""
+    centred = logits - logits.mean(1, keepdim=True)
+    size = centred.square().mean().sqrt().clamp_min(1e-12)
+    losses = [float(torch.nn.functional.cross_entropy(centred / size * t, labels)) for t in _TEMPERATURES]
+    best = min(range(len(losses)), key=losses.__getitem__)
+    return float(_TEMPERATURES[best] / size), losses[best]
+
+
+def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:
+    """Per modality loss and accuracy in percent, on some of its training rows."""
+    remarks: dict[str, float] = {}
+    for i, stream in enumerate(model.streams):
+        rows = watched_rows([len(stream.labels)])[0][0]
+        logits = weights.logits(stream.rows.take(rows), i)
+        labels = stream.labels[rows]
+        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+        remarks[f"loss.{stream.name}"] = loss if math.isfinite(loss) else math.inf
+        remarks[f"acc.{stream.name}"] = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+    return remarks
