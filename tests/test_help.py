@@ -11,7 +11,7 @@ import click
 import pytest
 
 HEAVY = ("torch", "numpy", "zarr", "transformers", "timm", "sklearn", "matplotlib", "PIL", "h5py")
-PACKAGES = ("uml_cache", "uml_cache.loaders", "uml_manifests", "uml_extract", "uml_train", "uml_evaluate")
+PACKAGES = ("uml_cache", "uml_cache.reading", "uml_manifests", "uml_extract", "uml_train", "uml_evaluate")
 
 
 def _commands() -> list[tuple[str, ...]]:

@@ -12,7 +12,7 @@ from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
 
 if TYPE_CHECKING:
-    from uml_cache.journal import FailedRow
+    from uml_cache.store.journal import FailedRow
 
 _REASONS = 3
 _PATH = click.Path(path_type=Path)
@@ -28,7 +28,7 @@ def cache() -> None:
 @click.argument("path", type=_PLACE, default="feats")
 def _ls(output: Output, path: str) -> None:
     """List the feature stores under PATH (default: ./feats)."""
-    from uml_cache.catalogue import find_stores
+    from uml_cache.store.catalogue import find_stores
 
     stores = find_stores(path)
     if not stores:
@@ -53,7 +53,7 @@ def _ls(output: Output, path: str) -> None:
 @click.argument("path", type=_PLACE)
 def _info(output: Output, path: str) -> None:
     """Describe the store at PATH: arrays, encoder, fingerprint."""
-    from uml_cache.catalogue import store_info
+    from uml_cache.store.catalogue import store_info
 
     info = store_info(path)
     described = info.description()
@@ -64,7 +64,8 @@ def _info(output: Output, path: str) -> None:
         f"  data set     {info.dataset}, {info.modality}{'' if info.set is None else f', set {info.set}'}",
         f"  rows         {info.rows}, {len(info.classes)} classes",
         f"  failed       {len(failed)}{_first_reasons(failed)}",
-        f"  fingerprint  {info.fingerprint or 'none (written by another tool)'}",
+        f"  fingerprint  {described['fingerprint'] or 'none (written by another tool, or damaged)'}",
+        f"  plan         {described['plan'] or 'none'}",
     ]
     for name, array in described["arrays"].items():
         shape = " × ".join(str(size) for size in array["shape"])
@@ -85,7 +86,7 @@ def _first_reasons(failed: Sequence[FailedRow]) -> str:
 @click.pass_context
 def _verify(context: click.Context, output: Output, path: str) -> None:
     """Recompute every checksum of the store at PATH; exit 1 unless all is sound and the store is sealed."""
-    from uml_cache.verification import verify
+    from uml_cache.store.verification import verify
 
     with output.progress(None, "file", "verify") as bar:
         report = verify(path, progress=bar.update)

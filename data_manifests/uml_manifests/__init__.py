@@ -10,56 +10,56 @@ from typing import TYPE_CHECKING
 from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from uml_manifests.builders import from_coop, from_csv, from_folder, from_lines
-    from uml_manifests.building import Built, build_benchmark
-    from uml_manifests.draws import FewShotDraw, few_shot, read_index, stratified_split, write_index
-    from uml_manifests.files import load_manifest, write_manifest
-    from uml_manifests.known import Benchmark, get_benchmark, list_benchmarks
-    from uml_manifests.manifest import MODALITIES, NO_SPLIT, SPLITS, Manifest
-    from uml_manifests.mentions import Mentions, assign_mentions
-    from uml_manifests.pickles import read_pickle
-    from uml_manifests.prompts import (
+    from uml_manifests.benchmarks.building import Built, build_benchmark
+    from uml_manifests.benchmarks.known import Benchmark, get_benchmark, list_benchmarks
+    from uml_manifests.manifest.draws import FewShotDraw, few_shot, read_index, stratified_split, write_index
+    from uml_manifests.manifest.files import load_manifest, write_manifest
+    from uml_manifests.manifest.manifest import MODALITIES, NO_SPLIT, SPLITS, Manifest
+    from uml_manifests.resolve import resolve_data, shapes_data
+    from uml_manifests.shapes.render import render_shapes
+    from uml_manifests.sources.builders import from_coop, from_csv, from_folder, from_lines
+    from uml_manifests.sources.pickles import read_pickle
+    from uml_manifests.texts.mentions import Mentions, assign_mentions
+    from uml_manifests.texts.prompts import (
         TEMPLATES,
         description_manifest,
         match_descriptions,
         read_descriptions,
         template_manifest,
     )
-    from uml_manifests.resolve import resolve_data, shapes_data
-    from uml_manifests.shapes.render import render_shapes
 
 _HOME = {
-    "MODALITIES": "manifest",
-    "NO_SPLIT": "manifest",
-    "SPLITS": "manifest",
-    "TEMPLATES": "prompts",
-    "Benchmark": "known",
-    "FewShotDraw": "draws",
-    "Manifest": "manifest",
-    "Mentions": "mentions",
-    "Built": "building",
-    "assign_mentions": "mentions",
-    "build_benchmark": "building",
-    "read_pickle": "pickles",
-    "description_manifest": "prompts",
-    "few_shot": "draws",
-    "from_coop": "builders",
-    "from_csv": "builders",
-    "from_folder": "builders",
-    "from_lines": "builders",
-    "get_benchmark": "known",
-    "list_benchmarks": "known",
-    "load_manifest": "files",
-    "match_descriptions": "prompts",
-    "read_descriptions": "prompts",
-    "read_index": "draws",
+    "MODALITIES": "manifest.manifest",
+    "NO_SPLIT": "manifest.manifest",
+    "SPLITS": "manifest.manifest",
+    "TEMPLATES": "texts.prompts",
+    "Benchmark": "benchmarks.known",
+    "FewShotDraw": "manifest.draws",
+    "Manifest": "manifest.manifest",
+    "Mentions": "texts.mentions",
+    "Built": "benchmarks.building",
+    "assign_mentions": "texts.mentions",
+    "build_benchmark": "benchmarks.building",
+    "read_pickle": "sources.pickles",
+    "description_manifest": "texts.prompts",
+    "few_shot": "manifest.draws",
+    "from_coop": "sources.builders",
+    "from_csv": "sources.builders",
+    "from_folder": "sources.builders",
+    "from_lines": "sources.builders",
+    "get_benchmark": "benchmarks.known",
+    "list_benchmarks": "benchmarks.known",
+    "load_manifest": "manifest.files",
+    "match_descriptions": "texts.prompts",
+    "read_descriptions": "texts.prompts",
+    "read_index": "manifest.draws",
     "render_shapes": "shapes.render",
     "resolve_data": "resolve",
     "shapes_data": "resolve",
-    "stratified_split": "draws",
-    "template_manifest": "prompts",
-    "write_index": "draws",
-    "write_manifest": "files",
+    "stratified_split": "manifest.draws",
+    "template_manifest": "texts.prompts",
+    "write_index": "manifest.draws",
+    "write_manifest": "manifest.files",
 }
 
 __all__ = [

@@ -10,7 +10,7 @@ import click
 from uml_cache.command import Output, uml_command
 
 if TYPE_CHECKING:
-    from uml_manifests.manifest import Manifest
+    from uml_manifests.manifest.manifest import Manifest
 
 _MODALITY = click.option("--modality", help="image, audio or text, where there are several.")
 

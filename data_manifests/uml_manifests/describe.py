@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import unknown
-from uml_manifests.files import HEADER, load_manifest
-from uml_manifests.known import Benchmark, list_benchmarks
-from uml_manifests.layouts.found import capped
-from uml_manifests.manifest import SPLITS, Manifest
+from uml_manifests.benchmarks.known import Benchmark, list_benchmarks
+from uml_manifests.benchmarks.layouts.found import capped
+from uml_manifests.manifest.files import HEADER, load_manifest
+from uml_manifests.manifest.manifest import SPLITS, Manifest
 from uml_manifests.resolve import DATA, built_names, manifest_folders
 
 

@@ -8,11 +8,13 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from uml_cache.errors import InputError
-from uml_manifests.builders import from_csv, from_folder, from_lines
-from uml_manifests.files import HEADER, load_manifest
-from uml_manifests.known import list_benchmarks
-from uml_manifests.manifest import MODALITIES, Manifest
-from uml_manifests.records import (
+from uml_manifests.benchmarks.known import list_benchmarks
+from uml_manifests.manifest.files import HEADER, load_manifest
+from uml_manifests.manifest.manifest import MODALITIES, Manifest
+from uml_manifests.shapes.render import NAME as SHAPES
+from uml_manifests.shapes.render import render_shapes
+from uml_manifests.sources.builders import from_csv, from_folder, from_lines
+from uml_manifests.sources.records import (
     ARRAYS,
     from_arrays,
     from_jsonl,
@@ -21,8 +23,6 @@ from uml_manifests.records import (
     is_saved_dataset,
     tar_files,
 )
-from uml_manifests.shapes.render import NAME as SHAPES
-from uml_manifests.shapes.render import render_shapes
 
 DATA = Path("data")
 

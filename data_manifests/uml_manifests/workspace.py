@@ -10,22 +10,22 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_manifests.builders import from_csv, from_folder
-from uml_manifests.building import build_benchmark, build_csd
-from uml_manifests.draws import FewShotDraw, few_shot, stratified_split, write_index
-from uml_manifests.files import HEADER, load_manifest, write_manifest
-from uml_manifests.known import get_benchmark, list_benchmarks
-from uml_manifests.layouts.csd import csd_files
-from uml_manifests.layouts.found import missing_files
-from uml_manifests.manifest import NO_SPLIT, Manifest
-from uml_manifests.mentions import Mentions, assign_mentions
-from uml_manifests.prompts import (
+from uml_manifests.benchmarks.building import build_benchmark, build_csd
+from uml_manifests.benchmarks.known import get_benchmark, list_benchmarks
+from uml_manifests.benchmarks.layouts.csd import csd_files
+from uml_manifests.benchmarks.layouts.found import missing_files
+from uml_manifests.manifest.draws import FewShotDraw, few_shot, stratified_split, write_index
+from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
+from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
+from uml_manifests.resolve import DATA, manifest_folders, resolve_data
+from uml_manifests.sources.builders import from_csv, from_folder
+from uml_manifests.texts.mentions import Mentions, assign_mentions
+from uml_manifests.texts.prompts import (
     description_manifest,
     match_descriptions,
     read_descriptions,
     template_manifest,
 )
-from uml_manifests.resolve import DATA, manifest_folders, resolve_data
 
 
 @dataclass(frozen=True)

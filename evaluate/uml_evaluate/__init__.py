@@ -10,36 +10,36 @@ from typing import TYPE_CHECKING
 from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from uml_evaluate.comparison import Comparison, across, compare, table
+    from uml_evaluate.comparing.comparison import Comparison, across, compare, table
+    from uml_evaluate.comparing.figures import accuracy_figure, differences_figure
+    from uml_evaluate.comparing.rows import AcrossDataSets, Difference, Row
+    from uml_evaluate.comparing.sentence import sentence
+    from uml_evaluate.comparing.statistics import Interval, across_data_sets, mean_std, paired_difference
     from uml_evaluate.demo import Demo, run_demo
     from uml_evaluate.evaluation import Evaluation, evaluate
-    from uml_evaluate.figures import accuracy_figure, differences_figure
-    from uml_evaluate.report import Report, write_report
-    from uml_evaluate.rows import AcrossDataSets, Difference, Row
-    from uml_evaluate.sentence import sentence
-    from uml_evaluate.statistics import Interval, across_data_sets, mean_std, paired_difference
+    from uml_evaluate.report.html import Report, write_report
 
 _HOME = {
-    "AcrossDataSets": "rows",
-    "Comparison": "comparison",
+    "AcrossDataSets": "comparing.rows",
+    "Comparison": "comparing.comparison",
     "Demo": "demo",
-    "Difference": "rows",
+    "Difference": "comparing.rows",
     "Evaluation": "evaluation",
-    "Interval": "statistics",
-    "Report": "report",
-    "Row": "rows",
-    "accuracy_figure": "figures",
-    "across": "comparison",
-    "across_data_sets": "statistics",
-    "compare": "comparison",
-    "differences_figure": "figures",
+    "Interval": "comparing.statistics",
+    "Report": "report.html",
+    "Row": "comparing.rows",
+    "accuracy_figure": "comparing.figures",
+    "across": "comparing.comparison",
+    "across_data_sets": "comparing.statistics",
+    "compare": "comparing.comparison",
+    "differences_figure": "comparing.figures",
     "evaluate": "evaluation",
-    "mean_std": "statistics",
-    "paired_difference": "statistics",
+    "mean_std": "comparing.statistics",
+    "paired_difference": "comparing.statistics",
     "run_demo": "demo",
-    "sentence": "sentence",
-    "table": "comparison",
-    "write_report": "report",
+    "sentence": "comparing.sentence",
+    "table": "comparing.comparison",
+    "write_report": "report.html",
 }
 
 __all__ = [

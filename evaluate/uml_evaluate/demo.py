@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_evaluate.comparison import Comparison, table
-from uml_evaluate.report import write_report
-from uml_evaluate.sentence import sentence
-from uml_evaluate.tables import accuracies, averages
+from uml_evaluate.comparing.comparison import Comparison, table
+from uml_evaluate.comparing.sentence import sentence
+from uml_evaluate.comparing.tables import accuracies, averages
+from uml_evaluate.report.html import write_report
 from uml_extract import extract
 from uml_manifests import render_shapes
 from uml_train import CONTROLS, TrainSettings, train

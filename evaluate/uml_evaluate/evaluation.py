@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_evaluate.comparison import Comparison, compare, table
-from uml_evaluate.figures import differences_figure, file_name, save
+from uml_evaluate.comparing.comparison import Comparison, compare, table
+from uml_evaluate.comparing.figures import differences_figure, file_name, save
+from uml_evaluate.comparing.rows import ORDER, PROBES
+from uml_evaluate.comparing.sentence import sentence
+from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.probes.cells import complete_probes
-from uml_evaluate.rows import ORDER, PROBES
-from uml_evaluate.sentence import sentence
-from uml_evaluate.tables import WIDTH, terminal
 from uml_train import complete
+from uml_train.runs.workers import run_grid
 from uml_train.training import require_heads
-from uml_train.workers import run_grid
 
 if TYPE_CHECKING:
     from uml_train import Run

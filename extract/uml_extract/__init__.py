@@ -11,8 +11,8 @@ from uml_cache.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from uml_extract.pipeline import Extracted, extract
-    from uml_extract.prefetch import Reading, reader_count
     from uml_extract.readers import Sound, read_audio, read_for, read_image, read_sample, read_text
+    from uml_extract.readers.prefetch import Reading, reader_count
     from uml_extract.registry import list_encoders, load_encoder
     from uml_extract.spec import Encoded, Encoder, EncoderOptions, EncoderSpec, Registered, SampleError
     from uml_extract.trainable import Trainable, load_trainable
@@ -23,7 +23,7 @@ _HOME = {
     "EncoderOptions": "spec",
     "EncoderSpec": "spec",
     "Extracted": "pipeline",
-    "Reading": "prefetch",
+    "Reading": "readers.prefetch",
     "Registered": "spec",
     "SampleError": "spec",
     "Sound": "readers",
@@ -37,7 +37,7 @@ _HOME = {
     "read_image": "readers",
     "read_sample": "readers",
     "read_text": "readers",
-    "reader_count": "prefetch",
+    "reader_count": "readers.prefetch",
 }
 
 __all__ = [

@@ -24,12 +24,12 @@ from uml_cache import (
 )
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_cache.layout import IDS
+from uml_cache.store.layout import IDS
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe
-from uml_extract.prefetch import reader_count
 from uml_extract.readers import read_for
+from uml_extract.readers.prefetch import reader_count
 from uml_extract.registry import load_encoder
 from uml_extract.sources import changed_tasks
 from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_extract.members import MARK
+from uml_extract.readers.members import MARK
 
 if TYPE_CHECKING:
     from uml_cache import FeatureStore

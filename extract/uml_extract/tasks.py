@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import FeatureStore, journal
+from uml_cache import FeatureStore
 from uml_cache.command import Progress
 from uml_cache.errors import WorkError
+from uml_cache.store import journal
 from uml_extract.batching import encode_batch
-from uml_extract.prefetch import Prepared, Reading
 from uml_extract.readers import read_for
+from uml_extract.readers.prefetch import Prepared, Reading
 from uml_extract.sources import sources_digest
 from uml_extract.spec import Encoder, SampleError, fitted
 from uml_extract.writer import task_writer

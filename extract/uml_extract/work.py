@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError, unknown
-from uml_cache.layout import DTYPES
+from uml_cache.store.layout import DTYPES
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe

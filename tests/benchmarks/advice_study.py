@@ -29,7 +29,7 @@ from added_information import information_gain
 from closed_form_head import Ridge, class_prior, gain
 from uml_evaluate.advice.geometry import agreement
 from uml_evaluate.advice.pilot import pilot
-from uml_evaluate.advice.rows import Rows, capped, reduced, rows_per_class, splits
+from uml_evaluate.advice.training_rows import Rows, capped, reduced, rows_per_class, splits
 
 SPLITS, PILOTED = 4, 2
 

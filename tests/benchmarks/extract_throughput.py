@@ -42,8 +42,8 @@ import torch
 
 from uml_cache import StorePlan, create_or_resume
 from uml_extract import Encoder, extract, load_encoder, read_sample
-from uml_extract.prefetch import Reading, reader_count
 from uml_extract.readers import read_for
+from uml_extract.readers.prefetch import Reading, reader_count
 from uml_extract.writer import task_writer
 from uml_manifests import NO_SPLIT, Manifest
 

@@ -25,12 +25,12 @@ from PIL import Image
 
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
-from uml_train.bank import HeadModel, Samples
 from uml_train.finetune.backbones import Backbone
-from uml_train.finetune.data import Loader
-from uml_train.finetune.network import Stream, Task, moved
+from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
-from uml_train.grid import Candidate, Schedule
+from uml_train.finetune.whole_network import Stream, Task, moved
+from uml_train.heads.bank import HeadModel, Samples
+from uml_train.heads.grid import Candidate, Schedule
 
 CLASSES = 10
 

@@ -20,8 +20,8 @@ import torch
 from uml_cache.machine import available_cores
 from uml_evaluate.reproduce.gaussian_finding import PAIRS, Comparison
 from uml_train.gaussian.autoencoder import Training
-from uml_train.gaussian.data import World
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
+from uml_train.gaussian.world import World
 
 SEEDS, WIDTH, STEPS = (1, 2, 3), 128, 3_000
 VALUES: dict[str, tuple[float, ...]] = {

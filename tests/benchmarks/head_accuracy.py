@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from uml_cache.command import QUIET
 from uml_train import HeadBank, HeadModel, TrainSettings
-from uml_train.cells import finish, prepare
-from uml_train.grid import Grid, Schedule, load_grid
-from uml_train.table import cells_of
+from uml_train.heads.grid import Grid, Schedule, load_grid
+from uml_train.runs.cells import finish, prepare
+from uml_train.runs.combinations import cells_of
 from uml_train.training import prepare_run
 
 

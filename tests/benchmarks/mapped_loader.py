@@ -31,7 +31,7 @@ import zarr
 from torch.utils.data import DataLoader, TensorDataset
 
 from uml_cache import StorePlan, create_or_resume, open_features
-from uml_cache.loaders import HostLoader, Sampler
+from uml_cache.reading import HostLoader, Sampler
 
 FEW_ROWS = 1600
 NEEDED = {"index_select": 0.8, "zarr-python": 3.0, "DataLoader": 20.0, "zarr-python, few rows": 300.0}

@@ -45,7 +45,8 @@ def test_ls_json(sealed: Any, uml: Any) -> None:
 def test_info_json(sealed: Any, uml: Any) -> None:
     info = json.loads(uml("info", sealed.path, "--json")[1])
     assert info["encoder"] == sealed.plan.encoder
-    assert info["fingerprint"] == sealed.plan.fingerprint
+    assert info["fingerprint"] == sealed.store.fingerprint
+    assert info["plan"] == sealed.plan.digest
     pooled = info["arrays"]["pooled"]
     assert (pooled["shape"], pooled["dtype"]) == ([300, 32], "float16")
     assert pooled["bytes"] >= 300 * 32 * 2
@@ -117,7 +118,7 @@ def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys\nfrom uml_cache.cli import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit as leaving:\n    assert not leaving.code\n"
-        "heavy = {'torch', 'zarr', 'numpy', 'uml_cache.store'} & set(sys.modules)\n"
+        "heavy = {'torch', 'zarr', 'numpy', 'uml_cache.store.feature_store'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     for arguments in (["cache", "--help"], ["cache", "verify", "--help"]):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from uml_evaluate.advice.rows import Rows
+from uml_evaluate.advice.training_rows import Rows
 from uml_evaluate.theory import fitted_design, shared_information
 
 _PAIRS = 200

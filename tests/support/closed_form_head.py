@@ -23,7 +23,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.advice.rows import Floats, Rows
+from uml_evaluate.advice.training_rows import Floats, Rows
 
 MIXED = (0.3, 0.6, 0.9)
 RATIOS = np.logspace(-3, 3, 13)  # noise variance over mean signal variance

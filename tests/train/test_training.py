@@ -128,8 +128,8 @@ def test_processes_give_the_bits_of_one(
     cache: Path, settings_for: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone = train(settings_for(cache, out=tmp_path / "one", auxiliaries=(("text",),)))
-    monkeypatch.setattr("uml_train.workers._WORTH_A_PROCESS", 0)
-    monkeypatch.setattr("uml_train.workers.available_cores", lambda: 2)
+    monkeypatch.setattr("uml_train.runs.workers._WORTH_A_PROCESS", 0)
+    monkeypatch.setattr("uml_train.runs.workers.available_cores", lambda: 2)
     several = train(settings_for(cache, out=tmp_path / "two", auxiliaries=(("text",),)))
     for a, b in zip(alone.cells, several.cells, strict=True):
         assert a.head_path.read_bytes() == b.head_path.read_bytes()
@@ -242,7 +242,7 @@ def test_class_map_joins_names_that_differ(tmp_path: Path, settings_for: Setting
 
 
 def test_texts_per_class(cache: Path, settings_for: Settings) -> None:
-    from uml_train.cells import auxiliary_rows
+    from uml_train.runs.cells import auxiliary_rows
 
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), texts=3))
     problem = open_run_problem(run)
@@ -416,8 +416,8 @@ def test_a_run_finds_its_stores_among_new_ones_and_where_they_moved(
     moved = cache.rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="--cache"):
         complete(run, shots=(4,))
-    monkeypatch.setattr("uml_train.workers._WORTH_A_PROCESS", 0)
-    monkeypatch.setattr("uml_train.workers.available_cores", lambda: 2)
+    monkeypatch.setattr("uml_train.runs.workers._WORTH_A_PROCESS", 0)
+    monkeypatch.setattr("uml_train.runs.workers.available_cores", lambda: 2)
     assert {cell.shots for cell in complete(run, shots=(4,), cache=moved)} == {4}
 
 

@@ -15,11 +15,11 @@ from sklearn.model_selection import StratifiedShuffleSplit
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
 
-from uml_train.bank import HeadBank, HeadModel, Samples
-from uml_train.export import Head, folded
-from uml_train.grid import load_grid
-from uml_train.heads import class_mean_rows
-from uml_train.normalize import Normalizer
+from uml_train.data.normalize import Normalizer
+from uml_train.heads.bank import HeadBank, HeadModel, Samples
+from uml_train.heads.export import Head, folded
+from uml_train.heads.grid import load_grid
+from uml_train.heads.weights import class_mean_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

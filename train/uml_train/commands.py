@@ -94,7 +94,7 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     All methods get the same search; validation selects, and only the selected model sees the test rows. The
     same command goes on where it was stopped. `uml eval` and `uml report` read the run.
     """
-    from uml_train.ranks import speaks
+    from uml_train.runs.ranks import speaks
     from uml_train.training import train as run_training
 
     tuning = take_finetune(options)
@@ -109,7 +109,7 @@ def train(output: Output, dry_run: bool, **options: Any) -> None:
     if dry_run:
         if not speaks():
             return
-        from uml_train.estimate import estimate
+        from uml_train.runs.estimate import estimate
 
         estimates = [estimate(s, output=output) for s in settings]
         text = "\n".join(e.text() for e in estimates)
@@ -127,7 +127,7 @@ def _finetune(
     tuning: Any, datasets: str | None, dry_run: bool, output: Output, options: dict[str, Any]
 ) -> dict[str, Any]:
     from uml_cache.errors import InputError
-    from uml_train.finetune.run import finetune
+    from uml_train.finetune.finetuning import finetune
 
     if dry_run or datasets is not None or options["target"] is not None:
         given = "--dry-run" if dry_run else "--dataset" if datasets is not None else "--target"

@@ -1,4 +1,4 @@
-"""`uml embed`: parse, call `uml_train.ssl.embed.embed`, print."""
+"""`uml embed`: parse, call `uml_train.pretrain.embed.embed`, print."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def embed(
     `uml eval` and `uml cache` take like any other. RUN is one of `uml train --objective ssl` or joint, or a
     folder of runs, of which the newest is taken.
     """
+    from uml_train.pretrain.embed import embed as run_embed
     from uml_train.run import newest_run
-    from uml_train.ssl.embed import embed as run_embed
 
     done = run_embed(
         newest_run(run),

@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.command import Output
-from uml_train.cells import draw_rows
-from uml_train.given_splits import read_splits
-from uml_train.grid import Grid
+from uml_train.data.given_splits import read_splits
+from uml_train.data.selection import Role, Selection
+from uml_train.heads.grid import Grid
 from uml_train.problem import Problem, read_class_map
-from uml_train.ranks import Ranks
 from uml_train.run import Run, write_atomic
-from uml_train.selection import Role, Selection
+from uml_train.runs.cells import draw_rows
+from uml_train.runs.ranks import Ranks
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
-    from uml_train.ssl.grid import Pretraining
+    from uml_train.pretrain.searches import Pretraining
 
 # Where and how, not what.
 _NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")

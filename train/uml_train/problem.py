@@ -17,10 +17,10 @@ import numpy as np
 
 from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
-from uml_train.given_splits import GivenSplits
-from uml_train.parts import split_rows
-from uml_train.selection import Role
-from uml_train.source import Source, open_store, usable
+from uml_train.data.given_splits import GivenSplits
+from uml_train.data.parts import split_rows
+from uml_train.data.selection import Role
+from uml_train.data.source import Source, open_store, usable
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

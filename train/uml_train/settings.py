@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from uml_cache.errors import InputError, unknown
-from uml_train.grid import RATIOS
+from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
 OBJECTIVES: dict[str, tuple[str, ...]] = {
@@ -76,9 +76,10 @@ class TrainSettings:
         splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
             splits, such as a fold of ESC-50, or a published few-shot index (JSON) of its training and
             validation rows; rows it does not name are not used.
-        objective: `supervised`; `ssl` (a transformer predicts the next token, see `uml_train.ssl.run`); or
-            `joint`, both at once. The latter two need tokens, take `none` or `standard` as normalisation, and
-            a `grid` of their own; `alpha` is their λ. Without `methods` they train all of theirs.
+        objective: `supervised`; `ssl` (a transformer predicts the next token, see
+            `uml_train.pretrain.pretraining`); or `joint`, both at once. The latter two need tokens, take
+            `none` or `standard` as normalisation, and a `grid` of their own; `alpha` is their λ. Without
+            `methods` they train all of theirs.
         checkpoint_minutes: how often a network of these two is saved while it trains.
 
     Raises:

@@ -11,15 +11,17 @@ from pathlib import Path
 from uml_cache import StoreInfo, find_stores, store_info
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_train.auto import choose
-from uml_train.cells import draw_rows
+from uml_train.data.given_splits import read_splits, recorded_splits
+from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock
-from uml_train.given_splits import read_splits, recorded_splits
-from uml_train.grid import load_grid
+from uml_train.heads.grid import load_grid
 from uml_train.problem import Problem, open_problem, read_class_map
-from uml_train.ranks import Ranks
 from uml_train.run import Cell, Run, missing_cells
-from uml_train.selection import Role, Selection, select_stores, select_unrelated
+from uml_train.runs.auto import choose
+from uml_train.runs.cells import draw_rows
+from uml_train.runs.combinations import cells_of, named_cells
+from uml_train.runs.ranks import Ranks
+from uml_train.runs.workers import train_cells
 from uml_train.settings import (
     AUTO,
     DEFAULT_SHOTS,
@@ -29,8 +31,6 @@ from uml_train.settings import (
     Shots,
     TrainSettings,
 )
-from uml_train.table import cells_of, named_cells
-from uml_train.workers import train_cells
 
 
 def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
@@ -44,7 +44,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
             than the data.
     """
     if settings.objective != "supervised":
-        from uml_train.ssl.run import train_sequences
+        from uml_train.pretrain.pretraining import train_sequences
 
         return train_sequences(settings, output)
     ranks = Ranks.of_environment()
@@ -91,12 +91,12 @@ def complete(
         InputError: the stores are gone or have changed since the run.
     """
     if "finetune" in run.config:
-        from uml_train.finetune.run import complete as complete_finetune
+        from uml_train.finetune.finetuning import complete as complete_finetune
 
         return complete_finetune(run, shots=shots, cache=cache, output=output)
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
     if settings.objective != "supervised":
-        from uml_train.ssl.run import complete_sequences
+        from uml_train.pretrain.pretraining import complete_sequences
 
         roles = {label: Role(label, recorded_store(run, label, cache)) for label in run.config["stores"]}
         return complete_sequences(run, shots, roles, settings, output)

@@ -17,8 +17,8 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_cache.exchange.files import ATTRIBUTES
-from uml_cache.features import FeatureSet, open_features
-from uml_cache.journal import sync_folder
+from uml_cache.reading.features import FeatureSet, open_features
+from uml_cache.store.journal import sync_folder
 
 _PIECE = 8192  # rows copied together
 

@@ -30,10 +30,10 @@ from uml_cache.exchange.values import (
     read_column,
     unique,
 )
-from uml_cache.layout import DTYPES, IDS
-from uml_cache.plan import StorePlan, store_path
-from uml_cache.planning import create_or_resume
-from uml_cache.store import FeatureStore
+from uml_cache.store.feature_store import FeatureStore
+from uml_cache.store.layout import DTYPES, IDS
+from uml_cache.store.plan import StorePlan, store_path
+from uml_cache.store.planning import create_or_resume
 
 _PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number

@@ -16,7 +16,7 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.files import ATTRIBUTES, Nested
 from uml_cache.exchange.values import SPLIT_CODES, strings
-from uml_cache.layout import SPLIT_NAMES
+from uml_cache.store.layout import SPLIT_NAMES
 
 NAMES: dict[str, tuple[str, ...]] = {
     "features": ("features", "feature", "embeddings", "embedding", "pooled", "feats", "x"),

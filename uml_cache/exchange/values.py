@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.numpy_files import read_array
-from uml_cache.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
 
 SPLIT_CODES = {
     **{name: code for code, name in enumerate(SPLIT_NAMES)},

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_manifests.files import HEADER, load_manifest, write_manifest
-from uml_manifests.known import get_benchmark
-from uml_manifests.manifest import NO_SPLIT, Manifest
+from uml_manifests.benchmarks.known import get_benchmark
+from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
+from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
 from uml_manifests.shapes.pictures import draw_picture
 from uml_manifests.shapes.sentences import write_sentence
 from uml_manifests.shapes.sounds import RATE, make_sound

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from uml_evaluate.advice.combine import Prediction
     from uml_evaluate.advice.evidence import Evidence
     from uml_evaluate.advice.geometry import Agreement, agreement
-    from uml_evaluate.advice.rows import Rows
-    from uml_evaluate.advice.table import text
+    from uml_evaluate.advice.training_rows import Rows
+    from uml_evaluate.advice.wording import text
 
 _HOME = {
     "Advice": "advisor",
@@ -20,10 +20,10 @@ _HOME = {
     "Estimate": "advisor",
     "Evidence": "evidence",
     "Prediction": "combine",
-    "Rows": "rows",
+    "Rows": "training_rows",
     "advise": "advisor",
     "agreement": "geometry",
-    "text": "table",
+    "text": "wording",
 }
 
 __all__ = [

@@ -23,9 +23,9 @@ from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, WorkError
 from uml_evaluate.advice.combine import Prediction, predict
 from uml_evaluate.advice.evidence import Evidence, compare_geometry, gather
-from uml_evaluate.advice.rows import Rows, capped, reduced, rows_per_class, shots
+from uml_evaluate.advice.training_rows import Rows, capped, reduced, rows_per_class, shots
+from uml_train.data.selection import Role, select_stores
 from uml_train.problem import Problem, Source, open_problem, read_class_map
-from uml_train.selection import Role, select_stores
 
 SHOTS = (1, 2, 4, 8)
 _SEED = 0

@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 from uml_evaluate.advice.evidence import STUDIED, Evidence
-from uml_evaluate.sentence import signed
+from uml_evaluate.comparing.sentence import signed
 
 LEVEL = 0.9
 DEAD_ZONE = 1.5

@@ -17,7 +17,7 @@ import numpy as np
 
 from uml_evaluate.advice.geometry import Agreement, agreement
 from uml_evaluate.advice.pilot import pilot
-from uml_evaluate.advice.rows import Rows, shots, splits
+from uml_evaluate.advice.training_rows import Rows, shots, splits
 
 SPLITS = 2
 STUDIED = (2, 4, 8)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.advice.rows import Floats, Rows
+from uml_evaluate.advice.training_rows import Floats, Rows
 
 PERMUTATIONS = 200
 MIN_CLASSES = 4  # fewer have too few arrangements to tell one from chance

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from uml_evaluate.advice.rows import Rows
+from uml_evaluate.advice.training_rows import Rows
 from uml_train import Candidate, Fitted, HeadBank, HeadModel, Samples, Schedule
 
 STEPS = 300

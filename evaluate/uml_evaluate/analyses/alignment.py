@@ -29,9 +29,9 @@ from uml_evaluate.analyses.alignment_measures import (
 )
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, arm_of, class_means, mean_std_text, seeds_text, stratified
-from uml_evaluate.figures import GREY, INK, arm_style, canvas, style
-from uml_evaluate.rows import arm_name
-from uml_evaluate.tables import shots_name
+from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

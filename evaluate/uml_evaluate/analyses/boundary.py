@@ -28,9 +28,9 @@ from uml_cache.errors import InputError, unknown
 from uml_evaluate.analyses.class_plane import Plane, class_plane
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
-from uml_evaluate.figures import INK, canvas, style
-from uml_evaluate.rows import arm_name
-from uml_evaluate.tables import shots_name
+from uml_evaluate.comparing.figures import INK, canvas, style
+from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

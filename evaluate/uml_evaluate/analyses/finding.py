@@ -84,7 +84,7 @@ class Finding:
 
     def text(self) -> str:
         """Sentences, tables and notes for the terminal."""
-        from uml_evaluate.tables import plain_table
+        from uml_evaluate.comparing.tables import plain_table
 
         tables = [f"{t.caption}\n{plain_table(t.head, t.rows)}" for t in self.tables]
         return "\n\n".join([f"{self.title} (paper {self.paper})", *self.said, *tables, *self.notes])

@@ -8,9 +8,9 @@ import numpy as np
 
 from uml_evaluate.analyses.finding import Table
 from uml_evaluate.analyses.reading import Reading, arm_of, mean_std_text
-from uml_evaluate.figures import GREY, arm_style
-from uml_evaluate.rows import arm_name
-from uml_evaluate.tables import shots_name
+from uml_evaluate.comparing.figures import GREY, arm_style
+from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, arm_of, class_means, mean_std_text, seeds_text
-from uml_evaluate.figures import canvas, style
-from uml_evaluate.rows import arm_name
-from uml_evaluate.tables import shots_name
+from uml_evaluate.comparing.figures import canvas, style
+from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from uml_cache.errors import InputError, unknown
-from uml_evaluate.rows import ALONE, ORDER, PROBES, Arm
+from uml_evaluate.comparing.rows import ALONE, ORDER, PROBES, Arm
 from uml_train import CellResult, Head, Run, load_head
-from uml_train.cells import auxiliary_positions, draw_rows
-from uml_train.normalize import Normalizer
+from uml_train.data.normalize import Normalizer
+from uml_train.runs.cells import auxiliary_positions, draw_rows
 from uml_train.training import open_run_problem, require_heads
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from uml_cache.command import QUIET, Output
 from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
 from uml_evaluate.analyses.reading import Reading
-from uml_evaluate.figures import Drawn
-from uml_evaluate.figures import save as save_figure
+from uml_evaluate.comparing.figures import Drawn
+from uml_evaluate.comparing.figures import save as save_figure
 
 if TYPE_CHECKING:
     from uml_train import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 from uml_cache.command import QUIET, Output
 from uml_evaluate.probes.registry import PROBES
 from uml_train.folder import begin
-from uml_train.grid import load_grid
+from uml_train.heads.grid import load_grid
 from uml_train.run import Run
 from uml_train.settings import TrainSettings
 from uml_train.training import prepare_run

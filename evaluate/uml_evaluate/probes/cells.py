@@ -1,6 +1,6 @@
 """Probes as cells of a run: fitted on the draws of its trained methods, chosen and kept as these are.
 
-Rows, draws, normalisation and texts come from `uml_train.cells.prepare`, so that a probe sees what
+Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
 the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
 looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly. A
@@ -19,20 +19,20 @@ import numpy as np
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, unknown
+from uml_evaluate.comparing.rows import RIVALS
+from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
-from uml_evaluate.rows import RIVALS
-from uml_evaluate.tables import shots_name
-from uml_train.cells import Prepared, draw_rows, prepare
-from uml_train.export import folded_linear, linear_head_file
+from uml_train.data.rows import vectors
 from uml_train.folder import extend_splits
+from uml_train.heads.export import folded_linear, linear_head_file
 from uml_train.problem import Problem
-from uml_train.rows import vectors
 from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
+from uml_train.runs.cells import Prepared, draw_rows, prepare
+from uml_train.runs.combinations import named_cells
+from uml_train.runs.workers import run_grid
 from uml_train.settings import Shots
-from uml_train.table import named_cells
 from uml_train.training import open_run_problem, require_heads
-from uml_train.workers import run_grid
 
 _TEST_BLOCK = 8_192
 

@@ -9,7 +9,7 @@ parts.py        from a recipe to its runs and what each of them reads
 supply.py       stores of the cache, extracted where they are missing
 generated.py    small recipes and data of their shapes
 plan.py         what a recipe would do
-running.py      every part that can be run
+recipe_run.py   every part that can be run
 readings.py     numbers of findings
 result.py       the file that can be contributed
 show.py         the answer as text

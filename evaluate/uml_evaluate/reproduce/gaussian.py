@@ -29,8 +29,8 @@ from uml_cache.errors import InputError, unknown
 from uml_cache.machine import available_cores
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
-from uml_train.gaussian.data import World
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
+from uml_train.gaussian.world import World
 from uml_train.run import write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -167,7 +167,7 @@ def _write_results(
 
 
 def _drawn(out: Path, comparisons: Sequence[Comparison], sweep: str | None, scale: str) -> list[Path]:
-    from uml_evaluate.figures import save
+    from uml_evaluate.comparing.figures import save
     from uml_evaluate.reproduce.gaussian_figure import main_figure, sweep_figure
 
     figure = main_figure(comparisons) if sweep is None else sweep_figure(comparisons, sweep)

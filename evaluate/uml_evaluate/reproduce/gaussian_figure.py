@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uml_evaluate.figures import new_figure, style
+from uml_evaluate.comparing.figures import new_figure, style
 from uml_evaluate.reproduce.gaussian_finding import PAIRS, Comparison
 
 if TYPE_CHECKING:

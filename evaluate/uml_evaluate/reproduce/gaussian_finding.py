@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_evaluate.statistics import Interval, student_difference
+from uml_evaluate.comparing.statistics import Interval, student_difference
 from uml_train.gaussian.experiment import ARMS
 
 PAIRS = (

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from uml_evaluate.comparing.statistics import mean_std
 from uml_evaluate.reproduce.published import Key, Number
-from uml_evaluate.statistics import mean_std
 
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Finding

@@ -79,12 +79,12 @@ def _runs(
     results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
+    from uml_evaluate.comparing.tables import markdown
     from uml_evaluate.reproduce.generated import generate, shrunk
+    from uml_evaluate.reproduce.recipe_run import run_parts
     from uml_evaluate.reproduce.result import describe
-    from uml_evaluate.reproduce.running import run_parts
     from uml_evaluate.reproduce.show import answer
     from uml_evaluate.reproduce.supply import Supply
-    from uml_evaluate.tables import markdown
 
     if seeds is not None:
         recipe = replace(

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
-from uml_evaluate.comparison import across
+from uml_evaluate.comparing.comparison import across
 from uml_evaluate.reproduce.published import Number
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe import Recipe
-    from uml_evaluate.reproduce.running import Outcome
+    from uml_evaluate.reproduce.recipe_run import Outcome
     from uml_train import Run
 
 FORMAT = 1

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
-from uml_train.finetune.settings import FinetuneSettings
-from uml_train.grid import load_grid
+from uml_train.finetune.finetune_settings import FinetuneSettings
+from uml_train.heads.grid import load_grid
 from uml_train.run import write_atomic
 from uml_train.settings import TrainSettings, settings_hash
 
@@ -39,7 +39,7 @@ def _toml(value: Any) -> str:
 def check_grid(settings: TrainSettings, kind: str) -> None:
     """Read the grid that settings name. Raises `InputError` where it is refused."""
     if kind == "ssl":
-        from uml_train.ssl.grid import load_pretraining  # torch comes with it
+        from uml_train.pretrain.searches import load_pretraining  # torch comes with it
 
         load_pretraining(settings.grid, alpha=settings.alpha)
     else:

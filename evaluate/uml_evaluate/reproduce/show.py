@@ -7,17 +7,17 @@ from dataclasses import replace
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from uml_evaluate.comparison import across
+from uml_evaluate.comparing.comparison import across
+from uml_evaluate.comparing.rows import ORDER, arm_name
+from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.statistics import student_difference
+from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, plain_table
 from uml_evaluate.reproduce.published import ACCURACY, Key, Number, Published, lookup
 from uml_evaluate.reproduce.result import Result, seeds_of
-from uml_evaluate.rows import ORDER, arm_name
-from uml_evaluate.sentence import signed
-from uml_evaluate.statistics import student_difference
-from uml_evaluate.tables import LEGEND, WIDTH, averages, plain_table
 
 if TYPE_CHECKING:
-    from uml_evaluate.reproduce.running import Outcome
-    from uml_evaluate.statistics import Interval
+    from uml_evaluate.comparing.statistics import Interval
+    from uml_evaluate.reproduce.recipe_run import Outcome
 
 TINY = "Generated data, reduced in every size: this shows that the recipe runs. Its numbers mean nothing."
 NO_NUMBERS = "the paper's number is not recorded here; add it under [[published]]"

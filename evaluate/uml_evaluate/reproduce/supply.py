@@ -19,7 +19,7 @@ from uml_extract.registry import modality_of
 from uml_manifests import Manifest, list_benchmarks, resolve_data
 from uml_manifests.resolve import manifest_folders
 from uml_manifests.workspace import build_data, build_texts
-from uml_train.selection import full_name
+from uml_train.data.selection import full_name
 
 # Where published data roots keep a data set, beside a folder of its name.
 _FOLDERS = {

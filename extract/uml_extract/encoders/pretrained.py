@@ -13,9 +13,9 @@ import transformers
 
 from uml_cache.errors import InputError
 from uml_extract.encoders.foreign import read_settings
-from uml_extract.hub import HubModel, hub_model
+from uml_extract.encoders.hub import HubModel, hub_model
+from uml_extract.encoders.weights import read_weights
 from uml_extract.spec import EncoderOptions, EncoderSpec
-from uml_extract.weights import read_weights
 
 
 def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> HubModel:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError, WorkError
-from uml_cache.journal import whole_file
+from uml_cache.store.journal import whole_file
 
 _PATHS = ("data", "root", "out", "weights")
 _OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's

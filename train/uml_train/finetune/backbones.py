@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from uml_cache.errors import InputError
 from uml_extract import Trainable
-from uml_train.finetune.data import torch_seed
-from uml_train.finetune.settings import Freeze
-from uml_train.heads import seeded
+from uml_train.finetune.finetune_settings import Freeze
+from uml_train.finetune.samples import torch_seed
+from uml_train.heads.weights import seeded
 
 State = dict[str, Tensor]
 

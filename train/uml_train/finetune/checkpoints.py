@@ -12,7 +12,7 @@ import torch
 
 from uml_cache.errors import InputError
 from uml_train.finetune.backbones import State
-from uml_train.grid import Schedule
+from uml_train.heads.grid import Schedule
 from uml_train.run import write_atomic
 
 

@@ -79,7 +79,7 @@ class ManifestRows:
             encoder=self.encoder,
             variant=self.variant,
             classes=self.classes,
-            fingerprint=self.fingerprint,
+            stamp=self.fingerprint,
             rows=len(self),
             dim=self.dim,
             token_dim=None,

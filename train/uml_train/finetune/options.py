@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from uml_train.finetune.settings import FinetuneSettings
+    from uml_train.finetune.finetune_settings import FinetuneSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _PREFIX = "finetune_"
@@ -84,7 +84,7 @@ def take_finetune(options: dict[str, Any]) -> FinetuneSettings | None:
                 name = _NAMES.get(key, key.replace("_", "-"))
                 raise InputError(f"--{name} belongs to --finetune ENCODER; heads train on cached features")
         return None
-    from uml_train.finetune.settings import FinetuneSettings
+    from uml_train.finetune.finetune_settings import FinetuneSettings
 
     if given["data"] is None:
         raise InputError("--finetune needs the samples themselves: --data MANIFEST, folder or CSV")

@@ -11,11 +11,11 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from uml_train.batches import BatchOrder, BatchPlan
-from uml_train.finetune.data import Key, Loader
-from uml_train.finetune.network import Task
-from uml_train.grid import Schedule
-from uml_train.ranks import Ranks
+from uml_train.data.batches import BatchOrder, BatchPlan
+from uml_train.finetune.samples import Key, Loader
+from uml_train.finetune.whole_network import Task
+from uml_train.heads.grid import Schedule
+from uml_train.runs.ranks import Ranks
 
 _Rows = TypeVar("_Rows", np.ndarray, torch.Tensor)
 

@@ -18,18 +18,18 @@ from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
+from uml_train.data.selection import Role, Selection, select_beside, select_unrelated
 from uml_train.finetune.backbones import Backbone
-from uml_train.finetune.data import Loader, check_readable
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.manifest_rows import ManifestRows
-from uml_train.finetune.network import moved
-from uml_train.finetune.settings import FinetuneSettings
+from uml_train.finetune.samples import Loader, check_readable
+from uml_train.finetune.whole_network import moved
 from uml_train.problem import Problem, open_problem, read_class_map
-from uml_train.ranks import Ranks
 from uml_train.run import Run
-from uml_train.selection import Role, Selection, select_beside, select_unrelated
+from uml_train.runs.ranks import Ranks
+from uml_train.runs.workers import chosen_device
 from uml_train.settings import UNRELATED, TrainSettings
 from uml_train.training import resolve
-from uml_train.workers import chosen_device
 
 _ENCODED_AT_ONCE = 64
 

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uml_train.bank import Fitted
+from uml_train.data.rows import Held, Rows, as_rows
 from uml_train.finetune.averages import Average
 from uml_train.finetune.backbones import State
 from uml_train.finetune.checkpoints import Checkpoint, Progress
-from uml_train.finetune.data import torch_seed
-from uml_train.finetune.network import Network, Task, moved
 from uml_train.finetune.order import Order
-from uml_train.grid import Schedule
-from uml_train.heads import HeadWeights
-from uml_train.ranks import Ranks
-from uml_train.rows import Held, Rows, as_rows
+from uml_train.finetune.samples import torch_seed
+from uml_train.finetune.whole_network import Network, Task, moved
+from uml_train.heads.bank import Fitted
+from uml_train.heads.grid import Schedule
+from uml_train.heads.weights import HeadWeights
+from uml_train.runs.ranks import Ranks
 
 
 class Tuner:

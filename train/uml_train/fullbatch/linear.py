@@ -12,13 +12,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from uml_train.bank import HeadModel
 from uml_train.fullbatch.parts import Stream, Thin, squares_of
 from uml_train.fullbatch.problem import LinearProblem
 from uml_train.fullbatch.shared import REFINING, STEPS, TOLERANCE, Shared
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
-from uml_train.grid import Point
+from uml_train.heads.bank import HeadModel
+from uml_train.heads.grid import Point
 
 
 def solve_linear(model: HeadModel, points: list[Point]) -> Shared:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uml_train.bank import Samples
+from uml_train.data.rows import vectors
 from uml_train.fullbatch.softmax import principal
-from uml_train.heads import seeded
-from uml_train.rows import vectors
+from uml_train.heads.bank import Samples
+from uml_train.heads.weights import seeded
 
 _NEGLIGIBLE = 1e-6  # singular values of a head below this share of the largest carry nothing
 

@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from uml_train.bank import Fitted, HeadModel, one_thread
-from uml_train.fitting import watched_rows
+from uml_train.data.rows import vectors
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import solve_shared
-from uml_train.grid import Point
-from uml_train.heads import HeadWeights
-from uml_train.rows import vectors
+from uml_train.heads.bank import Fitted, HeadModel, one_thread
+from uml_train.heads.fitting import watched_rows
+from uml_train.heads.grid import Point
+from uml_train.heads.weights import HeadWeights
 
 _TEMPERATURES = torch.logspace(-2.0, 3.0, 101, dtype=torch.float64)
 

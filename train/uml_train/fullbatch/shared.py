@@ -30,11 +30,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uml_train.bank import HeadModel
 from uml_train.fullbatch.parts import Stream, Thin, directions, squares_of
 from uml_train.fullbatch.problem import LinearProblem
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of
-from uml_train.grid import Point
+from uml_train.heads.bank import HeadModel
+from uml_train.heads.grid import Point
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
 TOLERANCE = 1e-2

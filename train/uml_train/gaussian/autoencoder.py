@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uml_train.batches import batch_rows
-from uml_train.heads import seeded
+from uml_train.data.batches import batch_rows
+from uml_train.heads.weights import seeded
 
 INNER, LATENT = 128, 10
 _BETAS, _EPSILON = (0.9, 0.999), 1e-8

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from uml_cache.errors import InputError, unknown
 from uml_train.gaussian.autoencoder import Autoencoder, Training
-from uml_train.gaussian.data import World, draw
+from uml_train.gaussian.world import World, draw
 
 ARMS = ("x", "uml", "x-half", "uml-noise")
 _HELD_OUT = 5_000

@@ -1,0 +1,176 @@
+"""Reading and writing `samples.csv`: one row a sample, every mistake named with its file and line."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache.errors import InputError
+from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, first_repeat
+
+COLUMNS = ("id", "path", "text", "label", "split", "group")
+_SPLIT_CODE = {name: code for code, name in enumerate(SPLITS)} | {"": NO_SPLIT}
+_BLOCK = 256  # below the collector's threshold of 700: more live row lists double the time
+_LONGEST_FIELD = 2**31 - 1  # csv's default of 128 KiB is shorter than some documents
+
+
+@dataclass(frozen=True)
+class Table:
+    """The known columns of a CSV file, each a list of N strings."""
+
+    path: Path
+    columns: dict[str, list[str]]
+    content: str
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def need(self, *names: str) -> None:
+        """Raise unless all these columns are there."""
+        missing = [name for name in names if name not in self.columns]
+        if missing:
+            raise InputError(
+                f"{self.path}: column {' and '.join(missing)} missing; expected id, path or text, label "
+                f"[, split] [, group], found {', '.join(self.columns) or 'none of them'}"
+            )
+
+    def error(self, row: int, message: str) -> InputError:
+        """An error about one row, with the line of the file where that row begins."""
+        # Lines are only counted for an error: texts may hold newlines, so it takes another pass.
+        reader, line = _reader(self.content), 1
+        number = -2  # the header is row -1
+        with _long_fields():
+            for cells in reader:
+                number += bool(cells)
+                if number == row:
+                    break
+                line = reader.line_num + 1
+        return InputError(f"{self.path}, line {line}: {message}")
+
+    def ids(self) -> list[str]:
+        """The id column; raises for an empty or a repeated one."""
+        ids = self.columns["id"]
+        if not all(ids):
+            raise self.error(ids.index(""), "the id is empty")
+        if len(set(ids)) != len(ids):
+            value, _, again = first_repeat(ids)
+            raise self.error(again, f"id {value!r} occurs a second time; ids must be unique")
+        return ids
+
+    def splits(self) -> np.ndarray:
+        """(N,) uint8 split codes; all 255 where there is no split column."""
+        if "split" not in self.columns:
+            return np.full(len(self), NO_SPLIT, dtype=np.uint8)
+        column = self.columns["split"]
+        try:
+            return np.fromiter(map(_SPLIT_CODE.__getitem__, column), np.uint8, len(column))
+        except KeyError:
+            row = next(i for i, cell in enumerate(column) if cell not in _SPLIT_CODE)
+            message = f"unknown split {column[row]!r}; use train, val, test or leave it empty"
+            raise self.error(row, message) from None
+
+    def groups(self) -> list[str] | None:
+        """The group column, or None."""
+        return self.columns.get("group")
+
+
+def read_table(path: Path) -> Table:
+    """Read a CSV file (UTF-8, with or without a byte-order mark; commas; quoted newlines are fine).
+
+    Raises:
+        InputError: the file is absent, empty, not UTF-8, has no rows, rows of another length than the
+            header, an open quote, or a column whose name is nearly a known one.
+    """
+    content = decode(path)
+    if not content.strip():
+        raise InputError(f"{path}: the file is empty; expected columns id, path or text, label")
+    reader = _reader(content)
+    rows = (cells for cells in reader if cells)
+    try:
+        with _long_fields():
+            names = _header(path, next(rows))
+            columns: list[list[str]] = [[] for _ in names]
+            # Blocks, because many row lists alive at once keep the garbage collector busy.
+            while block := list(islice(rows, _BLOCK)):
+                for row, cells in enumerate(block, start=len(columns[0])):
+                    if len(cells) != len(names):
+                        message = (
+                            f"{len(cells)} cells where the header has {len(names)}; quote cells with commas"
+                        )
+                        raise Table(path, {}, content).error(row, message)
+                for column, values in zip(columns, zip(*block, strict=True), strict=True):
+                    column += values
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
+    if not columns[0]:
+        raise InputError(f"{path}: there is a header but no samples below it")
+    known = dict(zip(names, columns, strict=True))
+    return Table(path, {name: known[name] for name in COLUMNS if name in known}, content)
+
+
+def write_table(path: Path, columns: dict[str, Iterable[str]]) -> None:
+    """Write columns of equal length as CSV with `\\n` line ends."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        file.write(",".join(columns) + "\n")
+        file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
+
+
+def decode(path: Path) -> str:
+    """The text of a UTF-8 file without its byte-order mark; anything else is an InputError with the line."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: a folder, where a file is expected") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}, line {line}: not UTF-8; save the file as UTF-8") from None
+
+
+def _header(path: Path, header: list[str]) -> list[str]:
+    names = [name.strip().lower() for name in header]
+    if len(names) == 1 and re.search(r"[;\t|]", names[0]):
+        raise InputError(f"{path}, line 1: the columns must be separated by commas, got {header[0]!r}")
+    if len(set(names)) != len(names):
+        raise InputError(f"{path}, line 1: column {first_repeat(names)[0]!r} occurs twice")
+    for name in names:
+        # Other columns are the user's own; one that is nearly `split` would be lost without a word.
+        close = get_close_matches(name, [c for c in COLUMNS if c not in names], n=1, cutoff=0.8)
+        if name not in COLUMNS and close:
+            raise InputError(f"{path}, line 1: unknown column {name!r}; did you mean {close[0]}?")
+    return names
+
+
+_SPECIAL = re.compile('[",\r\n]')
+
+
+def _quoted(cell: str) -> str:
+    if _SPECIAL.search(cell):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def _reader(content: str) -> Any:
+    return csv.reader(io.StringIO(content, newline=""), strict=True)
+
+
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+    before = csv.field_size_limit(_LONGEST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)

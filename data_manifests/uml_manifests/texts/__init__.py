@@ -1,0 +1,1 @@
+"""Texts for classes: prompts and descriptions, and which classes a text mentions."""

@@ -1,0 +1,155 @@
+"""Loose texts without labels: which class each one mentions.
+
+The rules, all of them:
+
+- Case does not matter; anything but letters and digits separates words (so `_`, `-` and apostrophes do).
+- A class is mentioned where the words of its name, or of one of its listed synonyms, stand one after the
+  other, whole. The last word may also stand in the plural: with `s` or `es` behind it, or `ies` for a
+  final `y`.
+- The longest name wins where names overlap: `egyptian cat` is no mention of `cat`.
+- A text that mentions one class (however often) gets its label. A text that mentions several, or a name that
+  several classes share, is ambiguous and left out; so is a text that mentions none. All of them are counted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from uml_cache.errors import InputError, unknown
+from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
+
+_WORDS = re.compile(r"[^\W_]+")
+
+
+@dataclass(frozen=True, eq=False)
+class Mentions:
+    """What was found: `manifest` has the texts with a class; the others are counted.
+
+    `labelled` came with their class. `shared` names belong to several classes, so that they tell none.
+    """
+
+    manifest: Manifest
+    texts: int
+    labelled: int
+    matched: int
+    ambiguous: int
+    unmatched: int
+    shared: tuple[str, ...]
+
+
+def assign_mentions(
+    texts: Manifest,
+    classes: Manifest,
+    synonyms: Mapping[str, Sequence[str]] | None = None,
+    *,
+    set: str = "loose",
+) -> Mentions:
+    """Give every text the class that it mentions; texts that have a label keep it.
+
+    Args:
+        texts: A manifest of texts, with or without labels; labels must be names of `classes`.
+        classes: The data set whose classes are looked for.
+        synonyms: More names by class name; for a class name that occurs twice they serve both.
+        set: The text set's name.
+
+    Raises:
+        InputError: a synonym or a label of no class, or no text with a class.
+    """
+    finder = _Finder(classes.classes, synonyms or {})
+    known = {_normal(name): label for label, name in reversed(list(enumerate(classes.classes)))}
+    labels: list[int] = []
+    counts = {"labelled": 0, "matched": 0, "ambiguous": 0, "unmatched": 0}
+    for text, own in zip(texts.sources, texts.labels.tolist(), strict=True):
+        if own != NO_LABEL:
+            name = texts.classes[own]
+            if _normal(name) not in known:
+                raise unknown(f"class of data set {classes.name!r}:", name, classes.classes)
+            labels.append(known[_normal(name)])
+            counts["labelled"] += 1
+            continue
+        found = finder.classes_in(text)
+        kind = "unmatched" if not found else "matched" if len(found) == 1 else "ambiguous"
+        counts[kind] += 1
+        labels.append(next(iter(found)) if len(found) == 1 else NO_LABEL)
+    rows = [row for row, label in enumerate(labels) if label != NO_LABEL]
+    if not rows:
+        raise InputError(
+            f"none of {len(texts)} texts can be given a class of data set {classes.name!r}: "
+            f"{counts['ambiguous']} mention several, {counts['unmatched']} none"
+        )
+    manifest = replace(
+        texts,
+        name=classes.name,
+        set=set,
+        classes=classes.classes,
+        root=classes.root,
+        ids=[texts.ids[row] for row in rows],
+        sources=[texts.sources[row] for row in rows],
+        labels=np.array([labels[row] for row in rows]),
+        splits=np.full(len(rows), NO_SPLIT),
+        groups=None if texts.groups is None else [texts.groups[row] for row in rows],
+        prompts=classes.prompts,
+        options=("labels=by mention",) if counts["matched"] else (),
+    )
+    return Mentions(manifest=manifest, texts=len(texts), shared=finder.shared, **counts)
+
+
+class _Finder:
+    """Looks up the longest run of words that names a class."""
+
+    def __init__(self, classes: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> None:
+        owners: dict[tuple[str, ...], dict[int, None]] = {}
+        by_name: dict[str, list[int]] = {}
+        for label, name in enumerate(classes):
+            by_name.setdefault(_normal(name), []).append(label)
+        for name, others in synonyms.items():
+            if _normal(name) not in by_name:
+                raise unknown("class in the synonyms:", name, classes)
+            for other in others:
+                if not _words(other):
+                    raise InputError(f"synonym {other!r} of class {name!r} has no words")
+                for label in by_name[_normal(name)]:
+                    owners.setdefault(_words(other), {})[label] = None
+        for label, name in enumerate(classes):
+            if _words(name):
+                owners.setdefault(_words(name), {})[label] = None
+        self.shared = tuple(" ".join(words) for words, labels in owners.items() if len(labels) > 1)
+        self._owners: dict[tuple[str, ...], dict[int, None]] = {}
+        for words, labels in owners.items():
+            for form in (words, *_plurals(words)):
+                # What a class is called itself comes before another name's plural.
+                if form == words or form not in owners:
+                    self._owners.setdefault(form, {}).update(labels)
+        self._longest = max(map(len, self._owners), default=0)
+
+    def classes_in(self, text: str) -> dict[int, None]:
+        """The classes that a text mentions, in order of appearance."""
+        words, found, at = _words(text), dict[int, None](), 0
+        while at < len(words):
+            for length in range(min(self._longest, len(words) - at), 0, -1):
+                labels = self._owners.get(words[at : at + length])
+                if labels is not None:
+                    found.update(labels)
+                    at += length
+                    break
+            else:
+                at += 1
+        return found
+
+
+def _plurals(words: tuple[str, ...]) -> list[tuple[str, ...]]:
+    *before, last = words
+    forms = [f"{last}s", f"{last}es", *([f"{last[:-1]}ies"] if last.endswith("y") else [])]
+    return [(*before, form) for form in forms]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORDS.findall(text.casefold()))
+
+
+def _normal(name: str) -> str:
+    return " ".join(_words(name))

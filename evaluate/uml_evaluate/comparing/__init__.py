@@ -1,0 +1,1 @@
+"""From runs to tables, differences with intervals, and the sentence that says them."""

@@ -1,0 +1,136 @@
+"""What a table is made of: methods and their controls, rows, and differences between two of them.
+
+The ladder from the plain linear layer to the full method (paper Table 2 compares its two ends only):
+
+    unimodal → unimodal-deep → init-only → uml-init
+           depth    initialisation   data on top of it
+               unimodal-deep → uml
+                          data
+
+What the data adds is `uml` − `unimodal-deep` and `uml-init` − `init-only`: same network, same search, with
+and without the unpaired samples. The differences to the plain linear layer are given too. Nothing is chosen
+on test: every pair of the ladder is listed, whichever way it falls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from uml_evaluate.comparing.statistics import Interval
+
+if TYPE_CHECKING:
+    from uml_train.settings import Shots
+
+ALONE = ("unimodal", "unimodal-deep")
+TRAINED_ON_DATA = ("uml", "uml-init")
+RIVALS = ("logreg", "lda", "ncm", "ridge-text", "cross-modal", "tip-adapter", "tip-adapter-f", "lp++")
+PROBES = ("knn", "zeroshot", "logreg-sklearn", *RIVALS)
+"""Classifiers fitted to the same draws without a network; the rivals are those that papers report."""
+ORDER = (
+    "unimodal", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto", *PROBES,
+)  # fmt: skip
+
+Arm = tuple[str, str | None]
+"""A method and its control, such as ("uml", None) or ("uml", "permuted")."""
+
+LADDER: tuple[tuple[str, Arm, Arm], ...] = (
+    ("deeper head", ("unimodal-deep", None), ("unimodal", None)),
+    ("initialisation", ("init-only", None), ("unimodal-deep", None)),
+    ("data, after initialisation", ("uml-init", None), ("init-only", None)),
+    ("data", ("uml", None), ("unimodal-deep", None)),
+    ("all, to plain linear", ("uml", None), ("unimodal", None)),
+    ("all, to plain linear", ("uml-init", None), ("unimodal", None)),
+    ("the best validated, to plain linear", ("auto", None), ("unimodal", None)),
+)
+
+SEQUENCES: tuple[tuple[str, Arm, Arm], ...] = (
+    ("data", ("uml", None), ("unimodal", None)),
+    ("labels, beside it", ("uml", None), ("self-supervised", None)),
+)
+"""The pairs of the objectives ssl and joint, whose `unimodal` is the same transformer on the target alone."""
+
+
+def arm_name(arm: Arm) -> str:
+    """`uml`, or `uml[permuted]` for a control."""
+    method, control = arm
+    return method if control is None else f"{method}[{control}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""
+
+    dataset: str
+    target: str
+    auxiliaries: tuple[str, ...]
+    encoders: dict[str, str]
+    method: str
+    control: str | None
+    objective: str
+    trunk: str
+    normalize: str
+    texts: int | str
+    grid: str
+    shots: Shots
+    label_budget: int
+    shared_width: int
+    mean: float
+    std: float | None
+    seeds: int
+
+    @property
+    def arm(self) -> Arm:
+        return self.method, self.control
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as JSON, and `shared_width`: `unimodal-deep` has one row for each."""
+        return {**vars(self), "auxiliaries": list(self.auxiliaries)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """a − b in percentage points, paired by seed.
+
+    `shots` is None where the difference is the mean over all shots of the comparison. `left_out` counts seeds
+    that one side alone has. `role` says what the pair measures.
+    """
+
+    dataset: str
+    target: str
+    auxiliaries: tuple[str, ...]
+    shots: Shots | None
+    role: str
+    a: str
+    b: str
+    interval: Interval
+    left_out: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry of `differences` as JSON."""
+        return {
+            "dataset": self.dataset,
+            "target": self.target,
+            "auxiliaries": list(self.auxiliaries),
+            "shots": self.shots,
+            "a": self.a,
+            "b": self.b,
+            "delta": self.interval.delta,
+            "ci_low": self.interval.low,
+            "ci_high": self.interval.high,
+            "seeds": self.interval.draws,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcrossDataSets:
+    """One difference averaged over data sets; `interval.draws` is their number."""
+
+    target: str
+    auxiliaries: tuple[str, ...]
+    shots: Shots
+    role: str
+    a: str
+    b: str
+    datasets: tuple[str, ...]
+    interval: Interval

@@ -1,0 +1,177 @@
+"""One sentence on what the unpaired data added, made from the numbers whichever way they fall."""
+
+from __future__ import annotations
+
+from uml_evaluate.comparing.comparison import Comparison
+from uml_evaluate.comparing.rows import Difference
+from uml_evaluate.comparing.statistics import MIN_DRAWS, Interval
+
+_FEW_GROUPS = 10
+_CONTROLS = {
+    "permuted": "with its classes permuted it",
+    "random": "random class vectors in its place",
+}
+_NOISE = {"random": "noise in its place"}
+
+
+def sentence(comparison: Comparison) -> str:
+    """What the auxiliaries added, how much of the gap to the plain linear layer is the deeper head, and what
+    the controls did; over all shots of the comparison. Without a method that trains on auxiliaries it says
+    that nothing was compared."""
+    found = {(d.a, d.b): d for d in comparison.averaged}
+    data = found.get(("uml", comparison.baseline))
+    on_top = found.get(("uml-init", "init-only"))
+    main = data or on_top
+    if main is None:
+        return (
+            f"{comparison.title}: no method here is trained both with and without unpaired data, "
+            "so nothing can be said of what such data adds."
+        )
+    after = (
+        f"; on top of an initialisation from its class means {_points(on_top.interval)}"
+        if data and on_top
+        else ""
+    )
+    after = _ends(comparison, main) + after
+    effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
+    said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
+    return "; ".join(said) + "." + _caveats(comparison)
+
+
+def _setting(comparison: Comparison) -> str:
+    names = [str(k) for k in comparison.shots]
+    if len(names) == 1:
+        many = "all" if names == ["all"] else names[0]
+        plural = "" if names == ["1"] else "s"
+        what = f"With {many} labelled {comparison.target} sample{plural} per class"
+    else:
+        listed = f"{', '.join(names[:-1])} and {names[-1]}"
+        what = f"Averaged over {listed} labelled {comparison.target} samples per class"
+    return f"{comparison.dataset}: {what[0].lower()}{what[1:]}"
+
+
+def _ends(comparison: Comparison, main: Difference) -> str:
+    """What the average hides: the difference at the fewest and at the most shots."""
+    if len(comparison.shots) < 2:
+        return ""
+    by_shots = {d.shots: d for d in comparison.differences if (d.a, d.b) == (main.a, main.b)}
+    said = [
+        f"{signed(by_shots[k].interval.delta)} at {k if k == 'all' else f'k = {k}'}"
+        for k in (comparison.shots[0], comparison.shots[-1])
+        if k in by_shots
+    ]
+    return f"; {', '.join(said)}"
+
+
+def _effect(difference: Difference, after: str) -> str:
+    interval, against = difference.interval, f"{difference.a} − {difference.b}"
+    if interval.low is None:
+        seeds = f"{interval.draws} seed{'s' if interval.draws != 1 else ''}"
+        return (
+            f"changed accuracy by {signed(interval.delta)} points ({against}{after}), "
+            f"but {seeds} cannot show whether that is more than chance (it takes {MIN_DRAWS})"
+        )
+    assert interval.high is not None
+    bounds = f"{signed(interval.low)} to {signed(interval.high)}"
+    numbers = f"{against}, 95 % interval {bounds}, {interval.draws} seeds{after}"
+    if not interval.excludes_zero:
+        return f"made no difference that these seeds can show: {signed(interval.delta)} points ({numbers})"
+    verb = "helped" if interval.delta > 0 else "hurt"
+    return f"{verb}: {signed(interval.delta)} points over the same network without it ({numbers})"
+
+
+def _opposite(comparison: Comparison, main: Difference, on_top: Difference | None) -> list[str]:
+    """Numbers of shots at which the data moved accuracy, beyond chance, against the average's direction."""
+    said = []
+    for average in [main] if on_top in (None, main) else [main, on_top]:
+        for d in comparison.differences:
+            same = (d.a, d.b) == (average.a, average.b) and d.shots is not None
+            if same and d.interval.excludes_zero and d.interval.delta * average.interval.delta < 0:
+                verb = "helped" if d.interval.delta > 0 else "hurt"
+                where = "with all labels" if d.shots == "all" else f"at k = {d.shots}"
+                said.append(f"but {where} it {verb}: {_points(d.interval)} ({d.a} − {d.b})")
+    return said
+
+
+def _caveats(comparison: Comparison) -> str:
+    """What the interval does not cover."""
+    said = ""
+    if comparison.shots == ["all"]:
+        said += " All seeds train on the same rows: they vary initialisation and batch order, not the draw."
+    groups = comparison.test_groups
+    if groups is not None and groups < _FEW_GROUPS:
+        said += (
+            f" The test rows come from {groups} group{'s' * (groups != 1)} only (speakers, patients …): the "
+            "intervals do not cover how others would differ."
+        )
+    return said
+
+
+def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
+    depth = found.get(("unimodal-deep", "unimodal"))
+    total = found.get(("uml", "unimodal"))
+    if depth is None or total is None:
+        return []
+    head, whole = depth.interval.delta, total.interval.delta
+    if 0 <= head <= whole:
+        return [
+            f"of the {signed(whole)} points between uml and the plain linear layer, {signed(head)} are the "
+            "deeper head, with no unpaired data at all"
+        ]
+    return [
+        f"against the plain linear layer uml differs by {signed(whole)} points, and the deeper head alone, "
+        f"with no unpaired data, by {signed(head)}"
+    ]
+
+
+def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) -> list[str]:
+    baseline = comparison.baseline
+    method = "uml" if ("uml", baseline) in found else "uml-init"
+    replaced = _NOISE if comparison.on_sequences else _CONTROLS
+    said = []
+    for control, what in replaced.items():
+        against_none = found.get((f"{method}[{control}]", baseline))
+        if against_none is None:
+            continue
+        interval = against_none.interval
+        helped_too = interval.excludes_zero and interval.delta > 0
+        hidden = ""
+        if interval.low is None:
+            verdict = "moved accuracy by"
+        elif not interval.excludes_zero:
+            hidden = _starred(comparison, against_none)
+            verdict = f"made no difference that the seeds can show{' on average' if hidden else ''}:"
+        else:
+            verdict = "helped too:" if helped_too else "hurt:"
+        text = f"{what} {verdict} {_points(interval)}{hidden}"
+        data = found.get((method, f"{method}[{control}]"))
+        if data is not None and helped_too:
+            text += f", so that what it says of the classes is worth {_points(data.interval)}"
+        said.append(text)
+    return said
+
+
+def _starred(comparison: Comparison, average: Difference) -> str:
+    """The numbers of shots at which a difference is beyond chance although its average is not."""
+    if len(comparison.shots) < 2:
+        return ""
+    said = [
+        f"{d.shots if d.shots == 'all' else f'k = {d.shots}'}: {_points(d.interval)}"
+        for d in comparison.differences
+        if (d.a, d.b) == (average.a, average.b) and d.shots is not None and d.interval.excludes_zero
+    ]
+    return f" (but {', '.join(said)})" if said else ""
+
+
+def _points(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return signed(interval.delta)
+    return f"{signed(interval.delta)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def signed(points: float) -> str:
+    """`+5.2`, `−0.3`, `+0.04`, `0.0`: percentage points with a true minus sign."""
+    text = f"{points:+.1f}"
+    if text in ("+0.0", "-0.0"):  # an end that is not 0 must not look like it
+        text = f"{points:+.2f}"
+    return "0.0" if text in ("+0.00", "-0.00") else text.replace("-", "−")

@@ -1,0 +1,289 @@
+"""Robustness: the heads of a run on data sets that they were not trained for (ImageNet → V2, Sketch, A, R).
+
+Shapes: N rows of the other data set, D features, C classes of the run, P ≤ C of them that the other has.
+
+Heads are taken as they are. The other data set's classes are found among the run's by name or by a map, and
+only their rows of the head compete; the source's test rows of the same classes, with the same rows of the
+head competing, are what the drop is measured from. Each shifted data set becomes a folder
+`RUN/shifts/NAME-<hash8>` in the format of a run, so that tables, `--compare` and `uml report` read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from uml_cache import FeatureSet, StoreInfo, find_stores, open_features
+from uml_cache.command import QUIET, Output
+from uml_cache.errors import InputError, unknown
+from uml_evaluate.comparing.comparison import Comparison, compare, table
+from uml_evaluate.comparing.fields import different_fields
+from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
+from uml_manifests import NO_SPLIT, SPLITS
+from uml_train import Run, load_head
+from uml_train.folder import save_array
+from uml_train.problem import Source, match_classes, read_class_map
+from uml_train.run import write_atomic, write_cell
+from uml_train.settings import settings_hash
+from uml_train.training import open_run_problem, require_heads
+
+if TYPE_CHECKING:
+    from uml_train import CellResult
+    from uml_train.settings import Shots
+
+_BLOCK = 8_192
+
+
+@dataclass(frozen=True)
+class Shift:
+    """One data set: `source` and `shifted` hold a comparison for each configuration of auxiliaries."""
+
+    dataset: str
+    run: Run
+    classes: int
+    rows: int
+    source: list[Comparison]
+    shifted: list[Comparison]
+
+    def text(self, of: int) -> str:
+        """What was lost per method, then the table of the shifted rows."""
+        head = f"{self.dataset}: {self.rows} rows of {self.classes} of the run's {of} classes"
+        parts = []
+        for before, after in zip(self.source, self.shifted, strict=True):
+            rows = [
+                [arm_name(arm), *(_moved(before, after, arm, k) for k in after.shots)] for arm in after.arms
+            ]
+            names = [f"{shots_name(k)}: source → shifted" for k in after.shots]
+            parts.append(f"{plain_table(['method', *names], rows)}\n\n{terminal(after)}")
+        return "\n\n".join([head, *parts])
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """The answer of `uml eval --shift`."""
+
+    run: Run
+    shifts: list[Shift]
+
+    def to_json(self) -> dict[str, Any]:
+        """Rows and differences of the shifted rows and, as `source`, of the source's of the same classes."""
+        return {
+            "shifts": [
+                {
+                    "dataset": shift.dataset,
+                    "run": str(shift.run.path),
+                    "classes": shift.classes,
+                    "rows": shift.rows,
+                    "table": [row.to_json() for row in table(shift.shifted)],
+                    "differences": [d.to_json() for c in shift.shifted for d in c.differences],
+                    "source": [row.to_json() for row in table(shift.source)],
+                }
+                for shift in self.shifts
+            ]
+        }
+
+    def text(self) -> str:
+        """One block for each data set."""
+        return "\n\n\n".join(shift.text(len(self.run.config["classes"])) for shift in self.shifts)
+
+
+def _moved(before: Comparison, after: Comparison, arm: tuple[str, str | None], k: Shots) -> str:
+    old, new = before.row(arm, k), after.row(arm, k)
+    if old is None or new is None:
+        return "–"
+    return f"{old.mean:.1f} → {new.mean:.1f} ({new.mean - old.mean:+.1f})".replace("-", "−")
+
+
+def shifted(
+    run: Run,
+    names: Sequence[str],
+    *,
+    shots: Sequence[Shots] | None = None,
+    cache: Path | None = None,
+    class_map: Path | None = None,
+    output: Output = QUIET,
+) -> Shifted:
+    """Score the run's heads at `shots` (None: all that it has) on other data sets of the same encoder.
+
+    Args:
+        names: data sets in the cache; of those with splits the test rows count.
+        cache: where the stores are now, if they have moved.
+        class_map: CSV with columns auxiliary, target: class of the other data set → class of the run.
+
+    Raises:
+        InputError: no such data set, one from another encoder or transform (the field is named), no class in
+            common, or no head at these shots.
+    """
+    require_heads(run, pooled=True)
+    results = [
+        r
+        for r in run.cells
+        if r.head_path.is_file() and (shots is None or r.cell.shots in shots)
+    ]  # fmt: skip
+    if not results:
+        at = "" if shots is None else f" at {', '.join(map(str, shots))} shots"
+        raise InputError(f"{run.path} has no head{at}; `uml eval --k` without --shift trains what is lacking")
+    source = open_run_problem(run, cache)
+    found = []
+    for name in dict.fromkeys(part.strip() for part in names if part.strip()):
+        store = _same_encoder(run, cache or run.settings.cache, name)
+        found.append(_shift(run, results, source.target, source.test, store, class_map, output))
+    if not found:
+        raise InputError("--shift names no data set")
+    return Shifted(run, found)
+
+
+def _same_encoder(run: Run, cache: Path, name: str) -> StoreInfo:
+    """The data set's store that was made as the run's target was. Raises `InputError` naming what differs."""
+    recorded = run.config["stores"][run.config["target"]]
+    stores = [s for s in find_stores(cache) if s.modality == recorded["modality"]]
+    ours = next((s for s in stores if s.fingerprint == recorded["fingerprint"]), None)
+    if ours is None:
+        raise InputError(
+            f"{cache} does not hold the store that {run.path} was trained on; say where it is with --cache"
+        )
+    others = [s for s in stores if s.dataset == name]
+    if not others:
+        raise unknown(f"data set with {recorded['modality']} features in --shift:", name,
+                      {s.dataset for s in stores} - {ours.dataset})  # fmt: skip
+    if name == ours.dataset:
+        raise InputError(f"--shift {name} is the data set that the run was trained on")
+    differing = {s.path: different_fields(_made_by(s), _made_by(ours)) for s in others}
+    same = [s for s in others if not differing[s.path]]
+    if len(same) > 1:
+        raise InputError(f"several stores of {name} fit: {', '.join(str(s.path) for s in same)}")
+    if not same:
+        nearest = min(others, key=lambda s: len(differing[s.path]))
+        field, theirs, wanted = differing[nearest.path][0]
+        more = "" if len(differing[nearest.path]) == 1 else f" and {len(differing[nearest.path]) - 1} more"
+        raise InputError(
+            f"{nearest.path} was made by another encoder or transform: {field} is {theirs!r}, and the run's "
+            f"is {wanted!r}{more}; extract {name} as {ours.path} was"
+        )
+    return same[0]
+
+
+def _made_by(store: StoreInfo) -> dict[str, Any]:
+    return {**store.encoder, "variant": store.variant}
+
+
+def _shift(
+    run: Run,
+    results: Sequence[CellResult],
+    source: Source,
+    test: np.ndarray,
+    store: StoreInfo,
+    class_map: Path | None,
+    output: Output,
+) -> Shift:
+    features = open_features(store.path)
+    pairs = read_class_map(class_map) if class_map else {}
+    ours = run.config["classes"]
+    to_ours = match_classes(features.classes, ours, pairs)
+    competing = np.unique(to_ours[to_ours >= 0])
+    if not len(competing):
+        raise InputError(
+            f"{store.dataset} and {run.config['dataset']} have no class in common; name the pairs with "
+            "--class-map FILE.csv (columns auxiliary,target)"
+        )
+    rows, labels = _rows(features, to_ours)
+    if unused := int((to_ours < 0).sum()):
+        output.say(f"{store.dataset}: {unused} of its {len(to_ours)} classes are not the run's; left out")
+    key = settings_hash([store.fingerprint, pairs])
+    name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in store.dataset)
+    folder = run.path / "shifts" / f"{name}-{key}"
+    groups = features.groups
+    about = {
+        "of": str(run.path),
+        "source": False,
+        "fingerprint": store.fingerprint,
+        "groups": None if groups is None else len(set(np.asarray(groups)[rows].astype(str))),
+    }
+    moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about)
+    kept = test[np.isin(source.labels[test], competing)]
+    if len(competing) == len(ours):
+        origin = run
+    elif not len(kept):
+        raise InputError(f"{run.path} has no test row of the classes of {store.dataset}")
+    else:
+        origin = _score(
+            run,
+            results,
+            folder.with_name(f"{folder.name}-source"),
+            f"{run.config['dataset']} (classes of {store.dataset})",
+            source.features,
+            source.rows[kept],
+            source.labels[kept],
+            competing,
+            {**about, "source": True, "groups": None},
+        )
+    shots = {r.cell.shots for r in results}
+    return Shift(
+        store.dataset, moved, len(competing), len(rows), compare(origin, shots), compare(moved, shots)
+    )
+
+
+def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (N,) that count, and their classes of the run (N,)."""
+    labels = np.full(len(features.label), -1, dtype=np.int64)
+    labelled = features.label >= 0
+    labels[labelled] = to_ours[features.label[labelled]]
+    keep = (labels >= 0) & features.valid
+    if (features.split != NO_SPLIT).any():
+        keep &= features.split == SPLITS.index("test")
+    rows = np.flatnonzero(keep)
+    if not len(rows):
+        raise InputError(f"{features.path} has no readable test row of the run's classes")
+    return rows, labels[rows]
+
+
+def _score(
+    run: Run,
+    results: Sequence[CellResult],
+    folder: Path,
+    dataset: str,
+    features: FeatureSet,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    competing: np.ndarray,
+    about: dict[str, Any],
+) -> Run:
+    """The folder of the scores of every head on some rows; heads that it has already are left."""
+    for part in ("cells", "predictions"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.json").exists():
+        ids = [str(features.id[row]) for row in rows]
+        save_array(folder / "test_labels.npy", labels.astype(np.int32))
+        write_atomic(folder / "splits.json", json.dumps({"test": ids, "draws": {}}).encode())
+        remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
+        config = {
+            **run.config,
+            "dataset": dataset,
+            "rows": {**run.config["rows"], "test": len(rows)},
+            "test_groups": about["groups"],
+            "remarks": [*run.config.get("remarks", []), remark],
+            "shift": about,
+        }
+        write_atomic(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    moved = Run(folder)
+    finished = moved.finished()
+    for result in results:
+        if result.cell.key in finished:
+            continue
+        head = load_head(result.head_path)
+        predictions = np.empty(len(rows), dtype=np.int32)
+        for start in range(0, len(rows), _BLOCK):
+            index = torch.from_numpy(rows[start : start + _BLOCK])
+            logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
+            predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
+        accuracy = 100.0 * float((predictions == labels).mean())
+        write_cell(replace(result, dataset=dataset, test_acc=accuracy, folder=folder), predictions, None)
+    moved.write_tables()
+    return moved

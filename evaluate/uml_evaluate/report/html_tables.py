@@ -1,0 +1,101 @@
+"""The tables of the report, as HTML: of all comparisons, of one, and across data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from uml_evaluate.comparing.comparison import Comparison
+from uml_evaluate.comparing.marks import MARKS, marked
+from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
+from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
+from uml_evaluate.report import page
+from uml_evaluate.report.page import Cell
+
+_SUMMARY = (
+    ("deeper head", "unimodal-deep", "unimodal"),
+    ("initialisation", "init-only", "unimodal-deep"),
+    ("data", "uml", "unimodal-deep"),
+    ("data after init.", "uml-init", "init-only"),
+    ("permuted", "uml[permuted]", "unimodal-deep"),
+    ("random", "uml[random]", "unimodal-deep"),
+)
+
+
+def summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
+    """The steps of the ladder, over the shots: a row for every comparison, with its section's anchor."""
+    rows = []
+    for anchor, comparison in summary:
+        found = {(d.a, d.b): d for d in comparison.averaged}
+        alone = comparison.baseline
+        pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
+        cells = [_difference_cell(found.get(pair)) for pair in pairs]
+        rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
+    return page.table(
+        ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
+    )
+
+
+def _over(comparison: Comparison) -> str:
+    return f"k = {', '.join(map(str, comparison.shots))}; {comparison.seeds} seeds"
+
+
+def accuracy_table(comparison: Comparison) -> str:
+    """Test accuracy of every method and control, best and significant marked, and the labels they saw."""
+    rows = []
+    for arm in comparison.arms:
+        texts = [marked(comparison, arm, k) for k in comparison.shots]
+        cells = [Cell(text, kind="shown" if best else "") for text, best in texts]
+        rows.append(("control" if arm[1] else "", [Cell(arm_name(arm)), *cells]))
+    names = [shots_name(k) for k in comparison.shots]
+    budgets = [
+        next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots
+    ]
+    rows.append(("control", [Cell("labelled samples, train + validation"), *(Cell(str(b)) for b in budgets)]))
+    return page.table(["method", *names], rows, caption=f"{caption(comparison)}. {MARKS}")
+
+
+def difference_table(comparison: Comparison) -> str:
+    """Paired differences in points with their intervals; over all shots, where there are several, too."""
+    several = len(comparison.shots) > 1
+    differences = [*comparison.differences, *(comparison.averaged if several else [])]
+    columns = [*comparison.shots, *([None] if several else [])]
+    rows = [
+        (
+            "control" if "[" in a + b else "",
+            [Cell(f"{a} − {b}", role), *(_difference_cell(by_shots.get(k)) for k in columns)],
+        )
+        for (role, a, b), by_shots in grouped(comparison, differences).items()
+    ]
+    names = ["mean" if k is None else shots_name(k) for k in columns]
+    return page.table(["difference", *names], rows, caption=LEGEND)
+
+
+def _difference_cell(difference: Difference | None) -> Cell:
+    if difference is None:
+        return Cell("–")
+    kind = "shown" if difference.interval.excludes_zero else ""
+    return Cell(delta_text(difference), interval_text(difference), kind)
+
+
+def across_section(found: Sequence[AcrossDataSets]) -> list[str]:
+    """Heading and table of the differences over data sets; nothing where there are none."""
+    if not found:
+        return []
+    rows = []
+    for item in found:
+        low, high = item.interval.low, item.interval.high
+        bounds = "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]".replace("-", "−")
+        where = f"{item.target} ← {' + '.join(item.auxiliaries)}" if item.auxiliaries else item.target
+        mark = " *" if item.interval.excludes_zero else ""
+        cells = [
+            Cell(f"{item.a} − {item.b}", item.role),
+            Cell(where, kind="text"),
+            Cell(shots_name(item.shots)),
+            Cell(f"{signed(item.interval.delta)}{mark}", bounds, "shown" if mark else ""),
+            Cell(str(len(item.datasets)), ", ".join(item.datasets), "text"),
+        ]
+        rows.append(("control" if "[" in item.a + item.b else "", cells))
+    title = "mean of the data sets' differences; interval from a bootstrap over data sets (none below 3)"
+    head = ["difference", "target", "labelled per class", "points", "data sets"]
+    return [page.heading(2, "Across data sets"), page.table(head, rows, caption=title)]

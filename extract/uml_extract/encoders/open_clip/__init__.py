@@ -1,0 +1,1 @@
+"""Both towers of the models of the open_clip library."""

@@ -1,0 +1,1 @@
+"""Text and audio encoders of the transformers library."""

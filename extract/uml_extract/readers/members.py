@@ -1,0 +1,142 @@
+"""Parts of files: members of a tar by offset, cells of an arrow file, rows of an array. Nothing is unpacked.
+
+A path `FILE::PART` names one: `shard.tar::OFFSET+SIZE`, `data.arrow::COLUMN::ROW`, `x.h5::NAME::ROW`. In an
+HDF5 file NAME may be a group of `values` (V, D) and `length` (N,): rows (t, D) of different length.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_extract.spec import NO_MEMORY, SampleError
+from uml_manifests.manifest.manifest import SPARSE
+
+MARK = "::"
+_DIGITS = 18  # of an offset or a size; no file is larger
+
+
+def open_member(path: Path) -> io.BytesIO | Path:
+    """The bytes of a tar member or an arrow cell (or the file such a cell names). Raises `SampleError`."""
+    file, _, part = str(path).partition(MARK)
+    if not os.path.isfile(file):
+        raise SampleError(f"no such file: {file}")
+    if file.endswith(".tar"):
+        return _tar_member(file, part)
+    column, _, row = part.rpartition(MARK)
+    try:
+        cell = _table(file, os.getpid())[column][int(row)].as_py()
+    except Exception as error:  # arrow raises nearly anything on broken bytes
+        raise SampleError(f"{file}: row {row} of {column!r} cannot be read ({error})") from None
+    if not isinstance(cell, dict) or not (cell.get("bytes") or cell.get("path")):
+        raise SampleError(f"{file}: row {row} of {column!r} is empty")
+    if isinstance(cell.get("bytes"), bytes):
+        return io.BytesIO(cell["bytes"])
+    if not isinstance(cell.get("path"), str):
+        raise SampleError(f"{file}: row {row} of {column!r} holds neither bytes nor a path")
+    other = Path(file).parent / cell["path"]
+    if not other.is_file():
+        raise SampleError(f"{file}: row {row} names {cell['path']}, which does not exist")
+    return other
+
+
+def _tar_member(file: str, part: str) -> io.BytesIO:
+    """The bytes at `OFFSET+SIZE`, once it is clear that the tar has so many."""
+    offset, _, size = part.partition("+")
+    if size == SPARSE:
+        raise SampleError(f"{file}: the member at {offset} is stored with holes (sparse); store it whole")
+    if not (_is_number(offset) and _is_number(size)):
+        raise SampleError(f"{file}{MARK}{part}: names no part of a tar; expected OFFSET+SIZE behind {MARK}")
+    there = max(0, os.path.getsize(file) - int(offset))
+    if int(size) > there:
+        raise SampleError(f"{file}: ends within the member at {offset} ({there} of {size} bytes)")
+    with open(file, "rb") as stream:
+        stream.seek(int(offset))
+        return io.BytesIO(stream.read(int(size)))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+
+
+def read_row(path: Path) -> np.ndarray:
+    """One row of an array as float32, of whatever shape; `SampleError` if it is not finite or not there."""
+    file, _, part = str(path).partition(MARK)
+    name, _, row = part.rpartition(MARK)
+    try:
+        values = np.asarray(_open_array(file, name)[int(row)])
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+    except Exception as error:  # parsers raise nearly anything on broken bytes
+        said = NO_MEMORY if isinstance(error, MemoryError) else " ".join(str(error).split())
+        raise SampleError(f"{file}: row {row} of {name!r} cannot be read ({said})") from None
+    if not np.isfinite(values).all():
+        raise SampleError(f"row {row} of {name!r} holds values that are not finite")
+    return values
+
+
+def row_shape(path: Path) -> tuple[int | None, ...]:
+    """Shape of a row, without reading it; None where rows differ in length."""
+    file, _, part = str(path).partition(MARK)
+    return tuple(_open_array(file, part.rpartition(MARK)[0]).shape[1:])
+
+
+def row_length(path: Path) -> int:
+    """How many steps (t, D) a row has, without reading it."""
+    file, _, part = str(path).partition(MARK)
+    name, _, row = part.rpartition(MARK)
+    array = _open_array(file, name)
+    return int(array.lengths[int(row)]) if isinstance(array, _Ragged) else int(array.shape[1])
+
+
+class _Ragged:
+    """The rows of an HDF5 group with `values` (V, D) and `length` (N,)."""
+
+    def __init__(self, group: Any) -> None:
+        from uml_cache.exchange.hdf5 import inner
+
+        self._values = inner(group, "values")
+        self.lengths = np.asarray(inner(group, "length")[()], dtype=np.int64)
+        self._ends = np.cumsum(self.lengths)
+        if self._values.ndim != 2 or (self.lengths < 0).any() or self.lengths.sum() != len(self._values):
+            raise ValueError(f"{group.name}: length does not add up to the rows of values")
+        self.shape = (len(self.lengths), None, self._values.shape[1])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        end = int(self._ends[row])
+        return np.asarray(self._values[end - int(self.lengths[row]) : end])
+
+
+@lru_cache(maxsize=8)
+def _table(file: str, process: int) -> Any:
+    from uml_manifests.sources.arrow import open_arrow
+
+    return open_arrow(Path(file))
+
+
+def _open_array(file: str, name: str) -> Any:
+    # Keyed by the file's state, for it may have been written anew, and by process: an HDF5 file that was
+    # opened before a fork must not be read after it.
+    state = os.stat(file)
+    return _array(file, name, (state.st_ino, state.st_mtime_ns, os.getpid()))
+
+
+@lru_cache(maxsize=16)
+def _array(file: str, name: str, state: tuple[int, ...]) -> Any:
+    if file.endswith((".h5", ".hdf5")):
+        import h5py
+
+        from uml_cache.exchange.hdf5 import inner, open_hdf5
+
+        found = inner(open_hdf5(Path(file)), name)
+        return _Ragged(found) if isinstance(found, h5py.Group) else found
+    from uml_cache.exchange.numpy_files import read_array, read_member
+
+    if file.endswith(".npy"):
+        return read_array(Path(file))
+    return read_member(Path(file), name)

@@ -1,0 +1,109 @@
+"""One modality of a problem: the usable rows of a store, and their classes.
+
+Shapes: n usable rows, D features, C classes of the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from uml_cache import FeatureSet, StoreInfo, open_features
+from uml_cache.errors import InputError
+from uml_manifests import NO_SPLIT, SPLITS
+from uml_train.data.rows import Stored
+
+TRAIN, VAL, TEST = (SPLITS.index(name) for name in ("train", "val", "test"))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """One modality of the problem.
+
+    `rows` (n,) int64 are the store's usable rows in store order, `labels` (n,) int64 their target classes.
+    """
+
+    label: str
+    features: FeatureSet
+    rows: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def encoder(self) -> str:
+        """Name of the encoder, with the store's variant."""
+        variant = self.features.variant
+        return f"{self.features.encoder_name}@{variant}" if variant else self.features.encoder_name
+
+    @property
+    def joint_space(self) -> str | None:
+        """The space that the encoder shares with others, such as CLIP's towers; None for most."""
+        space = self.features.encoder.get("joint_space")
+        return None if space is None else str(space)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the pooled features, or of the tokens of a store that has no others."""
+        return int(self.features.dim)
+
+    @property
+    def token_dim(self) -> int | None:
+        """The width of the tokens; None for a store without."""
+        return None if self.features.info.token_dim is None else self.features.tokens.dim
+
+    @property
+    def groups(self) -> Any:
+        """(n,) the group (speaker, patient) of each row; None where there are no groups."""
+        groups = self.features.groups
+        return None if groups is None else np.asarray(groups)[self.rows]
+
+    def values(self, positions: np.ndarray) -> torch.Tensor:
+        """Raw pooled features (len(positions), D) float32 of some usable rows, by position in `rows`."""
+        return self.stored(positions).held().values
+
+    def stored(self, positions: np.ndarray, *, tokens: bool = False) -> Stored:
+        """Some usable rows, by position in `rows`, left where they are.
+
+        With `tokens` they are the tokens; a store without gives its pooled features.
+        """
+        part = "tokens" if tokens and self.token_dim is not None else "pooled"
+        return Stored(features=self.features, rows=self.rows[positions], part=part)
+
+
+def open_store(store: StoreInfo) -> FeatureSet:
+    """Open a store for training. Raises `InputError` for one that is unsealed or has no pooled features."""
+    features = open_features(store.path)
+    if features.info.dim is None:
+        raise InputError(f"{store.path} has no pooled features; extract it again with --pool")
+    return features
+
+
+def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_only: bool = False) -> Source:
+    """The readable rows with a class of the target; `train_only` leaves out those of other splits.
+
+    Args:
+        to_target: target class of each of the store's classes, or −1.
+
+    Raises:
+        InputError: no such row.
+    """
+    labels = np.full(len(features.label), -1, dtype=np.int64)
+    labelled = features.label >= 0
+    labels[labelled] = to_target[features.label[labelled]]
+    keep = (labels >= 0) & features.valid
+    if train_only and (features.split != NO_SPLIT).any():
+        keep &= features.split == TRAIN
+    rows = np.flatnonzero(keep)
+    if len(rows) == 0:
+        counts = (
+            f"{int(features.valid.sum())} readable, {int((labels >= 0).sum())} with a class of the target"
+        )
+        where = (
+            ", none of these in its training part"
+            if train_only and ((labels >= 0) & features.valid).any()
+            else ""
+        )
+        raise InputError(f"{features.path} has no row to learn from: of {len(labels)} rows {counts}{where}")
+    return Source(label=label, features=features, rows=rows, labels=labels[rows])

@@ -1,0 +1,171 @@
+"""A manifest's samples on their way to a network: read and prepared while the last step is computed.
+
+Shapes: N rows of the manifest, B samples of a batch.
+
+The order of all batches, those of the evaluations included, is planned before it begins, so that the
+processes that read, which are those of extraction, run ahead of the training without a pause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from uml_cache.command import Output
+from uml_cache.errors import WorkError
+from uml_extract import Reading, SampleError, Trainable, read_for, reader_count
+from uml_train.finetune.views import Views
+from uml_train.heads.weights import seeded
+from uml_train.run import write_atomic
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
+
+CHECK = -2  # instead of a step: read the sample only
+PLAIN = -1  # no random view
+_AHEAD = 256  # samples that wait at most
+
+Key = tuple[int, int, int]
+"""(row of the manifest, step or PLAIN or CHECK, seed): all that a prepared sample depends on."""
+
+
+class Loader:
+    """Batches of prepared samples in a planned order, read by processes (none for texts).
+
+    Use it as a context: the processes live as long as it does.
+
+    Args:
+        views: what training pictures go through (`FinetuneSettings`).
+        workers: processes that read, 0: none but this one; `auto` is a core each, shared with the `beside`
+            trainings of this machine.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        encoder: Trainable,
+        *,
+        views: str = "crop",
+        workers: int | Literal["auto"] = 0,
+        beside: int = 1,
+    ) -> None:
+        self._manifest, self._encoder = manifest, encoder
+        self._views: Views | None = None
+        if manifest.modality == "image":
+            transform = encoder.spec.transform
+            self._views = Views(
+                kind=views,
+                own=encoder.prepare,
+                size=tuple(transform["size"] if "size" in transform else transform["input_size"][1:]),
+                mean=tuple(transform["mean"]),
+                std=tuple(transform["std"]),
+                interpolation=str(transform["interpolation"]),
+            )
+        ahead = 0 if manifest.modality == "text" or workers == 0 else _AHEAD
+        readers = reader_count(workers, manifest.modality, beside)
+        self._reading = Reading(self._prepare, ahead, readers, len(manifest))
+        self._samples: Generator[Any, None, None] | None = None
+
+    def __len__(self) -> int:
+        """Rows of the manifest."""
+        return len(self._manifest)
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left()
+        self._reading.close()
+
+    def batches(self, plan: Iterable[Sequence[Key]]) -> Iterator[Any]:
+        """The network's inputs, batch by batch as planned; a plan may be left before its end.
+
+        Raises:
+            WorkError: a sample cannot be read, though it could when the run began.
+        """
+        sizes: deque[int] = deque()
+
+        def keys() -> Iterator[Key]:
+            for batch in plan:
+                sizes.append(len(batch))
+                yield from batch
+
+        samples = self._read(keys())
+        while first := list(islice(samples, 1)):
+            batch = [*first, *islice(samples, sizes.popleft() - 1)]
+            for (row, _, _), sample in batch:
+                if isinstance(sample, SampleError):
+                    raise WorkError(
+                        f"sample {self._manifest.ids[row]!r} cannot be read any more ({sample}); "
+                        "bring it back and give the same command again, which goes on where it stopped"
+                    )
+            yield self._encoder.inputs([sample for _, sample in batch])
+
+    @staticmethod
+    def plain(parts: Iterable[Iterable[int]]) -> list[list[Key]]:
+        """A plan of batches of rows as they are, without random views."""
+        return [[(int(row), PLAIN, 0) for row in part] for part in parts]
+
+    def unreadable(self, output: Output) -> dict[int, str]:
+        """Rows that cannot be read, with the reasons."""
+        found: dict[int, str] = {}
+        with output.progress(len(self), " samples", "reading") as progress:
+            for (row, _, _), answer in self._read((row, CHECK, 0) for row in range(len(self))):
+                if isinstance(answer, SampleError):
+                    found[row] = str(answer)
+                progress.update(1)
+        return found
+
+    def _read(self, keys: Iterator[Key]) -> Generator[Any, None, None]:
+        self._left()
+        self._samples = self._reading.read(keys)
+        return self._samples
+
+    def _left(self) -> None:
+        """End what is being read: its processes have answers under way that nobody will take."""
+        if self._samples is not None:
+            self._samples.close()
+            self._samples = None
+
+    def _prepare(self, key: Key) -> np.ndarray:
+        row, step, seed = key
+        sample = read_for(self._encoder, self._manifest, row)
+        if step == CHECK:
+            return np.empty(0)
+        if step != PLAIN and self._views is not None:
+            return self._views(sample, seeded(seed, "view", step, row))
+        return self._encoder.prepare(sample)
+
+
+def check_readable(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> dict[int, str]:
+    """Rows of a manifest that cannot be read: looked for once, then remembered beside the runs.
+
+    As in feature stores such rows are left out of every part, so all methods see the same samples.
+    """
+    record = runs / f".readable-{manifest.digest[:16]}.json"
+    try:
+        known: Mapping[str, str] = json.loads(record.read_text(encoding="utf-8"))
+        found = {int(row): reason for row, reason in known.items()}
+    except (OSError, ValueError, AttributeError):
+        found = loader.unreadable(output)
+        runs.mkdir(parents=True, exist_ok=True)
+        write_atomic(record, json.dumps(found, ensure_ascii=False).encode())
+    if found:
+        row = next(iter(found))
+        output.say(
+            f"{len(found)} of {len(manifest)} samples cannot be read and are left out, such as "
+            f"{manifest.ids[row]!r} ({found[row]}); delete {record} to have them looked at again"
+        )
+    return found
+
+
+def torch_seed(*key: object) -> int:
+    """A seed for torch's own generator that depends on `key` alone."""
+    return int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little") >> 1

@@ -1,0 +1,1 @@
+"""Heads and how they are trained: weights, grids, many at once, one by one, and what is taken away."""

@@ -1,0 +1,249 @@
+"""Heads that people take away: one safetensors file, read back in three lines.
+
+Shapes: n rows, D features of the target, W shared width, C classes.
+
+What training needs (projections of every modality, shared head, logit scales, normalisations) stays in the
+file as it was trained. Beside it lies the target's path folded into as few matrices as it has: normalisation
+by mean and scale goes into the first matrix and its bias, so whoever reads `weight` and `bias` classifies raw
+features of the encoder with `x @ weight.T + bias`. Unit length is no matrix: it is recorded and applied.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uml_cache.errors import InputError
+from uml_train.data.normalize import Normalizer
+from uml_train.data.rows import Packed
+from uml_train.heads.transformer import Block, embed
+from uml_train.heads.weights import HeadWeights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMAT = 1
+Array = TypeVar("Array", Tensor, np.ndarray)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Head:
+    """A classifier of one encoder's raw pooled features.
+
+    logits = x · weightᵀ + bias, with x brought to unit length first where `unit` is set. With the trunk `mlp`
+    it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ. With the
+    trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
+    mean over the tokens.
+
+    Args:
+        weight: (C, D) float32; (W, D) with a trunk.
+        bias: (C,) float32; (W,) with a trunk.
+        trunk: None, or (up (H, W), down (W, H), output (C, W)).
+        blocks: of the transformer trunk; `output` (C, W) belongs to them.
+        unit: whether features are divided by their length first.
+        classes: C names.
+        about: how it was trained: target, encoder, method, normalisation, and what else the run recorded.
+    """
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    trunk: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None
+    unit: bool
+    classes: tuple[str, ...]
+    about: dict[str, Any]
+    blocks: tuple[Block, ...] = ()
+    output: NDArray[np.float32] | None = None
+
+    @property
+    def features(self) -> int:
+        """D, the number of features that it takes."""
+        return int(self.weight.shape[1])
+
+    def logits(self, features: Array, offsets: Any = None) -> Array:
+        """Logits (n, C) of features (n, D), of the kind (numpy or torch), precision and device given.
+
+        With the transformer trunk features are tokens: (n, T, D), or packed (T, D) with `offsets` (n + 1,)
+        int64 between the samples, as `open_features(…).tokens.packed(rows)` gives them.
+
+        Raises:
+            InputError: features of another width, or of other dimensions.
+        """
+        self._check(tuple(features.shape), offsets is not None)
+        if isinstance(features, Tensor):
+            ends = None if offsets is None else torch.as_tensor(offsets, device=features.device)
+            return _path(self, features, ends, lambda a: torch.as_tensor(a).to(features))
+        x = np.asarray(features)
+        x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+        ends = None if offsets is None else torch.as_tensor(offsets)
+        double = _path(self, torch.from_numpy(x).double(), ends, lambda a: torch.as_tensor(a).double())
+        return double.numpy().astype(x.dtype)
+
+    def _check(self, shape: tuple[int, ...], packed: bool) -> None:
+        encoder, width = self.about.get("encoder", "its encoder"), self.features
+        if not self.blocks:
+            if len(shape) != 2 or shape[1] != width or packed:
+                raise InputError(
+                    f"features are {shape}; this head takes (n, {width}), the pooled features of {encoder}"
+                )
+        elif shape[-1:] != (width,) or len(shape) != (2 if packed else 3):
+            raise InputError(
+                f"features are {shape}; this head takes the tokens of {encoder}: (n, T, {width}), or "
+                f"(T, {width}) with offsets (n + 1,) between the samples"
+            )
+
+    def predict(self, features: Array, offsets: Any = None) -> Array:
+        """Class indices (n,) int64 into `classes`."""
+        return self.logits(features, offsets).argmax(1)
+
+    def predict_proba(self, features: Array, offsets: Any = None) -> Array:
+        """Probabilities (n, C), the softmax of the logits."""
+        logits = self.logits(features, offsets)
+        if isinstance(logits, Tensor):
+            return logits.softmax(1)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return powers / powers.sum(1, keepdims=True)
+
+    def to_onnx(self, path: Path | str) -> Path:
+        """Write the head as an ONNX model `features` (n, D) → `logits` (n, C). Needs `uml-cache[onnx]`.
+
+        Raises `InputError` with the transformer trunk.
+        """
+        from uml_train.heads.onnx_export import write_onnx
+
+        return write_onnx(self, Path(path))
+
+
+def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
+    if head.blocks and offsets is None:
+        offsets = torch.arange(len(x) + 1, device=x.device) * x.shape[1]
+        x = x.flatten(0, 1)
+    if head.unit:
+        x = torch.nn.functional.normalize(x, dim=1)
+    if head.blocks:
+        blocks = [Block(*map(to, block.parts)) for block in head.blocks]
+        means = embed(blocks, to(head.weight), Packed(x, offsets), to(head.bias))
+        logits: Tensor = means @ to(head.output).T
+        return logits
+    z: Tensor = x @ to(head.weight).T + to(head.bias)
+    if head.trunk is None:
+        return z
+    up, down, output = map(to, head.trunk)
+    result: Tensor = (z + (z @ up.T).relu() @ down.T) @ output.T
+    return result
+
+
+def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
+    """The target's path with its normalisation folded in: `weight` and `bias`, and `output` with a trunk."""
+    scale = weights.scales[0].double()
+    projection = weights.projections[0]
+    head = weights.head.double()
+    if weights.trunk is None and not weights.blocks:
+        first = scale * (head if projection is None else head @ projection.double())
+        rest: dict[str, Tensor] = {}
+    else:
+        width = head.shape[1]
+        first = torch.eye(width, dtype=torch.float64) if projection is None else projection.double()
+        rest = {"output": (scale * head).float()}
+    if normalize.scale is not None:
+        first = first / normalize.scale.double()
+    bias = torch.zeros(len(first), dtype=torch.float64)
+    if normalize.mean is not None:
+        bias = -first @ normalize.mean.double()
+    return {"weight": first.float(), "bias": bias.float(), **rest}
+
+
+def folded_linear(weight: Tensor, bias: Tensor, normalize: Normalizer) -> tuple[Tensor, Tensor]:
+    """A linear classifier (C, D), (C,) of normalised features as one of raw ones (of unit ones for `l2`)."""
+    first, rest = weight.double(), bias.double()
+    if normalize.scale is not None:
+        first = first / normalize.scale.double()
+    if normalize.mean is not None:
+        rest = rest - first @ normalize.mean.double()
+    return first.float(), rest.float()
+
+
+def linear_head_file(weight: Tensor, bias: Tensor, *, unit: bool, about: Mapping[str, Any]) -> bytes:
+    """The bytes of a head file for a classifier that is one matrix and a bias; `about` as in `head_file`."""
+    from safetensors.torch import save
+
+    config = {"format": FORMAT, "streams": [], "unit": unit, **about}
+    tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
+    return save(tensors, {"uml": json.dumps(config, ensure_ascii=False)})
+
+
+def head_file(
+    weights: HeadWeights,
+    streams: Sequence[str],
+    normalizers: Mapping[str, Normalizer],
+    about: Mapping[str, Any],
+) -> bytes:
+    """The bytes of a head file; equal heads give equal bytes.
+
+    Args:
+        streams: names of the modalities in the order of `weights`, the target first.
+        about: must hold `classes`.
+    """
+    from safetensors.torch import save
+
+    tensors = {"head": weights.head, "scales": weights.scales}
+    for name, projection in zip(streams, weights.projections, strict=True):
+        if projection is not None:
+            tensors[f"projection.{name}"] = projection
+    for name, normalizer in normalizers.items():
+        if normalizer.mean is not None:
+            tensors[f"normalize.mean.{name}"] = normalizer.mean
+        if normalizer.scale is not None:
+            tensors[f"normalize.scale.{name}"] = normalizer.scale
+    if weights.trunk is not None:
+        tensors["trunk.up"], tensors["trunk.down"] = weights.trunk
+    for i, block in enumerate(weights.blocks):
+        tensors |= {f"block.{i}.{part.name}": getattr(block, part.name) for part in fields(Block)}
+    tensors |= folded(weights, normalizers[streams[0]])
+    config = {"format": FORMAT, "streams": list(streams), "unit": normalizers[streams[0]].unit, **about}
+    # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
+    metadata = {"uml": json.dumps(config, ensure_ascii=False)}
+    return save({k: v.contiguous() for k, v in tensors.items()}, metadata)
+
+
+def load_head(path: Path | str) -> Head:
+    """Open a head of a run (`RUN/heads/*.safetensors`).
+
+    Raises:
+        InputError: no such file, or not a head.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is no file; the heads of a run are in its folder `heads`")
+    try:
+        with safe_open(path, "np") as file:
+            config = json.loads((file.metadata() or {})["uml"])
+        arrays = load_file(path)
+        if config["format"] != FORMAT:
+            raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")
+        trunk = (arrays["trunk.up"], arrays["trunk.down"], arrays["output"]) if "trunk.up" in arrays else None
+        blocks: list[Block] = []
+        while f"block.{len(blocks)}.qkv" in arrays:
+            at = f"block.{len(blocks)}"
+            blocks.append(Block(*(torch.from_numpy(arrays[f"{at}.{part.name}"]) for part in fields(Block))))
+        return Head(
+            weight=arrays["weight"],
+            bias=arrays["bias"],
+            trunk=trunk,
+            unit=bool(config.pop("unit")),
+            classes=tuple(config.pop("classes")),
+            about=config,
+            blocks=tuple(blocks),
+            output=arrays["output"] if blocks else None,
+        )
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path} is no head of `uml train` ({type(error).__name__}: {error})") from None

@@ -1,0 +1,178 @@
+"""Networks of an arm, and the probes of its cells: what a run without labels does.
+
+Shapes: n rows of the target, W width.
+
+Networks of an arm are kept in `RUN/models`; what an arm is, `uml_train.pretrain.arms` says.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from uml_cache.command import Output, Progress
+from uml_cache.errors import WorkError
+from uml_train.pretrain.arms import Arms
+from uml_train.pretrain.network_file import load_network, network_file
+from uml_train.pretrain.network_training import Trainer, Where, embed_rows
+from uml_train.pretrain.probe import Probe
+from uml_train.pretrain.searches import Candidate
+from uml_train.pretrain.sequences import Sequences
+from uml_train.run import Cell, CellResult, Run, write_atomic, write_cell
+from uml_train.runs.cells import Draw, draw_rows
+from uml_train.runs.ranks import Ranks
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """One candidate of an arm: its network's file, its record, and its embeddings of the target's rows."""
+
+    path: Path
+    candidate: Candidate
+    about: dict[str, Any]
+    embeddings: dict[int, np.ndarray]
+
+
+class Work:
+    """Trains and probes cells of one run."""
+
+    def __init__(self, run: Run, arms: Arms, ranks: Ranks, output: Output) -> None:
+        self._run, self._arms, self._output = run, arms, output
+        self._problem = arms.problem
+        self._where = Where.of(arms.settings, ranks)
+        self._ranks = ranks
+        for folder in ("models", "checkpoints"):
+            (run.path / folder).mkdir(exist_ok=True)
+
+    def train(self, cells: Sequence[Cell]) -> None:
+        """Every arm's networks, then the probes that were asked for."""
+        for name, cells_of_arm in self._arms.by_arm(cells).items():
+            first = cells_of_arm[0]
+            steps = sum(self._arms.timetable(first, c).steps for c in self._arms.candidates(first))
+            with self._output.progress(steps, "step", name) as bar:
+                self._train_arm(cells_of_arm, bar)
+
+    def _train_arm(self, cells: Sequence[Cell], bar: Progress) -> None:
+        first = cells[0]
+        draws = {cell: draw_rows(self._problem.problem, cell.shots, cell.seed) for cell in cells}
+        for i, candidate in enumerate(self._arms.candidates(first)):
+            if not self._model_path(first, i).exists():
+                self._train_network(first, i, candidate, bar)
+        if not self._ranks.first:
+            return
+        needed = np.unique(np.concatenate([p for d in draws.values() for p in (d.train, d.val)]))
+        trained = [self._embedded(first, i, c, needed) for i, c in enumerate(self._arms.candidates(first))]
+        for cell in cells:
+            self._probe(cell, draws[cell], trained)
+
+    def _train_network(self, cell: Cell, i: int, candidate: Candidate, bar: Progress) -> None:
+        streams = self._arms.streams(cell)
+        model, task = self._arms.network(cell, candidate, streams)
+        path = self._model_path(cell, i)
+        checkpoint = self._run.path / "checkpoints" / f"{path.stem}.pt"
+        minutes = self._arms.settings.checkpoint_minutes
+        outcome = Trainer(model, task, self._where, checkpoint, minutes).fit(bar)
+        if not outcome.finite:
+            self._output.say(
+                f"{path.stem}: the loss is no number any more; lower lr, or set clip in the grid"
+            )
+        about = {
+            "seed": cell.seed,
+            "method": cell.method,
+            "control": cell.control,
+            "steps": task.timetable.steps,
+            "finite": outcome.finite,
+            "history": outcome.history,
+        }
+        seconds = round(outcome.seconds, 2)
+
+        def write() -> None:
+            write_atomic(path.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
+            write_atomic(path, network_file(model, streams, self._arms.classes, about))
+            checkpoint.unlink(missing_ok=True)
+
+        self._ranks.in_turn(write)
+
+    def _embedded(self, cell: Cell, i: int, candidate: Candidate, positions: np.ndarray) -> _Trained:
+        """A candidate with embeddings of the target's rows at `positions`."""
+        path = self._model_path(cell, i)
+        network = load_network(path)
+        seconds = json.loads(path.with_suffix(".json").read_text())["seconds"]
+        about = {**network.about, "seconds": seconds}
+        rows = self._embed(path, positions) if about["finite"] else np.zeros((len(positions), 1), np.float32)
+        return _Trained(path, candidate, about, dict(zip(positions.tolist(), rows, strict=True)))
+
+    def _embed(self, path: Path, positions: np.ndarray) -> np.ndarray:
+        network = load_network(path)
+        network.model.to(self._where.device)
+        return embed_rows(network.model, network.mapped(self._problem.target_rows(positions)), self._where)
+
+    def _probe(self, cell: Cell, draw: Draw, trained: Sequence[_Trained]) -> None:
+        """Fit on the draw, choose on validation, score the chosen network once on the test rows."""
+        problem = self._problem.problem
+        labels = problem.target.labels
+        probes, accuracies = [], []
+        for one in trained:
+            x = np.stack([one.embeddings[p] for p in draw.train.tolist()])
+            probes.append(Probe(x, labels[draw.train]))
+            val = np.stack([one.embeddings[p] for p in draw.val.tolist()])
+            accuracies.append(probes[-1].accuracy(val, labels[draw.val]) if one.about["finite"] else 0.0)
+        best = min(range(len(trained)), key=lambda i: (not trained[i].about["finite"], -accuracies[i], i))
+        if not trained[best].about["finite"]:
+            raise WorkError(
+                f"{cell.key}: no candidate's loss stayed finite; lower lr, or set clip in the grid"
+            )
+        predictions = probes[best].predict(self._embed(trained[best].path, problem.test))
+        steps = [one.about["steps"] for one in trained]
+        result = CellResult(
+            cell=cell,
+            dataset=problem.dataset,
+            target=problem.target.label,
+            encoders={s.label: _encoder(s) for s in self._arms.streams(cell)},
+            objective=self._arms.settings.objective,
+            trunk="transformer",
+            normalize=self._arms.settings.normalize,
+            texts="all",
+            grid=self._arms.grid.name,
+            label_budget=draw.label_budget,
+            candidates=[
+                {
+                    "lr": one.candidate.lr,
+                    "weight_decay": 0.0,
+                    "batch_size": self._arms.grid.batch_size,
+                    "learnable_scale": False,
+                    "alpha": one.candidate.alpha,
+                    "ratio": None,
+                    "repeat": one.candidate.repeat,
+                    "width": one.candidate.width,
+                    "step": one.candidate.step,
+                    "val_acc": accuracy,
+                    "best_step": one.about["steps"] - 1,
+                    "steps": one.about["steps"],
+                    "seconds": one.about["seconds"],
+                }
+                for one, accuracy in zip(trained, accuracies, strict=True)
+            ],
+            selected=best,
+            val_acc=accuracies[best],
+            test_acc=100.0 * float((predictions == labels[problem.test]).mean()),
+            best_step=steps[best] - 1,
+            seconds=sum(one.about["seconds"] for one in trained),
+            history=[one.about["history"] for one in trained],
+            folder=self._run.path,
+        )
+        write_cell(result, predictions, trained[best].path.read_bytes())
+        self._output.say(f"{cell.key}: val {result.val_acc:.1f}, test {result.test_acc:.1f}")
+
+    def _model_path(self, cell: Cell, i: int) -> Path:
+        return self._run.path / "models" / f"{self._arms.name(cell)}-c{i}.safetensors"
+
+
+def _encoder(stream: Sequences) -> str:
+    name, variant = stream.features.encoder_name, stream.features.variant
+    return f"{name}@{variant}" if variant else name

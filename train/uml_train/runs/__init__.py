@@ -1,0 +1,1 @@
+"""The cells of a run: which there are, what they cost, and who trains them."""

@@ -1,0 +1,296 @@
+"""One cell of a run: from its draw to the selected head's score on the test rows.
+
+Shapes: n rows, D features, C classes, W shared width.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from uml_manifests import few_shot
+from uml_train.data.controls import injection, permuted_labels, random_class_vectors
+from uml_train.data.normalize import Normalizer
+from uml_train.data.placing import chosen_loader, placed, plain
+from uml_train.data.rows import Held, Rows
+from uml_train.data.source import Source
+from uml_train.heads.bank import Fitted, HeadBank, HeadModel, Samples
+from uml_train.heads.grid import Grid
+from uml_train.heads.transformer import LAYERS
+from uml_train.heads.weights import class_mean_rows, seeded
+from uml_train.problem import Problem
+from uml_train.run import Cell
+from uml_train.settings import (
+    FROM_CLASS_MEANS,
+    TRANSFORMER,
+    UNRELATED,
+    WITH_AUXILIARY_LOSS,
+    Shots,
+    Texts,
+    TrainSettings,
+)
+
+_ALIGNED_SCALE = 100.0  # exp(4.60517), where CLIP's learnt scale ends
+_HIDDEN = 512  # at most so many hidden units, so that a wide shared space does not square the trunk
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """The labelled target rows of one (shots, seed), as positions in the target's usable rows."""
+
+    train: np.ndarray
+    val: np.ndarray
+
+    @property
+    def label_budget(self) -> int:
+        """Labelled target samples in all: those trained on and those that select."""
+        return len(self.train) + len(self.val)
+
+
+def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
+    """Draw the rows of one cell: k per class and min(k, 4) for validation, or all of them.
+
+    Raises:
+        InputError: a class has fewer rows than asked for.
+    """
+    if shots == "all":
+        return Draw(problem.train, problem.val)
+    source = problem.target
+    splits = np.full(len(source.rows), 255, dtype=np.uint8)
+    splits[problem.train], splits[problem.val] = 0, 1
+    drawn = few_shot(source.labels, splits, shots=shots, seed=seed, classes=problem.classes)
+    return Draw(np.asarray(drawn.train_rows), np.asarray(drawn.val_rows))
+
+
+@dataclass(eq=False)
+class Prepared:
+    """A cell ready to be trained: one model per candidate, what maps its features, and the test rows."""
+
+    models: list[HeadModel]
+    normalizers: dict[str, Normalizer]
+    label_budget: int
+    injection: dict[str, str]
+    test: Rows
+
+
+@dataclass(eq=False)
+class Trained:
+    """A trained cell, not yet written: what `CellResult` records and the selected model's weights."""
+
+    prepared: Prepared
+    fitted: list[Fitted]
+    seconds: list[float]
+    selected: int
+    predictions: np.ndarray
+    test_acc: float
+
+    @property
+    def streams(self) -> list[str]:
+        """Names of the modalities that the models were trained on, the target first."""
+        return [s.name for s in self.prepared.models[0].streams]
+
+    def candidates(self) -> list[dict[str, Any]]:
+        """One record per model: hyperparameters, validation accuracy, steps, seconds."""
+        return [
+            {
+                **asdict(model.candidate),
+                "val_acc": fitted.val_acc,
+                "best_step": fitted.best_step,
+                "steps": fitted.steps,
+                "seconds": round(seconds, 4),
+            }
+            for model, fitted, seconds in zip(self.prepared.models, self.fitted, self.seconds, strict=True)
+        ]
+
+
+def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
+    """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
+    prepared = prepare(problem, cell, settings, grid, copies)
+    seconds: list[float] = []
+    began = time.perf_counter()
+
+    def done(_: int, fitted: Fitted) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        seconds.append(now - began)
+        began = now
+
+    fitted = HeadBank(prepared.models, grid.schedule).fit(done)
+    return finish(problem, prepared, fitted, seconds)
+
+
+def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
+    """Select on validation, and show the test rows to the selected model."""
+    # The best validated one; of equals the earliest step, then the first in the grid.
+    selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
+    predictions, score = _test(problem, fitted[selected], prepared.test)
+    return Trained(
+        prepared=prepared,
+        fitted=fitted,
+        seconds=seconds,
+        selected=selected,
+        predictions=predictions,
+        test_acc=score,
+    )
+
+
+def prepare(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Prepared:
+    """Draw a cell's rows and make its models.
+
+    Args:
+        copies: how many cells hold their rows in memory at once, which decides where the rows stay.
+    """
+    draw = draw_rows(problem, cell.shots, cell.seed)
+    target = problem.target
+    deep = cell.method != "unimodal"
+    tokens = deep and settings.trunk == TRANSFORMER
+    train, val, test, pool = (
+        target.stored(part, tokens=tokens) for part in (draw.train, draw.val, problem.test, problem.train)
+    )
+    auxiliary = [problem.auxiliaries[label] for label in cell.auxiliaries]
+    everything = [train, val, *(s.stored(np.arange(len(s.rows)), tokens=tokens) for s in auxiliary)]
+    loader = chosen_loader(everything, settings.loader, settings.device, copies)
+    # Encoders with a joint space are made for the angle between their vectors.
+    unit = cell.aligned and settings.aligned == "normalized"
+    kind = "l2" if unit else settings.normalize
+    rows = placed(train, loader)
+    seen = placed(pool, loader) if settings.normalize_on == "pool" else rows
+    normalize = _fitted(kind, seen)
+    normalizers = {target.label: normalize}
+    samples = Samples(
+        name=target.label,
+        features=plain(rows.normalized(normalize)),
+        labels=torch.from_numpy(target.labels[draw.train]),
+        projected=deep and not cell.aligned,
+        logit_scale=_ALIGNED_SCALE if cell.aligned else 1.0,
+    )
+    validation = (plain(placed(val, loader).normalized(normalize)), torch.from_numpy(target.labels[draw.val]))
+    auxiliaries, mapped = _auxiliaries(problem, cell, settings, normalizers, unit, loader)
+    head = None
+    if cell.method in FROM_CLASS_MEANS:
+        first = auxiliaries[0]
+        head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
+    with_loss = cell.method in WITH_AUXILIARY_LOSS
+    models = [
+        HeadModel(
+            target=samples,
+            auxiliaries=tuple(auxiliaries) if with_loss else (),
+            validation=validation,
+            classes=len(problem.classes),
+            width=cell.shared_width,
+            seed=cell.seed + (candidate.repeat << 32),
+            candidate=candidate,
+            head=head,
+            alpha=1.0 if candidate.alpha is None else candidate.alpha,
+            ratio=candidate.ratio or 1.0,
+            hidden=min(cell.shared_width, _HIDDEN) if deep and settings.trunk != "linear" else 0,
+            layers=LAYERS if tokens else 0,
+            balanced=settings.sampling == "balanced",
+        )
+        for candidate in grid.candidates_for(auxiliary_loss=with_loss, learns_scale=not cell.aligned)
+    ]
+    where = "stream" if loader == "stream" else "host"
+    return Prepared(models, normalizers, draw.label_budget, mapped, placed(test, where).normalized(normalize))
+
+
+def _fitted(kind: str, rows: Rows) -> Normalizer:
+    return Normalizer.fit_blocks(kind, lambda: (block.values for _, block in rows.blocks()))
+
+
+def _auxiliaries(
+    problem: Problem,
+    cell: Cell,
+    settings: TrainSettings,
+    normalizers: dict[str, Normalizer],
+    unit: bool,
+    loader: str,
+) -> tuple[list[Samples], dict[str, str]]:
+    samples: list[Samples] = []
+    mapped: dict[str, str] = {}
+    space = problem.auxiliaries[cell.auxiliaries[0]].joint_space if cell.auxiliaries else None
+    # What a joint space aligns are pooled vectors.
+    joins = settings.aligned != "off" and space is not None and settings.trunk != TRANSFORMER
+    for i, label in enumerate(cell.auxiliaries):
+        source = problem.auxiliaries[label]
+        joint = joins and source.joint_space == space
+        classes = None
+        if cell.control is not None and cell.control.startswith(UNRELATED):
+            name = cell.control.removeprefix(UNRELATED)
+            source = problem.unrelated[f"{label}@{name}"]
+            theirs = source.features.classes
+            classes = injection(theirs, len(problem.classes), name, cell.seed)
+            mapped |= {t: problem.classes[c] for t, c in zip(theirs, classes, strict=True) if c >= 0}
+        features, labels = auxiliary_rows(source, cell, settings, classes, loader)
+        normalizers[label] = _fitted("l2" if unit and joint else settings.normalize, features)
+        samples.append(
+            Samples(
+                name=label,
+                features=plain(features.normalized(normalizers[label])),
+                labels=labels,
+                projected=i > 0 and not joint,
+                logit_scale=_ALIGNED_SCALE if cell.aligned and joint else 1.0,
+            )
+        )
+    return samples, mapped
+
+
+def auxiliary_positions(source: Source, seed: int, texts: Texts) -> np.ndarray:
+    """Positions (n,) in an auxiliary's usable rows that a cell of this seed trains on, ascending.
+
+    All of them, or where `texts` is a number that many per class at random (all of a class that has fewer).
+    """
+    positions = np.arange(len(source.rows))
+    if not isinstance(texts, int):
+        return positions
+    generator = seeded(seed, "texts", source.label)
+    groups = [positions[source.labels == c] for c in np.unique(source.labels)]
+    chosen = [g if len(g) <= texts else generator.choice(g, texts, False) for g in groups]
+    return np.sort(np.concatenate(chosen))
+
+
+def auxiliary_rows(
+    source: Source,
+    cell: Cell,
+    settings: TrainSettings,
+    classes: np.ndarray | None = None,
+    loader: str = "device",
+) -> tuple[Rows, Tensor]:
+    """An auxiliary's raw features (n samples) and labels (n,) as this cell sees them.
+
+    First `texts` chooses (all, n at random per class, or the class mean, which is one vector even of
+    sequences), then the control is applied.
+
+    Args:
+        classes: for another data set's source, the target class of each of its classes, or −1.
+        loader: where the rows wait: `device`, `host` or `stream`.
+    """
+    positions = auxiliary_positions(source, cell.seed, settings.texts)
+    if classes is not None:
+        positions = positions[classes[source.labels[positions]] >= 0]
+    own = source.labels[positions]
+    rows = placed(source.stored(positions, tokens=settings.trunk == TRANSFORMER), loader)
+    labels = torch.from_numpy(own if classes is None else classes[own])
+    if settings.texts == "mean":
+        present, inverse = torch.unique(labels, return_inverse=True)
+        sums = torch.zeros(len(present), rows.dim)
+        for part, block in rows.blocks():
+            sums.index_add_(0, inverse[part], block.means())
+        rows, labels = Held(sums / torch.bincount(inverse).unsqueeze(1)), present
+    if cell.control == "permuted":
+        labels = permuted_labels(labels, cell.seed)
+    elif cell.control == "random":
+        rows = random_class_vectors(rows, labels, source.label, cell.seed)
+    return rows, labels
+
+
+def _test(problem: Problem, fitted: Fitted, test: Rows) -> tuple[np.ndarray, float]:
+    predictions = np.empty(len(test), dtype=np.int32)
+    for part, block in test.blocks():
+        predictions[part] = fitted.weights.logits(block).argmax(1).cpu().numpy()
+    labels = problem.target.labels[problem.test]
+    return predictions, 100.0 * float((predictions == labels).mean())

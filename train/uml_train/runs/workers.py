@@ -1,0 +1,275 @@
+"""Cells over processes: each cell is trained whole by one process and written by it, record last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context, parent_process
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any
+
+from uml_cache.command import Output
+from uml_cache.errors import InputError, WorkError
+from uml_cache.machine import available_cores
+from uml_train.heads.bank import Fitted, HeadBank
+from uml_train.heads.export import head_file
+from uml_train.heads.grid import Candidate, Grid, Schedule
+from uml_train.problem import Problem
+from uml_train.run import Cell, CellResult, Run, write_cell
+from uml_train.runs.cells import Trained, finish, prepare, train_cell
+from uml_train.settings import TRANSFORMER, TrainSettings
+
+# Starting a process costs some seconds of imports; less work than this stays in one.
+_WORTH_A_PROCESS = 20_000  # model-steps
+_SEQUENCE = 20  # steps of pooled features that one of sequences is worth, about
+_MODELS_AT_ONCE = 2_000
+
+
+def train_cells(
+    run: Run,
+    problem: Problem,
+    cells: Sequence[Cell],
+    output: Output,
+    *,
+    alone: bool = True,
+    cache: Path | None = None,
+) -> None:
+    """Train cells on all cores at hand, or on the GPU, and write each as it is done.
+
+    A killed run loses the cells under way and nothing else.
+
+    Args:
+        alone: whether no other process trains cells of the run, so that all cores are ours.
+        cache: where the run's stores are now, if they have moved.
+    """
+    grid = run_grid(run)
+    if chosen_device(run.settings.device) == "cuda":
+        with output.progress(len(cells), "cell", "training") as bar:
+            for remark in train_together(run, problem, grid, cells, device="cuda"):
+                bar.set_postfix_str(remark)
+                bar.update(1)
+        return
+    processes = processes_for(len(cells), grid, run.settings.trunk) if alone else 1
+    with output.progress(len(cells), "cell", "training") as bar:
+        if processes == 1:
+            for cell in cells:
+                bar.set_postfix_str(_train_one(run, problem, grid, cell))
+                bar.update(1)
+            return
+        for remark in _in_processes(run, cells, processes, cache):
+            bar.set_postfix_str(remark)
+            bar.update(1)
+
+
+def processes_for(cells: int, grid: Grid, trunk: str) -> int:
+    """How many processes train so many cells on this machine's cores."""
+    work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
+    return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+
+
+def chosen_device(device: str) -> str:
+    """`cpu` or `cuda`. Raises `InputError` where CUDA is asked for and there is none."""
+    import torch
+
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise InputError("--device is cuda, and torch finds no CUDA device; --device cpu trains here")
+    return "cuda" if there and device == "auto" else "cpu" if device == "auto" else device
+
+
+def train_together(
+    run: Run, problem: Problem, grid: Grid, cells: Sequence[Cell], *, device: str
+) -> Iterator[str]:
+    """Train the models of many cells as one stacked bank; each cell is written as its last model finishes.
+
+    Cells are taken some thousand models at a time, so that their rows need not all be in memory.
+    """
+    settings = run.settings
+    at_once = max(1, _MODELS_AT_ONCE // len(grid.candidates))
+    for start in range(0, len(cells), at_once):
+        part = cells[start : start + at_once]
+        prepared = [prepare(problem, cell, settings, grid, copies=len(part)) for cell in part]
+        owner = [(c, i) for c, p in enumerate(prepared) for i in range(len(p.models))]
+        fitted: list[dict[int, Fitted]] = [{} for _ in part]
+        began = time.perf_counter()
+        bank = HeadBank(
+            [m for p in prepared for m in p.models],
+            grid.schedule,
+            device=device,
+            stacked=True,
+            precision=settings.precision,
+        )
+        for index, result in bank.finished():
+            c, i = owner[index]
+            fitted[c][i] = result
+            if len(fitted[c]) < len(prepared[c].models):
+                continue
+            # The models share the device: each is said to have cost its part of the time until now.
+            spent = (time.perf_counter() - began) / sum(map(len, fitted))
+            models = [fitted[c][k] for k in range(len(prepared[c].models))]
+            trained = finish(problem, prepared[c], models, [spent] * len(models))
+            yield keep_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
+            prepared[c].models.clear()
+            fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
+
+
+def _in_processes(run: Run, cells: Sequence[Cell], processes: int, cache: Path | None) -> Iterator[str]:
+    # Long cells first would finish sooner together, but the order given keeps the early ones early.
+    context = get_context("spawn")
+    stop = context.Event()
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_start_worker, initargs=(run.path, cache, stop)
+    ) as pool:
+        try:
+            with _no_interrupts():  # the processes started now inherit this from their first moment
+                waiting: set[Future[str]] = {pool.submit(_train_in_worker, cell) for cell in cells}
+            while waiting:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+        except BrokenProcessPool:
+            raise WorkError(
+                "a training process died (out of memory?); what is finished is kept, the same command goes on"
+            ) from None
+        except BaseException:
+            stop.set()  # cells under way are dropped: records are written last, so nothing half is left
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _start_worker(path: Path, cache: Path | None, stop: Event) -> None:
+    from uml_train.training import open_run_problem
+
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
+    run = Run(path)
+    _worker.update(run=run, problem=open_run_problem(run, cache), grid=run_grid(run))
+
+
+def _end_when_told(stop: Event) -> None:
+    stop.wait()
+    os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """A killed parent cannot end its workers, which would then wait for ever for the next cell."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _train_in_worker(cell: Cell) -> str:
+    return _train_one(_worker["run"], _worker["problem"], _worker["grid"], cell)
+
+
+def run_grid(run: Run) -> Grid:
+    """The grid as it was when the run began, whatever its file says now."""
+    values = run.config["grid"]
+    return Grid(
+        name=values["name"],
+        candidates=tuple(Candidate(**c) for c in values["candidates"]),
+        schedule=Schedule(**values["schedule"]),
+    )
+
+
+def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
+    began = time.perf_counter()
+    settings = run.settings
+    trained = train_cell(problem, cell, settings, grid, copies=available_cores())
+    return keep_cell(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+
+
+def keep_cell(
+    run: Run,
+    problem: Problem,
+    grid: Grid,
+    cell: Cell,
+    settings: TrainSettings,
+    trained: Trained,
+    seconds: float,
+) -> str:
+    """Write a trained cell, its record last; returns a remark for the person who waits."""
+    result = _record(run, problem, grid, cell, settings, trained, seconds)
+    _write(run, result, trained)
+    return f"{cell.key}: {_remark(result, trained.streams)}"
+
+
+def _remark(result: CellResult, streams: Sequence[str]) -> str:
+    """How the selected model stands: `val 61.2, image 0.31 (95 %), text 0.05 (99 %)`."""
+    last = result.history[result.selected][-1]
+    parts = [f"val {result.val_acc:.1f}"]
+    parts += [
+        f"{name} {last[f'loss.{name}']:.2f} ({last[f'acc.{name}']:.0f} %)"
+        for name in streams
+        if f"loss.{name}" in last
+    ]
+    return ", ".join(parts)
+
+
+def _record(
+    run: Run,
+    problem: Problem,
+    grid: Grid,
+    cell: Cell,
+    settings: TrainSettings,
+    trained: Trained,
+    seconds: float,
+) -> CellResult:
+    best = trained.fitted[trained.selected]
+    sources = {problem.target.label: problem.target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
+    return CellResult(
+        cell=cell,
+        dataset=problem.dataset,
+        target=problem.target.label,
+        encoders={label: source.encoder for label, source in sources.items()},
+        objective=run.config["objective"],
+        trunk=settings.trunk if cell.method != "unimodal" else "linear",
+        normalize=_normalization(cell, settings),
+        texts=settings.texts,
+        grid=grid.name,
+        label_budget=trained.prepared.label_budget,
+        candidates=trained.candidates(),
+        selected=trained.selected,
+        val_acc=best.val_acc,
+        test_acc=trained.test_acc,
+        best_step=best.best_step,
+        seconds=round(seconds, 4),
+        history=[fitted.history for fitted in trained.fitted],
+        folder=run.path,
+        injection=trained.prepared.injection,
+    )
+
+
+def _normalization(cell: Cell, settings: TrainSettings) -> str:
+    return "l2" if cell.aligned and settings.aligned == "normalized" else settings.normalization
+
+
+def _write(run: Run, result: CellResult, trained: Trained) -> None:
+    weights = trained.fitted[trained.selected].weights
+    about = result.about(run.config["classes"])
+    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
+    write_cell(result, trained.predictions, head)

@@ -1,0 +1,76 @@
+"""The loader that fits: on the device if the set does, else on the host, else streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import torch
+
+from uml_cache.errors import unknown
+from uml_cache.machine import memory_bytes
+from uml_cache.reading.batch import Batch, kind_of
+from uml_cache.reading.device import DeviceLoader
+from uml_cache.reading.host import HostLoader
+from uml_cache.reading.stream import StreamLoader
+
+if TYPE_CHECKING:
+    from uml_cache.reading.features import FeatureSet
+    from uml_cache.reading.sampler import Sampler
+
+KINDS = ("auto", "device", "host", "stream")
+
+
+class Loader(Protocol):
+    """What every loader is."""
+
+    sampler: Sampler
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, in the sampler's order."""
+        ...
+
+
+def make_loader(
+    features: FeatureSet,
+    sampler: Sampler,
+    *,
+    part: str = "pooled",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    kind: str = "auto",
+) -> Loader:
+    """A loader of `part` (`pooled` or `tokens`) of a store for `device`.
+
+    `kind` `auto` takes `device` on an accelerator with twice the memory that the sampler's rows need free,
+    `host` when the rows fit into the machine's memory (a mapped store needs none of its own), else `stream`.
+    The kernel is told when only a small part of a mapped store is going to be read.
+    """
+    if kind not in KINDS:
+        raise unknown("loader", kind, KINDS)
+    place = torch.device(device)
+    if kind == "auto":
+        kind = _fitting(_bytes(features, sampler, part), place)
+    if part == "pooled":
+        few = len(sampler.rows) * 10 < len(features) and kind != "stream"
+        features.advise("random" if few else "normal")
+    if kind == "device":
+        return DeviceLoader(features, sampler, part=part, device=place, dtype=dtype)
+    if kind == "host":
+        return HostLoader(features, sampler, part=part, device=place, dtype=dtype)
+    return StreamLoader(features, sampler, part=part, device=place, dtype=dtype)
+
+
+def _bytes(features: FeatureSet, sampler: Sampler, part: str) -> int:
+    width, stored = kind_of(features, part)
+    rows = len(np.unique(sampler.rows))
+    if part == "tokens":
+        rows = int(features.tokens.lengths[np.unique(sampler.rows)].sum(dtype=np.int64))
+    return rows * width * torch.empty((), dtype=stored).element_size()
+
+
+def _fitting(size: int, device: torch.device) -> str:
+    if device.type == "cuda" and 2 * size <= torch.cuda.mem_get_info(device)[0]:
+        return "device"
+    return "host" if size <= memory_bytes() * 0.8 else "stream"

@@ -1,0 +1,312 @@
+"""Reading a store: features as one tensor over the files, labels, splits, ids, and packed tokens.
+
+Shapes: N samples, D features, n rows asked for, T their tokens together, V rows of `tokens/values`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache.reading.mapping import ADVICE
+from uml_cache.reading.sources import (
+    FlatSource,
+    MappedSource,
+    RowSource,
+    ZarrSource,
+    flat_files,
+    mapped_or_reason,
+)
+from uml_cache.remote import RemotePath, is_remote
+from uml_cache.store import journal
+from uml_cache.store.catalogue import StoreInfo, store_info
+from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+
+if TYPE_CHECKING:
+    import torch
+
+ACCESS = ("auto", "mapped", "memory", "zarr")
+
+
+class TokenAccess:
+    """Ragged tokens of a store, packed on demand.
+
+    `lengths` (N,) int32 is the number of tokens of each sample; `access` tells how they are read.
+    """
+
+    def __init__(self, source: RowSource, start: np.ndarray, lengths: np.ndarray, access: str) -> None:
+        self._source = source
+        self._start = start
+        self.lengths = lengths
+        self.access = access
+
+    @property
+    def dim(self) -> int:
+        return self._source.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._source.dtype
+
+    def packed(
+        self, rows: np.ndarray | torch.Tensor, out: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of `rows` (n,) one sample after the other: values (T, D) and offsets (n + 1,) int64.
+
+        Sample i of `rows` has `values[offsets[i]:offsets[i + 1]]`. `out` (at least T, D) is used instead of
+        fresh memory, which is what a large gather costs most.
+        """
+        import torch
+
+        rows = np.asarray(rows, dtype=np.int64)
+        lengths = self.lengths[rows].astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        total = int(offsets[-1])
+        positions = np.arange(total) + np.repeat(self._start[rows] - offsets[:-1], lengths)
+        if out is None:
+            out = torch.empty((total, self.dim), dtype=self.dtype)
+        values = out[:total]
+        self._source.read(torch.from_numpy(positions), values)
+        return values, torch.from_numpy(offsets)
+
+
+class FeatureSet:
+    """One sealed store, opened for reading. Made by `open_features`.
+
+    Row i is the same sample everywhere. `access` tells how `pooled` is read: `mapped`, `memory` or `zarr`.
+    """
+
+    def __init__(self, info: StoreInfo, access: str) -> None:
+        self.info = info
+        self._wanted = access
+        self._source: RowSource | None = None
+        if info.dim is not None:
+            self._source, self.access = self._choose("pooled")
+        else:
+            self.access = self.tokens.access
+
+    @property
+    def path(self) -> Path:
+        return self.info.path
+
+    @property
+    def dataset(self) -> str:
+        return self.info.dataset
+
+    @property
+    def modality(self) -> str:
+        return self.info.modality
+
+    @property
+    def set(self) -> str | None:
+        return self.info.set
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The encoder's spec."""
+        return self.info.encoder
+
+    @property
+    def encoder_name(self) -> str:
+        return self.info.encoder_name
+
+    @property
+    def variant(self) -> str | None:
+        return self.info.variant
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Changes whenever a byte of an array does; None where another tool wrote the store."""
+        return self.info.fingerprint
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Tokens are ids below this number, (T, 1) int32; None where they are vectors."""
+        return self.encoder.get("vocabulary")
+
+    @property
+    def dim(self) -> int:
+        """Width of `pooled`, or of the tokens where the store has no pooled features."""
+        return self.source.shape[1] if self._source is not None else self.tokens.dim
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class names; a foreign store without names gets the labels' numbers."""
+        return self.info.classes or tuple(str(label) for label in range(int(self.label.max()) + 1))
+
+    @property
+    def source(self) -> RowSource:
+        """Rows of `pooled` on demand, for what is larger than memory."""
+        if self._source is None:
+            raise InputError(f"{self.path} has no pooled features, only tokens; extract with `--pool`")
+        return self._source
+
+    @cached_property
+    def pooled(self) -> torch.Tensor:
+        """(N, D) in the stored dtype: a map of the files, or read into memory at the first use."""
+        return self.source.whole()
+
+    @cached_property
+    def tokens(self) -> TokenAccess:
+        """Packed tokens; `InputError` for a store without."""
+        if self.info.token_dim is None:
+            raise InputError(f"{self.path} has no tokens; extract with `--tokens`")
+        start, lengths = self._column("tokens/start", None), self._column("tokens/length", None)
+        source, access = self._choose("tokens/values", (start + lengths)[lengths > 0])
+        return TokenAccess(source, start, lengths, access)
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """(N,) int32 index into `classes`, -1 = none."""
+        return self._column("label", -1).astype(np.int32, copy=False)
+
+    @cached_property
+    def split(self) -> np.ndarray:
+        """(N,) uint8: 0 train, 1 val, 2 test, 255 none."""
+        return self._column("split", NO_SPLIT).astype(np.uint8, copy=False)
+
+    @cached_property
+    def status(self) -> np.ndarray:
+        """(N,) uint8, 0 where the sample could be read."""
+        if not self.info.own or is_remote(self.path):
+            return self._column("status", 0).astype(np.uint8, copy=False)
+        flat = flat_files(self.path, "status", self.info.arrays["status"])
+        if isinstance(flat, str):
+            return self._column("status", 0).astype(np.uint8, copy=False)
+        array, paths, used = flat
+        return FlatSource(paths, used, array).whole().numpy().reshape(-1)
+
+    @cached_property
+    def valid(self) -> np.ndarray:
+        """(N,) bool: rows that hold a sample. The others are zeros."""
+        return self.status == 0
+
+    @cached_property
+    def id(self) -> list[str]:
+        """Sample ids; a foreign store without ids gets row numbers."""
+        if "id" not in self.info.arrays:
+            return [str(row) for row in range(self.info.rows)]
+        return [str(text) for text in self._zarr["id"][:].tolist()]
+
+    @cached_property
+    def groups(self) -> list[str] | None:
+        """Group (speaker, patient, video) of each sample, if the manifest names one."""
+        if "group" not in self.info.arrays:
+            return None
+        return [str(text) for text in self._zarr["group"][:].tolist()]
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def rows(self, split: str | None = None, *, failed: bool = False) -> np.ndarray:
+        """Rows (n,) int64 in store order, of one split or of all; `failed` keeps unreadable samples too."""
+        chosen = np.ones(len(self), bool) if failed else self.valid.copy()
+        if split is not None:
+            if split not in SPLIT_NAMES:
+                raise unknown("split", split, SPLIT_NAMES)
+            chosen &= self.split == SPLIT_NAMES.index(split)
+        return np.flatnonzero(chosen)
+
+    def advise(self, pattern: str) -> None:
+        """Tell the kernel how mapped features will be read: `random` for a few rows, `normal` for epochs.
+
+        Nothing happens where `pooled` is not mapped.
+        """
+        if pattern not in ADVICE:
+            raise unknown("advice", pattern, ADVICE)
+        if isinstance(self._source, MappedSource):
+            self._source.advise(pattern)
+
+    def _choose(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
+        """The best source that the wanted access allows, and its name."""
+        if is_remote(self.path):
+            if self._wanted == "mapped":
+                raise InputError(f"{self.path} cannot be mapped: it is on object storage; use access `auto`")
+            return ZarrSource(self._zarr[name]), "zarr"
+        if self._wanted == "zarr":
+            return ZarrSource(self._zarr[name]), "zarr"
+        metadata = self.info.arrays[name]
+        used = None
+        if ends is not None:  # tokens: how far each task's part of the values is filled
+            size = metadata["chunk_grid"]["configuration"]["chunk_shape"][0]
+            used = np.zeros(-(-metadata["shape"][0] // size), np.int64)
+            np.maximum.at(used, (ends - 1) // size, (ends - 1) % size + 1)
+        flat = flat_files(self.path, name, metadata, None if used is None else used.tolist())
+        if self._wanted != "memory":
+            mapped = mapped_or_reason(flat)
+            if isinstance(mapped, MappedSource):
+                return mapped, "mapped"
+            if self._wanted == "mapped":
+                raise InputError(f"{self.path} cannot be mapped: {mapped}; use access `auto`")
+        if isinstance(flat, str):
+            return ZarrSource(self._zarr[name]), "zarr"
+        array, paths, filled = flat
+        return FlatSource(paths, filled, array), "memory"
+
+    @cached_property
+    def _zarr(self) -> Any:
+        import zarr
+
+        if isinstance(self.path, RemotePath):
+            return self.path.zarr_group()
+        return zarr.open_group(self.path, mode="r")
+
+    def _column(self, name: str, default: int | None) -> np.ndarray:
+        if name in self.info.arrays:
+            return np.asarray(self._zarr[name][:])
+        if default is None:
+            raise InputError(f"{self.path} has tokens but no array {name}")
+        return np.full(self.info.rows, default, np.int64)
+
+
+def open_features(path: Path | str, *, access: str = "auto", advice: str | None = None) -> FeatureSet:
+    """Open the store at `path` for reading.
+
+    `access`: `auto` maps the files where that is possible, else reads them into memory, else goes through
+    zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. Raises
+    `InputError` for a path without a store or an unsealed store, `WorkError` when a file that the journal
+    lists is missing or has another size: nothing is ever read as zeros in its place.
+    """
+    if access not in ACCESS:
+        raise unknown("access", access, ACCESS)
+    info = store_info(path)
+    if not info.sealed:
+        raise InputError(
+            f"{info.path} is not finished ({info.done} of {info.tasks} tasks): run the same `uml extract` "
+            "command again, it goes on from there"
+        )
+    if info.own:
+        _check_files(info)
+    features = FeatureSet(info, access)
+    if advice is not None:
+        features.advise(advice)
+    return features
+
+
+def _check_files(info: StoreInfo) -> None:
+    for name in ["plan", *(str(task) for task in range(info.tasks))]:
+        try:
+            record = journal.read_record(info.path / journal.JOURNAL / f"{name}.json")
+        except journal.BrokenRecord as error:
+            raise WorkError(f"{error}; `uml cache verify {info.path}` names what else is damaged") from None
+        if record["fingerprint"] != info.stamp:
+            raise WorkError(f"{info.path}: journal/{name}.json belongs to another store; extract again")
+        for entry in record["files"]:
+            path = info.path / entry["path"]
+            size = path.stat().st_size if path.exists() else None
+            if size != entry["bytes"]:
+                what = "is missing" if size is None else f"has {size} bytes instead of {entry['bytes']}"
+                raise WorkError(
+                    f"{path} {what}: the store is damaged; run the same `uml extract` command again, it "
+                    "makes what is missing"
+                )
+            if path.name == "zarr.json" and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+                raise WorkError(
+                    f"{path} is not what the journal's checksum says; run the same `uml extract` command "
+                    "again, it writes the file anew"
+                )

@@ -1,0 +1,103 @@
+"""Writing a store on object storage: the files, records and checks are those of a store on a disk.
+
+Shapes: n samples of one task, D features, T tokens of one task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+import numpy as np
+
+from uml_cache.errors import InputError
+from uml_cache.remote import RemotePath, publish
+from uml_cache.store import journal
+from uml_cache.store.feature_store import FeatureStore, Files
+from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plan import StorePlan
+from uml_cache.store.planned import planned_contents
+from uml_cache.store.shards import ShardWriter
+
+
+class RemoteFeatureStore(FeatureStore):
+    """A store on object storage that is being filled, by any number of workers at once."""
+
+    @contextlib.contextmanager
+    def lock(self, group: str | None = None) -> Iterator[None]:
+        """Nothing to hold: what one worker has created no other replaces."""
+        yield
+
+    def unseal(self, tasks: Iterable[int]) -> None:
+        """Make `tasks` pending again: their records go first, then their shards, so that others can come."""
+        store = cast(RemotePath, self.path)
+        for task in tasks:
+            (store / journal.JOURNAL / f"{task}.json").unlink()
+            for array in self._layout.arrays:
+                (store / array.shard_path(task)).unlink()
+
+    def _commit(
+        self, task: int, ready: Mapping[ShardedArray, Iterable[np.ndarray]], record: Callable[[Files], Any]
+    ) -> None:
+        """Create what is not there yet.
+
+        Shards that another worker created stay, and the record lists them as they are. Two workers that do
+        not agree on which samples can be read end in a `WorkError`.
+        """
+        whole = {array: list(parts) for array, parts in ready.items()}  # all checked before any is created
+        store = cast(RemotePath, self.path)
+        record_path = store / journal.JOURNAL / f"{task}.json"
+        if record_path.exists():
+            if self._sound(task):
+                return
+            self.unseal([task])
+        files = []
+        # Status first: who disagrees about it must not mix its features with the other's.
+        for array, values in sorted(whole.items(), key=lambda item: item[0].name != "status"):
+            stream = io.BytesIO()
+            writer = ShardWriter(stream, array)
+            for part in values:
+                writer.write(part)
+            writer.finish()
+            name = array.shard_path(task)
+            data = publish(store / name, stream.getvalue(), same=array.name == "status")
+            files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
+        record_path.create(journal.record_bytes(record(files)))
+
+
+def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
+    """Create what planning writes, object by object, the plan's record last; what is there stays.
+
+    The root's metadata comes first: of two workers with different settings only one gets past it.
+    """
+    files = []
+    for name, data in planned_contents(plan).items():
+        there = publish(path / name, data, same=name != "zarr.json")
+        if name == "zarr.json" and _fingerprint(there) != plan.stamp:
+            raise InputError(
+                f"{path} was begun with other settings; give another --out, or delete what is there"
+            )
+        files.append({"path": name, "sha256": hashlib.sha256(there).hexdigest(), "bytes": len(there)})
+    (path / journal.PLAN).create(journal.record_bytes(planned_record(plan, files)))
+
+
+def _fingerprint(metadata: bytes) -> str | None:
+    try:
+        return json.loads(metadata)["attributes"]["fingerprint"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def planned_record(plan: StorePlan, files: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `journal/plan.json` says."""
+    return {
+        "fingerprint": plan.stamp,
+        "fields": json.loads(json.dumps(plan.fields)),
+        "rows": plan.layout.rows,
+        "tasks": plan.layout.tasks,
+        "files": files,
+    }

@@ -1,0 +1,140 @@
+"""Checking a store against its journal: every checksum, every size, every count.
+
+Reads each byte once. Only sealed stores can be whole; an unsealed one is reported as such.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uml_cache.errors import InputError
+from uml_cache.remote import as_path
+from uml_cache.store import journal
+
+_PIECE = 1 << 20
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify` found. `bad` has one entry {"array", "shard", "reason"} for every file that is not sound.
+
+    `array` is the array's name (`pooled`, `tokens/values`, `label`, …; `journal`; empty for the root group)
+    and `shard` the file's path inside it, such as `c/3/0`. `checked` counts files.
+    """
+
+    ok: bool
+    sealed: bool
+    checked: int
+    bad: list[dict[str, str]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The answer of `uml cache verify --json`."""
+        return {"ok": self.ok, "sealed": self.sealed, "checked": self.checked, "bad": self.bad}
+
+
+def verify(path: Path | str, *, progress: Callable[[int], Any] | None = None) -> VerifyReport:
+    """Recompute every checksum and count of the store at `path`.
+
+    `progress` is called with the number of files done since the last call. Raises `InputError` for a path
+    that holds no store of this project (a foreign Zarr group has no checksums to compare with).
+    """
+    path = as_path(path)
+    if not (path / journal.JOURNAL).is_dir():
+        what = "has no journal, so there are no checksums to verify" if path.exists() else "does not exist"
+        raise InputError(f"{path} {what}; `uml cache ls` lists the stores of a cache folder")
+    bad: list[dict[str, str]] = []
+    plan = _record(path, "plan", bad)
+    if plan is None:
+        return VerifyReport(False, False, 1, bad)
+    names = journal.record_names(path)
+    records = [(name, _record(path, str(name), bad)) for name in names]
+    sealed = names == list(range(plan["tasks"]))
+    checked = 1 + len(names)
+    for entry in plan["files"]:
+        _check_file(path, entry, bad)
+        checked += 1
+        if progress:
+            progress(1)
+    _check_metadata(path, plan, bad)
+    rows = 0
+    for task, record in records:
+        if record is None:
+            continue
+        wrong = _misplaced(task, record, plan, rows)
+        rows = record["first_row"] + record["rows"]
+        if wrong:
+            _report(bad, f"{journal.JOURNAL}/{task}.json", wrong)
+        for entry in record["files"]:
+            _check_file(path, entry, bad)
+            checked += 1
+            if progress:
+                progress(1)
+    if sealed and all(record for _, record in records) and rows != plan["rows"]:
+        _report(bad, journal.PLAN, f"the plan has {plan['rows']} rows, the journal {rows}")
+    return VerifyReport(sealed and not bad, sealed, checked, bad)
+
+
+def _record(path: Path, name: str, bad: list[dict[str, str]]) -> dict[str, Any] | None:
+    file = f"{journal.JOURNAL}/{name}.json"
+    try:
+        return journal.read_record(path / file)
+    except FileNotFoundError:
+        _report(bad, file, "missing")
+    except journal.BrokenRecord:
+        _report(bad, file, "the record is not what its own checksum says")
+    return None
+
+
+def _check_file(store: Path, entry: dict[str, Any], bad: list[dict[str, str]]) -> None:
+    hasher = hashlib.sha256()
+    size = 0
+    try:
+        with (store / entry["path"]).open("rb", buffering=0) as stream:
+            while piece := stream.read(_PIECE):
+                hasher.update(piece)
+                size += len(piece)
+    except (FileNotFoundError, NotADirectoryError):
+        _report(bad, entry["path"], "missing")
+        return
+    except OSError as error:
+        _report(bad, entry["path"], f"cannot be read: {error.strerror}")
+        return
+    if size != entry["bytes"]:
+        _report(bad, entry["path"], f"has {size} bytes where the journal lists {entry['bytes']}")
+    elif hasher.hexdigest() != entry["sha256"]:
+        _report(bad, entry["path"], "the content differs from the journal's checksum")
+
+
+def _check_metadata(store: Path, plan: dict[str, Any], bad: list[dict[str, str]]) -> None:
+    """The root's attributes must speak of the store that the journal is about."""
+    try:
+        attributes = json.loads((store / "zarr.json").read_bytes())["attributes"]
+    except (OSError, ValueError, KeyError):
+        return  # reported already, by its checksum
+    if attributes.get("fingerprint") != plan["fingerprint"]:
+        _report(bad, journal.PLAN, "the journal belongs to another store (its fingerprint differs)")
+
+
+def _misplaced(task: int, record: dict[str, Any], plan: dict[str, Any], rows: int) -> str | None:
+    if record["fingerprint"] != plan["fingerprint"]:
+        return "the record belongs to another store (its fingerprint differs)"
+    if record["task"] != task or task >= plan["tasks"]:
+        return f"the record is about task {record['task']} of another plan"
+    if record["first_row"] < rows:
+        return f"the record starts at row {record['first_row']}, inside the task before"
+    return None
+
+
+def _report(bad: list[dict[str, str]], file: str, reason: str) -> None:
+    array, _, shard = file.rpartition("/") if file.endswith(".json") else _split_shard(file)
+    bad.append({"array": array, "shard": shard, "reason": reason})
+
+
+def _split_shard(file: str) -> tuple[str, str, str]:
+    array, mark, shard = file.partition("/c/")
+    return array, mark, f"c/{shard}"
