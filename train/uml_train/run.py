@@ -32,9 +32,10 @@ from uml_train.settings import Shots, TrainSettings
 
 RESULT_COLUMNS = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
-    "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts", "grid",
+    "solver", "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts",
+    "grid",
     "ratio", "repeat", "width", "step", "shared_width", "aligned", "label_budget", "selected", "chosen",
-    "val_acc", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
+    "val_acc", "val_loss", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
 )  # fmt: skip
 
 
@@ -72,6 +73,7 @@ class CellResult:
     `steps`, `seconds`; what a probe tunes is in its `hyperparameters`); `selected` is the index of the one
     that validated best (ties: the earlier step, then the earlier in the grid), the only one that the test
     rows were shown to. A cell of the method `auto` names in `chosen` the method whose model it is.
+    `solver` is `full batch` or `adamw` (None: no head, or of an earlier version).
     `injection` says, for the control `unrelated`, which class of the other data set stood for which of the
     target's.
     """
@@ -96,6 +98,7 @@ class CellResult:
     folder: Path
     chosen: str | None = None
     injection: dict[str, str] = field(default_factory=dict, repr=False)
+    solver: str | None = None
 
     @property
     def test_predictions(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +24,7 @@ WITH_AUXILIARY_LOSS = ("uml", "uml-init")
 FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
 UNRELATED = "unrelated:"  # and the name of a data set
-NORMALIZATIONS = ("none", "center", "l2", "standard")
+NORMALIZATIONS = ("auto", "none", "center", "l2", "center-l2", "standard", "shrunk")
 NORMALIZE_ON = ("draw", "pool")
 SAMPLINGS = ("shuffled", "balanced")
 ALIGNED = ("normalized", "raw", "off")
@@ -33,6 +33,7 @@ TRUNKS = ("linear", "mlp", TRANSFORMER)
 LOADERS = ("auto", "device", "host", "stream")
 DEVICES = ("auto", "cpu", "cuda")
 PRECISIONS = ("float32", "bfloat16", "float16")
+STEPPED = {"grid": "quick", "normalize": "none"}  # what `auto` is where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 Shots = int | Literal["all"]
@@ -55,10 +56,13 @@ class TrainSettings:
         shots: labelled target samples per class, integers or "all"; None takes those of 1, 2, 4, 8, 16
             that the data can give.
         seeds: each fixes a draw, an initialisation and the order of the batches.
-        grid: `quick`, `paper` or a TOML file.
+        grid: `fair` (heads solved on all rows at once, the default of `auto` wherever it applies), `quick`,
+            `paper` or a TOML file.
         alpha: weights of each auxiliary's loss that are searched; None takes the grid's.
         ratio: auxiliary batches per target batch that are searched; None takes the grid's.
-        normalize: some of `NORMALIZATIONS`.
+        normalize: one of `NORMALIZATIONS`; `auto` is `shrunk` with the grid `fair` and `none` with others.
+        refit: whether the selected head is solved once more on training and validation rows together; only
+            with the grid `fair`.
         normalize_on: `draw` fits it on the rows that a model trains on, `pool` on all training rows of the
             target without their labels, which makes the comparison semi-supervised.
         sampling: `shuffled`, or `balanced` for batches with the classes in equal parts.
@@ -94,10 +98,10 @@ class TrainSettings:
     controls: tuple[str, ...] = ()
     shots: tuple[Shots, ...] | None = None
     seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    grid: str = "quick"
+    grid: str = "auto"
     alpha: tuple[float, ...] | None = None
     ratio: tuple[float, ...] | None = None
-    normalize: str = "none"
+    normalize: str = "auto"
     normalize_on: str = "draw"
     sampling: str = "shuffled"
     aligned: str = "normalized"
@@ -111,6 +115,7 @@ class TrainSettings:
     out: Path = Path("runs")
     objective: str = "supervised"
     checkpoint_minutes: float = 10.0
+    refit: bool = False
 
     def __post_init__(self) -> None:
         if self.objective not in OBJECTIVES:
@@ -167,6 +172,9 @@ class TrainSettings:
                 f"the control permuted swaps classes, and the objective {self.objective} uses no classes of "
                 "an auxiliary; its controls are random and unrelated:NAME"
             )
+        for name, usual in STEPPED.items():
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, usual)
         if self.normalize not in ("none", "standard"):
             raise InputError(
                 f"the objective {self.objective} normalises tokens by none or standard, not {self.normalize}"
@@ -175,7 +183,7 @@ class TrainSettings:
             raise InputError(f"the objective {self.objective} takes --precision float32 or bfloat16")
         if not 0 <= self.checkpoint_minutes < float("inf"):
             raise InputError(f"--checkpoint-minutes is {self.checkpoint_minutes:g}; give a number from 0 on")
-        for name in ("ratio", "normalize_on", "sampling", "aligned", "trunk", "texts", "class_map"):
+        for name in ("ratio", "normalize_on", "sampling", "aligned", "trunk", "texts", "class_map", "refit"):
             if getattr(self, name) != TrainSettings.__dataclass_fields__[name].default:
                 option = name.replace("_", "-")
                 raise InputError(f"--{option} means nothing under --objective {self.objective}; leave it out")
@@ -208,6 +216,10 @@ class TrainSettings:
         if fixed["auxiliaries"] is not None:
             fixed["auxiliaries"] = tuple(tuple(names) for names in fixed["auxiliaries"])
         return cls(**fixed)
+
+    def stepped(self) -> TrainSettings:
+        """The settings of what is trained in steps whatever it is: `auto` is what it was before."""
+        return replace(self, **{k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"})
 
 
 def settings_hash(values: Any) -> str:

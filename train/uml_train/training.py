@@ -14,7 +14,8 @@ from uml_cache.errors import InputError
 from uml_train.data.given_splits import read_splits, recorded_splits
 from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock
-from uml_train.heads.grid import load_grid
+from uml_train.heads.grid import AUTO as GRID_AUTO
+from uml_train.heads.grid import FAIR, load_grid
 from uml_train.problem import Problem, open_problem, read_class_map
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.auto import choose
@@ -76,7 +77,8 @@ def prepare_run(
     problem = _open(selection, unrelated, settings)
     for remark in problem.remarks:
         output.say(remark)
-    return selection, unrelated, problem, resolve(settings, selection, problem, output)
+    resolved = with_search(resolve(settings, selection, problem, output), problem, output)
+    return selection, unrelated, problem, resolved
 
 
 def complete(
@@ -232,6 +234,47 @@ def resolve(settings: TrainSettings, selection: Selection, problem: Problem, out
     else:
         shots = settings.shots
     return with_defaults(replace(settings, methods=methods, controls=controls), selection, problem, shots)
+
+
+def with_search(settings: TrainSettings, problem: Problem, output: Output) -> TrainSettings:
+    """The settings with grid and normalisation chosen, where they are left to us.
+
+    Raises:
+        InputError: the grid `fair` is asked for where heads cannot be solved, or a refit where they are not.
+    """
+    reason = _not_solved(settings, problem)
+    grid = settings.grid
+    if grid == FAIR and reason:
+        raise InputError(
+            f"--grid fair solves heads on all rows at once, and {reason}; --grid quick trains them"
+        )
+    if grid == GRID_AUTO:
+        grid = "quick" if reason else FAIR
+        if reason:
+            output.say(f"heads are trained by AdamW (--grid quick), because {reason}")
+    if settings.refit and grid != FAIR:
+        raise InputError("--refit is for heads that are solved on all rows at once (--grid fair)")
+    normalize = settings.normalize
+    if normalize == "auto":
+        normalize = "shrunk" if grid == FAIR else "none"
+    return replace(settings, grid=grid, normalize=normalize)
+
+
+_SOLVABLE = 30_000_000  # probabilities of one modality, rows × classes, that are held at once
+
+
+def _not_solved(settings: TrainSettings, problem: Problem) -> str | None:
+    """Why heads cannot be solved on all rows at once; None where they can."""
+    for option, usual in (("trunk", "linear"), ("sampling", "shuffled"), ("precision", "float32")):
+        value = getattr(settings, option)
+        if value != usual:
+            return f"--{option} {value} needs steps on batches"
+    if settings.device == "cuda" or settings.loader == "stream":
+        return "they train on the CPU from memory" if settings.device == "cuda" else "rows are streamed"
+    classes = len(problem.classes)
+    rows = max(len(problem.train) if k == "all" else k * classes for k in settings.shots or ())
+    rows = max([rows, *(len(source.rows) for source in problem.auxiliaries.values())])
+    return None if rows * classes <= _SOLVABLE else f"{rows:,} rows of {classes:,} classes are too many"
 
 
 def with_defaults(

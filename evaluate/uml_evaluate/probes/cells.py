@@ -2,9 +2,9 @@
 
 Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
-the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
-looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly. A
-cell's record is written last, so that a cell either is whole or does not exist.
+the test rows are shown to the chosen one. Beside heads that AdamW trained, a probe has at most as many
+candidates as validation had looks at heads (candidates of the run's grid × evaluations while one trains):
+more are thinned out evenly. Beside heads that are solved it has all of its own. A cell's record is written last, so that a cell either is whole or does not exist.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
 from uml_train.data.rows import vectors
 from uml_train.folder import extend_splits
-from uml_train.heads.export import folded_linear, linear_head_file
+from uml_train.heads.export import linear_head_file
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
 from uml_train.runs.cells import Prepared, draw_rows, prepare
@@ -158,8 +158,9 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
             f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
         )
         return []
-    budget = len(grid.candidates) * grid.schedule.looks
-    found = [_thinned(candidates, budget) for candidates in found]
+    if not grid.points:
+        budget = len(grid.candidates) * grid.schedule.looks
+        found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
         aligned = w.rows_of.aligned and settings.aligned == "normalized"
@@ -248,6 +249,6 @@ def _score(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(chosen.logits.weight, chosen.logits.bias, normalizer)
-        head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
+        about = result.about(run.config["classes"])
+        head = linear_head_file(chosen.logits.weight, chosen.logits.bias, normalizer, about)
     write_cell(result, predictions, head)

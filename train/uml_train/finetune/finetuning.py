@@ -51,6 +51,9 @@ def finetune(settings: TrainSettings, tuning: FinetuneSettings, *, output: Outpu
             meet, draws larger than the data.
         WorkError: a sample cannot be read any more.
     """
+    settings = settings.stepped()
+    if settings.refit:
+        raise InputError("--refit is for heads of cached features; leave it out with --finetune")
     tuning.check_with(settings)
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET

@@ -49,7 +49,7 @@ def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
     """The index of the best validated point.
 
     Of cross-entropies the likeliest one; of squared errors, whose values are no likelihoods, the most
-    accurate, then the likeliest. Of the two the more accurate one, and the cross-entropy where they are equal.
+    accurate, then the likeliest. Of the two the more accurate one, and of equals the cross-entropy.
     """
 
     def likeliest(i: int) -> tuple[float, int]:

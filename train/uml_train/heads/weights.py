@@ -45,7 +45,7 @@ class HeadWeights:
     bias: Tensor | None = None
 
     def logits(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
-        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x, with the bias.
+        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x + bias.
 
         With the transformer trunk samples may be sequences, else they are one vector each.
         """

@@ -8,12 +8,13 @@ from typing import Any
 
 from uml_cache.command import QUIET, Output
 from uml_train.data.batches import BatchPlan
+from uml_train.fullbatch.search import solve
 from uml_train.heads.bank import HeadBank, HeadModel
 from uml_train.heads.grid import Schedule, load_grid
 from uml_train.heads.stacks import bytes_of
 from uml_train.runs.cells import prepare
 from uml_train.runs.combinations import cells_of
-from uml_train.runs.workers import chosen_device, processes_for
+from uml_train.runs.workers import chosen_device, processes_of
 from uml_train.settings import AUTO, TrainSettings
 from uml_train.training import prepare_run
 
@@ -82,16 +83,22 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         kind = (first, tuple(grid.candidates))
         if kind not in rates:
             began = time.perf_counter()
-            prepared = prepare(problem, first, resolved, grid).models
+            ready = prepare(problem, first, resolved, grid)
+            prepared = ready.models
+            if ready.points:
+                solve(prepared[0], ready.points)
             rates[kind] = time.perf_counter() - began
-            rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
+            if not ready.points:
+                rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
             rates["bytes", first] = 4 * prepared[0].parameters
             rates["bank", first] = max(map(bytes_of, prepared))
         seconds += rates[kind]
         head_bytes += int(rates["bytes", first])
         largest = max(largest, int(rates["bank", first]))
-        models += len(grid.candidates)
-    processes = 1 if device == "cuda" else processes_for(len(cells), grid, resolved.trunk)
+        models += grid.size
+    if grid.points:
+        device = "cpu"
+    processes = 1 if device == "cuda" else processes_of(problem, cells, grid, resolved.trunk)
     return Estimate(
         dataset=problem.dataset,
         target=problem.target.label,

@@ -20,7 +20,7 @@ from uml_cache.errors import InputError, WorkError
 from uml_cache.machine import available_cores
 from uml_train.heads.bank import Fitted, HeadBank
 from uml_train.heads.export import head_file
-from uml_train.heads.grid import Candidate, Grid, Schedule
+from uml_train.heads.grid import Candidate, Grid, Point, Schedule
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_cell
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
@@ -29,6 +29,7 @@ from uml_train.settings import TRANSFORMER, TrainSettings
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
 _SEQUENCE = 20  # steps of pooled features that one of sequences is worth, about
+_WORTH_A_PROCESS_SOLVED = 1e9  # multiplications of one step, over all cells
 _MODELS_AT_ONCE = 2_000
 
 
@@ -50,13 +51,13 @@ def train_cells(
         cache: where the run's stores are now, if they have moved.
     """
     grid = run_grid(run)
-    if chosen_device(run.settings.device) == "cuda":
+    if chosen_device(run.settings.device) == "cuda" and not grid.points:
         with output.progress(len(cells), "cell", "training") as bar:
             for remark in train_together(run, problem, grid, cells, device="cuda"):
                 bar.set_postfix_str(remark)
                 bar.update(1)
         return
-    processes = processes_for(len(cells), grid, run.settings.trunk) if alone else 1
+    processes = processes_of(problem, cells, grid, run.settings.trunk) if alone else 1
     with output.progress(len(cells), "cell", "training") as bar:
         if processes == 1:
             for cell in cells:
@@ -70,8 +71,24 @@ def train_cells(
 
 def processes_for(cells: int, grid: Grid, trunk: str) -> int:
     """How many processes train so many cells on this machine's cores."""
-    work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
+    work = cells * grid.size * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
     return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+
+
+def processes_of(problem: Problem, cells: Sequence[Cell], grid: Grid, trunk: str) -> int:
+    """How many processes train these cells; where heads are solved, by how large they are."""
+    if not grid.points:
+        return processes_for(len(cells), grid, trunk)
+    work = sum(_work(problem, cell) for cell in cells)
+    return max(1, min(available_cores(), len(cells))) if work >= _WORTH_A_PROCESS_SOLVED else 1
+
+
+def _work(problem: Problem, cell: Cell) -> float:
+    """About how many multiplications one step of a cell takes."""
+    classes = len(problem.classes)
+    rows = len(problem.train) if cell.shots == "all" else cell.shots * classes
+    own = rows * min(rows, problem.target.dim) * classes
+    return own + sum(len(problem.auxiliaries[a].rows) * 2 * classes * classes for a in cell.auxiliaries)
 
 
 def chosen_device(device: str) -> str:
@@ -193,6 +210,7 @@ def run_grid(run: Run) -> Grid:
         name=values["name"],
         candidates=tuple(Candidate(**c) for c in values["candidates"]),
         schedule=Schedule(**values["schedule"]),
+        points=tuple(Point(**p) for p in values.get("points", ())),
     )
 
 
@@ -249,6 +267,7 @@ def _record(
         objective=run.config["objective"],
         trunk=settings.trunk if cell.method != "unimodal" else "linear",
         normalize=_normalization(cell, settings),
+        solver="full batch" if grid.points else "adamw",
         texts=settings.texts,
         grid=grid.name,
         label_budget=trained.prepared.label_budget,
