@@ -4,7 +4,8 @@ Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, s
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
 the test rows are shown to the chosen one. Beside heads that AdamW trained, a probe has at most as many
 candidates as validation had looks at heads (candidates of the run's grid × evaluations while one trains):
-more are thinned out evenly. Beside heads that are solved it has all of its own. A cell's record is written last, so that a cell either is whole or does not exist.
+more are thinned out evenly. Beside heads that are solved it has all of its own. A cell's record
+is written last, so that a cell either is whole or does not exist.
 """
 
 from __future__ import annotations

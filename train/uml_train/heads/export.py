@@ -39,8 +39,8 @@ class Head:
     """A classifier of one encoder's raw pooled features.
 
     logits = x · weightᵀ + bias; where `unit` is set x is (features − mean) / scale at unit length. With the
-    trunk `mlp` it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ. With the
-    trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
+    trunk `mlp` it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ.
+    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
     mean over the tokens.
 
     Args:
