@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
+from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
+from io import TextIOWrapper
+from typing import Any
 
 import click
 
-from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache.errors import InputError, Remark, WorkError, unknown
+from uml_cache.escapes import ERRORS, terminal
 
 _EPILOG = """\b
 Example:
@@ -66,6 +71,10 @@ def _one_line(text: str) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit; an error becomes one line `error: …` on standard error."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    warnings.showwarning = _showing(warnings.showwarning, quiet="--quiet" in arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a console may lack the signs of a table or a name
+            stream.reconfigure(errors=ERRORS)
     debug = "--debug" in arguments
     try:
         code = root.main(arguments, prog_name="uml", standalone_mode=False)
@@ -98,10 +107,22 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+def _showing(usual: Callable[..., None], *, quiet: bool) -> Callable[..., None]:
+    """Shows a `Remark` as the line that it is, any other warning as usual."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, Remark):
+            usual(message, category, *place, **more)
+        elif not quiet:
+            click.echo(terminal(_one_line(str(message))), err=True)
+
+    return show
+
+
 def _fail(message: str, code: int, debug: bool) -> None:
     if debug:
         import traceback
 
         traceback.print_exc()
-    click.echo(f"error: {_one_line(message)}", err=True)
+    click.echo(f"error: {terminal(_one_line(message))}", err=True)
     sys.exit(code)

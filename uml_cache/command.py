@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import click
 
+from uml_cache.escapes import json_text, terminal
+
 
 class Progress(Protocol):
     """A counter of work done; `tqdm` bars and the silent stand-in both are one."""
@@ -42,12 +44,17 @@ class Output:
 
     def result(self, value: Any, text: str) -> None:
         """Print the result: `value` as one JSON document with `--json`, else `text`."""
-        click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False) if self.json else text)
+        if self.json:
+            # Whatever a stream cannot write is a number in JSON, so that its reader gets the same text.
+            unicode = (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+            click.echo(json_text(json.dumps(value, ensure_ascii=not unicode, allow_nan=False)))
+        else:
+            click.echo(terminal(text))
 
     def say(self, message: str) -> None:
         """A remark for the person at the terminal, on standard error."""
         if not self.quiet:
-            click.echo(message, err=True)
+            click.echo(terminal(message), err=True)
 
     @contextlib.contextmanager
     def progress(self, total: int | None, unit: str, label: str = "", initial: int = 0) -> Iterator[Progress]:
@@ -57,7 +64,12 @@ class Output:
             return
         from tqdm import tqdm
 
-        with tqdm(total=total, unit=unit, desc=label, initial=initial, dynamic_ncols=True) as bar:
+        class Bar(tqdm):  # type: ignore[type-arg]
+            def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
+                super().set_postfix_str(terminal(s), refresh)
+
+        name = terminal(label)
+        with Bar(total=total, unit=unit, desc=name, initial=initial, dynamic_ncols=True) as bar:
             yield bar
 
 

@@ -28,10 +28,10 @@ def cache() -> None:
 @click.argument("path", type=_PLACE, default="feats")
 def _ls(output: Output, path: str) -> None:
     """List the feature stores under PATH (default: ./feats)."""
-    from uml_cache.store.catalogue import find_stores
+    from uml_cache.store.catalogue import look_for_stores
 
-    stores = find_stores(path)
-    if not stores:
+    stores, damaged = look_for_stores(path)
+    if not stores and not damaged:
         raise InputError(f"no feature store under {path}; `uml extract --out {path}` makes one")
     header = ("path", "dataset", "modality", "encoder", "rows", "dim", "sealed")
     lines = [header]
@@ -46,7 +46,12 @@ def _ls(output: Output, path: str) -> None:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-    output.result([info.summary() for info in stores], text)
+    text = "\n".join([text, *(f"damaged: {store.path} ({store.reason})" for store in damaged)])
+    value = [
+        *(info.summary() for info in stores),
+        *({"path": str(store.path), "damaged": store.reason} for store in damaged),
+    ]
+    output.result(value, text)
 
 
 @uml_command("info", example="uml cache info ./feats/shapes/image/hog-color.zarr")

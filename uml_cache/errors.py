@@ -18,6 +18,10 @@ class WorkError(RuntimeError):
     exit_code = 1
 
 
+class Remark(UserWarning):
+    """Something that a person should know and that stops nothing; `uml` prints it as one line."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that is not among the `known` ones; it offers the closest of them."""
     names = sorted(known)

@@ -10,6 +10,18 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def no_processes() -> str | None:
+    """Why work cannot be shared with further processes here; None where it can."""
+    from multiprocessing import get_context
+
+    try:
+        get_context("spawn").Event()  # semaphores, which lie in shared memory
+    except (OSError, ImportError) as error:
+        said = getattr(error, "strerror", None) or str(error)
+        return f"this machine has no shared memory that can be written (/dev/shm: {said})"
+    return None
+
+
 def memory_bytes() -> int:
     """The machine's main memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

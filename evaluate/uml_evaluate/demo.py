@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import QUIET, Output
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import Comparison, table
 from uml_evaluate.comparing.sentence import sentence
@@ -146,7 +147,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
     mark = out / "demo.json"
     if out.is_dir() and any(out.iterdir()):
         try:
-            there = json.loads(mark.read_text(encoding="utf-8"))
+            there = parse_json(mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise InputError(f"{out} holds something else than a demo; choose another --out") from None
         if there != asked:

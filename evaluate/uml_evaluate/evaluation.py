@@ -116,6 +116,13 @@ def evaluate(
     for comparison in comparisons:
         if comparison.differences:
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
-            figures += save(differences_figure(comparison), run.path / "figures", name).files
+            try:
+                figures += save(differences_figure(comparison), run.path / "figures", name).files
+            except (
+                OSError
+            ) as error:  # somebody else's run, or a snapshot: its table can be shown all the same
+                output.say(
+                    f"{run.path / 'figures'} cannot be written ({error.strerror}); no figure was saved"
+                )
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)

@@ -6,12 +6,12 @@ every id with that prefix (`timm:ID`, `hf:ID`). A folder with a `config.json` is
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, WorkError, unknown
 from uml_extract.spec import LAST_LAYER, POOLINGS, TRANSFORMS, Encoder, EncoderOptions, Registered
 
@@ -124,10 +124,10 @@ def _kind_of_folder(folder: Path) -> str:
     if (folder / "open_clip_config.json").is_file() and not (folder / "config.json").is_file():
         return "open_clip:"
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = parse_json((folder / "config.json").read_bytes())
     except FileNotFoundError:
         raise InputError(f"encoder {folder}: the folder has no config.json, so it is no model") from None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise InputError(f"encoder {folder}: its config.json cannot be read as JSON") from None
     if not isinstance(config, dict):
         raise InputError(f"encoder {folder}: its config.json is no JSON object")

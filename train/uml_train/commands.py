@@ -42,16 +42,20 @@ uml train --cache ./feats --finetune dinov2_vits14 --data ./pictures --name bird
 )
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
-@click.option("--grid", metavar="NAME|FILE.toml", default="quick", show_default=True,
-              help="Hyperparameters searched for every method: quick, paper or demo; for the objectives ssl "
-                   "and joint quick, multibench or vision-text.")  # fmt: skip
+@click.option("--grid", metavar="NAME|FILE.toml", default="auto", show_default=True,
+              help="Hyperparameters searched for every method. auto: fair (heads solved on all rows at once), "
+                   "or quick where that cannot be; quick, paper or demo: trained by AdamW; for the objectives "
+                   "ssl and joint quick, multibench or vision-text.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip
 @click.option("--ratio", metavar="R[,R]",
               help="Auxiliary batches per target batch to search: 0.25, 0.5, 1, 2, 4. "
                    "Default: the grid's, 1.")  # fmt: skip
-@click.option("--normalize", metavar="KIND", default="none", show_default=True,
-              help="none, center, l2 or standard; fitted on the rows a model trains on.")  # fmt: skip
+@click.option("--normalize", metavar="KIND", default="auto", show_default=True,
+              help="none, center, l2, center-l2, standard or shrunk; fitted on the rows a model trains on. "
+                   "auto: shrunk with the grid fair, else none.")  # fmt: skip
+@click.option("--refit", is_flag=True,
+              help="Solve the selected head once more on training and validation rows together.")  # fmt: skip
 @click.option("--normalize-on", type=click.Choice(["draw", "pool"]), default="draw", show_default=True,
               help="pool: fitted on all training rows of the target, unlabelled.")  # fmt: skip
 @click.option("--sampling", type=click.Choice(["shuffled", "balanced"]), default="shuffled",

@@ -16,6 +16,8 @@ from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.numpy_files import read_array
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
 
+_MOST_CLASSES = 1_000_000  # that nobody names
+
 SPLIT_CODES = {
     **{name: code for code, name in enumerate(SPLIT_NAMES)},
     "training": 0,
@@ -64,6 +66,12 @@ def as_labels(
     if wrong.size:
         row = int(wrong[0])
         raise InputError(f"{where}: label {cells[row]} of row {row} is no class index (0, 1, …, or -1)")
+    if classes is None and numbers.max(initial=-1) >= max(_MOST_CLASSES, len(cells)):
+        row = int(np.argmax(numbers))
+        raise InputError(
+            f"{where}: label {cells[row]} of row {row} would make {numbers[row] + 1:,.0f} classes "
+            f"of {len(cells)} rows; give the class names with --classes, or mend the label"
+        )
     labels = numbers.astype(np.int64)
     top = int(labels.max(initial=-1))
     if classes is None:

@@ -5,15 +5,17 @@ Neither zarr nor torch is imported here. Stores that others wrote with a Zarr to
 
 from __future__ import annotations
 
-import json
 import os
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from uml_cache import identity
-from uml_cache.errors import InputError, WorkError
+from uml_cache.documents import parse_json
+from uml_cache.errors import InputError, Remark, WorkError
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import journal
 from uml_cache.store.plan import plan_digest
@@ -134,6 +136,15 @@ class StoreInfo:
 def store_info(path: Path | str) -> StoreInfo:
     """Describe the store at `path`. `InputError` if there is none, `WorkError` if its metadata is damaged."""
     path = as_path(path)
+    try:
+        return _described(path)
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise WorkError(f"{path}: its metadata is damaged ({type(error).__name__}: {error})") from None
+
+
+def _described(path: Path) -> StoreInfo:
     if not path.exists():
         raise InputError(f"there is no store at {path}; `uml cache ls` lists the stores of a cache folder")
     root = _metadata(path, "")
@@ -178,45 +189,70 @@ def store_info(path: Path | str) -> StoreInfo:
     )
 
 
-def find_stores(feats: Path | str) -> list[StoreInfo]:
-    """Every store in a cache folder, sorted by path; `feats` may be a store itself.
+@dataclass(frozen=True)
+class DamagedStore:
+    """A store that cannot be described, and why."""
 
-    An existing folder without stores gives an empty list; a path that is no folder raises `InputError`.
+    path: Path
+    reason: str
+
+
+def find_stores(feats: Path | str) -> list[StoreInfo]:
+    """Every sound store in a cache folder, sorted by path; `feats` may be a store itself.
+
+    A damaged store is left out, with a `Remark` that names it: it never stops the others. An existing folder
+    without stores gives an empty list; a path that is no folder raises `InputError`.
     """
+    found, damaged = look_for_stores(feats)
+    for store in damaged:
+        warnings.warn(f"{store.path} is left out: {store.reason}", Remark, stacklevel=2)
+    return found
+
+
+def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedStore]]:
+    """The sound and the damaged stores of a cache folder, each sorted by path; raises as `find_stores`."""
     feats = as_path(feats)
     if not feats.is_dir():
         what = "is a file" if feats.exists() else "does not exist"
         raise InputError(f"cache folder {feats} {what}; `uml extract --out {feats}` makes one")
     if (feats / "zarr.json").exists():
-        return [store_info(feats)]
-    if isinstance(feats, RemotePath):
-        return _find_remote(feats)
-    found = []
+        return [store_info(feats)], []
+    found: list[StoreInfo] = []
+    damaged: list[DamagedStore] = []
+    for path in sorted(_remote_places(feats) if isinstance(feats, RemotePath) else _places(feats)):
+        try:
+            found.append(store_info(path))
+        except (InputError, WorkError, OSError) as error:
+            damaged.append(DamagedStore(path, str(error)))
+    return found, damaged
+
+
+def _places(feats: Path) -> Iterator[Path]:
     for folder, names, _ in os.walk(feats):
-        here = sorted(name for name in names if name.endswith(".zarr") and not name.startswith("."))
-        found += [store_info(Path(folder) / name) for name in here]
+        here = [name for name in names if name.endswith(".zarr") and not name.startswith(".")]
+        yield from (Path(folder) / name for name in here)
         names[:] = [name for name in names if name not in here and not name.startswith(".")]
-    return sorted(found, key=lambda info: info.path)
 
 
-def _find_remote(prefix: RemotePath) -> list[StoreInfo]:
+def _remote_places(prefix: RemotePath) -> Iterator[Path]:
     folders, _ = prefix.listing()
-    found = []
     for name in folders:
         inner = prefix / name
-        found += [store_info(inner)] if name.endswith(".zarr") else _find_remote(inner)  # type: ignore[arg-type]
-    return sorted(found, key=lambda info: info.path)
+        if name.endswith(".zarr"):
+            yield inner  # type: ignore[misc]
+        else:
+            yield from _remote_places(inner)  # type: ignore[arg-type]
 
 
 def _metadata(store: Path, name: str) -> dict[str, Any] | None:
     path = store / name / "zarr.json"
     try:
-        metadata = json.loads(path.read_bytes())
+        metadata = parse_json(path.read_bytes())
         if not name or (metadata["shape"] and metadata["data_type"] and metadata["codecs"]):
             return metadata
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         pass
     raise WorkError(f"{path} is damaged: `uml cache verify {store}` tells what else is")
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.remote import is_remote, remote_names
 
@@ -111,7 +112,7 @@ def read_record(path: Path) -> dict[str, Any]:
     """A record's content; `BrokenRecord` if it is damaged, FileNotFoundError if there is none."""
     data = path.read_bytes()
     try:
-        record = json.loads(data)
+        record = parse_json(data)
         written = record.pop("sha256")
         if written == digest(record):
             return record

@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.remote import RemotePath, publish
 from uml_cache.store import journal
@@ -87,7 +88,7 @@ def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
 
 def _fingerprint(metadata: bytes) -> str | None:
     try:
-        return json.loads(metadata)["attributes"]["fingerprint"]
+        return parse_json(metadata)["attributes"]["fingerprint"]
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -6,12 +6,12 @@ Reads each byte once. Only sealed stores can be whole; an unsealed one is report
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.remote import as_path
 from uml_cache.store import journal
@@ -113,7 +113,7 @@ def _check_file(store: Path, entry: dict[str, Any], bad: list[dict[str, str]]) -
 def _check_metadata(store: Path, plan: dict[str, Any], bad: list[dict[str, str]]) -> None:
     """The root's attributes must speak of the store that the journal is about."""
     try:
-        attributes = json.loads((store / "zarr.json").read_bytes())["attributes"]
+        attributes = parse_json((store / "zarr.json").read_bytes())["attributes"]
     except (OSError, ValueError, KeyError):
         return  # reported already, by its checksum
     if attributes.get("fingerprint") != plan["fingerprint"]:

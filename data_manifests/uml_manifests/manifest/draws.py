@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import decode
@@ -130,7 +131,7 @@ def read_index(path: Path, manifest: Manifest) -> FewShotDraw:
         InputError: malformed file, or a sample that the manifest lacks or labels otherwise.
     """
     try:
-        content = json.loads(decode(path))
+        content = parse_json(decode(path))
         parts = {part: content[part]["data"] for part in ("train", "val")}
         wanted = {
             part: [(str(item.get("id") or item["impath"]), int(item["label"])) for item in items]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
 from uml_manifests.manifest.manifest import MODALITIES, NO_LABEL, SPLITS, Manifest, bad_paths
 from uml_manifests.manifest.table import Table, decode, read_table, write_table
@@ -129,7 +130,7 @@ def _read_header(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: no {path.name} there, so it is not a manifest folder")
     try:
-        header = tomllib.loads(decode(path))
+        header = parse_toml(decode(path))
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: not valid TOML ({error})") from None
     for key, value in header.items():

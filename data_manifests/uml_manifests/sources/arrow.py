@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 
 _KINDS = {"Image": "image", "Audio": "audio"}
@@ -72,7 +72,7 @@ def open_arrow(path: Path) -> Any:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
+        value = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing: {path.parent} is no saved data set") from None
     except ValueError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
@@ -163,7 +163,7 @@ def from_coop(
     """
     split_file = Path(split_file)
     try:
-        content = json.loads(decode(split_file))
+        content = parse_json(decode(split_file))
         rows = [
             (str(p), int(y), str(c), code) for code, part in enumerate(SPLITS) for p, y, c in content[part]
         ]

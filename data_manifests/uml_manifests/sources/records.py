@@ -6,7 +6,6 @@ tar, `COLUMN::ROW` of an arrow file, `NAME::ROW` of an array file. Texts are rea
 
 from __future__ import annotations
 
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.table import Columns, parts_of
@@ -49,8 +49,8 @@ def from_jsonl(
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
+            record = parse_json(line)
+        except ValueError:
             raise InputError(f"{path}, line {number}: is no JSON") from None
         if not isinstance(record, dict):
             raise InputError(f"{path}, line {number}: is a JSON {type(record).__name__}; expected an object")
@@ -162,8 +162,8 @@ def _members(tar: Path) -> Iterator[tuple[str, str, tarfile.TarInfo, bytes]]:
 
 def _from_json(sample: dict[str, Any], content: bytes) -> None:
     try:
-        record = json.loads(content)
-    except (ValueError, RecursionError):
+        record = parse_json(content)
+    except ValueError:
         sample.setdefault("text", "")  # no label, and as a text it will be flagged as empty
         return
     if not isinstance(record, dict):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
 from uml_manifests.manifest.table import decode
@@ -116,7 +117,7 @@ def read_descriptions(path: Path) -> dict[str, list[str]]:
         InputError: not UTF-8, not JSON, or of another form.
     """
     try:
-        content = json.loads(decode(path))
+        content = parse_json(decode(path))
     except json.JSONDecodeError as error:
         raise InputError(f"{path}, line {error.lineno}: not valid JSON ({error.msg})") from None
     if not isinstance(content, dict) or not content:

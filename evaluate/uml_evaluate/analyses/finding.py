@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_train.run import write_atomic
 
@@ -114,7 +115,7 @@ def load(path: Path) -> Finding | None:
     An analysis can always be made again, so that a damaged one is as good as none.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         data = path.with_suffix(".npz").read_bytes()
         if values.pop("format") != FORMAT or values.pop("arrays") != sha256(data).hexdigest():
             return None

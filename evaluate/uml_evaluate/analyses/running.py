@@ -89,18 +89,32 @@ def analyse(
             finding = replace(
                 finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
             )
-            save(finding, run.path)
+            try:
+                save(finding, run.path)
+            except OSError as error:
+                output.say(
+                    f"{run.path / 'analyses'} cannot be written ({error.strerror}); nothing was stored"
+                )
             computed.append(name)
             output.say(f"{name}: {seconds:.1f} s")
         found.append(finding)
         there = [run.path / "figures" / f"{finding.name}.{kind}" for kind in ("png", "svg")]
         if name not in computed and all(path.is_file() for path in there):
             figures += there
-        elif (drawn := draw(finding, run.path / "figures")) is not None:
-            figures += drawn.files
+        else:
+            figures += _drawn(finding, run.path / "figures", output)
     if refusals and len(refusals) == len(names):
         raise refusals[0]
     return Analyses(run, found, figures, computed)
+
+
+def _drawn(finding: Finding, folder: Path, output: Output) -> list[Path]:
+    try:
+        drawn = draw(finding, folder)
+    except OSError as error:
+        output.say(f"{folder} cannot be written ({error.strerror}); no figure was saved")
+        return []
+    return [] if drawn is None else drawn.files
 
 
 def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:

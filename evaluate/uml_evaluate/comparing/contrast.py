@@ -12,7 +12,6 @@ too. Holm's step-down corrects for the number of pairs.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
@@ -222,7 +222,7 @@ def _same_draws(a: Run, b: Run, draws: set[tuple[Shots, int]]) -> None:
 def _splits(run: Run) -> dict[str, Any]:
     path = run.path / "splits.json"
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read ({error}); train again") from None
     return found

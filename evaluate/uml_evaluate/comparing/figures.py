@@ -8,14 +8,16 @@ from the page around it (dark or light).
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uml_cache.escapes import html as escape
+from uml_cache.escapes import xml
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name
 from uml_evaluate.comparing.tables import grouped, shots_name, shown_differences
@@ -153,7 +155,7 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
             bbox_inches="tight",
             metadata={"Date": None, "Creator": None},
         )
-    markup = text.getvalue().decode()
+    markup = xml(text.getvalue().decode())
     svg.write_text(markup.replace("<svg ", '<svg style="background: white" ', 1), encoding="utf-8")
     return Drawn([png, svg], _element(markup, description))
 
@@ -206,8 +208,11 @@ def style() -> Iterator[None]:
         "svg.hashsalt": "uml",
         "font.family": "DejaVu Sans",
         "font.size": 9.5,
+        "text.parse_math": False,  # a name may hold dollar signs
     }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # A name may hold signs that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", "Glyph ", UserWarning)
         yield
 
 

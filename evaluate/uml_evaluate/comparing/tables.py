@@ -7,6 +7,7 @@ from io import StringIO
 from textwrap import fill
 from typing import TYPE_CHECKING
 
+from uml_cache.escapes import markdown as escaped
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, Difference, Row, arm_name
 from uml_evaluate.comparing.sentence import signed
@@ -120,7 +121,7 @@ def shown_differences(comparison: Comparison, differences: Sequence[Difference])
 
 def markdown(comparison: Comparison) -> str:
     """Both tables in Markdown, controls of every method included."""
-    lines = [f"**{comparison.title}** — {caption(comparison)}", ""]
+    lines = [f"**{escaped(comparison.title)}** — {escaped(caption(comparison))}", ""]
     names = [shots_name(k) for k in comparison.shots]
     lines += _markdown_head(["method", *names])
     for arm in comparison.arms:
@@ -140,7 +141,7 @@ def _markdown_head(cells: Sequence[str]) -> list[str]:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+    return "| " + " | ".join(escaped(cell) for cell in cells) + " |"
 
 
 def _one_line(difference: Difference | None) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uml_cache.escapes import csv_cell, latex, markdown
 from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
@@ -17,13 +18,6 @@ from uml_train.run import write_atomic
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Table
     from uml_evaluate.comparing.comparison import Comparison
-
-_LATEX = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#",
-    "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "−": "$-$",
-    "←": r"$\leftarrow$", "≈": r"$\approx$", "<": r"\textless{}", ">": r"\textgreater{}", "·": r"$\cdot$",
-    "–": "--", "×": r"$\times$", "ö": r"\"o", "’": "'",
-}  # fmt: skip
 
 
 def write_comparison(comparison: Comparison, folder: Path, name: str) -> list[Path]:
@@ -58,9 +52,9 @@ def write_table(table: Table, folder: Path, name: str) -> list[Path]:
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A pipe table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_markdown(cell) for cell in line) + " |" for line in lines) + "\n"
+    """A pipe table; its rows are Markdown already."""
+    lines = [list(map(markdown, head)), ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
 def latex_table(
@@ -69,14 +63,14 @@ def latex_table(
     """A `table` environment that needs the package booktabs; `bold` are (row, column)."""
 
     def cell(i: int, j: int, text: str) -> str:
-        return rf"\textbf{{{_latex(text)}}}" if (i, j) in bold else _latex(text)
+        return rf"\textbf{{{latex(text)}}}" if (i, j) in bold else latex(text)
 
     body = [" & ".join(cell(i, j, text) for j, text in enumerate(row)) + r" \\" for i, row in enumerate(rows)]
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{_latex(title)}}}",
+            r"\begin{table}", r"\centering", rf"\caption{{{latex(title)}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule",
-            " & ".join(map(_latex, head)) + r" \\", r"\midrule", *body,
+            " & ".join(map(latex, head)) + r" \\", r"\midrule", *body,
             r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
         ]
     )  # fmt: skip
@@ -91,25 +85,29 @@ def _texts(
     bold: set[tuple[int, int]],
 ) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
-    markdown, latex = folder / f"{name}.md", folder / f"{name}.tex"
+    pipes, typeset = folder / f"{name}.md", folder / f"{name}.tex"
     text = markdown_table(
         head,
         [
-            [f"**{cell}**" if (i, j) in bold else cell for j, cell in enumerate(row)]
+            [f"**{_starred(cell)}**" if (i, j) in bold else _starred(cell) for j, cell in enumerate(row)]
             for i, row in enumerate(rows)
         ],
     )
-    write_atomic(markdown, f"{text}\n{_markdown(title)}\n".encode())
-    write_atomic(latex, latex_table(title, head, rows, bold).encode())
-    return [markdown, latex]
+    write_atomic(pipes, f"{text}\n{_starred(title)}\n".encode())
+    write_atomic(typeset, latex_table(title, head, rows, bold).encode())
+    return [pipes, typeset]
 
 
 def _csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
+    writer.writerow({name: csv_cell(name, name=True) for name in writer.fieldnames})
     writer.writerows(
-        {k: json.dumps(v) if isinstance(v, list | dict) else v for k, v in r.items()} for r in rows
+        {
+            k: csv_cell(json.dumps(v) if isinstance(v, list | dict) else v, name=column == 0)
+            for column, (k, v) in enumerate(r.items())
+        }
+        for r in rows
     )
     write_atomic(path, text.getvalue().encode())
     return path
@@ -119,9 +117,5 @@ def _difference(difference: Any) -> str:
     return "–" if difference is None else f"{delta_text(difference)} {interval_text(difference)}".strip()
 
 
-def _markdown(text: str) -> str:
-    return text.replace("|", r"\|").replace(" *", r" \*")
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(c, c) for c in text)
+def _starred(text: str) -> str:
+    return markdown(text).replace(" *", r" \*")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
+from uml_cache.escapes import markdown as escaped
 from uml_evaluate.comparing.comparison import Comparison, across, compare
 from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, save
 from uml_evaluate.comparing.rows import PROBES
@@ -109,7 +110,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
                 sections += html
                 files += written
                 sentences.append(sentence(comparison))
-                texts += [sentence(comparison), markdown(comparison)]
+                texts += [escaped(sentence(comparison)), markdown(comparison)]
                 bar.update()
     any_sequences = any(c.on_sequences for _, found in compared for c in found)
     head = [

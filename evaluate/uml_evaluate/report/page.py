@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
+
+from uml_cache.escapes import html as escape
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Cell:
 
 def page(title: str, html: Iterable[str]) -> str:
     """A whole document with its style inside; it refers to nothing outside itself."""
-    style = files("uml_evaluate.report.html").joinpath("report.css").read_text(encoding="utf-8")
+    style = files("uml_evaluate.report").joinpath("report.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

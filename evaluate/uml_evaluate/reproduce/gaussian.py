@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.command import Output
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
-from uml_cache.machine import available_cores
+from uml_cache.machine import available_cores, no_processes
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
 from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
@@ -114,7 +115,7 @@ def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[Gau
 def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
     processes = min(available_cores(), len(jobs))
     # Starting a process costs seconds; less work than this stays in one.
-    if sum(job.training.steps for job in jobs) < 50_000 or processes < 2:
+    if sum(job.training.steps for job in jobs) < 50_000 or processes < 2 or no_processes():
         for job in jobs:
             yield job, _one(job)
         return
@@ -149,7 +150,7 @@ def _known(folder: Path, job: GaussianJob) -> float | None:
     if not path.exists():
         return None
     try:
-        return float(json.loads(path.read_text(encoding="utf-8"))["error"])
+        return float(parse_json(path.read_text(encoding="utf-8"))["error"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} is damaged; delete it and run again") from None
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
 from uml_evaluate.reproduce.published import Published, read_published
 
@@ -129,7 +130,7 @@ def parse_recipe(text: str, name: str, where: str, *, check: bool = True) -> Rec
         InputError: no TOML, unknown keys, values that the settings refuse.
     """
     try:
-        values = tomllib.loads(text)
+        values = parse_toml(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"recipe {where} is not TOML: {error}") from None
     try:

@@ -8,7 +8,6 @@ folder that is named.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import across
 from uml_evaluate.reproduce.published import Number
@@ -108,7 +108,7 @@ def _run(run: Run) -> dict[str, Any]:
 def read_result(path: Path) -> Result:
     """Read a result file. Raises `InputError` for a file that is none."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(path.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise InputError(f"{path}: result format {values['format']!r}, and this release reads {FORMAT}")
         numbers = [Number.from_json(number) for number in values["numbers"]]

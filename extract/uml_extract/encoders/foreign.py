@@ -6,11 +6,11 @@ the folder or of the hub, or fetch weights from elsewhere, is refused here, befo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "hf:", "local-dir:", "http:", "https:")
@@ -24,10 +24,10 @@ def read_settings(name: str, file: Path) -> dict[str, Any]:
     Raises `InputError` where it is missing, no JSON object, or asks for code or weights from elsewhere.
     """
     try:
-        values = json.loads(file.read_bytes())
+        values = parse_json(file.read_bytes())
     except FileNotFoundError:
         raise InputError(f"encoder {name}: {file.parent} holds no {file.name}") from None
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         raise InputError(f"encoder {name}: {file} cannot be read as JSON") from None
     if not isinstance(values, dict):
         raise InputError(f"encoder {name}: {file} is a JSON {type(values).__name__}; expected an object")

@@ -7,11 +7,11 @@ silence would give other embeddings.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
@@ -93,8 +93,8 @@ def _optional(name: str, file: Path) -> dict[str, Any]:
 
 def _read(name: str, file: Path, kind: type = dict) -> Any:
     try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
+        found = parse_json(file.read_bytes())
+    except (OSError, ValueError):
         raise InputError(f"encoder {name}: {file} is missing or not valid JSON") from None
     if not isinstance(found, kind):
         raise InputError(f"encoder {name}: {file} is no JSON {'object' if kind is dict else 'list'}")

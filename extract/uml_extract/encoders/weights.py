@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def _shards(index: Path) -> list[Path]:
     try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
+        names = sorted(set(parse_json(index.read_bytes())["weight_map"].values()))
     except (ValueError, KeyError, AttributeError):
         raise InputError(f"weights {index}: not an index of weight shards") from None
     files = [index.parent / Path(name).name for name in names]

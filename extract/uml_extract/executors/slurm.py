@@ -7,6 +7,7 @@ do the work. The jobs plan the store among themselves; whoever is first makes it
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 from uml_cache.errors import InputError, WorkError
 from uml_cache.store.journal import whole_file
 
+_PLAIN = re.compile(r"[\w@%+=:,./-]*")
 _PATHS = ("data", "root", "out", "weights")
 _OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
 _FLAGS = ("retry_failed", "check_sources")
@@ -70,7 +72,7 @@ def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str,
         "#!/bin/bash",
         f"#SBATCH --job-name=uml-{name}",
         f"#SBATCH --array=0-{workers - 1}",
-        _directive(f"--output={logs}/%A_%a.log"),
+        _directive(f"--output={str(logs).replace('%', '%%')}/%A_%a.log"),
         _directive(f"--chdir={os.getcwd()}"),
         "#SBATCH --requeue",
         *map(_directive, extra),
@@ -84,9 +86,11 @@ def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str,
 
 
 def _directive(option: str) -> str:
+    """One line of the script; a value that would end the line is refused, for what follows would be run."""
+    if not option.isprintable():
+        raise InputError(f"{option!r} holds a line break or another control character, which no script can")
     name, equals, value = option.partition("=")
-    plain = not any(letter in value for letter in " \t'\"")
-    return f"#SBATCH {name}{equals}{value if plain else shlex.quote(value)}"
+    return f"#SBATCH {name}{equals}{value if _PLAIN.fullmatch(value) else shlex.quote(value)}"
 
 
 def submit(name: str, options: Mapping[str, Any], *, workers: int, sbatch: str) -> Submitted:

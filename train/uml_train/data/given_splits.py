@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, unknown
 from uml_manifests import NO_SPLIT, SPLITS
 
@@ -47,7 +48,7 @@ def read_splits(path: Path) -> GivenSplits:
 
 def recorded_splits(run: Path) -> GivenSplits:
     """The splits of a run as its `splits.json` has them, so that the file they came from may be gone."""
-    recorded = json.loads((run / "splits.json").read_text(encoding="utf-8"))
+    recorded = parse_json((run / "splits.json").read_text(encoding="utf-8"))
     return GivenSplits({one: code for code, name in enumerate(SPLITS) for one in recorded[name]})
 
 
@@ -117,7 +118,7 @@ def _read_index(path: Path) -> GivenSplits:
     codes: dict[str, int] = {}
     labels: dict[str, int] = {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = parse_json(path.read_text(encoding="utf-8-sig"))
         for code, part in enumerate(("train", "val")):
             for item in content[part]["data"]:
                 name = str(item.get("id") or item["impath"])

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from uml_cache.command import Output
+from uml_cache.documents import parse_json
 from uml_cache.errors import WorkError
 from uml_extract import Reading, SampleError, Trainable, read_for, reader_count
 from uml_train.finetune.views import Views
@@ -151,7 +152,7 @@ def check_readable(loader: Loader, manifest: Manifest, runs: Path, output: Outpu
     """
     record = runs / f".readable-{manifest.digest[:16]}.json"
     try:
-        known: Mapping[str, str] = json.loads(record.read_text(encoding="utf-8"))
+        known: Mapping[str, str] = parse_json(record.read_text(encoding="utf-8"))
         found = {int(row): reason for row, reason in known.items()}
     except (OSError, ValueError, AttributeError):
         found = loader.unreadable(output)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import Packed
@@ -40,8 +41,8 @@ class Head:
 
     logits = x · weightᵀ + bias; where `unit` is set x is (features − mean) / scale at unit length. With the
     trunk `mlp` it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ.
-    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
-    mean over the tokens.
+    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied
+    to the mean over the tokens.
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
@@ -239,7 +240,7 @@ def load_head(path: Path | str) -> Head:
         raise InputError(f"{path} is no file; the heads of a run are in its folder `heads`")
     try:
         with safe_open(path, "np") as file:
-            config = json.loads((file.metadata() or {})["uml"])
+            config = parse_json((file.metadata() or {})["uml"])
         arrays = load_file(path)
         if config["format"] != FORMAT:
             raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")

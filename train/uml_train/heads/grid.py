@@ -15,6 +15,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
 
 
@@ -282,7 +283,7 @@ def read_grid_file(what: str, name: str, known: Sequence[str]) -> tuple[Path, di
     if path.suffix != ".toml":
         raise unknown(what, name, [*known, "FILE.toml"])
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        return path, parse_toml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"grid file {path} does not exist; name one of {', '.join(known)} or a TOML file"

@@ -17,7 +17,7 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError, WorkError
-from uml_cache.machine import available_cores
+from uml_cache.machine import available_cores, no_processes
 from uml_train.heads.bank import Fitted, HeadBank
 from uml_train.heads.export import head_file
 from uml_train.heads.grid import Candidate, Grid, Point, Schedule
@@ -58,6 +58,9 @@ def train_cells(
                 bar.update(1)
         return
     processes = processes_of(problem, cells, grid, run.settings.trunk) if alone else 1
+    if processes > 1 and (reason := no_processes()):
+        output.say(f"{reason}; training in one process")
+        processes = 1
     with output.progress(len(cells), "cell", "training") as bar:
         if processes == 1:
             for cell in cells:
