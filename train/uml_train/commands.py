@@ -43,8 +43,7 @@ uml train --cache ./feats --finetune dinov2_vits14 --data ./pictures --name bird
 @click.option("--seeds", metavar="S[,S]|S-S", default="1-5", show_default=True,
               help="Each fixes a draw, an initialisation and a batch order.")  # fmt: skip
 @click.option("--grid", metavar="NAME|FILE.toml", default="auto", show_default=True,
-              help="Hyperparameters searched for every method. auto: fair (heads solved on all rows at once), "
-                   "or quick where that cannot be; quick, paper or demo: trained by AdamW; for the objectives "
+              help="Hyperparameters searched for every method. auto: fair (heads are solved at once), or quick where that cannot be; quick, paper or demo: trained by AdamW; for the objectives "
                    "ssl and joint quick, multibench or vision-text.")  # fmt: skip
 @click.option("--alpha", metavar="A[,A]",
               help="Weights of each auxiliary's loss to search. Default: the grid's, 1.")  # fmt: skip

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uml_train.fullbatch.parts import Stream, Thin, squares_of
 from uml_train.fullbatch.problem import LinearProblem
-from uml_train.fullbatch.shared import REFINING, STEPS, TOLERANCE, Shared
+from uml_train.fullbatch.shared import REFINING, STEPS, TOLERANCE, Shared, auxiliary_stream
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
 from uml_train.heads.bank import HeadModel
@@ -50,7 +50,7 @@ def solve_linear(model: HeadModel, points: list[Point]) -> Shared:
 def _joint(model: HeadModel, points: list[Point], target: Stream, penalty: Tensor) -> Shared:
     """The layer that the rows of several modalities share, in the raw space that they have in common."""
     models, classes, scale = len(points), model.classes, model.target.logit_scale
-    streams = [Stream.of(s, centred=False) for s in model.auxiliaries]
+    streams = [auxiliary_stream(s) for s in model.auxiliaries]
     weights = [torch.tensor([p.weight * len(target) / len(s) for p in points]) for s in streams]
     pairs = list(zip(model.auxiliaries, streams, weights, strict=True))
     labels, rows = [target.labels], [target.x @ target.basis.T + target.mean]

@@ -5,7 +5,11 @@ Shapes: M candidates, n rows, D features, K coordinates, W shared width, C class
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +19,30 @@ from uml_train.fullbatch.softmax import principal
 from uml_train.heads.bank import Samples
 from uml_train.heads.weights import seeded
 
+Made = TypeVar("Made")
+
+_KEPT = 8  # results that are remembered
+_known: OrderedDict[str, Any] = OrderedDict()
 _NEGLIGIBLE = 1e-6  # singular values of a head below this share of the largest carry nothing
+
+
+def remembered(make: Callable[[], Made], *key: object) -> Made:
+    """What `make` gives, made once for equal keys: many cells of a run have the same auxiliary.
+
+    Tensors in the key count by their content, so that nothing depends on what was solved before.
+    """
+    digest = hashlib.sha256()
+    for part in key:
+        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+        digest.update(repr(part.shape).encode() if isinstance(part, Tensor) else b";")
+    name = digest.hexdigest()
+    if name not in _known:
+        _known[name] = make()
+    _known.move_to_end(name)
+    while len(_known) > _KEPT:
+        _known.popitem(last=False)
+    found: Made = _known[name]
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,17 +61,20 @@ class Stream:
 
     @classmethod
     def of(cls, samples: Samples, *, centred: bool) -> Stream:
-        features = vectors(samples.features)
-        axes = principal(features, torch.ones(len(features)), centred=centred)
-        x = axes.coordinates
-        if not x.shape[1]:  # rows that are all alike
-            return cls(
-                torch.zeros(len(x), 1), torch.zeros(features.shape[1], 1), axes.mean, samples.labels, 1.0
-            )
-        return cls(x, axes.basis, axes.mean, samples.labels, float(x.square().sum(1).mean()))
+        x, basis, mean, spread = axes_of(vectors(samples.features), centred=centred)
+        return cls(x, basis, mean, samples.labels, spread)
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+def axes_of(features: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
+    """What a `Stream` of features (n, D) has beside the labels: x, basis, mean and spread."""
+    axes = principal(features, torch.ones(len(features)), centred=centred)
+    x = axes.coordinates
+    if not x.shape[1]:  # rows that are all alike
+        return torch.zeros(len(x), 1), torch.zeros(features.shape[1], 1), axes.mean, 1.0
+    return x, axes.basis, axes.mean, float(x.square().sum(1).mean())
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,8 @@ from uml_train.heads.fitting import watched_rows
 from uml_train.heads.grid import Point
 from uml_train.heads.weights import HeadWeights
 
-_TEMPERATURES = torch.logspace(-2.0, 3.0, 101, dtype=torch.float64)
+_COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
 def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
@@ -46,24 +47,16 @@ def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
 
 
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
-    """The index of the best validated point.
+    """The index of the most accurate point on validation.
 
-    Of cross-entropies the likeliest one; of squared errors, whose values are no likelihoods, the most
-    accurate, then the likeliest. Of the two the more accurate one, and of equals the cross-entropy.
+    Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
+    one validation row per class many points tie, and which of them is merely first means nothing.
     """
-
-    def likeliest(i: int) -> tuple[float, int]:
-        return (fitted[i].val_loss, i)
-
-    def accurate(i: int) -> tuple[float, float, int]:
-        return (-fitted[i].val_acc, fitted[i].val_loss, i)
-
-    by_loss = {
-        loss: [i for i, p in enumerate(points) if p.loss == loss] for loss in ("cross-entropy", "squared")
-    }
-    best = [min(by_loss["cross-entropy"], key=likeliest)] if by_loss["cross-entropy"] else []
-    best += [min(by_loss["squared"], key=accurate)] if by_loss["squared"] else []
-    return min(best, key=lambda i: (-fitted[i].val_acc, i))
+    order = {"cross-entropy": 0, "squared": 1}
+    return min(
+        range(len(fitted)),
+        key=lambda i: (-fitted[i].val_acc, order[points[i].loss], fitted[i].val_loss, i),
+    )
 
 
 def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
@@ -86,9 +79,18 @@ def _temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """The factor on the logits (n, C) with the least cross-entropy, and that cross-entropy."""
     centred = logits - logits.mean(1, keepdim=True)
     size = centred.square().mean().sqrt().clamp_min(1e-12)
-    losses = [float(torch.nn.functional.cross_entropy(centred / size * t, labels)) for t in _TEMPERATURES]
-    best = min(range(len(losses)), key=losses.__getitem__)
-    return float(_TEMPERATURES[best] / size), losses[best]
+    unit = centred / size
+
+    def loss(power: float) -> float:
+        return float(torch.nn.functional.cross_entropy(unit * math.exp(power), labels))
+
+    # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
+    low, high = math.log(_COLDEST), math.log(_HOTTEST)
+    while high - low > 0.02:
+        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        low, high = (low, b) if loss(a) <= loss(b) else (a, high)
+    middle = (low + high) / 2.0
+    return math.exp(middle) / float(size), loss(middle)
 
 
 def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:

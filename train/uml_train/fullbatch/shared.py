@@ -30,16 +30,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uml_train.fullbatch.parts import Stream, Thin, directions, squares_of
+from uml_train.data.rows import vectors
+from uml_train.fullbatch.parts import Stream, Thin, axes_of, directions, remembered, squares_of
 from uml_train.fullbatch.problem import LinearProblem
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of
-from uml_train.heads.bank import HeadModel
+from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Point
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
-TOLERANCE = 1e-2
+TOLERANCE = 2e-2
 STEPS = 100
-REFINING = 12  # steps of a part that begins near its end
+REFINING = 8  # steps of a part that begins near its end
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +70,7 @@ def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
     n = len(target)
     others = []
     for samples in model.auxiliaries:
-        stream = Stream.of(samples, centred=False)
+        stream = auxiliary_stream(samples)
         weight = torch.tensor([p.weight * n / len(stream) for p in points])
         others.append(_Auxiliary(stream, weight, stream.spread / strengths, samples.projected))
     parts = _Squared if points[0].loss == "squared" else _Likelihood
@@ -79,7 +80,7 @@ def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
     sides = solver.sides(head)
     head = solver.head(head, found, sides, frame)
     found = solver.projection(head, found)
-    sides = solver.sides(head)
+    sides = solver.sides(head, sides)
     projections: list[Tensor | None] = [found @ target.basis.T]
     straight = iter(sides)
     projections += [next(straight) @ a.stream.basis.T if a.projected else None for a in others]
@@ -111,6 +112,13 @@ def _start(model: HeadModel, solver: _Parts, candidates: int) -> tuple[Tensor, T
     return _BELIEF**0.5 * said + (1.0 - _BELIEF) ** 0.5 * own, frame
 
 
+def auxiliary_stream(samples: Samples) -> Stream:
+    """An auxiliary's rows; the axes of a large one take as long as a small head."""
+    features = vectors(samples.features)
+    x, basis, mean, spread = remembered(lambda: axes_of(features, centred=False), "axes", features)
+    return Stream(x, basis, mean, samples.labels, spread)
+
+
 class _Parts:
     """The parts of the objective with one loss; each solves for one factor with the others as they are."""
 
@@ -127,8 +135,8 @@ class _Parts:
         """The target's projection (M, W, K) for a head (M, C, W); `near` is the one before."""
         raise NotImplementedError
 
-    def sides(self, head: Tensor) -> list[Tensor]:
-        """The projections (M, W, K) of those auxiliaries that have one."""
+    def sides(self, head: Tensor, near: list[Tensor] | None = None) -> list[Tensor]:
+        """The projections (M, W, K) of those auxiliaries that have one; `near` are those before."""
         raise NotImplementedError
 
     def head(self, head: Tensor, projection: Tensor, sides: list[Tensor], frame: Tensor) -> Tensor:
@@ -164,22 +172,29 @@ class _Likelihood(_Parts):
         if not self.others or self.others[0].projected:
             return None
         first = self.others[0]
-        x, models = first.stream.x, len(self.penalty)
-        problem = LinearProblem(
-            x.expand(models, -1, -1),
-            first.stream.labels,
-            torch.ones(models, len(x)),
-            first.penalty,
-            self.classes,
-        )
-        return self._solve(problem, STEPS)[0] @ first.stream.basis.T
+        stream, models = first.stream, len(self.penalty)
+
+        def solve() -> tuple[Tensor, Tensor]:
+            x, ones = stream.x.expand(models, -1, -1), torch.ones(models, len(stream))
+            problem = LinearProblem(x, stream.labels, ones, first.penalty, self.classes)
+            theta, _, steps = problem.solve(TOLERANCE, STEPS)
+            return theta @ stream.basis.T, steps
+
+        head, steps = remembered(solve, "alone", stream.x, stream.labels, first.penalty, self.classes)
+        self.steps += steps
+        return head
 
     def projection(self, head: Tensor, near: Tensor | None = None) -> Tensor:
         return self._projection(head, self.target, self.penalty, self.bias, near)
 
-    def sides(self, head: Tensor) -> list[Tensor]:
+    def sides(self, head: Tensor, near: list[Tensor] | None = None) -> list[Tensor]:
         none = torch.zeros_like(self.bias)
-        return [self._projection(head, a.stream, a.penalty, none, None) for a in self.others if a.projected]
+        projected = [a for a in self.others if a.projected]
+        starts: list[Tensor | None] = [None] * len(projected) if near is None else list(near)
+        return [
+            self._projection(head, a.stream, a.penalty, none, start)
+            for a, start in zip(projected, starts, strict=True)
+        ]
 
     def _projection(
         self, head: Tensor, stream: Stream, penalty: Tensor, bias: Tensor, near: Tensor | None
@@ -226,7 +241,7 @@ class _Squared(_Parts):
     def projection(self, head: Tensor, near: Tensor | None = None) -> Tensor:
         return self._projection(head, self.target, self.penalty)
 
-    def sides(self, head: Tensor) -> list[Tensor]:
+    def sides(self, head: Tensor, near: list[Tensor] | None = None) -> list[Tensor]:
         return [self._projection(head, a.stream, a.penalty) for a in self.others if a.projected]
 
     def _projection(self, head: Tensor, stream: Stream, penalty: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ class Head:
 
     logits = x · weightᵀ + bias; where `unit` is set x is (features − mean) / scale at unit length. With the
     trunk `mlp` it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ.
-    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied
-    to the mean over the tokens.
+    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is
+    applied to the mean over the tokens.
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
@@ -169,7 +169,7 @@ def _folded(weight: Tensor, bias: Tensor, normalize: Normalizer) -> dict[str, Te
     before: dict[str, Tensor] = {}
     if normalize.unit:
         parts = {"mean": normalize.mean, "scale": normalize.scale}
-        before = {name: part for name, part in parts.items() if part is not None}
+        before = {name: part.clone() for name, part in parts.items() if part is not None}
     else:
         if normalize.scale is not None:
             weight = weight / normalize.scale.double()
