@@ -61,8 +61,9 @@ def _birds(folder: Path) -> None:
             table.writerows([f"{name}-{i}", f"a {colour} {name} {i}", name] for i in range(4))
     sentences = ["Two robins on a fence.", "A canary sings.", "One bluebird, or a robin?", "It rained."]
     (folder / "sentences.txt").write_text("\n".join(sentences))
-    [recipe] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    recipe, settings = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     (folder / "mine.toml").write_text(recipe)
+    (folder / "birds.toml").write_text(settings)
     (folder / "finetune.toml").write_text(
         "lr = [0.001]\nsteps = 4\nwarmup = 1\neval_every = 2\nbatch_size = [6]\n"
     )

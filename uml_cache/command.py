@@ -1,7 +1,8 @@
 """What every `uml` command shares: `--json`, `--quiet`, `--debug`, and where its words go.
 
 Results go to standard output (text, or exactly one JSON object with `--json`); progress and remarks go to
-standard error, and not at all with `--quiet`. This module imports click only, so that `--help` stays fast.
+standard error, and not at all with `--quiet`. This module imports
+click and the settings' declarations only, so that `--help` stays fast.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import click
 
 from uml_cache.escapes import json_text, terminal
+from uml_cache.settings import Setting, Settings, declared, read_toml
 
 
 class Progress(Protocol):
@@ -76,6 +78,33 @@ class Output:
 QUIET = Output(quiet=True)
 
 
+class _Option(click.Option):
+    """An option that `--help` shows under a heading of its own."""
+
+    def __init__(self, names: Sequence[str], group: str, **attributes: Any) -> None:
+        super().__init__(names, **attributes)
+        self.group = group
+
+
+class _Command(click.Command):
+    """A command whose `--help` shows its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        groups: dict[str, list[tuple[str, str]]] = {"": []}
+        for parameter in self.get_params(ctx):
+            group = getattr(parameter, "group", _EVERY if "--help" in parameter.opts else "")
+            if record := parameter.get_help_record(ctx):
+                groups.setdefault(group, []).append(record)
+        groups[_EVERY] = groups.pop(_EVERY, [])  # last
+        for heading, records in groups.items():
+            if records:
+                with formatter.section(heading or "Options"):
+                    formatter.write_dl(records)
+
+
+_EVERY = "Every command"
+
+
 def uml_command(
     name: str, *, example: str, short_help: str | None = None
 ) -> Callable[[Callable[..., Any]], click.Command]:
@@ -91,14 +120,72 @@ def uml_command(
 
         lines = inspect.cleandoc(example).splitlines()
         epilog = "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
-        command = click.command(name, epilog=epilog, short_help=short_help)(run)
+        command = click.command(name, cls=_Command, epilog=epilog, short_help=short_help)(run)
         command.params += [
-            click.Option(
-                ["--json", "json_"], is_flag=True, help="Print one JSON document on standard output."
+            _Option(
+                ["--json", "json_"], _EVERY, is_flag=True, help="Print one JSON document on standard output."
             ),
-            click.Option(["--quiet"], is_flag=True, help="No progress and no remarks on standard error."),
-            click.Option(["--debug"], is_flag=True, help="Show the traceback of an error."),
+            _Option(
+                ["--quiet"], _EVERY, is_flag=True, help="Print no progress and no remarks on standard error."
+            ),
+            _Option(["--debug"], _EVERY, is_flag=True, help="Show the traceback of an error."),
         ]
         return command
 
     return decorate
+
+
+def settings_options(
+    way: str, *kinds: type[Settings], **changes: Mapping[str, Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Add the options of settings, and `--config FILE.toml`, to `function(output, values, **options)`.
+
+    `values` are those that the command line and, where it says nothing, the file give, by setting. Options
+    that mean nothing to the command `way` are taken and not shown.
+
+    Args:
+        changes: what this command declares otherwise, by setting.
+    """
+    known = {
+        name: replace(setting, **changes.get(name, {}))
+        for kind in kinds
+        for name, setting in declared(kind).items()
+    }
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def run(output: Output, config: str | None, **options: Any) -> Any:
+            given = {name: options.pop(name) for name in known}
+            values = {} if config is None else read_toml(config, known)
+            for name, value in given.items():
+                if value is not None and value != ():
+                    words = "none" if value == ("none",) else value
+                    values[name] = known[name].read(words, known[name].option)
+            return function(output, values, **options)
+
+        command: Callable[..., Any] = functools.wraps(function)(run)
+        command = click.option("--config", type=click.Path(), metavar="FILE.toml", help=_CONFIG)(command)
+        for setting in reversed(known.values()):
+            command = setting_option(setting, hidden=not setting.suits(way))(command)
+        return command
+
+    return decorate
+
+
+_CONFIG = "Read settings from this file. An option that is given as well wins."
+
+
+def setting_option(setting: Setting, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option of a setting; it arrives as typed, as None where it is not given, for `Setting.read`."""
+    switch = setting.kind is bool
+    words = setting.help
+    if setting.default not in (None, (), "") and not switch:
+        words += f"  [default: {setting.words(setting.default)[-1]}]"
+    if setting.choices:
+        attributes["shell_complete"] = lambda _, __, begun: [
+            c for c in setting.choices if c.startswith(begun)
+        ]
+    return click.option(
+        setting.option, setting.name, cls=_Option, group=setting.group, help=words, default=None,
+        is_flag=switch, multiple=setting.many, metavar=setting.metavar or "|".join(setting.choices) or None,
+        **attributes,
+    )  # fmt: skip

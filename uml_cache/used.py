@@ -9,6 +9,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,3 +86,14 @@ def left_out_csv(rows: Iterable[tuple[str, str, str]]) -> str:
     table.writerow(["source", "id", "reason"])
     table.writerows(rows)
     return text.getvalue()
+
+
+def write_left_out(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write `left_out_csv` of the rows into a file, whose folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(left_out_csv(rows), encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def used_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What `to_json` made of every source, by its label, as lines for people."""
+    return [f"{label}: {Used.from_json(values).text()}" for label, values in rows.items()]

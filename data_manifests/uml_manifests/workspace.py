@@ -170,7 +170,8 @@ def build_draw(
     manifest = _named(name, modality)
     made_splits = bool(np.all(manifest.splits == NO_SPLIT))
     if made_splits:
-        manifest = replace(manifest, splits=stratified_split(manifest.labels, manifest.groups, seed))
+        drawn = stratified_split(manifest.labels, manifest.groups, seed, samples=manifest.sample_keys)
+        manifest = replace(manifest, splits=drawn)
     draw = few_shot(manifest.labels, manifest.splits, shots=shots, seed=seed, classes=manifest.classes)
     known = {benchmark.name: benchmark for benchmark in list_benchmarks()}.get(manifest.name)
     prefix = f"./data/{manifest.name}" + (f"/{known.images}" if known and known.images else "")

@@ -169,6 +169,8 @@ def extract(
         labels=manifest.labels,
         splits=manifest.splits,
         groups=manifest.groups,
+        samples=manifest.sample_keys,
+        id_kind=manifest.id_kind,
         pooled_dim=spec.width,
         token_dim=spec.token_width if tokens else None,
         token_counts=_token_counts(path, manifest, encoder) if tokens else None,

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from uml_cache.command import Output
-from uml_cache.errors import InputError, unknown
-from uml_cache.store.layout import DTYPES
+from uml_cache.errors import InputError
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
 from uml_extract.pipeline import Extracted, extract
 from uml_extract.registry import list_encoders, load_encoder, modality_of
+from uml_extract.settings import ExtractSettings, max_errors
 from uml_extract.spec import Encoder
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
+
+_LOADING = ("dtype", "pooling", "layer", "transform", "weights", "device")
+_EXTRACTING = (
+    *("out", "tokens", "dtype", "batch_size", "device", "executor", "workers", "decode_workers"),
+    *("retry_failed", "check_sources"),
+)
 
 
 def encoder_table() -> tuple[list[dict[str, Any]], str]:
@@ -55,28 +61,25 @@ def encoder_table() -> tuple[list[dict[str, Any]], str]:
     return rows, "\n".join(lines)
 
 
-def extract_data(
-    name: str, source: Mapping[str, Any], loading: Mapping[str, Any], extracting: Mapping[str, Any]
-) -> tuple[dict[str, Any], str]:
+def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
     """Load the encoder, find the data (the demo's shapes where none is given), extract; JSON and words.
 
     The encoder comes first: a missing checkpoint is said before anything is read or rendered.
     """
-    get_executor(extracting["executor"], device=loading["device"], workers=extracting["workers"])
-    if extracting["dtype"] not in DTYPES:
-        raise unknown("dtype", extracting["dtype"], DTYPES)
-    recipe = Recipe(name, {"dtype": extracting["dtype"], **loading})
-    encoder = load_encoder(name, **recipe.options)
-    extracting = {**extracting, "device": loading["device"]}
-    if source["data"] is not None:
-        manifest = _find_data(encoder, source)
-        for remark in _remarks(manifest, source["data"]):
-            extracting["output"].say(remark)
+    values = vars(settings)
+    get_executor(settings.executor, device=settings.device, workers=settings.workers)
+    recipe = Recipe(str(settings.encoder), {name: values[name] for name in _LOADING})
+    encoder = load_encoder(recipe.name, **recipe.options)
+    extracting: dict[str, Any] = {name: values[name] for name in _EXTRACTING}
+    extracting |= {"max_errors": max_errors(settings.max_errors), "output": output}
+    if settings.data is not None:
+        manifest = _find_data(encoder, settings)
+        for remark in _remarks(manifest, settings.data):
+            output.say(remark)
         done = extract(manifest, encoder, recipe=recipe, **extracting)
         return done.to_json(), _words(done)
     from uml_manifests import shapes_data
 
-    output: Output = extracting["output"]
     output.say("no --data: using the demo's pictures, texts and sounds in ./data/shapes")
     manifests = shapes_data()
     done = extract(manifests[encoder.spec.modality], encoder, recipe=recipe, **extracting)
@@ -90,68 +93,29 @@ def extract_data(
     return value, "\n".join(_words(each) for each in (done, *also))
 
 
-def submit_data(
-    name: str, source: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[dict[str, Any], str]:
-    """Submit the extraction to Slurm; JSON and words. What can be wrong with the options is said here."""
+def submit_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
+    """Submit the extraction to Slurm; JSON and words. What can be wrong with the data is said here."""
     from uml_extract.executors.slurm import submit
-
-    if source["data"] is None:
-        raise InputError("--executor slurm needs --data: the demo's shapes are not worth a cluster")
-    if options["workers"] is None:
-        raise InputError("--executor slurm needs --workers N, the number of jobs to share the work")
-    modality = modality_of(name)
     from uml_manifests import resolve_data
 
-    manifest = resolve_data(**source, modality=modality)
-    sent = submit(f"{manifest.name}-{name}", options, workers=options["workers"], sbatch=options["sbatch"])
+    manifest = resolve_data(**_source(settings), modality=modality_of(str(settings.encoder)))
+    sent = submit(f"{manifest.name}-{settings.encoder}", settings)
     text = (
         f"job {sent.job}: {sent.workers} jobs share {len(manifest):,} {manifest.modality} samples; "
-        f"script and logs in {sent.script.parent}; `uml cache ls {options['out']}` tells how far they are"
+        f"script and logs in {sent.script.parent}; `uml cache ls {settings.out}` tells how far they are"
     )
     return sent.to_json(), text
 
 
-def parse_batch_size(text: str) -> int | Literal["auto"]:
-    """`auto`, or a whole number from 1 on."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--batch-size is {text!r}; expected auto, or a whole number from 1 on")
-    return int(text)
+def _source(settings: ExtractSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in ("data", "name", "set", "root")}
 
 
-def parse_decode_workers(text: str) -> int | Literal["auto"]:
-    """`auto`, or a whole number from 0 on."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal():
-        raise InputError(f"--decode-workers is {text!r}; expected auto, or a whole number from 0 on")
-    return int(text)
-
-
-def parse_max_errors(text: str) -> float:
-    """`3` → 3 samples (int), `1%` → a share (float)."""
-    number = text.strip()
-    try:
-        if number.endswith("%"):
-            share = float(number[:-1]) / 100
-            if 0 <= share <= 1:
-                return share
-        elif int(number) >= 0:
-            return int(number)
-    except ValueError:
-        pass
-    raise InputError(
-        f"--max-errors is {text!r}; expected a number of samples such as 5, or a share such as 1%"
-    )
-
-
-def _find_data(encoder: Encoder, source: Mapping[str, Any]) -> Manifest:
+def _find_data(encoder: Encoder, settings: ExtractSettings) -> Manifest:
     """The manifest of the encoder's modality that `--data` means; `InputError` says what it holds instead."""
     from uml_manifests import resolve_data
 
-    wanted = encoder.spec.modality
+    wanted, source = encoder.spec.modality, _source(settings)
     try:
         return resolve_data(**source, modality=wanted)
     except InputError as error:
@@ -162,7 +126,7 @@ def _find_data(encoder: Encoder, source: Mapping[str, Any]) -> Manifest:
         if found == wanted:
             raise
         raise InputError(
-            f"encoder {encoder.spec.name} takes {wanted}, {source['data']} holds {found}"
+            f"encoder {encoder.spec.name} takes {wanted}, {settings.data} holds {found}"
         ) from None
 
 

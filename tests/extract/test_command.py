@@ -14,6 +14,8 @@ import pytest
 import uml_manifests
 from uml_cache import find_stores
 from uml_cache.cli import main
+from uml_cache.settings import declared
+from uml_extract.settings import ExtractSettings
 from uml_manifests import Manifest, render_shapes, write_manifest
 
 Run = Callable[..., tuple[int, str, str]]
@@ -169,3 +171,25 @@ def test_help_imports_nothing_heavy_and_shows_an_example() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "Example:\n    uml extract --encoder hog-color" in done.stdout
+
+
+def test_every_setting_is_in_the_command_and_the_file_that_repeat_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words are those that slurm's jobs get."""
+    values: dict[str, Any] = {
+        "encoder": "hf:x", "data": "d", "name": "birds", "set": "cupl", "root": "r", "out": "s3://b/feats",
+        "tokens": True, "dtype": "float32", "pooling": "mean", "layer": 3, "transform": "paper",
+        "weights": "w.pt", "batch_size": 8, "device": "cuda:1", "executor": "ray", "workers": 3,
+        "decode_workers": 0, "max_errors": "5", "retry_failed": True, "check_sources": True,
+    }  # fmt: skip
+    known = declared(ExtractSettings)
+    assert {*values, "sbatch"} == set(known)  # sbatch goes with slurm alone
+    assert all(value != known[name].default for name, value in values.items())
+    settings = ExtractSettings(**values)
+    found: list[ExtractSettings] = []
+    monkeypatch.setattr("uml_extract.work.extract_data", lambda asked, _: found.append(asked) or ({}, ""))
+    run(*settings.words("extract"))
+    (tmp_path / "extract.toml").write_text(settings.to_toml("extract"))
+    run("--config", "extract.toml")
+    assert found == [settings, settings]

@@ -29,6 +29,8 @@ def write_store(
     tasks: int | None = None,
     joint_space: str | None = None,
     tokens: Sequence[np.ndarray] | None = None,
+    ids: Sequence[str] | None = None,
+    id_kind: str = "given",
 ) -> Path:
     """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them.
 
@@ -43,7 +45,8 @@ def write_store(
         variant=variant,
         manifest_digest="0" * 64,
         classes=classes,
-        ids=[f"{modality}-{i}" for i in range(len(features))],
+        ids=ids or [f"{modality}-{i}" for i in range(len(features))],
+        id_kind=id_kind,
         labels=np.asarray(labels, dtype=np.int32),
         splits=np.asarray(splits, dtype=np.uint8),
         groups=groups,

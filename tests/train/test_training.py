@@ -342,7 +342,13 @@ def test_command_prints_one_json_object(cache: Path, small_grid: str, tmp_path: 
     assert value["models"] == 2 * 2 * (5 + 1) * 2
     assert value["model_steps"] > 0
     assert Path(value["results"]).is_file()
-    assert set(value) == {"run", "models", "model_steps", "seconds", "results"}
+    assert set(value) == {"run", "models", "model_steps", "seconds", "results", "rows"}
+    assert {label: (r["used"], r["of"], r["left_out"]) for label, r in value["rows"].items()} == {
+        label: (r["usable_rows"], r["rows"], {})
+        for label, r in load_run(value["run"]).config["stores"].items()
+    }
+    assert "image: " in answer.stderr.splitlines()[-2]
+    assert answer.stderr.splitlines()[-1].endswith(" used")
 
 
 def test_damaged_run_folders(cache: Path, settings_for: Settings, tmp_path: Path) -> None:

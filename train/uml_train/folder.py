@@ -10,6 +10,7 @@ import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache.command import Output
+from uml_cache.settings import declared
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.run import Run, write_atomic
+from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import Shots, TrainSettings, settings_hash
@@ -29,8 +32,8 @@ from uml_train.settings import Shots, TrainSettings, settings_hash
 if TYPE_CHECKING:
     from uml_train.pretrain.searches import Pretraining
 
-# Where and how, not what.
-_NOT_DECISIVE = ("cache", "out", "class_map", "splits", "device", "loader", "checkpoint_minutes")
+# Where and how, not what; of files the content decides, not the path.
+_NOT_DECISIVE = [s.name for s in declared(TrainSettings).values() if s.role in ("local", "file")]
 
 _ALONE = Ranks()
 
@@ -74,6 +77,9 @@ def begin(
     more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
     if settings.splits:
         more.append(asdict(read_splits(settings.splits)))
+    if problem.drawn:  # parts that were drawn otherwise are another run
+        parts = [problem.ids(rows) for rows in (problem.train, problem.val, problem.test)]
+        more.append(sha256(json.dumps(parts).encode()).hexdigest())
     key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
     target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
@@ -96,6 +102,8 @@ def begin(
             "stores": stores,
             "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
             "test_groups": problem.test_groups,
+            "drawn": problem.drawn,
+            "used": {label: used.to_json() for label, used in problem.used.items()},
             "class_notes": problem.notes,
             "remarks": problem.remarks,
             "versions": {
@@ -119,6 +127,8 @@ def begin(
 
 
 def _write_config(path: Path, config: dict[str, Any]) -> None:
+    """Write what the run was asked to do: the record, and the file that `--config` takes."""
+    write_atomic(path / "settings.toml", asked(config).to_toml().encode())
     write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
 
 

@@ -8,7 +8,7 @@ Modalities meet by class name. Rows that could not be read, or that have no labe
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,25 @@ import numpy as np
 
 from uml_cache import FeatureSet
 from uml_cache.errors import InputError, unknown
+from uml_cache.used import Used
+from uml_cache.views import MADE, names_samples
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role
 from uml_train.data.source import Source, open_store, usable
+
+LeftOut = tuple[str, str, str]
+"""A row that is not used: DATASET/LABEL, its id and the reason."""
+AS_RECORDED = "recorded"
+_FEW = 3  # more rows than these are not left out without a warning
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Problem:
     """A target with its splits, and the auxiliaries by label.
 
-    `train`, `val`, `test` hold positions in the target's usable rows. `notes` says, per auxiliary, which of
+    `train`, `val`, `test` hold positions in the target's usable rows; `drawn` says that some of this was
+    drawn here and not given with the data. `notes` says, per auxiliary, which of
     the target's classes it has nothing for and which of its own are not used; `remarks` are sentences for
     the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of their own
     classes.
@@ -43,6 +51,19 @@ class Problem:
     notes: dict[str, dict[str, list[str]]]
     remarks: list[str]
     unrelated: Mapping[str, Source] = field(default_factory=dict)
+    drawn: bool = False
+
+    @property
+    def used(self) -> dict[str, Used]:
+        """How many rows of each store are used, and why the others are not."""
+        sources = (self.target, *self.auxiliaries.values(), *self.unrelated.values())
+        return {source.label: source.tally.used for source in sources}
+
+    def left_out(self) -> Iterator[LeftOut]:
+        """Every row that is not used."""
+        for source in (self.target, *self.auxiliaries.values(), *self.unrelated.values()):
+            for row, reason in source.tally.left_out():
+                yield f"{self.dataset}/{source.label}", str(source.features.id[row]), reason
 
     @property
     def test_groups(self) -> int | None:
@@ -64,6 +85,7 @@ def open_problem(
     unrelated: Sequence[Role] = (),
     splits: GivenSplits | None = None,
     opened: Mapping[str, Any] | None = None,
+    ids: str = AS_RECORDED,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
@@ -72,6 +94,8 @@ def open_problem(
         unrelated: stores of other data sets that stand in for auxiliaries.
         splits: what stands in place of the target's own splits.
         opened: by label what needs no opening: the rows of a manifest that a network is trained on.
+        ids: what equal ids of the target and an auxiliary mean: `shared`, the same sample; `own`, nothing;
+            `recorded`, the same sample where both stores were given their ids (`uml_cache.views`).
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -86,7 +110,7 @@ def open_problem(
         )
     source = usable(target.label, features, np.arange(len(classes)))
     remarks: list[str] = []
-    train, val, test = split_rows(source, remarks, splits)
+    parts = split_rows(source, remarks, splits)
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
     others_opened = {role.label: given.get(role.label) or open_store(role.store) for role in auxiliaries}
@@ -103,7 +127,7 @@ def open_problem(
                 "(columns auxiliary,target)"
             )
         other = usable(role.label, theirs, to_target, train_only=True)
-        other = without_held_out(other, source, np.concatenate([val, test]), remarks)
+        other = without_held_out(other, source, np.concatenate([parts.val, parts.test]), remarks, ids)
         present = np.zeros(len(classes), dtype=bool)
         present[other.labels] = True
         notes[role.label] = {
@@ -116,12 +140,13 @@ def open_problem(
         classes=classes,
         target=source,
         auxiliaries=others,
-        train=train,
-        val=val,
-        test=test,
+        train=parts.train,
+        val=parts.val,
+        test=parts.test,
         notes=notes,
         remarks=remarks,
         unrelated={role.label: _stand_in(role) for role in unrelated},
+        drawn=parts.drawn,
     )
 
 
@@ -141,32 +166,51 @@ def read_class_map(path: Path) -> dict[str, str]:
         raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def without_held_out(other: Source, target: Source, held_out: np.ndarray, remarks: list[str]) -> Source:
+def without_held_out(
+    other: Source, target: Source, held_out: np.ndarray, remarks: list[str], ids: str = AS_RECORDED
+) -> Source:
     """An auxiliary without the samples that the target is validated or tested on.
 
-    In one data set the same id is the same sample (a sound and its transcript, one picture seen by two
-    encoders), and a group (speaker, patient) is the same group in every modality.
+    Where ids name samples in both stores (see `open_problem`), the same id is the same sample: a sound and
+    its transcript, one picture seen by two encoders. A group (speaker, patient) is the same in every
+    modality; an empty one is none.
     """
-    ids = np.asarray(target.features.id, dtype=object)[target.rows[held_out]]
-    theirs = np.asarray(other.features.id, dtype=object)[other.rows]
-    held = np.isin(theirs.astype(str), ids.astype(str))
+    kinds = [source.features.id_kind for source in (other, target)]
+    held = np.zeros(len(other.rows), dtype=bool)
+    if ids == "shared" or (ids == AS_RECORDED and all(map(names_samples, kinds))):
+        theirs = np.asarray(other.features.id, dtype=object)[other.rows]
+        held = np.isin(
+            theirs.astype(str),
+            np.asarray(target.features.id, dtype=object)[target.rows[held_out]].astype(str),
+        )
+    by_id = int(held.sum())
     groups, their_groups = target.groups, other.groups
     if groups is not None and their_groups is not None:
-        held |= np.isin(their_groups.astype(str), groups[held_out].astype(str))
+        strings = their_groups.astype(str)
+        held |= np.isin(strings, groups[held_out].astype(str)) & (strings != "")
+    if ids == AS_RECORDED and MADE in kinds and len(other.features.id) == len(target.features.id):
+        remarks.append(
+            f"{other.label} and {target.label} have as many rows, and ids that are row numbers, which count "
+            f"as "
+            "different samples; if row i is the same sample in both, say --ids shared"
+        )
     if not held.any():
         return other
+    why = f"same id or group as validation and test rows of {target.label}"
     if held.all():
         raise InputError(
-            f"every row of {other.label} is a validation or test row of {target.label} (same id or group): "
-            "training on it would leak; give its samples ids of their own if they are other samples"
+            f"every row of {other.label} has the id or group of a validation or test row of {target.label}: "
+            "training on it would leak; if its ids name other samples, say --ids own"
         )
+    unsure = " (a store of version 0.1 does not say whether its ids were given or made; they count as given)"
     remarks.append(
-        f"{other.label}: {int(held.sum())} of {len(held)} rows are left out, because their ids or groups are "
-        f"those of {target.label}'s validation and test rows"
+        f"{'warning: ' if held.sum() > _FEW else ''}{other.label}: {int(held.sum()):,} of {len(held):,} rows "
+        f"are "
+        f"left out, because their ids or groups are those of {target.label}'s validation and test rows"
+        + (unsure if by_id and None in kinds and ids == AS_RECORDED else "")
+        + ("; if equal ids are different samples here, say --ids own" if by_id else "")
     )
-    return Source(
-        label=other.label, features=other.features, rows=other.rows[~held], labels=other.labels[~held]
-    )
+    return other.without(held, why)
 
 
 def _check_class_map(class_map: Mapping[str, str], auxiliaries: Iterable[FeatureSet]) -> None:

@@ -1,15 +1,16 @@
 """What `uml train` is asked to do: every choice that decides its numbers, checked, and its hash."""
 
-from __future__ import annotations
+# Annotations are not postponed here: they hold the declarations, and those are values.
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from uml_cache.errors import InputError, unknown
+from uml_cache.settings import Setting, Settings, at_least, different
 from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
@@ -24,149 +25,173 @@ WITH_AUXILIARY_LOSS = ("uml", "uml-init")
 FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
 UNRELATED = "unrelated:"  # and the name of a data set
-NORMALIZATIONS = ("auto", "none", "center", "l2", "center-l2", "standard", "shrunk")
-NORMALIZE_ON = ("draw", "pool")
-SAMPLINGS = ("shuffled", "balanced")
-ALIGNED = ("normalized", "raw", "off")
 TRANSFORMER = "transformer"
-TRUNKS = ("linear", "mlp", TRANSFORMER)
-LOADERS = ("auto", "device", "host", "stream")
-DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("float32", "bfloat16", "float16")
 STEPPED = {"grid": "quick", "normalize": "none"}  # what `auto` is where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
+
+# The commands that a setting means something to.
+_FEATURES, _LABELLED = ("train", "pretrain"), ("train", "finetune")
+_SEARCH, _DATA, _MACHINE = "Search", "Data and features", "Machine"
 
 Shots = int | Literal["all"]
 Texts = int | Literal["all", "mean"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """The settings of a run.
-
-    Args:
-        cache: the folder with feature stores.
-        dataset: data set to train on; None where the cache holds one alone.
-        target: `modality[.set][:encoder[@variant]]`; None takes image, else audio, else text.
-        auxiliaries: configurations, each a tuple of such names; None takes every other modality of the data
-            set, each one alone and all together.
-        methods: some of `METHODS`, and `auto`: per cell whichever of the others validates best.
-        controls: some of `CONTROLS`, and `unrelated:NAME` for the auxiliaries of another data set in the
-            cache; run for the method `controlled`.
-        shots: labelled target samples per class, integers or "all"; None takes those of 1, 2, 4, 8, 16
-            that the data can give.
-        seeds: each fixes a draw, an initialisation and the order of the batches.
-        grid: `fair` (heads solved on all rows at once, the default of `auto` wherever it applies), `quick`,
-            `paper` or a TOML file.
-        alpha: weights of each auxiliary's loss that are searched; None takes the grid's.
-        ratio: auxiliary batches per target batch that are searched; None takes the grid's.
-        normalize: one of `NORMALIZATIONS`; `auto` is `shrunk` with the grid `fair` and `none` with others.
-        refit: whether the selected head is solved once more on training and validation rows together; only
-            with the grid `fair`.
-        normalize_on: `draw` fits it on the rows that a model trains on, `pool` on all training rows of the
-            target without their labels, which makes the comparison semi-supervised.
-        sampling: `shuffled`, or `balanced` for batches with the classes in equal parts.
-        aligned: what happens where target and first auxiliary come from encoders with a joint space: they
-            need no projection, and logits are those of unit vectors (`normalized`) or of the vectors as they
-            are (`raw`) times 100; `off` treats them like any others.
-        trunk: `linear`, `mlp` for a hidden layer that the modalities share, or `transformer` for blocks over
-            the stores' tokens; an auxiliary without tokens takes part with one vector a sample.
-        loader: where features wait: `device` (float32 copies in memory, on CUDA there), `host` (mapped from
-            the stores), `stream` (read ahead of use), or `auto`, by size. It changes no number.
-        device: where heads train; `auto` takes CUDA where there is some.
-        precision: of the products on CUDA; weights and moments stay float32.
-        texts: auxiliary samples per class: "all", a number drawn at random, or "mean" (the class mean).
-        class_map: CSV with the columns auxiliary, target where class names differ.
-        splits: CSV with the columns id, split (train, val, test or empty) that stands for the target's own
-            splits, such as a fold of ESC-50, or a published few-shot index (JSON) of its training and
-            validation rows; rows it does not name are not used.
-        objective: `supervised`; `ssl` (a transformer predicts the next token, see
-            `uml_train.pretrain.pretraining`); or `joint`, both at once. The latter two need tokens, take
-            `none` or `standard` as normalisation, and a `grid` of their own; `alpha` is their λ. Without
-            `methods` they train all of theirs.
-        checkpoint_minutes: how often a network of these two is saved while it trains.
+class TrainSettings(Settings):
+    """The settings of a run; `FinetuneSettings` stand beside them where whole networks train.
 
     Raises:
-        InputError: a value out of range, said with what is possible.
+        InputError: a value out of range, or values that do not go together, said with what is possible.
     """
 
-    cache: Path
-    dataset: str | None = None
-    target: str | None = None
-    auxiliaries: tuple[tuple[str, ...], ...] | None = None
-    methods: tuple[str, ...] = METHODS
-    controls: tuple[str, ...] = ()
-    shots: tuple[Shots, ...] | None = None
-    seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
-    grid: str = "auto"
-    alpha: tuple[float, ...] | None = None
-    ratio: tuple[float, ...] | None = None
-    normalize: str = "auto"
-    normalize_on: str = "draw"
-    sampling: str = "shuffled"
-    aligned: str = "normalized"
-    trunk: str = "linear"
-    loader: str = "auto"
-    device: str = "auto"
-    precision: str = "float32"
-    texts: Texts = "all"
-    class_map: Path | None = None
-    splits: Path | None = None
-    out: Path = Path("runs")
-    objective: str = "supervised"
-    checkpoint_minutes: float = 10.0
-    refit: bool = False
+    # fmt: off
+    cache: Annotated[Path, Setting(
+        "Folder with feature stores.", metavar="FOLDER", role="local",
+    )] = Path("feats")
+    dataset: Annotated[str | None, Setting(
+        "Data set to train on; several get one run each. Default: the only one in the cache.",
+        metavar="NAME[,NAME]", role="data", ways=_FEATURES,
+    )] = None
+    target: Annotated[str | None, Setting(
+        "What is classified, such as image or image:dinov2_vits14. Default: image, else audio, else text.",
+        metavar="MODALITY[.SET][:ENCODER]", role="data", ways=_FEATURES,
+    )] = None
+    auxiliaries: Annotated[tuple[tuple[str, ...], ...] | None, Setting(
+        "One configuration of unpaired data, such as text or text+audio; give it again for more, or none. "
+        "Default: every other modality, each alone and all together.",
+        option="--aux", metavar="MODALITY[+MODALITY]", role="data",
+    )] = None
+    methods: Annotated[tuple[str, ...], Setting(
+        "Methods to compare. auto takes whichever of the others is best on validation.",
+        option="--method", metavar="METHOD[,METHOD]",
+        choices=(*METHODS, AUTO, "self-supervised"),
+    )] = METHODS
+    controls: Annotated[tuple[str, ...], Setting(
+        "Data that should not help: permuted (its classes swapped), random (random class vectors) or "
+        "unrelated:NAME (another data set's).",
+        option="--control", metavar="CONTROL[,CONTROL]", choices=(*CONTROLS, UNRELATED),
+        takes="permuted, random or unrelated:NAME with a data set of the cache",
+    )] = ()
+    shots: Annotated[tuple[Shots, ...] | None, Setting(
+        "Labelled samples per class. Default: those of 1,2,4,8,16 that the data can give.",
+        metavar="K[,K]|all", takes="numbers of at least 1, or all",
+        check=lambda shots: shots and all(k == "all" or k >= 1 for k in shots),
+    )] = None
+    seeds: Annotated[tuple[int, ...], Setting(
+        "Each seed fixes a draw of samples, an initialisation and a batch order.",
+        metavar="S[,S]|S-S", takes="different whole numbers from 0 on, such as 1,2,4 or 1-5",
+        check=lambda seeds: different(seeds) and min(seeds) >= 0,
+    )] = (1, 2, 3, 4, 5)
+    grid: Annotated[str, Setting(
+        "Hyperparameters that every method searches. auto: fair (heads are solved on all rows at once), or "
+        "quick where that cannot be; quick, paper, demo or a file: trained by AdamW.",
+        metavar="NAME|FILE.toml",
+    )] = "auto"
+    out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
+    alpha: Annotated[tuple[float, ...] | None, Setting(
+        "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
+        group=_SEARCH, metavar="A[,A]", takes="different numbers, finite and not negative",
+        check=lambda alphas: different(alphas) and all(0 <= a < inf for a in alphas),
+    )] = None
+    ratio: Annotated[tuple[float, ...] | None, Setting(
+        "Auxiliary batches per target batch to search. Default: the grid's, 1.",
+        group=_SEARCH, metavar="R[,R]", takes=f"different numbers of {', '.join(f'{r:g}' for r in RATIOS)}",
+        check=lambda ratios: different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
+    )] = None
+    refit: Annotated[bool, Setting(
+        "Solve the selected head once more on training and validation rows together (grid fair).",
+        group=_SEARCH, ways=("train",),
+    )] = False
+    sampling: Annotated[str, Setting(
+        "How batches are drawn. balanced: the classes in equal parts.",
+        group=_SEARCH, choices=("shuffled", "balanced"), ways=_LABELLED,
+    )] = "shuffled"
+    trunk: Annotated[str, Setting(
+        "What the modalities share. mlp: a hidden layer; transformer: blocks over the tokens that "
+        "`uml extract --tokens` writes.",
+        group="Model", choices=("linear", "mlp", TRANSFORMER), ways=_LABELLED,
+    )] = "linear"
+    aligned: Annotated[str, Setting(
+        "How encoders with a joint space meet, without a projection: logits of unit vectors times 100, or of "
+        "vectors as they are. off: projected like any other.",
+        group="Model", choices=("normalized", "raw", "off"), ways=("train",),
+    )] = "normalized"
+    objective: Annotated[str, Setting(
+        "What is learnt. ssl: a transformer predicts the next token, without labels; joint: that and the "
+        "classes of a few samples. Both need stores with tokens.",
+        group="Model", choices=tuple(OBJECTIVES), role="data", ways=("pretrain",),
+    )] = "supervised"
+    normalize: Annotated[str, Setting(
+        "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
+        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, else "
+        "none.",
+        group=_DATA, choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk"),
+        ways=_FEATURES,
+    )] = "auto"
+    normalize_on: Annotated[str, Setting(
+        "pool: normalisation is fitted on all training rows of the target, without their labels.",
+        group=_DATA, choices=("draw", "pool"), ways=("train",),
+    )] = "draw"
+    texts: Annotated[Texts, Setting(
+        "Auxiliary samples per class: all, a number drawn at random, or their mean.",
+        group=_DATA, metavar="all|N|mean", takes="a number of at least 1, all or mean", ways=_LABELLED,
+        check=lambda texts: isinstance(texts, str) or texts >= 1,
+    )] = "all"
+    class_map: Annotated[Path | None, Setting(
+        "CSV with columns auxiliary,target where class names differ.",
+        group=_DATA, metavar="FILE", role="file", ways=_LABELLED,
+    )] = None
+    splits: Annotated[Path | None, Setting(
+        "CSV with columns id,split, or a few-shot index (JSON), in place of the target's own splits. Rows "
+        "that it does not name are not used.",
+        group=_DATA, metavar="FILE", role="file",
+    )] = None
+    ids: Annotated[str, Setting(
+        "What the same id in two modalities means. shared: the same sample, which unpaired data lose where "
+        "it "
+        "validates or tests; own: nothing; recorded: the same sample where both stores were given their ids.",
+        group=_DATA, choices=("recorded", "shared", "own"),
+    )] = "recorded"
+    loader: Annotated[str, Setting(
+        "Where features wait: in memory (or on the GPU), mapped from the stores, or read ahead. It changes "
+        "no result.",
+        group=_MACHINE, choices=("auto", "device", "host", "stream"), role="local",
+    )] = "auto"
+    device: Annotated[str, Setting(
+        "Where models train. auto takes CUDA where there is some.",
+        group=_MACHINE, choices=("auto", "cpu", "cuda"), role="local",
+    )] = "auto"
+    precision: Annotated[str, Setting(
+        "Precision of the products on CUDA. Weights stay float32.",
+        group=_MACHINE, choices=("float32", "bfloat16", "float16"),
+    )] = "float32"
+    checkpoint_minutes: Annotated[float, Setting(
+        "Minutes between two savings of a network that trains.",
+        group=_MACHINE, metavar="MINUTES", takes="a number from 0 on", role="local", ways=("pretrain",),
+        check=at_least(0),
+    )] = 10.0
+    # fmt: on
 
     def __post_init__(self) -> None:
-        if self.objective not in OBJECTIVES:
-            raise unknown("objective", self.objective, OBJECTIVES)
+        super().__post_init__()
+        if self.shots is not None:
+            object.__setattr__(self, "shots", tuple(sorted(self.shots, key=lambda k: k == "all")))
         if self.objective != "supervised":
             self._check_sequences()
-        else:
-            _known("method", self.methods, (*METHODS, AUTO))
-        if any(c == UNRELATED.rstrip(":") or c == UNRELATED for c in self.controls):
-            raise InputError("the control `unrelated` needs a data set of the cache: unrelated:NAME")
-        _known("control", (c for c in self.controls if not c.startswith(UNRELATED)), CONTROLS)
-        _known("normalize-on", (self.normalize_on,), NORMALIZE_ON)
-        _known("sampling", (self.sampling,), SAMPLINGS)
-        _known("aligned", (self.aligned,), ALIGNED)
-        _known("trunk", (self.trunk,), TRUNKS)
-        _known("loader", (self.loader,), LOADERS)
-        _known("device", (self.device,), DEVICES)
-        _known("precision", (self.precision,), PRECISIONS)
-        _known("normalisation", (self.normalize,), NORMALIZATIONS)
+        known = (*OBJECTIVES[self.objective], *((AUTO,) if self.objective == "supervised" else ()))
+        for method in self.methods:
+            if method not in known:
+                raise unknown(f"method of the objective {self.objective}:", method, known)
         if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds) or min(self.seeds) < 0:
-            raise InputError(f"seeds are {self.seeds}; they must be different whole numbers from 0 on")
-        if self.shots is not None:
-            if not self.shots:
-                raise InputError("no shots; give numbers from 1 on, or `all`")
-            for k in self.shots:
-                if k != "all" and k < 1:
-                    raise InputError(f"shots is {k}; it must be at least 1, or `all`")
         if self.controls and self.controlled is None:
             raise InputError("controls need a method that trains on other modalities: uml or uml-init")
-        for axis in ("alpha", "ratio"):
-            values = getattr(self, axis)
-            if isinstance(values, int | float):  # one number stands for an axis of one
-                object.__setattr__(self, axis, (float(values),))
-            elif values is not None and (not values or len(set(values)) < len(values)):
-                raise InputError(f"{axis} is {values}; give different numbers")
-        for value in self.alpha or ():
-            if not 0 <= value < float("inf"):
-                raise InputError(f"alpha is {value}; it must be finite and not negative")
-        for value in self.ratio or ():
-            if value not in RATIOS:
-                raise InputError(f"ratio is {value:g}; it takes {', '.join(f'{r:g}' for r in RATIOS)}")
-        if isinstance(self.texts, int) and self.texts < 1:
-            raise InputError(f"texts is {self.texts}; it must be at least 1, `all` or `mean`")
 
     def _check_sequences(self) -> None:
         """What the objectives without a head bank can do."""
         if self.methods == METHODS:
             object.__setattr__(self, "methods", OBJECTIVES[self.objective])
-        _known(f"method of the objective {self.objective}:", self.methods, OBJECTIVES[self.objective])
         if "permuted" in self.controls:
             raise InputError(
                 f"the control permuted swaps classes, and the objective {self.objective} uses no classes of "
@@ -181,12 +206,12 @@ class TrainSettings:
             )
         if self.precision == "float16":
             raise InputError(f"the objective {self.objective} takes --precision float32 or bfloat16")
-        if not 0 <= self.checkpoint_minutes < float("inf"):
-            raise InputError(f"--checkpoint-minutes is {self.checkpoint_minutes:g}; give a number from 0 on")
-        for name in ("ratio", "normalize_on", "sampling", "aligned", "trunk", "texts", "class_map", "refit"):
-            if getattr(self, name) != TrainSettings.__dataclass_fields__[name].default:
-                option = name.replace("_", "-")
-                raise InputError(f"--{option} means nothing under --objective {self.objective}; leave it out")
+        self.check_way("pretrain", f"means nothing under --objective {self.objective}")
+
+    @property
+    def way(self) -> str:
+        """The command that trains with these settings alone: `train`, or without labels `pretrain`."""
+        return "train" if self.objective == "supervised" else "pretrain"
 
     @property
     def normalization(self) -> str:
@@ -202,22 +227,7 @@ class TrainSettings:
         """
         return next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """The settings as JSON values; `from_json` gives them back."""
-        return {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> TrainSettings:
-        fixed = dict(values)
-        for key in ("cache", "out", "class_map", "splits"):
-            fixed[key] = None if fixed.get(key) is None else Path(fixed[key])
-        for key in ("methods", "controls", "seeds", "shots", "alpha", "ratio"):
-            fixed[key] = None if fixed[key] is None else tuple(fixed[key])
-        if fixed["auxiliaries"] is not None:
-            fixed["auxiliaries"] = tuple(tuple(names) for names in fixed["auxiliaries"])
-        return cls(**fixed)
-
-    def stepped(self) -> TrainSettings:
+    def stepped(self) -> "TrainSettings":
         """The settings of what is trained in steps whatever it is: `auto` is what it was before."""
         return replace(self, **{k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"})
 
@@ -225,47 +235,3 @@ class TrainSettings:
 def settings_hash(values: Any) -> str:
     """Eight hexadecimal digits that name a run: the same for the same choices over the same stores."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def parse_numbers(text: str, what: str) -> tuple[int, ...]:
-    """`1-5`, `1,2,4` or a mix of both, in the order given and without repeats."""
-    numbers: list[int] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()):
-            raise InputError(f"{what} is {text!r}; give numbers and ranges such as 1,2,4 or 1-5")
-        if dash and int(high) < int(low):
-            raise InputError(f"{what} is {text!r}; the range {part.strip()} runs backwards")
-        numbers += range(int(low), int(high if dash else low) + 1)
-    return tuple(dict.fromkeys(numbers))
-
-
-def parse_shots(text: str, what: str) -> tuple[Shots, ...]:
-    """Numbers as `parse_numbers` reads them, and `all`."""
-    parts = [part.strip() for part in text.split(",")]
-    numbers = ",".join(part for part in parts if part != "all")
-    shots: list[Shots] = list(parse_numbers(numbers, what)) if numbers else []
-    return (*shots, "all") if "all" in parts else tuple(shots)
-
-
-def parse_values(text: str, what: str) -> tuple[float, ...]:
-    """Numbers such as `0.5,1,2`."""
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"{what} is {text!r}; give numbers such as 0.5,1,2") from None
-
-
-def parse_texts(text: str) -> Texts:
-    """`all`, `mean` or a number."""
-    if text == "all" or text == "mean":
-        return "mean" if text == "mean" else "all"
-    if not text.isdigit():
-        raise InputError(f"--texts is {text!r}; it takes a number, `all` or `mean`")
-    return int(text)
-
-
-def _known(kind: str, names: Iterable[str], known: tuple[str, ...]) -> None:
-    for name in names:
-        if name not in known:
-            raise unknown(kind, name, known)

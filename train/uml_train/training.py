@@ -11,12 +11,12 @@ from pathlib import Path
 from uml_cache import StoreInfo, find_stores, store_info
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
-from uml_train.data.given_splits import read_splits, recorded_splits
+from uml_train.data.given_splits import GivenSplits, read_splits, recorded_splits
 from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.heads.grid import AUTO as GRID_AUTO
 from uml_train.heads.grid import FAIR, load_grid
-from uml_train.problem import Problem, open_problem, read_class_map
+from uml_train.problem import LeftOut, Problem, open_problem, read_class_map
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.auto import choose
 from uml_train.runs.cells import draw_rows
@@ -34,11 +34,14 @@ from uml_train.settings import (
 )
 
 
-def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
+def train(settings: TrainSettings, *, left_out: list[LeftOut] | None = None, output: Output = QUIET) -> Run:
     """Train every cell of the settings and return the finished run.
 
     The run's folder is named by data set, target and a hash of the settings and the stores' fingerprints, so
     the same settings over the same stores go on where they stopped.
+
+    Args:
+        left_out: takes the rows that are not used.
 
     Raises:
         InputError: stores that are missing, ambiguous or unsealed; classes that do not meet; draws larger
@@ -47,7 +50,7 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     if settings.objective != "supervised":
         from uml_train.pretrain.pretraining import train_sequences
 
-        return train_sequences(settings, output)
+        return train_sequences(settings, output, left_out)
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET
     selection, unrelated, problem, resolved = prepare_run(settings, output)
@@ -55,6 +58,8 @@ def train(settings: TrainSettings, *, output: Output = QUIET) -> Run:
     ranks.in_turn(lambda: begin(resolved, selection, unrelated, problem, grid))
     run = begin(resolved, selection, unrelated, problem, grid)
     remark_classes(problem, resolved, output)
+    if left_out is not None:
+        left_out += problem.left_out()
     with run_lock(run.path, output, ranks):
         todo = missing_cells(cells_of(resolved, problem, resolved.shots or ()), run)
         _train(run, problem, todo, output, ranks)
@@ -162,11 +167,23 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     labels = dict.fromkeys(label for labels in run.config["configurations"] for label in labels)
     auxiliaries = [roles.pop(label) for label in labels]
     class_map = read_class_map(run.settings.class_map) if run.settings.class_map else None
-    splits = recorded_splits(run.path) if run.settings.splits else None
     unrelated = list(roles.values())
     return open_problem(
-        run.config["dataset"], target, auxiliaries, class_map, unrelated=unrelated, splits=splits
+        run.config["dataset"],
+        target,
+        auxiliaries,
+        class_map,
+        unrelated=unrelated,
+        splits=splits_of(run),
+        ids=run.settings.ids,
     )
+
+
+def splits_of(run: Run) -> GivenSplits | None:
+    """The splits that a run was made with, where they were drawn or came from a file; None: the data's
+    own."""
+    drawn = run.settings.splits or run.config.get("drawn", True)
+    return recorded_splits(run.path) if drawn else None
 
 
 def recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
@@ -202,7 +219,13 @@ def _open(selection: Selection, unrelated: Sequence[Role], settings: TrainSettin
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     splits = read_splits(settings.splits) if settings.splits else None
     return open_problem(
-        selection.dataset, selection.target, selection.auxiliaries, class_map, unrelated, splits
+        selection.dataset,
+        selection.target,
+        selection.auxiliaries,
+        class_map,
+        unrelated,
+        splits,
+        ids=settings.ids,
     )
 
 

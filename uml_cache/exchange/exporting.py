@@ -66,6 +66,8 @@ def _columns(features: FeatureSet) -> dict[str, Any]:
     columns["status"] = np.asarray(features.status, np.uint8)
     if features.groups is not None:
         columns["group"] = [str(name) for name in features.groups]
+    if "sample" in features.info.arrays:
+        columns["sample"] = features.samples
     return columns
 
 
@@ -77,6 +79,7 @@ def _attributes(features: FeatureSet) -> dict[str, Any]:
         "encoder": features.encoder,
         "variant": features.variant,
         "classes": list(features.classes),
+        "ids": features.id_kind,
         "token_dim": features.info.token_dim,
         "fingerprint": features.fingerprint,
     }

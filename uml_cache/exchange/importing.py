@@ -34,6 +34,7 @@ from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.layout import DTYPES, IDS
 from uml_cache.store.plan import StorePlan, store_path
 from uml_cache.store.planning import create_or_resume
+from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
 _PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number
@@ -188,6 +189,8 @@ def _plan(
         labels=labels,
         splits=splits,
         groups=groups,
+        samples=_samples(parts, ids),
+        id_kind=_id_kind(parts, columns),
         pooled_dim=pooled_dim,
         token_dim=token_dim,
         token_counts=counts,
@@ -232,6 +235,23 @@ def _ids(parts: list[Part], columns: Columns, rows: list[int], total: int) -> li
         if not name or re.search("[\ud800-\udfff]", name):
             raise InputError(f"{parts[0].where}: {name!r} is no id; ids are non-empty Unicode strings")
     return unique(ids)
+
+
+def _samples(parts: list[Part], ids: list[str]) -> np.ndarray:
+    """(N,) uint64: what the files say (as exported), else views are rows with the same id, which are
+    numbered."""
+    if all(part.samples is not None for part in parts):
+        return np.concatenate([part.samples for part in parts])  # type: ignore[misc]
+    return sample_keys(without_view_numbers(ids))
+
+
+def _id_kind(parts: list[Part], columns: Columns) -> str:
+    if columns.ids is not None and Path(columns.ids).is_file():
+        return GIVEN
+    if any(part.ids is None for part in parts):
+        return MADE
+    told = parts[0].attributes.get("ids")
+    return told if told in ID_KINDS else GIVEN
 
 
 def _digest(parts: list[Part], ids: list[str], dtype: str) -> Any:

@@ -27,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "classes": ("classes", "classnames", "class_names", "lab2cname"),
 }
 _TOKENS, _LENGTHS, _STATUS = "tokens", "token_lengths", "status"
+_SAMPLES = "sample"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,7 @@ class Part:
     ids: list[str] | None = None
     splits: Any = None
     groups: list[str] | None = None
+    samples: np.ndarray | None = None
     status: np.ndarray | None = None
     classes: Any = None
     attributes: dict[str, Any] = field(default_factory=dict)
@@ -162,6 +164,9 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     part.splits = _column(content, "splits", columns.splits, where, rows)
     part.ids = strings(_column(content, "ids", columns.ids, where, rows))
     part.groups = strings(_column(content, "groups", columns.groups, where, rows))
+    samples = _column(content, _SAMPLES, None, where, rows) if _SAMPLES in content else None
+    if isinstance(samples, np.ndarray) and samples.dtype == np.uint64:  # as an exported store has them
+        part.samples = samples
     status = _column(content, _STATUS, None, where, rows) if _STATUS in content else None
     part.status = None if status is None else np.asarray(status).astype(np.uint8)
     part.classes = next((content[name] for name in NAMES["classes"] if content.get(name) is not None), None)

@@ -26,6 +26,7 @@ from uml_cache.remote import RemotePath, is_remote
 from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.views import sample_keys, without_view_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -199,6 +200,22 @@ class FeatureSet:
         if "group" not in self.info.arrays:
             return None
         return [str(text) for text in self._zarr["group"][:].tolist()]
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """(N,) uint64, equal where rows are views of one sample (the same id, file or text in the source).
+
+        A store that does not record it, as of version 0.1, has the views that import has numbered: `a`,
+        `a#2`.
+        """
+        if "sample" in self.info.arrays:
+            return self._column("sample", None).astype(np.uint64, copy=False)
+        return sample_keys(without_view_numbers(self.id))
+
+    @property
+    def id_kind(self) -> str | None:
+        """What the ids are (`uml_cache.views.ID_KINDS`); None for a store that does not say."""
+        return self.info.id_kind
 
     def __len__(self) -> int:
         return self.info.rows

@@ -19,6 +19,7 @@ from uml_cache.errors import InputError, Remark, WorkError
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import journal
 from uml_cache.store.plan import plan_digest
+from uml_cache.views import ID_KINDS, MADE
 
 _ARRAYS = (
     "pooled",
@@ -29,6 +30,7 @@ _ARRAYS = (
     "split",
     "id",
     "group",
+    "sample",
     "status",
 )
 
@@ -40,7 +42,8 @@ class StoreInfo:
     `dim` is the width of pooled features, `token_dim` that of tokens (None where a store has none). `own` is
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
     array names to their metadata. `stamp` is the digest of the plan with its samples that each record
-    carries; version 0.1 called it the fingerprint, and its runs recorded it.
+    carries; version 0.1 called it the fingerprint, and its runs recorded it. `id_kind` says what the ids are
+    (`uml_cache.views`); None: not recorded.
     """
 
     path: Path
@@ -58,6 +61,7 @@ class StoreInfo:
     done: int
     own: bool
     arrays: dict[str, dict[str, Any]] = field(repr=False)
+    id_kind: str | None = None
 
     @property
     def encoder_name(self) -> str:
@@ -186,6 +190,7 @@ def _described(path: Path) -> StoreInfo:
         done=sum(task < tasks for task in journal.record_names(path)) if own else 0,
         own=own,
         arrays=arrays,
+        id_kind=_id_kind(attributes, arrays),
     )
 
 
@@ -259,6 +264,13 @@ def _metadata(store: Path, name: str) -> dict[str, Any] | None:
 
 def _width(metadata: dict[str, Any] | None) -> int | None:
     return None if metadata is None else int(metadata["shape"][-1])
+
+
+def _id_kind(attributes: dict[str, Any], arrays: dict[str, Any]) -> str | None:
+    if "id" not in arrays:
+        return MADE  # readers give row numbers
+    kind = attributes.get("ids")
+    return kind if isinstance(kind, str) and kind in ID_KINDS else None
 
 
 def _folder_bytes(folder: Path) -> int:

@@ -15,10 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache.errors import InputError, unknown
 from uml_cache.remote import as_path
 from uml_cache.store.journal import digest
 from uml_cache.store.layout import DTYPES, FORMAT_VERSION, IDS, NO_SPLIT, SPLIT_NAMES, Layout, plan_layout
+from uml_cache.views import GIVEN, ID_KINDS
 
 _OF_SAMPLES = ("manifest_digest", "token_counts")
 
@@ -32,6 +33,8 @@ class StorePlan:
     `token_counts` (N,) int32 goes with `token_dim`. `dtype` is what is stored, `compute_dtype` what is
     computed in. Where the encoder has a `vocabulary`, tokens are ids below it: int32, one a token, nothing
     pooled.
+    `samples` (N,) uint64 are equal where rows are views of one sample, and `id_kind` says what the ids are
+    (`uml_cache.views`).
     `versions` and `device` are recorded, and part of no digest.
     """
 
@@ -46,6 +49,8 @@ class StorePlan:
     labels: np.ndarray
     splits: np.ndarray
     groups: Sequence[str] | None = None
+    samples: np.ndarray | None = None
+    id_kind: str = GIVEN
     pooled_dim: int | None = None
     token_dim: int | None = None
     token_counts: np.ndarray | None = None
@@ -56,6 +61,11 @@ class StorePlan:
     device: str
 
     def __post_init__(self) -> None:
+        try:
+            json.dumps([self.dataset, self.set, self.encoder, *self.classes], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            wrong = error.object[max(0, error.start - 10) : error.end]
+            raise InputError(f"names of a store are not valid Unicode: {wrong!r}; rename it") from None
         rows = len(self.ids)
         if rows == 0:
             raise InputError(f"data set {self.dataset!r} has no samples: a store needs at least one")
@@ -66,10 +76,17 @@ class StorePlan:
             raise InputError("a store holds pooled features, tokens or both; neither was asked for")
         if (self.token_dim is None) != (self.token_counts is None):
             raise ValueError("token_dim and token_counts go together")
-        columns = {"labels": self.labels, "splits": self.splits, "groups": self.groups}
+        columns = {
+            "labels": self.labels,
+            "splits": self.splits,
+            "groups": self.groups,
+            "samples": self.samples,
+        }
         for name, column in {**columns, "token_counts": self.token_counts}.items():
             if column is not None and len(column) != rows:
                 raise ValueError(f"{name} has {len(column)} rows, ids has {rows}")
+        if self.id_kind not in ID_KINDS:
+            raise unknown("kind of ids", self.id_kind, ID_KINDS)
         if len(set_of(self.ids)) != rows:
             raise InputError(f"data set {self.dataset!r} has sample ids that occur more than once")
         if self.labels.min() < -1 or self.labels.max() >= len(self.classes):
@@ -142,6 +159,7 @@ class StorePlan:
             "fingerprint": self.stamp,  # the key's name in version 0.1, which had no other digest
             "classes": list(self.classes),
             "splits": list(SPLIT_NAMES),
+            "ids": self.id_kind,
             "rows": len(self.ids),
             "tasks": self.layout.tasks,
             "task_rows": self.layout.task_rows,

@@ -23,6 +23,8 @@ def planned_contents(plan: StorePlan) -> dict[str, bytes]:
     }
     if plan.groups is not None:
         columns["group"] = (plan.groups, "string")
+    if plan.samples is not None:
+        columns["sample"] = (plan.samples, "uint64")
     if layout.token_start is not None and plan.token_counts is not None:
         columns["tokens/start"] = (layout.token_start, "int64")
         columns["tokens/length"] = (plan.token_counts, "int32")

@@ -74,25 +74,75 @@ def stratified_split(
     groups: Sequence[str] | None,
     seed: int,
     parts: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    samples: np.ndarray | None = None,
 ) -> np.ndarray:
     """Seeded train/val/test split codes, (N,) uint8, with every class in proportion.
 
     With groups, no group is cut: large groups are placed first, each into the part that lacks its classes
     most. Without, every class is shuffled and cut, and a class of three or more samples reaches every part.
+    Views of one sample are never parted, whatever their groups; a row with an empty group has none.
+
+    Args:
+        samples: (N,) uint64, equal where rows are views of one sample; None: every row is one.
 
     Raises:
         InputError: fewer samples or groups than parts.
     """
     labels = np.asarray(labels)
-    units = labels.size if groups is None else len(set(groups))
+    names = _group_names(groups, samples)
+    views = _by_first(samples) if names is None and samples is not None else None
+    units = labels.size if views is None else int(views.max(initial=-1)) + 1
+    if names is not None:
+        units = len(set(names.tolist()))
     if units < len(parts):
-        kind = "samples" if groups is None else "groups (a group is never split)"
+        kind = "samples" if names is None else "groups (a group is never split)"
         raise InputError(f"train, val and test need at least 3 {kind}, got {units}")
     generator = np.random.default_rng(seed)
     share = np.asarray(parts, dtype=np.float64) / sum(parts)
-    if groups is None:
+    if names is not None:
+        return _split_groups(labels, names, share, generator)
+    if views is None:
         return _split_classes(labels, share, generator)
-    return _split_groups(labels, np.asarray(groups), share, generator)
+    _, first = np.unique(views, return_index=True)
+    return _split_classes(labels[first], share, generator)[views]
+
+
+def _by_first(samples: np.ndarray) -> np.ndarray:
+    """(N,) int64 number of each row's sample, in order of first appearance."""
+    _, first, inverse = np.unique(samples, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse]
+
+
+def _group_names(groups: Sequence[str] | None, samples: np.ndarray | None) -> np.ndarray | None:
+    """(N,) names of what must stay together; None where there are no groups.
+
+    A row without a group goes with its sample, and groups that share a sample are one.
+    """
+    if groups is None or not any(groups):
+        return None
+    names = np.array([str(group) for group in groups], dtype=object)
+    alone = np.flatnonzero(names == "")
+    if samples is None:
+        names[alone] = [f"\0{row:012d}" for row in alone.tolist()]
+        return names.astype(str)
+    number = _by_first(samples)
+    names[alone] = [f"\0{sample:012d}" for sample in number[alone].tolist()]
+    leader: dict[str, str] = {}
+
+    def leads(name: str) -> str:
+        while (up := leader.get(name, name)) != name:
+            leader[name] = leader.get(up, up)
+            name = up
+        return name
+
+    name_of: dict[int, str] = {}
+    for sample, name in zip(number.tolist(), names.tolist(), strict=True):
+        a, b = leads(name_of.setdefault(sample, name)), leads(name)
+        if a != b:
+            leader[min(a, b)] = max(a, b)  # a group's name leads those that rows without one were given
+    return np.array([leads(name) for name in names.tolist()])
 
 
 def write_index(path: Path, manifest: Manifest, draw: FewShotDraw, *, prefix: str | None = None) -> Path:
@@ -203,20 +253,24 @@ def _split_groups(
 ) -> np.ndarray:
     names, group_of = np.unique(groups, return_inverse=True)
     values, label_of = np.unique(labels, return_inverse=True)
-    counts = np.zeros((names.size, values.size))
-    np.add.at(counts, (group_of, label_of), 1)
-    lacking = share[:, None] * counts.sum(axis=0)  # per part and class
-    per_class = counts.sum(axis=0)
+    per_class = np.bincount(label_of, minlength=values.size).astype(np.float64)
+    lacking = share[:, None] * per_class  # per part and class
+    # Each group's classes and their rows, one group after the other: groups may be as many as rows.
+    cells, rows_of = np.unique(group_of * values.size + label_of, return_counts=True)
+    ends = np.searchsorted(cells, np.arange(1, names.size + 1) * values.size)
+    starts = np.concatenate([[0], ends[:-1]])
     shuffled = generator.permutation(names.size)
-    order = shuffled[np.argsort(-counts.sum(axis=1)[shuffled], kind="stable")]
+    order = shuffled[np.argsort(-np.bincount(group_of)[shuffled], kind="stable")]
     part_of = np.zeros(names.size, dtype=np.uint8)
     empty = set(range(len(share)))
     for placed, group in enumerate(order.tolist()):
-        score = (lacking * counts[group] / per_class).sum(axis=1)
+        own = slice(starts[group], ends[group])
+        classes, counts = cells[own] % values.size, rows_of[own]
+        score = (lacking[:, classes] * counts / per_class[classes]).sum(axis=1)
         must_fill = names.size - placed == len(empty)
         part = max(empty if must_fill else range(len(share)), key=lambda p: score[p])
         part_of[group] = part
-        lacking[part] -= counts[group]
+        lacking[part, classes] -= counts
         empty.discard(part)
     return part_of[group_of]
 

@@ -16,18 +16,22 @@ import numpy as np
 
 from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
+from uml_cache.views import GIVEN
 from uml_manifests.manifest.manifest import MODALITIES, NO_LABEL, SPLITS, Manifest, bad_paths
 from uml_manifests.manifest.table import Table, decode, read_table, write_table
 
 HEADER, SAMPLES = "dataset.toml", "samples.csv"
-_KEYS = ("name", "modality", "set", "classes", "labels", "root", "licence", "source", "prompts", "options")
+_KEYS = ("name", "modality", "set", "classes", "labels", "root", "licence", "source", "prompts", "options",
+         "ids")  # fmt: skip
 
 
 def load_manifest(path: str | Path) -> Manifest:
     """Read the manifest in a folder (or name its `dataset.toml`).
 
     Labels in `samples.csv` are class names, or class indices throughout (`labels = "index"` says so where
-    class names are numbers themselves); an empty cell is no label. `root` is taken relative to the folder.
+    class names are numbers themselves); an empty cell is no label. `ids` says what the ids are: `shared`
+    declares that they name the same samples in every modality of the data set, `own` that they do not.
+    `root` is taken relative to the folder.
 
     Raises:
         InputError: a file is absent or malformed; the line says which one, where, and what is expected.
@@ -59,6 +63,7 @@ def load_manifest(path: str | Path) -> Manifest:
         source=header.get("source"),
         prompts=tuple(header.get("prompts", ())),
         options=tuple(header.get("options", ())),
+        id_kind=header.get("ids", GIVEN),
     )
 
 
@@ -89,6 +94,7 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
         "licence": manifest.licence,
         "source": manifest.source,
         "labels": None if by_name else "index",
+        "ids": None if manifest.id_kind == GIVEN else manifest.id_kind,
         "prompts": list(manifest.prompts) or None,
         "options": list(manifest.options) or None,
         "classes": list(manifest.classes),

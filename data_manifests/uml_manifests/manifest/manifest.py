@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
+from uml_cache.views import GIVEN, ID_KINDS, sample_keys, without_view_numbers
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
@@ -44,6 +46,8 @@ class Manifest:
         licence, source: Where the data comes from and under which terms, or None.
         prompts: Sentences with `{}` in the class name's place, for `template_manifest`.
         options: How it was built where there was a choice (`trim=text`), part of the digest.
+        id_kind: What the ids are (`uml_cache.views`): `given` by the data, `made` by the reader, or declared
+            to be `shared` with the data set's other modalities or this one's `own`.
 
     Raises:
         InputError: lengths that differ, a duplicate id, a label outside the classes, an unknown split code,
@@ -64,6 +68,7 @@ class Manifest:
     source: str | None = None
     prompts: tuple[str, ...] = field(default=())
     options: tuple[str, ...] = field(default=())
+    id_kind: str = GIVEN
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))
@@ -102,6 +107,17 @@ class Manifest:
         return {name: n for name, n in {**counts, "none": rest}.items() if n}
 
     @cached_property
+    def sample_keys(self) -> np.ndarray:
+        """(N,) uint64, equal where rows are views of one sample: the same file, the same text (but for
+        blanks), or rows of arrays that had one id."""
+        if self.modality == "text":
+            return sample_keys(" ".join(unicodedata.normalize("NFC", text).split()) for text in self.sources)
+        if self.modality == "array":
+            return sample_keys(without_view_numbers(self.ids))
+        base = self.root.as_posix().rstrip("/") + "/"
+        return sample_keys(os.path.normpath(source).removeprefix(base) for source in self.sources)
+
+    @cached_property
     def digest(self) -> str:
         """sha256 (hex) of what decides the features: names, classes, rows and options.
 
@@ -123,6 +139,8 @@ class Manifest:
 
 
 def _check_header(manifest: Manifest) -> None:
+    if manifest.id_kind not in ID_KINDS:
+        raise unknown("kind of ids", manifest.id_kind, ID_KINDS)
     if manifest.modality not in MODALITIES:
         raise unknown("modality", manifest.modality, MODALITIES)
     for kind, value in (("name", manifest.name), ("set", manifest.set)):

@@ -7,10 +7,11 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
+from uml_cache.settings import declared
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
 from uml_train import newest_run
-from uml_train.settings import parse_shots
+from uml_train.settings import TrainSettings
 
 
 def run_asked(
@@ -42,7 +43,7 @@ def run_asked(
         run,
         names,
         auxiliaries=None if aux is None else _parts(aux, "+"),
-        shots=None if k is None else parse_shots(k, "--k"),
+        shots=None if k is None else declared(TrainSettings)["shots"].read(k, "--k"),
         cache=cache,
         options=options,
         output=output,

@@ -1,13 +1,13 @@
 """Do classes form clusters? Silhouette and Davies–Bouldin of the true classes (paper F.3).
 
-Shapes: N rows, D features of a space, C classes, T rows of a tile.
+Shapes: N rows, D features of a space, C classes.
 
 The paper gives both for SUN397 (its Figures 45 and 46) and does not say of which vectors. Frozen features
 are the same for every method, so it cannot be those; here are the raw features, what the head reads and the
 logits.
 
-The silhouette needs all N² distances. They are made tile by tile and summed per class at once, every pair of
-tiles serving both its sides, so that memory is O(N · (D + C)) and never O(N²).
+The silhouette needs all N² distances. scikit-learn makes them a block of rows at a time and sums them per
+class, so that memory is O(N · D) and never O(N²).
 """
 
 from __future__ import annotations
@@ -39,77 +39,34 @@ PAPER = "F.3"
 ROWS = 4_000
 """Test rows that are looked at, the same in every space; more are thinned out, classes in proportion."""
 
-_TILE = 1024
+_MEGABYTES = 32  # of distances at a time
 _SCORES = (("silhouette", 3), ("davies_bouldin", 2))
 _RAW, _SHARED, _LOGITS = "raw features", "projection", "logits"
 
 
-def silhouette(
-    features: NDArray[Any], labels: NDArray[np.integer], *, tile: int = _TILE
-) -> NDArray[np.float64]:
-    """(N,) silhouette of every row, (b − a) / max(a, b), with Euclidean distances.
+def silhouette(features: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    """(N,) silhouette of every row, (b − a) / max(a, b), with Euclidean distances, by scikit-learn.
 
     a is the mean distance to the other rows of its class, b the smallest mean distance to another class; the
-    only row of a class has 0. Computed in float32, or float64 for float64 features.
+    only row of a class has 0.
 
     Raises:
         ValueError: fewer than two classes, or labels that do not fit.
     """
+    from sklearn import config_context
+    from sklearn.metrics import silhouette_samples
+
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)
     rows = len(features)
     if len(codes) != rows or len(classes) < 2:
         raise ValueError(f"{rows} rows, {len(codes)} labels of {len(classes)} classes; expected two or more")
-    order = np.argsort(codes, kind="stable")
-    codes = codes[order]
-    kind = np.float64 if features.dtype == np.float64 else np.float32
-    # Centred first: what all rows share would eat the digits of ‖x‖² + ‖y‖² − 2 x·y.
-    x: NDArray[Any] = features[order].astype(kind, copy=False)
-    np.subtract(x, features.mean(0, dtype=np.float64).astype(kind), out=x)
-    squares = np.einsum("nd,nd->n", x, x)
-    sums = np.zeros((rows, len(classes)), dtype=kind)
-    buffer = np.empty((tile, tile), dtype=kind)
-    for i in range(0, rows, tile):
-        a = slice(i, min(i + tile, rows))
-        for j in range(i, rows, tile):
-            b = slice(j, min(j + tile, rows))
-            d = buffer.reshape(-1)[: (a.stop - i) * (b.stop - j)].reshape(a.stop - i, b.stop - j)
-            np.matmul(x[a], x[b].T, out=d)
-            d *= -2.0
-            d += squares[a, None]
-            d += squares[None, b]
-            np.maximum(d, 0.0, out=d)
-            np.sqrt(d, out=d)
-            if i == j:
-                np.fill_diagonal(d, 0.0)
-            else:
-                _add(sums, b, d.T, codes[a], kind)
-            _add(sums, a, d, codes[b], kind)
-    return _scores(sums, codes, order)
-
-
-def _add(sums: NDArray[Any], rows: slice, d: NDArray[Any], codes: NDArray[np.integer], kind: Any) -> None:
-    """Add a tile's distances to the sums of its columns' classes, which lie side by side."""
-    low, high = codes[0], codes[-1] + 1
-    member = (codes[:, None] == np.arange(low, high)).astype(kind)
-    sums[rows, low:high] += d @ member
-
-
-def _scores(
-    sums: NDArray[Any], codes: NDArray[np.integer], order: NDArray[np.integer]
-) -> NDArray[np.float64]:
-    counts = np.bincount(codes)
-    rows = np.arange(len(codes))
-    own = sums[rows, codes].astype(np.float64)
-    inner = own / np.maximum(counts[codes] - 1, 1)
-    sums /= counts
-    sums[rows, codes] = np.inf
-    outer = sums.min(1).astype(np.float64)
-    larger = np.maximum(inner, outer)
-    scores = np.divide(
-        outer - inner, larger, out=np.zeros(len(codes)), where=(larger > 0) & (counts[codes] > 1)
-    )
-    found = np.empty(len(codes))
-    found[order] = scores
+    if len(classes) == rows:  # scikit-learn refuses what is 0 by definition
+        return np.zeros(rows)
+    # Centred, and in double precision: what all rows share, and one class far from the others, would eat the
+    # digits of ‖x‖² + ‖y‖² − 2 x·y.
+    x = np.asarray(features, dtype=np.float64)
+    with config_context(working_memory=_MEGABYTES):
+        found: NDArray[np.float64] = silhouette_samples(x - x.mean(0), codes)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from uml_cache.command import Output, uml_command
+from uml_cache.settings import declared
 
 if TYPE_CHECKING:
     from uml_train.settings import Shots
@@ -205,7 +206,7 @@ def _table(
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
     from uml_cache.errors import InputError
-    from uml_train.settings import parse_numbers
+    from uml_train.settings import TrainSettings
 
     if probe == "linear" and k is not None:
         raise InputError(
@@ -213,10 +214,8 @@ def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
         )
     if probe != "fewshot" and k is None:
         return ("all",)
-    if k == "all":
+    shots: tuple[Shots, ...] = declared(TrainSettings)["shots"].read(_DEFAULT_K if k is None else k, "--k")
+    if "all" in shots:
         fix = "that is --probe linear" if probe == "fewshot" else f"leave it out with --probe {probe}"
-        raise InputError(f"--k all means every labelled sample; {fix}")
-    shots = parse_numbers(_DEFAULT_K if k is None else k, "--k")
-    if min(shots) < 1:
-        raise InputError(f"--k is {k}; it must be at least 1")
+        raise InputError(f"--k {k} means every labelled sample; {fix}")
     return shots

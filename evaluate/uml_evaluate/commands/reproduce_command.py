@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from uml_cache.command import Output, uml_command
+from uml_cache.settings import declared
 
 _EXAMPLE = """
 uml reproduce --list
@@ -86,7 +87,7 @@ def _one(
 ) -> tuple[Any, str]:
     from uml_cache.errors import InputError
     from uml_evaluate.reproduce.reproducing import reproduce as run
-    from uml_train.settings import parse_numbers
+    from uml_train.settings import TrainSettings
 
     only = options["only"]
     datasets = None if only is None else [part.strip() for part in only.split(",")]
@@ -102,7 +103,7 @@ def _one(
         return found.to_json(), found.text()
     done = run(
         recipe, out, sources, scale=options["scale"],
-        seeds=None if options["seeds"] is None else parse_numbers(options["seeds"], "--seeds"),
+        seeds=options["seeds"] and declared(TrainSettings)["seeds"].read(options["seeds"], "--seeds"),
         datasets=datasets, sweep=options["sweep"], beside=options["beside"], output=output,
     )  # fmt: skip
     return done.value, done.text

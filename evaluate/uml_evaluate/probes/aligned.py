@@ -8,6 +8,7 @@ embedding brought to unit length.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -65,7 +66,11 @@ def lp_plus(episodes: list[Episode]) -> list[list[Candidate]]:
     found = fit_softmax(features, labels, penalties, episodes[0].classes, offsets=offsets)
     assert found.blend is not None
     text = torch.stack([head.weight for head in heads])
-    return by_strength(found, penalties, found.weight + found.blend.unsqueeze(3) * text.unsqueeze(1))
+    # What the text's part gives the mean goes into the bias: queries meet both parts without it.
+    at_mean = torch.einsum("gcd,gd->gc", text.double(), found.means)
+    bias = found.bias.double() + found.blend.double() * at_mean.unsqueeze(1)
+    weight = found.weight + found.blend.unsqueeze(3) * text.unsqueeze(1)
+    return by_strength(replace(found, bias=bias), penalties, weight)
 
 
 def tip_adapter(episodes: list[Episode]) -> list[list[Candidate]]:

@@ -251,5 +251,5 @@ def _score(
     head = None
     if isinstance(chosen.logits, Linear):
         about = result.about(run.config["classes"])
-        head = linear_head_file(chosen.logits.weight, chosen.logits.bias, normalizer, about)
+        head = linear_head_file(*chosen.logits.plain(), normalizer, about)
     write_cell(result, predictions, head)

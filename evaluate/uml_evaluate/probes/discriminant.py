@@ -26,17 +26,20 @@ def _of_draw(episode: Episode) -> list[Candidate]:
     present = torch.unique(episode.labels)
     if len(present) == len(episode.labels) or len(present) < 2:
         return []
-    features, labels = episode.features.double().numpy(), episode.labels.numpy()
+    # Centred, because scikit-learn's coefficients are Σ⁻¹ μ_c: a column that does not vary would get the same
+    # huge one in every class.
+    centre = episode.features.double().mean(0)
+    features, labels = (episode.features.double() - centre).numpy(), episode.labels.numpy()
     found = []
     for shrinkage in SHRINKAGES:
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(features, labels)
-        weight = torch.zeros(episode.classes, features.shape[1])
-        bias = torch.full((episode.classes,), -torch.inf)
-        coefficients = torch.from_numpy(model.coef_).float()
-        intercepts = torch.from_numpy(model.intercept_).float()
+        weight = torch.zeros(episode.classes, features.shape[1], dtype=torch.float64)
+        bias = torch.full((episode.classes,), -torch.inf, dtype=torch.float64)
+        coefficients = torch.from_numpy(model.coef_).double()
+        intercepts = torch.from_numpy(model.intercept_).double()
         if len(present) == 2:  # scikit-learn keeps the difference of the two
             coefficients = torch.cat([-coefficients, coefficients]) / 2
             intercepts = torch.cat([-intercepts, intercepts]) / 2
         weight[present], bias[present] = coefficients, intercepts
-        found.append(Candidate({"shrinkage": shrinkage}, Linear(weight, bias)))
+        found.append(Candidate({"shrinkage": shrinkage}, Linear(weight, bias, centre)))
     return found

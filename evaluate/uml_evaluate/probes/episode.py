@@ -45,13 +45,29 @@ class Episode:
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """x ↦ x · weightᵀ + bias, with weight (C, D) and bias (C,)."""
+    """x ↦ (x − centre) · weightᵀ + bias.
+
+    Features lose what they all share before anything is multiplied, so that a large offset, or a column that
+    does not vary, takes no digits from what tells the classes apart.
+
+    Args:
+        weight: (C, D); in float64 the products are, too, for what must tell near classes from far ones.
+        bias: (C,), float64 where its digits matter.
+        centre: (D,) float64, usually the mean of the training rows; None: 0.
+    """
 
     weight: Tensor
     bias: Tensor
+    centre: Tensor | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
-        return features @ self.weight.T + self.bias
+        x = features if self.centre is None else features - self.centre
+        return x.to(self.weight.dtype) @ self.weight.T + self.bias
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """Weight (C, D) and bias (C,) float64 of the same map without a centre."""
+        weight, bias = self.weight.double(), self.bias.double()
+        return weight, bias if self.centre is None else bias - weight @ self.centre.double()
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,6 +26,7 @@ from uml_evaluate.probes.episode import Candidate, Episode, Linear
 
 MAP_PENALTIES = (10.0, 1.0, 0.1, 0.01)
 PRIOR_PENALTIES = (100.0, 10.0, 1.0, 0.1, 0.01)
+_TINY = 1e-60  # in place of 0, for features that do not vary; below what small features have
 
 
 def ridge_text(episodes: list[Episode]) -> list[list[Candidate]]:
@@ -45,24 +46,23 @@ def _of_draw(episode: Episode) -> list[Candidate]:
     texts = unit_means.double()
     centre, middle = texts[known].mean(0), features.mean(0)
     texts = texts - centre
-    spread = x.square().sum(1).mean().clamp_min(1e-12)
+    spread = x.square().sum(1).mean().clamp_min(_TINY)
     found = []
     for p, q in product(MAP_PENALTIES, PRIOR_PENALTIES):
         expected = _mapped(texts[known], features - middle, texts, p) + middle
         prior = torch.where(known.unsqueeze(1), expected, 0.0)
         guess = x @ prior.T
-        fit = (guess * y).sum() / guess.square().sum().clamp_min(1e-12)
+        fit = (guess * y).sum() / guess.square().sum().clamp_min(_TINY)
         prior = fit.clamp_min(0.0) * prior
         weight = prior + _ridge(x, y - x @ prior.T, q * spread)
-        bias = share - weight @ mean
-        found.append(Candidate({"map": p, "prior": q}, Linear(weight.float(), bias.float())))
+        found.append(Candidate({"map": p, "prior": q}, Linear(weight, share, mean)))
     return found
 
 
 def _mapped(texts: Tensor, features: Tensor, queries: Tensor, p: float) -> Tensor:
     """Where the ridge map from texts (c, W) to features (c, D) puts queries (C, W): (C, D)."""
     gram = texts @ texts.T
-    penalty = p * gram.diagonal().mean().clamp_min(1e-12)
+    penalty = p * gram.diagonal().mean().clamp_min(_TINY)
     return queries @ texts.T @ torch.linalg.solve(_plus(gram, penalty), features)
 
 

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
+from uml_cache.settings import declared
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.statistics import MIN_DRAWS
+from uml_train.runs.asked import Asked, asked
 
 if TYPE_CHECKING:
     from uml_train import Run
 
 _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
-# What is said only where it is not as usual: name, setting, usual value.
-_CHOICES = (
-    ("objective", "objective", "supervised"),
-    ("normalisation is fitted on", "normalize_on", "draw"),
-    ("batches", "sampling", "shuffled"),
-    ("encoders with a joint space", "aligned", "normalized"),
-    ("shared trunk", "trunk", "linear"),
-    ("precision on CUDA", "precision", "float32"),
-)
-# What decides a fine-tuning, in the order of a command line.
-_FINETUNE = (
-    "encoder", "data", "name", "weights", "start", "img_size", "patch_size", "views", "freeze",
-    "unfreeze_at", "tune_aux", "aux_data", "aux_lr",
-)  # fmt: skip
+# Choices that are said of every run.
+_SAID = ("methods", "controls", "shots", "seeds", "grid", "normalize", "texts", "alpha", "ratio")
 
 
 @dataclass(frozen=True)
@@ -73,6 +62,7 @@ def describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
 def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
     config, settings = run.config, run.config["settings"]
     rows = config["rows"]
+    done = asked(config, shots=_shots(comparisons))
     grid = config["grid"]
     candidates = len(grid["candidates"])
     stores = tuple(
@@ -103,7 +93,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         ("auxiliary samples per class", str(settings["texts"])),
         ("weight of an auxiliary's loss", _axis(settings["alpha"])),
         ("auxiliary batches per target batch", _axis(settings["ratio"])),
-        *((name, settings[key]) for name, key, usual in _CHOICES if settings.get(key, usual) != usual),
+        *_choices(done),
         ("begun", str(config["created"])),
         ("versions", ", ".join(f"{name} {number}" for name, number in config["versions"].items())),
     )
@@ -115,7 +105,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
         facts=facts,
         stores=stores,
         caveats=tuple(_caveats(config, stores, comparisons)),
-        command=_command(settings, comparisons, config.get("finetune")),
+        command=done.command(),
     )
 
 
@@ -134,6 +124,16 @@ def mixed_features(records: Sequence[RunRecord]) -> list[str]:
         for modality, names in encoders.items()
         if len(names) > 1
     ]
+
+
+def _choices(done: Asked) -> Iterator[tuple[str, str]]:
+    """Every other choice that is not as usual."""
+    for settings in done.settings:
+        for name, setting in declared(type(settings)).items():
+            value = getattr(settings, name)
+            decides = name == "objective" or (setting.role == "choice" and name not in _SAID)
+            if decides and value not in (setting.default, None):
+                yield name.replace("_", " "), setting.words(value)[-1]
 
 
 def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
@@ -182,39 +182,3 @@ def _axis(values: Sequence[float] | None) -> str:
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
     return ", ".join(names[:_NAMES_SHOWN]) + more
-
-
-def _given(key: str, finetune: dict[str, Any]) -> list[str]:
-    option = {"encoder": "finetune", "start": "start-from"}.get(key, key.replace("_", "-"))
-    return [] if finetune[key] is None else [f"--{option}", str(finetune[key])]
-
-
-def _command(
-    settings: dict[str, Any], comparisons: Sequence[Comparison], finetune: dict[str, Any] | None
-) -> str:
-    words = ["uml", "train", "--cache", settings["cache"]]
-    if finetune is None:
-        words += ["--dataset", settings["dataset"], "--target", settings["target"]]
-    else:
-        words += [part for key in _FINETUNE for part in _given(key, finetune)]
-    for labels in settings["auxiliaries"] or ():
-        words += ["--aux", "+".join(labels)]
-    words += ["--method", ",".join(settings["methods"])]
-    if settings["controls"]:
-        words += ["--control", ",".join(settings["controls"])]
-    words += ["--shots", ",".join(map(str, _shots(comparisons)))]
-    words += ["--seeds", ",".join(map(str, settings["seeds"])), "--grid", settings["grid"]]
-    for axis in ("alpha", "ratio"):
-        if settings[axis]:
-            words += [f"--{axis}", ",".join(f"{value:g}" for value in settings[axis])]
-    if finetune is None:
-        words += ["--normalize", settings["normalize"]]
-    for _, key, usual in _CHOICES:
-        if settings.get(key, usual) != usual:
-            words += [f"--{key.replace('_', '-')}", settings[key]]
-    words += ["--texts", str(settings["texts"])]
-    if settings["class_map"]:
-        words += ["--class-map", settings["class_map"]]
-    if settings.get("splits"):
-        words += ["--splits", settings["splits"]]
-    return shlex.join([*words, "--out", settings["out"]])

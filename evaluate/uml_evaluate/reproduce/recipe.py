@@ -6,61 +6,57 @@ are the fields of `Recipe` and, for all its runs, those of `Setting`; `[[variant
 closest known one, and every setting is checked by the settings that it becomes.
 """
 
-from __future__ import annotations
+# Annotations are not postponed here: they hold the declarations, and those are values.
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
+from uml_cache.settings import Setting as Declared
+from uml_cache.settings import Settings, declared, read_table
 from uml_evaluate.reproduce.published import Published, read_published
+from uml_train.finetune.finetune_settings import FinetuneSettings
+from uml_train.settings import TrainSettings
 
-KINDS = ("heads", "ssl", "finetune", "gaussian")
-TRAIN = (
-    "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-    "sampling", "aligned", "trunk", "texts",
-)  # fmt: skip
-FINETUNE = (
-    "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "tune_aux", "aux_lr",
-)  # fmt: skip
-_SETTING = (
-    "datasets", "target", "auxiliaries", "encoders", "transform", "folds", "texts_per_shot", "train", "grid",
-    "finetune",
-)  # fmt: skip
-_TOP = ("title", "paper", "kind", "note", "variants", "shift", "analyses", "boundary", "published")
+TRAIN = {name: s for name, s in declared(TrainSettings).items() if s.role == "choice"}
+FINETUNE = {n: s for n, s in declared(FinetuneSettings).items() if s.role == "choice" or n == "encoder"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What a run is made of.
+class Setting(Settings):
+    """What a run is made of."""
 
-    Args:
-        datasets: names of data sets; each has runs of its own.
-        target: `modality[.set]` of the target.
-        auxiliaries: the same of each auxiliary, first the one whose space is shared.
-        encoders: encoder of every place (`image`, `text.cupl`) or modality (`text`) named above.
-        transform: how missing pictures and sounds are extracted, `own` or `paper`.
-        folds: number of folds below `data/NAME/folds` that stand for the target's splits; 0: its own.
-        texts_per_shot: whether `texts` counts auxiliary samples for each labelled sample of the class.
-        train: keys of `TrainSettings`.
-        grid: a search grid of its own, with the keys of a grid file; None: the one that `train` names.
-        finetune: keys of `FinetuneSettings`; None: heads on features.
-    """
-
-    datasets: tuple[str, ...] = ()
-    target: str = "image"
-    auxiliaries: tuple[str, ...] = ()
-    encoders: Mapping[str, str] = field(default_factory=dict)
-    transform: str = "own"
-    folds: int = 0
-    texts_per_shot: bool = False
-    train: Mapping[str, Any] = field(default_factory=dict)
-    grid: Mapping[str, Any] | None = None
-    finetune: Mapping[str, Any] | None = None
+    # fmt: off
+    datasets: Annotated[tuple[str, ...], Declared("Names of data sets; each has runs of its own.")] = ()
+    target: Annotated[str, Declared("`modality[.set]` of the target.")] = "image"
+    auxiliaries: Annotated[tuple[str, ...], Declared(
+        "The same of each auxiliary, first the one whose space is shared.",
+    )] = ()
+    encoders: Annotated[dict, Declared(
+        "Encoder of every place (`image`, `text.cupl`) or modality (`text`) named above.",
+        takes="a table: modality or modality.set = encoder",
+    )] = field(default_factory=dict)
+    transform: Annotated[str, Declared("How what is missing is extracted: own or paper.")] = "own"
+    folds: Annotated[int, Declared(
+        "Number of folds below `data/NAME/folds` that stand for the target's splits. 0: its own.",
+    )] = 0
+    texts_per_shot: Annotated[bool, Declared(
+        "Whether `texts` counts auxiliary samples for each labelled sample of the class.",
+    )] = False
+    train: Annotated[dict, Declared("The choices of `TrainSettings`.")] = field(default_factory=dict)
+    grid: Annotated[dict | None, Declared(
+        "A search grid of its own; without one that which `train` names.",
+        takes="a table with the keys of a grid file; [train] grid names a known one",
+    )] = None
+    finetune: Annotated[dict | None, Declared(
+        "The encoder and the choices of `FinetuneSettings`; without it heads on features.",
+    )] = None
+    # fmt: on
 
     def encoder_of(self, place: str) -> str:
         """The encoder of `modality[.set]`. Raises `InputError` where none is named."""
@@ -71,37 +67,38 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Settings):
     """A recipe, read and checked.
 
     Args:
         name: the file's.
-        title: what it measures.
-        paper: where the paper has it.
-        kind: `heads` on features, `ssl` (networks without labels), `finetune`, or `gaussian`.
         variants: settings by name; a single one without a name where nothing is varied.
-        note: what a reader of the numbers must know.
-        shift: data sets that the heads are scored on, too.
-        analyses: analyses of the heads, as of `uml eval --analysis`.
-        boundary: the two classes that the analysis `boundary` looks at.
         published: tables of printed numbers.
     """
 
     name: str
-    title: str
-    paper: str
-    kind: str
+    # fmt: off
+    title: Annotated[str, Declared("What it measures.")]
+    paper: Annotated[str, Declared("Where the paper has it.")] = ""
+    kind: Annotated[str, Declared(
+        "`heads` on features, `ssl` (networks without labels), `finetune`, or `gaussian`.",
+        choices=("heads", "ssl", "finetune", "gaussian"),
+    )]
     variants: Mapping[str, Setting]
-    note: str = ""
-    shift: tuple[str, ...] = ()
-    analyses: tuple[str, ...] = ()
-    boundary: tuple[str, ...] = ()
+    note: Annotated[str, Declared("What a reader of the numbers must know.")] = ""
+    shift: Annotated[tuple[str, ...], Declared("Data sets that the heads are scored on, too.")] = ()
+    analyses: Annotated[tuple[str, ...], Declared("Analyses of the heads, as of `uml eval --analysis`.")] = ()
+    boundary: Annotated[tuple[str, ...], Declared("The two classes of the analysis `boundary`.")] = ()
     published: tuple[Published, ...] = ()
+    # fmt: on
 
     @property
     def datasets(self) -> tuple[str, ...]:
         """Every data set, once, in order."""
         return tuple(dict.fromkeys(d for s in self.variants.values() for d in s.datasets))
+
+
+_TOP = [one.name for one in fields(Recipe) if one.name != "name"]
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -143,62 +140,36 @@ def parse_recipe(text: str, name: str, where: str, *, check: bool = True) -> Rec
 
 
 def _recipe(values: dict[str, Any], name: str) -> Recipe:
-    _known(values, (*_TOP, *_SETTING), "key")
+    for key in values:
+        if key not in (*_TOP, *declared(Setting)):
+            raise unknown("key", key, [*_TOP, *declared(Setting)])
     for key in ("title", "kind"):
-        if not isinstance(values.get(key), str):
+        if key not in values:
             raise InputError(f"{key} is missing; give it as text")
-    kind = values["kind"]
-    if kind not in KINDS:
-        raise unknown("kind", kind, KINDS)
-    base = _setting(Setting(), {k: v for k, v in values.items() if k in _SETTING}, kind)
-    variants = {"": base}
-    if "variants" in values:
-        variants = {}
-        for one in _list(values["variants"], "variants", dict):
-            _known(one, ("name", *_SETTING), "key of a variant:")
-            label = str(one.get("name", ""))
-            if not label or label in variants:
-                raise InputError(f"variant {label!r}: every variant has a name of its own")
-            variants[label] = _setting(base, {k: v for k, v in one.items() if k != "name"}, kind)
-    return Recipe(
-        name=name,
-        title=values["title"],
-        paper=_text(values, "paper"),
-        kind=kind,
-        variants=variants,
-        note=_text(values, "note"),
-        shift=tuple(_list(values.get("shift", []), "shift", str)),
-        analyses=tuple(_list(values.get("analyses", []), "analyses", str)),
-        boundary=tuple(_list(values.get("boundary", []), "boundary", str)),
-        published=read_published(values.get("published", [])),
-    )
+    own = read_table({k: v for k, v in values.items() if k in declared(Recipe)}, declared(Recipe), "key")
+    base = _setting(Setting(), {k: v for k, v in values.items() if k in declared(Setting)}, own["kind"])
+    variants = {} if "variants" in values else {"": base}
+    for one in values.get("variants", ()):
+        label = str(one.get("name", "")) if isinstance(one, dict) else ""
+        if not label or label in variants:
+            raise InputError(f"variant {label!r}: every variant is a table with a name of its own")
+        rest = {k: v for k, v in one.items() if k != "name"}
+        variants[label] = _setting(base, rest, own["kind"], f"variant {label}: ")
+    published = read_published(values.get("published", []))
+    return Recipe(**own, name=name, variants=variants, published=published)
 
 
-def _setting(base: Setting, values: dict[str, Any], kind: str) -> Setting:
-    """`base` with some keys replaced; tables are merged key by key."""
-    found = dict(values)
+def _setting(base: Setting, values: dict[str, Any], kind: str, at: str = "") -> Setting:
+    """`base` with some keys replaced; tables are merged key by key. `at` begins errors about a value."""
+    found = read_table(values, declared(Setting), f"key of {at or 'a recipe:'}".rstrip(), at)
     for key, known in (("train", TRAIN), ("finetune", FINETUNE)):
         if key in found:
-            if not isinstance(found[key], dict):
-                raise InputError(f"{key} is {found[key]!r}; it is a table")
-            _known(found[key], known, f"key of [{key}]:")
-            found[key] = {**(getattr(base, key) or {}), **found[key]}
+            found[key] = read_table(found[key], known, f"key of [{key}]:", at)
     if "encoders" in found:
-        if not isinstance(found["encoders"], dict):
-            raise InputError("encoders is a table: modality or modality.set = encoder")
-        found["encoders"] = {**base.encoders, **_flat(found["encoders"])}
-    if "grid" in found:
-        if not isinstance(found["grid"], dict):
-            raise InputError("grid is a table with the keys of a grid file; [train] grid names a known one")
-        found["grid"] = {**(base.grid or {}), **found["grid"]}
-    for key in ("datasets", "auxiliaries"):
-        if key in found:
-            found[key] = tuple(_list(found[key], key, str))
-    for one in fields(Setting):
-        usual = one.default if isinstance(one.default, str | int) else None
-        if usual is not None and one.name in found and type(found[one.name]) is not type(usual):
-            raise InputError(f"{one.name} is {found[one.name]!r}; expected a {type(usual).__name__}")
-    if kind != "finetune" and found.get("finetune") is not None:
+        found["encoders"] = _flat(found["encoders"])
+    for key in found.keys() & {"train", "finetune", "encoders", "grid"}:
+        found[key] = {**(getattr(base, key) or {}), **found[key]}
+    if kind != "finetune" and "finetune" in found:
         raise InputError(f"[finetune] belongs to the kind finetune, and this is {kind}")
     return replace(base, **found)
 
@@ -260,28 +231,5 @@ def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) 
                 setting.encoder_of(place)
     except InputError as error:
         raise InputError(f"{at}{error}") from None
-    except TypeError as error:
-        raise InputError(f"{at}a value has the wrong type: {error}") from None
     if setting.texts_per_shot and not isinstance(setting.train.get("texts"), int):
         raise InputError(f"{at}texts_per_shot needs a number of texts")
-
-
-def _known(values: Mapping[str, Any], known: Iterable[str], kind: str) -> None:
-    names = set(known)
-    for key in values:
-        if key not in names:
-            raise unknown(kind, key, names)
-
-
-def _list(value: Any, key: str, kind: type) -> list[Any]:
-    if not isinstance(value, list) or any(not isinstance(item, kind) for item in value):
-        what = "tables" if kind is dict else "texts"
-        raise InputError(f"{key} is {value!r}; it is a list of {what}")
-    return value
-
-
-def _text(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key, "")
-    if not isinstance(value, str):
-        raise InputError(f"{key} is {value!r}; give it as text")
-    return value

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
+from uml_cache.settings import toml_text
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.heads.grid import load_grid
 from uml_train.run import write_atomic
-from uml_train.settings import TrainSettings, settings_hash
+from uml_train.settings import STEPPED, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe import Setting
@@ -21,19 +21,11 @@ _PLACEHOLDER = Path("feats")
 
 def grid_file(grid: Mapping[str, Any], folder: Path) -> Path:
     """A grid of a recipe as the file that `uml train` takes, named by its content."""
-    text = "".join(f"{key} = {_toml(value)}\n" for key, value in sorted(grid.items()))
+    text = toml_text(dict(sorted(grid.items())))
     path = folder / f"grid-{settings_hash(text)}.toml"
     if not path.is_file():
         write_atomic(path, text.encode())
     return path
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, list):
-        return f"[{', '.join(map(_toml, value))}]"
-    if isinstance(value, bool):
-        return str(value).lower()
-    return json.dumps(value) if isinstance(value, str) else repr(value)
 
 
 def check_grid(settings: TrainSettings, kind: str) -> None:
@@ -51,13 +43,12 @@ def train_settings(
     setting: Setting, kind: str, auxiliaries: Sequence[str], *, cache: Path = _PLACEHOLDER, **values: Any
 ) -> TrainSettings:
     """The settings of one run. `values` replace what the recipe says: places, grid, shots."""
-    # The paper's heads are trained by AdamW on features as they are; recipes say where they are not.
-    given: dict[str, Any] = {"grid": "quick", "normalize": "none"}
-    given |= {key: tuple(v) if isinstance(v, list) else v for key, v in setting.train.items()}
-    if kind == "ssl":
-        given["objective"] = "ssl"
-    configurations = (tuple(auxiliaries),) if auxiliaries else ()
-    return TrainSettings(**{"cache": cache, "auxiliaries": configurations, **given, **values})
+    usual: dict[str, Any] = {"cache": cache, "auxiliaries": (tuple(auxiliaries),) if auxiliaries else ()}
+    if kind != "finetune":
+        # The paper's heads are trained by AdamW on features as they are; recipes say where they are not.
+        usual |= STEPPED
+    objective = {"objective": "ssl"} if kind == "ssl" else {}
+    return TrainSettings(**{**usual, **setting.train, **objective, **values})
 
 
 def finetune_settings(setting: Setting, *, data: str, **values: Any) -> FinetuneSettings:

@@ -12,22 +12,17 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError, WorkError
 from uml_cache.store.journal import whole_file
+from uml_extract.settings import ExtractSettings
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]*")
 _PATHS = ("data", "root", "out", "weights")
-_OPTIONS = {"set_name": "set"}  # a parameter's name where it is not its option's
-_FLAGS = ("retry_failed", "check_sources")
-_LEFT_OUT = (
-    *("executor", "workers", "sbatch", "pool", *_FLAGS, "list_"),
-    *("json_", "quiet", "debug", "help"),
-)
 
 
 @dataclass(frozen=True)
@@ -43,18 +38,12 @@ class Submitted:
         return {"job": self.job, "script": str(self.script), "workers": self.workers}
 
 
-def extract_command(options: Mapping[str, Any]) -> list[str]:
-    """The `uml extract` command of one rank, from the parameters of the one that was typed."""
-    words = [sys.executable, "-m", "uml_cache", "extract"]
-    for name, value in options.items():
-        if name in _LEFT_OUT or value is None:
-            continue
-        if (name in _PATHS and Path(value).exists()) or name == "out":
-            value = os.path.abspath(value)
-        words += [f"--{_OPTIONS.get(name, name).replace('_', '-')}", str(value)]
-    words += [] if options["pool"] else ["--tokens"]
-    words += [f"--{name.replace('_', '-')}" for name in _FLAGS if options[name]]
-    return [*words, "--executor", "torchrun", "--quiet"]
+def extract_command(settings: ExtractSettings) -> list[str]:
+    """The `uml extract` command of one rank, which does what `settings` say wherever it runs."""
+    given = {name: getattr(settings, name) for name in _PATHS}
+    places = {n: os.path.abspath(v) for n, v in given.items() if v and (n == "out" or Path(v).exists())}
+    one = replace(settings, **places, executor="torchrun", workers=None, sbatch="")
+    return [sys.executable, "-m", "uml_cache", "extract", *one.words("extract"), "--quiet"]
 
 
 def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str, logs: Path) -> str:
@@ -93,17 +82,17 @@ def _directive(option: str) -> str:
     return f"#SBATCH {name}{equals}{value if _PLAIN.fullmatch(value) else shlex.quote(value)}"
 
 
-def submit(name: str, options: Mapping[str, Any], *, workers: int, sbatch: str) -> Submitted:
+def submit(name: str, settings: ExtractSettings) -> Submitted:
     """Write the script below the cache folder and hand it to `sbatch`.
 
     Raises `InputError` where there is no `sbatch` (the script stays) and `WorkError` when it refuses.
     """
-    if workers < 1:
-        raise InputError(f"--workers is {workers}; it must be at least 1")
+    workers = settings.workers or 1
     clean = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-    folder = Path(os.path.abspath(options["out"])) / "slurm"
+    folder = Path(os.path.abspath(settings.out)) / "slurm"
     script = folder / f"{clean}.sh"
-    text = script_text(clean, extract_command(options), workers=workers, sbatch=sbatch, logs=folder)
+    command = extract_command(settings)
+    text = script_text(clean, command, workers=workers, sbatch=settings.sbatch, logs=folder)
     with whole_file(script) as stream:
         stream.write(text.encode())
     if shutil.which("sbatch") is None:

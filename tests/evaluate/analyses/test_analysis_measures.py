@@ -33,22 +33,43 @@ def _groups(seed: int, rows: int, dim: int, classes: int) -> tuple[np.ndarray, n
     return rng.standard_normal((classes, dim))[labels] + rng.standard_normal((rows, dim)), labels
 
 
-@pytest.mark.parametrize("tile", [7, 64, 1024])
-def test_silhouette_is_scikit_learns(tile: int) -> None:
+def test_silhouette_is_scikit_learns() -> None:
     features, labels = _groups(0, 300, 9, 6)
     labels[labels == 5] = 4
     labels[17] = 5  # the only row of its class
     labels = labels * 3 - 1  # any integers
-    mine = silhouette(features, labels, tile=tile)
+    mine = silhouette(features, labels)
     np.testing.assert_allclose(mine, silhouette_samples(features, labels), atol=1e-10)
     assert mine[17] == 0.0
+    assert (silhouette(features[:4], np.arange(4)) == 0.0).all()  # every row a class of its own
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6])
+@pytest.mark.parametrize("far", [1e4, 1e5])
+def test_silhouette_and_davies_bouldin_keep_their_digits(far: float, scale: float) -> None:
+    """Near classes beside a far one, all behind a common offset, in float32: as in double precision."""
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 1, 2], 60)
+    centres = np.zeros((3, 8))
+    centres[1, 0], centres[2] = 0.5, far
+    features = ((centres[labels] + 0.05 * rng.standard_normal((180, 8))) * scale).astype(np.float32)
+    near = labels < 2
+    # Direct differences, without any ‖x‖² + ‖y‖² − 2 x·y, of the two near classes, for which the far one
+    # plays no part.
+    x = features[near].astype(np.float64)
+    apart = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+    expected = silhouette_samples(apart, labels[near], metric="precomputed")
+    np.testing.assert_allclose(silhouette(features, labels)[near], expected, atol=1e-4)
+    assert davies_bouldin(features, labels) == pytest.approx(
+        davies_bouldin_score(features.astype(np.float64), labels), rel=1e-9
+    )
 
 
 def test_silhouette_in_float32_survives_a_large_common_offset() -> None:
     features, labels = _groups(1, 200, 5, 3)
     shifted = (features + 300.0).astype(np.float32)
     expected = silhouette_samples(shifted.astype(np.float64), labels)
-    np.testing.assert_allclose(silhouette(shifted, labels, tile=50), expected, atol=2e-4)
+    np.testing.assert_allclose(silhouette(shifted, labels), expected, atol=1e-9)
 
 
 def test_silhouette_takes_two_classes() -> None:

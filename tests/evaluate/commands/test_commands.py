@@ -181,7 +181,7 @@ def of_samples(path: Path) -> None:
         (("--shift", "other"), of_sequences, "`uml embed "),
         (("--analysis", "margin"), of_samples, "trained on samples, not on features"),
         (("--shift", "other"), of_samples, "trained on samples, not on features"),
-        (("--k", "0"), None, "--k is 0; it must be at least 1"),
+        (("--k", "0"), None, "--k is '0'; it takes numbers of at least 1"),
         (("--k", "abc"), None, "--k is 'abc'"),
         (("--k", "1,,2"), None, "--k is '1,,2'"),
         (("--k", "-3"), None, "--k is '-3'"),

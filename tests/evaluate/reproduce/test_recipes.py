@@ -208,7 +208,7 @@ encoders.image = "pixels"
     )
     small = recipe.variants["small"]
     assert small.grid == {"lr": [0.1], "steps": 3}
-    assert (small.train["shots"], small.train["texts"]) == ([1, 2], 2)
+    assert (small.train["shots"], small.train["texts"]) == ((1, 2), 2)
     assert small.encoders == {"image": "pixels", "text": "hashed-ngrams"}
     multibench = list_recipes()["multibench"].variants["MIMIC"]
     assert multibench.grid is not None

@@ -80,8 +80,7 @@ def test_the_script_line_by_line_and_its_jobs(
         "export RANK=$SLURM_ARRAY_TASK_ID WORLD_SIZE=2 LOCAL_RANK=0",
         "export TORCHELASTIC_RUN_ID=slurm-$SLURM_ARRAY_JOB_ID",
         f"exec {sys.executable} -m uml_cache extract --encoder hashed-ngrams --data '{tmp_path}/my texts' "
-        f"--out {tmp_path}/feats --dtype float32 --layer -1 --transform own --batch-size auto --device auto "
-        "--decode-workers auto --max-errors 1% --tokens --executor torchrun --quiet",
+        f"--out {tmp_path}/feats --tokens --dtype float32 --executor torchrun --quiet",
     ]
     store = tmp_path / "feats" / "toy" / "text" / "hashed-ngrams@float32-tokens.zarr"
     assert not store.exists()  # nothing is planned where the script is submitted
@@ -109,7 +108,7 @@ def test_what_can_go_wrong_is_one_line(
     wrong = [
         (["--encoder", "hashed-ngrams", "--data", "texts"], 2, "needs --workers N"),
         (["--encoder", "hashed-ngrams", "--workers", "2"], 2, "needs --data"),
-        ([*good[:-1], "0"], 2, "--workers is 0"),
+        ([*good[:-1], "0"], 2, "--workers is '0'"),
         ([*good, "--sbatch", "--gres gpu:1"], 2, "'gpu:1' is none"),
         ([*good, "--sbatch", "--array=0-5"], 2, "the array is made by --workers"),
         ([*good, "--sbatch", "'"], 2, "No closing quotation"),

@@ -37,7 +37,9 @@ def test_the_file_decides(cache: Path, settings_for: Settings, tmp_path: Path) -
     for seed in (1, 2):
         assert sorted(recorded["draws"][f"k2-s{seed}"]["train"]) == sorted(recorded["train"])
     assert run.test_labels.tolist() == [row % 5 for row in range(20)]
-    assert any("120 of 160 samples are in no split of --splits" in r for r in run.config["remarks"])
+    assert run.config["used"]["image"] == {
+        "used": 40, "of": 160, "left_out": {"in no split of --splits": 120}
+    }  # fmt: skip
     other = train(settings_for(cache, splits=fold(tmp_path / "fold2.csv", 20), **common))
     own = train(settings_for(cache, **common))
     assert len({run.path, other.path, own.path}) == 3

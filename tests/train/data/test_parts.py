@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uml_cache.errors import InputError
+from uml_cache.settings import declared
 from uml_train.data.batches import BatchOrder, batch_rows
 from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
 from uml_train.heads.grid import Schedule, load_grid
 from uml_train.heads.weights import class_mean_rows, initial_weights
-from uml_train.settings import TrainSettings, parse_numbers, parse_shots, parse_texts
+from uml_train.settings import TrainSettings
 
 
 @given(rows=st.integers(1, 60), batch=st.integers(1, 60), start=st.integers(0, 40), steps=st.integers(1, 30))
@@ -189,7 +190,7 @@ def test_settings_round_trip_as_json() -> None:
         ({"methods": ("unimodal",), "controls": ("permuted",)}, "need a method"),
         ({"normalize": "l3"}, "did you mean l2"),
         ({"shots": (0,)}, "at least 1"),
-        ({"shots": ()}, "no shots"),
+        ({"shots": ()}, "shots are none; it takes numbers of at least 1"),
         ({"seeds": ()}, "different whole numbers"),
         ({"seeds": (1, 1)}, "different whole numbers"),
         ({"alpha": -1.0}, "not negative"),
@@ -203,15 +204,16 @@ def test_wrong_settings_are_one_clear_error(values: dict[str, object], message: 
 
 
 def test_numbers_on_the_command_line() -> None:
-    assert parse_numbers("1-3,2,7", "--seeds") == (1, 2, 3, 7)
-    assert parse_shots("4,all,1", "--shots") == (4, 1, "all")
-    assert parse_shots("all", "--shots") == ("all",)
-    assert (parse_texts("all"), parse_texts("mean"), parse_texts("12")) == ("all", "mean", 12)
-    for wrong in ("", "a", "1-", "-3", "1,,2"):
+    known = declared(TrainSettings)
+    assert known["seeds"].read("1-3,2,7", "--seeds") == (1, 2, 3, 7)
+    assert TrainSettings(shots="4,all,1").shots == (4, 1, "all")
+    assert known["shots"].read("all", "--shots") == ("all",)
+    assert [known["texts"].read(t, "--texts") for t in ("all", "mean", "12")] == ["all", "mean", 12]
+    for wrong in ("", "a", "1-", "-3", "1,,2", "3-1"):
         with pytest.raises(InputError, match="--seeds"):
-            parse_numbers(wrong, "--seeds")
+            known["seeds"].read(wrong, "--seeds")
     with pytest.raises(InputError, match="--texts"):
-        parse_texts("some")
+        known["texts"].read("some", "--texts")
 
 
 def test_schedule_is_finite_past_its_end() -> None:

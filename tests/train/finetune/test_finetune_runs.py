@@ -101,7 +101,10 @@ def test_from_the_command_line_to_the_report(
     assert {r.cell.shots for r in run.cells} == {1, 2}
     _uml("report", out, "--quiet", capsys=capsys)
     page = (out / "report.html").read_text()
-    assert "--finetune" in page
+    assert "uml finetune --encoder" in page
+    config = run.path / "settings.toml"
+    _uml("finetune", "--config", config, "--loader-workers", 0, "--quiet", capsys=capsys)  # finds its folder
+    assert [found.path for found in find_runs(out)] == [run.path]
 
     # the tuned network in the pipeline again: its features and the cell's head give the cell's predictions
     for method in ("unimodal", "uml-init"):

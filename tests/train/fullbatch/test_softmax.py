@@ -41,8 +41,10 @@ def test_equals_scikit_learn(n: int, dim: int) -> None:
     for g in range(2):
         for r in range(3):
             model = reference(features[g] - mean, labels[g], float(penalties[g, r]))
-            ours = (test @ found.weight[g, r].T + found.bias[g, r]).numpy()
-            closer = (test @ exact.weight[g, r].T + exact.bias[g, r]).softmax(1).numpy()
+            ours = ((test - found.means[g]).float() @ found.weight[g, r].T + found.bias[g, r]).numpy()
+            closer = (
+                ((test - exact.means[g]).float() @ exact.weight[g, r].T + exact.bias[g, r]).softmax(1).numpy()
+            )
             theirs = model.predict_proba((test - mean).double().numpy())
             np.testing.assert_allclose(closer, theirs, atol=0.02)
             ours_acc = (ours.argmax(1) == truth.numpy()).mean()
@@ -72,7 +74,7 @@ def test_weighted_and_blended_problems_end_where_the_gradient_is_zero() -> None:
     weight, bias, blend = (t[0, 0].double().requires_grad_() for t in (found.weight, found.bias, found.blend))
 
     def loss(w: Tensor, b: Tensor, a: Tensor) -> Tensor:
-        z = x.double() @ w.T + b + a * offsets.double()
+        z = (x - found.means[0]) @ w.T + b + a * offsets.double()
         fit = (importance * torch.nn.functional.cross_entropy(z, y, reduction="none")).sum()
         return fit + penalty / 2 * (w.square().sum() + (a - 1).square().sum())
 

@@ -194,8 +194,8 @@ def test_grids_say_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "own.toml"
     for text, words in (
         ("widths = [8]", "did you mean width"),
-        ("width = [8.5]", "int values"),
-        ("layers = [2]", "one int value"),
+        ("width = [8.5]", "width is 8.5; it takes different numbers"),
+        ("layers = [2]", "layers are 2; it takes a whole number"),
         ("steps = 5\nepochs = 5", "either epochs or steps"),
         ("width = [10]\nheads = 4", "no multiple"),
         ("step = [0, 5]", "no meaning under the curriculum joint"),

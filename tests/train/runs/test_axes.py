@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from toy_stores import clusters, write_store
 from uml_cache import open_features
 from uml_cache.errors import InputError
+from uml_cache.settings import declared
 from uml_train import TrainSettings, complete, load_grid, load_head, load_run, train
 from uml_train.commands import train as train_command
 from uml_train.data.controls import injection
-from uml_train.settings import parse_values
 from uml_train.training import open_run_problem
 
 Settings = Callable[..., TrainSettings]
@@ -66,9 +66,10 @@ def test_every_method_and_control_gets_the_same_search(cache: Path, settings_for
         settings_for(cache, ratio=(3.0,))
     with pytest.raises(InputError, match="different numbers"):
         settings_for(cache, alpha=(1.0, 1.0))
-    assert parse_values("0.5,1", "--alpha") == (0.5, 1.0)
+    alpha = declared(TrainSettings)["alpha"]
+    assert alpha.read("0.5,1", "--alpha") == (0.5, 1.0)
     with pytest.raises(InputError, match="--alpha"):
-        parse_values("0.5;1", "--alpha")
+        alpha.read("0.5;1", "--alpha")
 
 
 def test_auto_takes_what_validates_best_and_trains_nothing(cache: Path, settings_for: Settings) -> None:

@@ -23,11 +23,12 @@ _TEST = SPLITS.index("test")
 @dataclass(frozen=True)
 class GivenSplits:
     """`codes`: split code by sample id. Of an index, ids are paths that end with the sample's id, `labels`
-    are its class numbers, and the target's own test rows stay."""
+    are its class numbers, and the target's own test rows stay. `recorded`: those that a run was made with."""
 
     codes: dict[str, int]
     labels: dict[str, int] = field(default_factory=dict)
     is_index: bool = False
+    recorded: bool = False
 
 
 def read_splits(path: Path) -> GivenSplits:
@@ -49,13 +50,14 @@ def read_splits(path: Path) -> GivenSplits:
 def recorded_splits(run: Path) -> GivenSplits:
     """The splits of a run as its `splits.json` has them, so that the file they came from may be gone."""
     recorded = parse_json((run / "splits.json").read_text(encoding="utf-8"))
-    return GivenSplits({one: code for code, name in enumerate(SPLITS) for one in recorded[name]})
+    codes = {one: code for code, name in enumerate(SPLITS) for one in recorded[name]}
+    return GivenSplits(codes, recorded=True)
 
 
 def given_codes(
     ids: np.ndarray, labels: np.ndarray, own: np.ndarray, given: GivenSplits, what: str, remarks: list[str]
 ) -> np.ndarray:
-    """(n,) uint8 split codes of the target's usable rows; rows that the file does not name are not used.
+    """(n,) uint8 split codes of the target's usable rows; rows that the file does not name are in none.
 
     Args:
         ids, labels, own: (n,) sample ids, classes and own split codes.
@@ -89,9 +91,6 @@ def given_codes(
         remarks.append(
             f"--splits names {strange} of {len(given.codes)} ids that {what} has no readable sample of"
         )
-    unused = int((codes == NO_SPLIT).sum())
-    if unused:
-        remarks.append(f"{what}: {unused} of {len(codes)} samples are in no split of --splits and not used")
     return codes
 
 

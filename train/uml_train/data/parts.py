@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,52 +15,124 @@ from uml_train.data.source import TEST, TRAIN, VAL, Source
 _SPLIT_SEED = 0
 
 
-def split_rows(
-    source: Source, remarks: list[str], given: GivenSplits | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Positions of the train, validation and test rows; drawn where the manifest does not say.
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Positions of the target's train, validation and test rows, (n',) int64 each.
+
+    `drawn`: whether some of it was drawn here and not given with the data.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    drawn: bool
+
+
+def split_rows(source: Source, remarks: list[str], given: GivenSplits | None = None) -> Parts:
+    """The target's parts; drawn where the manifest does not say. Rows in none are counted as left out.
 
     Splits that are `given` stand for the manifest's.
+
+    Raises:
+        InputError: a part without rows, a group in two parts, training rows of one class alone.
     """
     codes = source.features.split[source.rows].copy()
-    groups = source.groups
+    groups, samples = source.groups, source.samples
+    drawn, unused = False, "in no split"
     if given is not None:
         ids = np.asarray(source.features.id, dtype=object)[source.rows]
         codes = given_codes(ids, source.labels, codes, given, source.label, remarks)
+        unused = "in no split of the run" if given.recorded else "in no split of --splits"
+        drawn = given.recorded
     elif (codes == NO_SPLIT).all():
-        codes = stratified_split(source.labels, groups, seed=_SPLIT_SEED)
+        codes, drawn = stratified_split(source.labels, groups, seed=_SPLIT_SEED, samples=samples), True
         how = "60/20/20 per class"
-        if groups is not None:
+        if groups is not None and any(groups):
             numbers = "/".join(f"{int((codes == code).sum()):,}" for code in (TRAIN, VAL, TEST))
             how = f"{numbers} rows, every group in one part"
         remarks.append(f"{source.label} has no splits: drew {how} (seed {_SPLIT_SEED}), saved with the run")
+        _say_views(source, samples, remarks)
     elif not (codes == VAL).any() and (codes == TRAIN).any():
+        drawn = True
         train = np.flatnonzero(codes == TRAIN)
         part = stratified_split(
             source.labels[train],
             None if groups is None else groups[train],
             seed=_SPLIT_SEED,
             parts=(0.8, 0.2, 0.0),
+            samples=samples[train],
         )
         codes[train[part == VAL]] = VAL
         remarks.append(
             f"{source.label} has no validation split: took 20 % of its training rows (seed {_SPLIT_SEED})"
         )
+    source.tally.leave_out(source.rows[codes == NO_SPLIT], unused)
     _check_groups(source, groups, codes)
+    _say_torn_views(source, samples, codes, remarks)
     train, val, test = (np.flatnonzero(codes == code) for code in (TRAIN, VAL, TEST))
     for name, part in (("train", train), ("val", val), ("test", test)):
         if len(part) == 0:
             raise InputError(
                 f"{source.features.path} has no readable {name} row; its manifest's splits leave none"
             )
-    return train, val, test
+    _check_classes(source, train, test, remarks)
+    return Parts(train, val, test, drawn)
+
+
+def _say_views(source: Source, samples: np.ndarray, remarks: list[str]) -> None:
+    count = len(np.unique(samples))
+    if count < len(samples):
+        remarks.append(
+            f"{source.label}: its {len(samples):,} rows are views of {count:,} samples (same id, file or "
+            f"text); "
+            "all views of a sample are in one part"
+        )
+
+
+def _say_torn_views(source: Source, samples: np.ndarray, codes: np.ndarray, remarks: list[str]) -> None:
+    """Count test rows whose sample is trained or validated on, too: they are known before they are shown."""
+    seen = np.unique(samples[(codes == TRAIN) | (codes == VAL)])
+    test = codes == TEST
+    torn = int(np.isin(samples[test], seen).sum())
+    if torn:
+        remarks.append(
+            f"warning: {torn:,} of {int(test.sum()):,} test rows of {source.label} are views of samples "
+            f"(same id, "
+            "file or text) that the training or validation part has, too: accuracy on them says nothing "
+            "about new "
+            "samples; give splits that keep the views of a sample together"
+        )
+
+
+def _check_classes(source: Source, train: np.ndarray, test: np.ndarray, remarks: list[str]) -> None:
+    names = source.features.classes
+    trained = np.unique(source.labels[train])
+    if len(trained) < 2:
+        raise InputError(
+            f"{source.label}: its {len(train):,} training rows are of one class alone, "
+            f"{names[trained[0]]!r}, so "
+            "that there is nothing to tell apart; give it rows of other classes, or other splits"
+        )
+    new = np.setdiff1d(source.labels[test], trained)
+    if len(new):
+        rows = int(np.isin(source.labels[test], new).sum())
+        known = 100.0 * (1.0 - rows / len(test))
+        few = ", ".join(names[c] for c in new[:3]) + (", …" if len(new) > 3 else "")
+        classes = "a class" if len(new) == 1 else f"{len(new)} classes"
+        remarks.append(
+            f"warning: {rows:,} of {len(test):,} test rows of {source.label} are of {classes} ({few}) "
+            f"without a "
+            f"training row: a method that sees {source.label} alone answers them by accident, and only the "
+            f"other "
+            f"{known:.1f} % of the test rows measure what it has learnt"
+        )
 
 
 def _check_groups(source: Source, groups: Any, codes: np.ndarray) -> None:
     """Refuse splits that cut a group: what the training part knows of it would help on the test part."""
     parts: dict[str, int] = {}
     for group, code in zip(groups if groups is not None else (), codes, strict=groups is not None):
-        if code != NO_SPLIT and parts.setdefault(str(group), int(code)) != code:
+        if group and code != NO_SPLIT and parts.setdefault(str(group), int(code)) != code:
             both = " and ".join(SPLITS[c] for c in sorted((parts[str(group)], int(code))))
             raise InputError(
                 f"{source.features.path}: group {str(group)!r} occurs in {both}; a group must lie in one "

@@ -5,7 +5,7 @@ Shapes: n usable rows, D features, C classes of the target.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 
 from uml_cache import FeatureSet, StoreInfo, open_features
 from uml_cache.errors import InputError
+from uml_cache.used import Tally
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train.data.rows import Stored
 
@@ -24,12 +25,14 @@ class Source:
     """One modality of the problem.
 
     `rows` (n,) int64 are the store's usable rows in store order, `labels` (n,) int64 their target classes.
+    `tally` says of every row of the store whether it is used, and why not.
     """
 
     label: str
     features: FeatureSet
     rows: np.ndarray
     labels: np.ndarray
+    tally: Tally
 
     @property
     def encoder(self) -> str:
@@ -58,6 +61,16 @@ class Source:
         """(n,) the group (speaker, patient) of each row; None where there are no groups."""
         groups = self.features.groups
         return None if groups is None else np.asarray(groups)[self.rows]
+
+    @property
+    def samples(self) -> np.ndarray:
+        """(n,) uint64, equal where rows are views of one sample."""
+        return self.features.samples[self.rows]
+
+    def without(self, positions: np.ndarray, reason: str) -> Source:
+        """The same without some of the usable rows, (n,) bool, which are counted under `reason`."""
+        self.tally.leave_out(self.rows[positions], reason)
+        return replace(self, rows=self.rows[~positions], labels=self.labels[~positions])
 
     def values(self, positions: np.ndarray) -> torch.Tensor:
         """Raw pooled features (len(positions), D) float32 of some usable rows, by position in `rows`."""
@@ -92,10 +105,14 @@ def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_onl
     labels = np.full(len(features.label), -1, dtype=np.int64)
     labelled = features.label >= 0
     labels[labelled] = to_target[features.label[labelled]]
-    keep = (labels >= 0) & features.valid
+    tally = Tally(len(labels))
+    tally.leave_out(~features.valid, "unreadable")
+    tally.leave_out(~labelled, "no label")
+    tally.leave_out(labels < 0, "class that the target does not have")
     if train_only and (features.split != NO_SPLIT).any():
-        keep &= features.split == TRAIN
-    rows = np.flatnonzero(keep)
+        tally.leave_out(features.split == NO_SPLIT, "in no split")
+        tally.leave_out(features.split != TRAIN, "not in its training part")
+    rows = np.flatnonzero(tally.kept)
     if len(rows) == 0:
         counts = (
             f"{int(features.valid.sum())} readable, {int((labels >= 0).sum())} with a class of the target"
@@ -106,4 +123,4 @@ def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_onl
             else ""
         )
         raise InputError(f"{features.path} has no row to learn from: of {len(labels)} rows {counts}{where}")
-    return Source(label=label, features=features, rows=rows, labels=labels[rows])
+    return Source(label=label, features=features, rows=rows, labels=labels[rows], tally=tally)

@@ -1,94 +1,121 @@
 """What a fine-tuning is asked to do beside `TrainSettings`, checked."""
 
-from __future__ import annotations
+# Annotations are not postponed here: they hold the declarations, and those are values.
 
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from uml_cache.errors import InputError, unknown
+from uml_cache.errors import InputError
+from uml_cache.settings import Setting, Settings, at_least, declared
 from uml_train.settings import TrainSettings
 
-STARTS = ("pretrained", "random", "shuffled")
-VIEWS = ("crop", "flip", "random-crop")
 Freeze = int | Literal["all"]
-_USUAL = {"normalize": "none", "normalize_on": "draw", "aligned": "normalized"}
+_NETWORK, _AUXILIARY, _MACHINE = "Network", "An auxiliary's network", "Machine"
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneSettings:
+class FinetuneSettings(Settings):
     """How the target's network is trained (paper B.4.2, B.4.4, E.12).
-
-    Args:
-        encoder: the target's network, a name that `uml_extract.load_trainable` takes.
-        data: the target's samples, as `uml extract --data` takes them.
-        name: the data set's name where `data` has none.
-        weights: file or folder of the network's weights.
-        start: `pretrained`; `random`, from scratch, each seed with a start of its own; `shuffled`, the
-            pretrained weights with each tensor's values in random order: their scale, not what they know.
-        img_size, patch_size: pixels; None is the network's own.
-        views: what training pictures go through: the encoder's own transform (`crop`), that and a flip in
-            half of the cases (`flip`), or a random crop of 8 to 100 % of the area and a flip (`random-crop`).
-        freeze: how many layers stay as they are, with all that stands before them; or all.
-        unfreeze_at: from this step on nothing is frozen.
-        ema: decay of a running average of the weights, which is evaluated and kept in their place.
-        compile: training steps go through torch.compile.
-        recompute: gradient checkpointing.
-        tune_aux: an auxiliary's network, trained too; its samples are `aux_data`, its learning rate `aux_lr`
-            (None: that of the target's network).
-        keep: whether the selected networks are written as checkpoint folders.
-        workers: processes that read and prepare samples; None is a core each, 0 none but this one.
 
     Raises:
         InputError: a value out of range, said with what is possible.
     """
 
-    encoder: str
-    data: str
-    name: str | None = None
-    weights: Path | None = None
-    start: str = "pretrained"
-    img_size: int | None = None
-    patch_size: int | None = None
-    views: str = "random-crop"
-    freeze: Freeze = 0
-    unfreeze_at: int | None = None
-    ema: float | None = None
-    compile: bool = False
-    recompute: bool = False
-    tune_aux: str | None = None
-    aux_data: str | None = None
-    aux_lr: float | None = None
-    keep: bool = True
-    workers: int | None = None
+    ways: ClassVar[tuple[str, ...]] = ("finetune",)
+
+    # fmt: off
+    encoder: Annotated[str, Setting(
+        "The network to train: an encoder as of `uml extract`, or patches:LANGUAGE_MODEL.",
+        metavar="ENCODER", role="data",
+    )]
+    data: Annotated[str, Setting(
+        "The target's samples: a manifest, folder, CSV or name, as `uml extract --data` takes them.",
+        metavar="DATA", role="data",
+    )]
+    name: Annotated[str | None, Setting(
+        "Name of a data set that has none.", metavar="DATASET", role="data",
+    )] = None
+    weights: Annotated[Path | None, Setting(
+        "File or folder with the network's weights.", group=_NETWORK, metavar="PATH", role="data",
+    )] = None
+    # `--start` alone would be ambiguous to torchrun, which also looks at options behind the script's name.
+    start: Annotated[str, Setting(
+        "Weights at the beginning. random: from scratch, each seed with its own; shuffled: each tensor's "
+        "pretrained values in random order.",
+        group=_NETWORK, option="--start-from", choices=("pretrained", "random", "shuffled"),
+    )] = "pretrained"
+    img_size: Annotated[int | None, Setting(
+        "Side of a picture. Default: the network's own.",
+        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=at_least(1),
+    )] = None
+    patch_size: Annotated[int | None, Setting(
+        "Side of a patch. Default: the network's own.",
+        group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=at_least(1),
+    )] = None
+    views: Annotated[str, Setting(
+        "What training pictures go through. crop: the encoder's own transform; flip: that and a flip in "
+        "half of the cases; random-crop: 8 to 100 % of the area and a flip.",
+        group=_NETWORK, choices=("crop", "flip", "random-crop"),
+    )] = "random-crop"
+    freeze: Annotated[Freeze, Setting(
+        "Layers that stay as they are, with all that stands before them.",
+        group=_NETWORK, metavar="N|all", takes="a number of layers or `all`",
+        check=lambda layers: layers == "all" or layers >= 0,
+    )] = 0
+    unfreeze_at: Annotated[int | None, Setting(
+        "From this step on nothing is frozen.",
+        group=_NETWORK, metavar="STEP", takes="a step from 1 on, with --freeze N or all", check=at_least(1),
+    )] = None
+    ema: Annotated[float | None, Setting(
+        "Evaluate and keep a running average of the weights.",
+        group=_NETWORK, metavar="DECAY", takes="a decay between 0 and 1, such as 0.999",
+        check=lambda decay: 0 < decay < 1,
+    )] = None
+    keep: Annotated[bool, Setting(
+        "Write the selected networks as folders that `uml extract --encoder` takes.  [default: write them]",
+        group=_NETWORK, option="--keep-backbones/--no-backbones", role="local",
+    )] = True
+    tune_aux: Annotated[str | None, Setting(
+        "Train an auxiliary's network, too, on the samples of --aux-data.",
+        group=_AUXILIARY, metavar="ENCODER",
+    )] = None
+    aux_data: Annotated[str | None, Setting(
+        "The samples of --tune-aux.", group=_AUXILIARY, metavar="DATA", role="data",
+    )] = None
+    aux_lr: Annotated[float | None, Setting(
+        "Learning rate of --tune-aux. Default: the target's.",
+        group=_AUXILIARY, metavar="RATE", takes="a positive rate, with --tune-aux",
+        check=lambda rate: 0 < rate < inf,
+    )] = None
+    compile: Annotated[bool, Setting(
+        "Run steps through torch.compile: minutes at the beginning, no clear gain on a CPU.",
+        group=_MACHINE,
+    )] = False
+    recompute: Annotated[bool, Setting(
+        "Use gradient checkpointing: less memory, slower.", group=_MACHINE, role="local",
+    )] = False
+    workers: Annotated[int | None, Setting(
+        "Processes that read samples. 0: none but this one. Default: one a core.",
+        group=_MACHINE, option="--loader-workers", metavar="N", takes="a number of processes from 0 on",
+        role="local", check=at_least(0),
+    )] = None
+    # fmt: on
 
     def __post_init__(self) -> None:
-        if self.start not in STARTS:
-            raise unknown("start", self.start, STARTS)
-        if self.views not in VIEWS:
-            raise unknown("views", self.views, VIEWS)
-        for name in ("img_size", "patch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} is {value}; it is a number of pixels")
-        if isinstance(self.freeze, int) and self.freeze < 0:
-            raise InputError(f"--freeze is {self.freeze}; it takes a number of layers or `all`")
-        if self.unfreeze_at is not None and (self.unfreeze_at < 1 or self.freeze == 0):
-            raise InputError(
-                f"--unfreeze-at is {self.unfreeze_at}; it takes a step from 1 on, with --freeze N or all"
-            )
-        if self.ema is not None and not 0 < self.ema < 1:
-            raise InputError(f"--ema is {self.ema:g}; it takes a decay between 0 and 1, such as 0.999")
+        super().__post_init__()
+        if self.unfreeze_at is not None and self.freeze == 0:
+            raise InputError(f"--unfreeze-at is {self.unfreeze_at}; it goes with --freeze N or all")
         if (self.tune_aux is None) != (self.aux_data is None):
             raise InputError("--tune-aux ENCODER and --aux-data DATA go together: a network and its samples")
-        if self.aux_lr is not None and (self.tune_aux is None or not 0 < self.aux_lr < float("inf")):
-            raise InputError(f"--aux-lr is {self.aux_lr:g}; it takes a positive rate, with --tune-aux")
+        if self.aux_lr is not None and self.tune_aux is None:
+            raise InputError(f"--aux-lr is {self.aux_lr:g}; it goes with --tune-aux")
         if self.compile and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise InputError("--compile needs a C++ compiler, such as g++; install one or leave it out")
-        if self.workers is not None and self.workers < 0:
-            raise InputError(f"--loader-workers is {self.workers}; it must not be negative")
 
     @property
     def variant(self) -> str | None:
@@ -103,12 +130,7 @@ class FinetuneSettings:
 
     def check_with(self, settings: TrainSettings) -> None:
         """Raises `InputError` for settings that mean nothing to a network, or to an auxiliary's network."""
-        for name, usual in _USUAL.items():
-            value = getattr(settings, name)
-            if value != usual:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {value} is for cached features; leave it out with --finetune"
-                )
+        settings.check_way("finetune", "is for cached features, not for --finetune")
         if settings.precision == "float16":
             raise InputError("--precision float16 is not there with --finetune; bfloat16 needs no scaling")
         if self.tune_aux is not None:
@@ -120,12 +142,12 @@ class FinetuneSettings:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `local` holds what decides no number. `from_json` gives the settings back."""
-        values = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
-        local = {name: values.pop(name) for name in ("workers", "recompute", "keep")}
+        known = declared(type(self))
+        values = super().to_json()
+        local = {name: values.pop(name) for name, setting in known.items() if setting.role == "local"}
         return {**values, "local": local}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> FinetuneSettings:
-        fixed = {k: v for k, v in values.items() if k in cls.__dataclass_fields__} | values["local"]
-        fixed["weights"] = None if fixed["weights"] is None else Path(fixed["weights"])
-        return cls(**fixed)
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        own = {name: value for name, value in values.items() if name not in ("local", "networks")}
+        return super().from_json({**own, **values["local"]})

@@ -26,7 +26,7 @@ from uml_train.finetune.whole_network import Stream, Task
 from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Grid, load_grid
-from uml_train.problem import Source
+from uml_train.problem import LeftOut, Source
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.auto import choose
 from uml_train.runs.cells import Prepared, Trained, auxiliary_positions, draw_rows, prepare
@@ -39,22 +39,27 @@ from uml_train.training import remark_classes
 _FAMILY = "finetune-"
 
 
-def finetune(settings: TrainSettings, tuning: FinetuneSettings, *, output: Output = QUIET) -> Run:
+def finetune(
+    settings: TrainSettings,
+    tuning: FinetuneSettings,
+    *,
+    left_out: list[LeftOut] | None = None,
+    output: Output = QUIET,
+) -> Run:
     """Train a network per cell of the settings and return the finished run.
 
     Args:
         settings: cells, search and seeds, as of `uml_train.train`; the cache holds the auxiliaries' features.
         tuning: the target's network and samples.
+        left_out: takes the rows that are not used.
 
     Raises:
         InputError: settings that do not go together, data or weights that are missing, classes that do not
             meet, draws larger than the data.
         WorkError: a sample cannot be read any more.
     """
-    settings = settings.stepped()
-    if settings.refit:
-        raise InputError("--refit is for heads of cached features; leave it out with --finetune")
     tuning.check_with(settings)
+    settings = settings.stepped()
     ranks = Ranks.of_environment()
     output = output if ranks.first else QUIET
     with ExitStack() as stack:
@@ -68,6 +73,8 @@ def finetune(settings: TrainSettings, tuning: FinetuneSettings, *, output: Outpu
         ranks.in_turn(lambda: begin(*arguments))
         run = begin(*arguments)
         remark_classes(session.problem, resolved, output)
+        if left_out is not None:
+            left_out += session.problem.left_out()
         with run_lock(run.path, output, ranks):
             todo = missing_cells(cells_of(resolved, session.problem, resolved.shots or ()), run)
             _train(run, session, todo, output)

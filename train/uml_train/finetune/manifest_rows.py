@@ -52,6 +52,7 @@ class ManifestRows:
         self.classes = manifest.classes
         self.label, self.split = manifest.labels, manifest.splits
         self.id, self.groups = manifest.ids, manifest.groups
+        self.samples, self.id_kind = manifest.sample_keys, manifest.id_kind
         self.valid = np.ones(len(manifest), dtype=bool)
         self.valid[list(unreadable)] = False
         self._features, self._real = features, real

@@ -18,6 +18,7 @@ from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
+from uml_train.data.given_splits import GivenSplits
 from uml_train.data.selection import Role, Selection, select_beside, select_unrelated
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
@@ -29,7 +30,7 @@ from uml_train.run import Run
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.workers import chosen_device
 from uml_train.settings import UNRELATED, TrainSettings
-from uml_train.training import resolve
+from uml_train.training import resolve, splits_of
 
 _ENCODED_AT_ONCE = 64
 
@@ -63,7 +64,7 @@ class Session:
 def reopened(run: Run, settings: TrainSettings, output: Output, stack: ExitStack) -> Session:
     """What a run was trained with. Raises `InputError` where data, features or weights have changed since."""
     tuning = FinetuneSettings.from_json(run.config["finetune"])
-    session = open_session(settings, tuning, Ranks(), output, stack)
+    session = open_session(settings, tuning, Ranks(), output, stack, splits_of(run))
     now = {role.label: role.store.fingerprint for role in roles(session)}
     for label, store in run.config["stores"].items():
         if now.get(label) != store["fingerprint"]:
@@ -74,9 +75,18 @@ def reopened(run: Run, settings: TrainSettings, output: Output, stack: ExitStack
 
 
 def open_session(
-    settings: TrainSettings, tuning: FinetuneSettings, ranks: Ranks, output: Output, stack: ExitStack
+    settings: TrainSettings,
+    tuning: FinetuneSettings,
+    ranks: Ranks,
+    output: Output,
+    stack: ExitStack,
+    splits: GivenSplits | None = None,
 ) -> Session:
-    """Load the networks and open the data. Raises `InputError` where these do not go together."""
+    """Load the networks and open the data. Raises `InputError` where these do not go together.
+
+    Args:
+        splits: those that a run was made with, in place of the manifest's.
+    """
     device = chosen_device(settings.device)
     encoder = load_trainable(
         tuning.encoder,
@@ -113,6 +123,8 @@ def open_session(
         selection.auxiliaries,
         read_class_map(settings.class_map) if settings.class_map else None,
         unrelated=unrelated,
+        splits=splits,
+        ids=settings.ids,
         opened={part.role.label: part.rows for part in parts},
     )
     for remark in problem.remarks:

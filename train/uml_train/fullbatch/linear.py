@@ -44,7 +44,7 @@ def solve_linear(model: HeadModel, points: list[Point]) -> Shared:
         )
         theta, bias, steps = problem.solve(TOLERANCE, STEPS)
     head = theta @ target.basis.T
-    return Shared(head / model.target.logit_scale, [None], bias - head @ target.mean, steps)
+    return Shared(head / model.target.logit_scale, [None], bias.double() - head.double() @ target.mean, steps)
 
 
 def _joint(model: HeadModel, points: list[Point], target: Stream, penalty: Tensor) -> Shared:
@@ -53,7 +53,7 @@ def _joint(model: HeadModel, points: list[Point], target: Stream, penalty: Tenso
     streams = [auxiliary_stream(s) for s in model.auxiliaries]
     weights = [torch.tensor([p.weight * len(target) / len(s) for p in points]) for s in streams]
     pairs = list(zip(model.auxiliaries, streams, weights, strict=True))
-    labels, rows = [target.labels], [target.x @ target.basis.T + target.mean]
+    labels, rows = [target.labels], [target.x @ target.basis.T + target.mean.float()]
     importance = [torch.ones(models, len(target))]
     total = penalty.clone()
     for samples, stream, weight in pairs:
@@ -77,7 +77,7 @@ def _joint(model: HeadModel, points: list[Point], target: Stream, penalty: Tenso
         # A modality with a projection of its own joins the head that is there.
         side = _side(head, samples.logit_scale, scale, stream, points, squared) if samples.projected else None
         sides.append(side)
-    return Shared(head / scale, sides, bias, steps)
+    return Shared(head / scale, sides, bias.double(), steps)
 
 
 def _likelihood(

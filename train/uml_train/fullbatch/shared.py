@@ -45,7 +45,8 @@ REFINING = 8  # steps of a part that begins near its end
 
 @dataclass(frozen=True, eq=False)
 class Shared:
-    """M solved heads: head (M, C, W), projections per modality (M, W, D) or None, bias (M, C), steps (M,)."""
+    """M solved heads: head (M, C, W), projections per modality (M, W, D) or None, bias (M, C) float64,
+    steps (M,)."""
 
     head: Tensor
     projections: list[Tensor | None]
@@ -81,10 +82,12 @@ def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
     head = solver.head(head, found, sides, frame)
     found = solver.projection(head, found)
     sides = solver.sides(head, sides)
-    projections: list[Tensor | None] = [found @ target.basis.T]
+    own = found @ target.basis.T
+    projections: list[Tensor | None] = [own]
     straight = iter(sides)
     projections += [next(straight) @ a.stream.basis.T if a.projected else None for a in others]
-    bias = solver.bias - (head @ (projections[0] @ target.mean).unsqueeze(2)).squeeze(2)  # type: ignore[operator]
+    shift = head.double() @ (own.double() @ target.mean).unsqueeze(2)
+    bias = solver.bias.double() - shift.squeeze(2)
     return Shared(head, projections, bias, solver.steps)
 
 

@@ -34,11 +34,15 @@ _LOGITS_AT_ONCE = 30_000_000
 class Softmax:
     """Fitted classifiers: `weight` (G, R, C, D), `bias` (G, R, C), `blend` (G, R, C) or None, float32.
 
+    Weight and bias are for features without `means` (G, D) float64, the weighted mean of each draw: a bias
+    for features as they are would lose its digits where they share a large offset.
+
     `steps` (G, R) int64 counts iterations, `converged` (G, R) bool tells where the tolerance was reached.
     """
 
     weight: Tensor
     bias: Tensor
+    means: Tensor
     blend: Tensor | None
     steps: Tensor
     converged: Tensor
@@ -93,14 +97,14 @@ def fit_softmax(
         [t[..., : a.basis.shape[1]] @ a.basis.T for t, a in zip(theta[..., :width], axes, strict=True)]
     )
     means = torch.stack([a.mean for a in axes])
-    bias = theta[..., width] - torch.einsum("grcd,gd->grc", weight, means)
     blend = None if offsets is None else theta[..., width + 1]
-    return Softmax(weight, bias, blend, steps, converged)
+    return Softmax(weight, theta[..., width], means, blend, steps, converged)
 
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,)."""
+    """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,)
+    float64."""
 
     coordinates: Tensor
     basis: Tensor
@@ -125,7 +129,7 @@ def principal(features: Tensor, importance: Tensor, *, centred: bool = True) -> 
     else:
         values, right = torch.linalg.eigh(y.T @ y)
         basis = right[:, values > values[-1] * _NEGLIGIBLE**2]
-    return Axes((x @ basis).float(), basis.float(), mean.float())
+    return Axes((x @ basis).float(), basis.float(), mean)
 
 
 class SoftmaxProblem:
@@ -160,7 +164,7 @@ class SoftmaxProblem:
         # Where classes are equally likely the Hessian's diagonal is (1 − 1/C)/C times the scatter's.
         share = (1.0 - 1.0 / classes) / classes
         # Coordinates in which this diagonal is 1.
-        self.scale = (share * curvature + self.penalty).clamp_min(1e-12).rsqrt()
+        self.scale = (share * curvature + self.penalty).clamp_min(torch.finfo(curvature.dtype).tiny).rsqrt()
         self.total = importance.sum(1)
 
     def keep(self, index: Tensor) -> None:

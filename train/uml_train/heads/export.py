@@ -46,7 +46,7 @@ class Head:
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
-        bias: (C,) float32; (W,) with a trunk.
+        bias: (C,) float64 (float32 in files of version 0.1); (W,) with a trunk.
         trunk: None, or (up (H, W), down (W, H), output (C, W)).
         blocks: of the transformer trunk; `output` (C, W) belongs to them.
         unit: whether features are divided by their length first.
@@ -56,7 +56,7 @@ class Head:
     """
 
     weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
+    bias: NDArray[np.floating]
     trunk: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]] | None
     unit: bool
     classes: tuple[str, ...]
@@ -140,7 +140,9 @@ def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
         means = embed(blocks, to(head.weight), Packed(x, offsets), to(head.bias))
         logits: Tensor = means @ to(head.output).T
         return logits
-    z: Tensor = x @ to(head.weight).T + to(head.bias)
+    # In double precision: where features share a large offset, the bias takes away most of the product.
+    weight, bias = (torch.as_tensor(a, device=x.device).double() for a in (head.weight, head.bias))
+    z: Tensor = (x.double() @ weight.T + bias).to(x.dtype)
     if head.trunk is None:
         return z
     up, down, output = map(to, head.trunk)
@@ -160,12 +162,15 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
         width = head.shape[1]
         first = torch.eye(width, dtype=torch.float64) if projection is None else projection.double()
         rest = {"output": (scale * head).float()}
-    bias = torch.zeros(len(first), dtype=torch.float64) if weights.bias is None else weights.bias.double()
+    bias = torch.zeros(len(first), dtype=torch.float64) if weights.bias is None else weights.bias
     return {**_folded(first, bias, normalize), **rest}
 
 
 def _folded(weight: Tensor, bias: Tensor, normalize: Normalizer) -> dict[str, Tensor]:
-    """A linear map of normalised features as one of raw ones; of what comes before unit length, beside it."""
+    """A linear map of normalised features as one of raw ones; of what comes before unit length, beside it.
+
+    The bias stays float64: it carries what all features share, times the weights.
+    """
     before: dict[str, Tensor] = {}
     if normalize.unit:
         parts = {"mean": normalize.mean, "scale": normalize.scale}
@@ -175,7 +180,7 @@ def _folded(weight: Tensor, bias: Tensor, normalize: Normalizer) -> dict[str, Te
             weight = weight / normalize.scale.double()
         if normalize.mean is not None:
             bias = bias - weight @ normalize.mean.double()
-    return {"weight": weight.float(), "bias": bias.float(), **before}
+    return {"weight": weight.float(), "bias": bias, **before}
 
 
 def linear_head_file(weight: Tensor, bias: Tensor, normalize: Normalizer, about: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,7 @@ def write_onnx(head: Head, path: Path) -> Path:
         nodes.append(helper.make_node("Div", [x, "divisor"], ["unit"]))
         x = "unit"
     first = "logits" if head.trunk is None else "shared"
-    weight, bias = constant("weight", head.weight), constant("bias", head.bias)
+    weight, bias = constant("weight", head.weight), constant("bias", head.bias.astype(np.float32))
     nodes.append(helper.make_node("Gemm", [x, weight, bias], [first], transB=1))
     if head.trunk is not None:
         names = ("up", "down", "output")

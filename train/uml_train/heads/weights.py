@@ -34,7 +34,7 @@ class HeadWeights:
         scales: (number of modalities,) float32, what the logits of each are multiplied by.
         trunk: None, or (up (H, W), down (W, H)): z + relu(z · upᵀ) · downᵀ between projection and head.
         blocks: those of the transformer trunk; samples are then sequences, whose tokens' mean the head gets.
-        bias: (C,) float32 that the target's logits have besides, or None.
+        bias: (C,) float64 that the target's logits have besides, or None.
     """
 
     projections: list[Tensor | None]
@@ -50,7 +50,7 @@ class HeadWeights:
         With the transformer trunk samples may be sequences, else they are one vector each.
         """
         logits = self.scales[modality] * (self.space(features, modality) @ self.head.T)
-        return logits if self.bias is None or modality else logits + self.bias
+        return logits if self.bias is None or modality else logits + self.bias.to(logits)
 
     def space(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
         """What the head gets of one modality's features (n, D), its place in the shared space: (n, W)."""
@@ -181,11 +181,11 @@ def class_mean_rows(
         (C, W) float32 unit rows, and the classes that had no embedding: theirs are random unit rows.
     """
     samples = as_rows(features)
-    sums = torch.zeros(classes, samples.dim)
+    sums = torch.zeros(classes, samples.dim, dtype=torch.float64)  # many rows may share a large offset
     for part, block in samples.blocks():
-        sums.index_add_(0, labels[part], block.means())
+        sums.index_add_(0, labels[part], block.means().double())
     counts = torch.bincount(labels, minlength=classes)
-    rows = sums / counts.clamp_min(1).unsqueeze(1)
+    rows = (sums / counts.clamp_min(1).unsqueeze(1)).float()
     missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
     for c in missing:
         draw = seeded(seed, "missing class", c).standard_normal(samples.dim)

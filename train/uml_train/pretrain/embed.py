@@ -17,6 +17,7 @@ import numpy as np
 from uml_cache import FeatureSet, FeatureStore, StorePlan, create_or_resume, open_features, store_path
 from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError, unknown
+from uml_cache.views import GIVEN
 from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import Network, load_network
 from uml_train.pretrain.network_training import Where, embed_rows
@@ -136,6 +137,8 @@ def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: Networ
         labels=features.label,
         splits=features.split,
         groups=features.groups,
+        samples=features.samples,
+        id_kind=features.id_kind or GIVEN,
         pooled_dim=network.model.config.width,
         dtype="float32",
         batch_size=1,

@@ -22,19 +22,19 @@ from typing import Any
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
-from uml_train.data.given_splits import read_splits, recorded_splits
+from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock
 from uml_train.pretrain.arms import Arms, sequence_cells
 from uml_train.pretrain.searches import Pretraining, load_pretraining
 from uml_train.pretrain.sequence_problem import open_sequences
 from uml_train.pretrain.work import Work
-from uml_train.problem import Problem
+from uml_train.problem import LeftOut, Problem
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import UNRELATED, Shots, TrainSettings
-from uml_train.training import with_defaults
+from uml_train.training import splits_of, with_defaults
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,19 +62,21 @@ def prepare_sequences(settings: TrainSettings, output: Output) -> Prepared:
     unrelated = [r for n in names for r in select_unrelated(settings.cache, n, selection, only_tokens=True)]
     standardise = settings.normalize == "standard"
     splits = read_splits(settings.splits) if settings.splits else None
-    problem = open_sequences(selection, unrelated, standardise=standardise, splits=splits)
+    problem = open_sequences(selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids)
     for remark in problem.problem.remarks:
         output.say(remark)
     resolved = _resolve(settings, selection, problem.problem, output)
     return Prepared(selection, unrelated, Arms(problem, grid, resolved))
 
 
-def train_sequences(settings: TrainSettings, output: Output) -> Run:
+def train_sequences(settings: TrainSettings, output: Output, left_out: list[LeftOut] | None = None) -> Run:
     """Train and probe every cell of settings with the objective `ssl` or `joint`; the finished run."""
     ranks = Ranks.of_environment()
     output = output if ranks.first else replace(output, quiet=True)
     prepared = prepare_sequences(settings, output)
     arms, problem = prepared.arms, prepared.arms.problem.problem
+    if left_out is not None:
+        left_out += problem.left_out()
     started = (arms.settings, prepared.selection, prepared.unrelated, problem, arms.grid)
     ranks.in_turn(lambda: begin(*started))
     run = begin(*started)
@@ -106,8 +108,9 @@ def complete_sequences(
     for role in selection.auxiliaries:
         del left[role.label]
     standardise = settings.normalize == "standard"
-    splits = recorded_splits(run.path) if settings.splits else None
-    problem = open_sequences(selection, list(left.values()), standardise=standardise, splits=splits)
+    problem = open_sequences(
+        selection, list(left.values()), standardise=standardise, splits=splits_of(run), ids=settings.ids
+    )
     for cell in todo:
         draw_rows(problem.problem, cell.shots, cell.seed)
     with run_lock(run.path, output):

@@ -1,19 +1,26 @@
 """What is searched when a shared transformer learns without labels, and for how long each network trains."""
 
-from __future__ import annotations
+# Annotations are not postponed here: they hold the declarations, and those are values.
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from uml_cache.errors import InputError, unknown
-from uml_train.heads.grid import read_grid_file
-from uml_train.pretrain.shared_transformer import TransformerConfig
+from uml_cache.settings import Setting, Settings, at_least, declared, different, read_toml
+from uml_train.pretrain.shared_transformer import NORMS, POSITIONS, TransformerConfig
 
-CURRICULA = ("joint", "target-first", "auxiliary-first")
+_POSITIVE, _FROM_0 = "different numbers, which must be positive", "different numbers from 0 on"
+
+
+def _positive(values: tuple[float, ...]) -> bool:
+    return different(values) and min(values) > 0
+
+
+def _from_0(values: tuple[float, ...]) -> bool:
+    return different(values) and min(values) >= 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +40,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretraining:
+class Pretraining(Settings):
     """The networks that are tried for every method, and how they train (Adam at a constant rate, no decay).
 
     Args:
@@ -53,37 +60,31 @@ class Pretraining:
     """
 
     name: str
-    lr: tuple[float, ...]
-    width: tuple[int, ...]
-    alpha: tuple[float, ...] = (1.0,)
-    step: tuple[int, ...] = (0,)
-    batch_size: int = 32
-    epochs: int = 0
-    steps: int = 0
-    curriculum: str = "joint"
-    layers: int = 5
-    heads: int = 5
-    feedforward: int = 2048
-    dropout: float = 0.1
-    norm: str = "post"
-    positions: str = "none"
-    clip: float = 0.0
+    # fmt: off
+    lr: Annotated[tuple[float, ...], Setting("Learning rates.", takes=_POSITIVE, check=_positive)]
+    width: Annotated[tuple[int, ...], Setting("Widths.", takes=_POSITIVE, check=_positive)]
+    alpha: Annotated[tuple[float, ...], Setting("Weights.", takes=_FROM_0, check=_from_0)] = (1.0,)
+    step: Annotated[tuple[int, ...], Setting("Epochs.", takes=_FROM_0, check=_from_0)] = (0,)
+    batch_size: Annotated[int, Setting("Samples.", takes="a number of at least 1", check=at_least(1))] = 32
+    epochs: Annotated[int, Setting("Passes over the target.")] = 0
+    steps: Annotated[int, Setting("Batches of the target.")] = 0
+    curriculum: Annotated[str, Setting(
+        "Which modality trains when.", choices=("joint", "target-first", "auxiliary-first"),
+    )] = "joint"
+    layers: Annotated[int, Setting("Layers of the trunk.")] = 5
+    heads: Annotated[int, Setting("Attention heads.")] = 5
+    feedforward: Annotated[int, Setting("Width between a block's two layers.")] = 2048
+    dropout: Annotated[float, Setting("Share of values that is dropped.")] = 0.1
+    norm: Annotated[str, Setting("Where blocks normalise.", choices=NORMS)] = "post"
+    positions: Annotated[str, Setting("Which positions are added.", choices=POSITIONS)] = "none"
+    clip: Annotated[float, Setting("Longest gradient.", takes="a number from 0 on", check=at_least(0))] = 0.0
+    # fmt: on
     candidates: tuple[Candidate, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.curriculum not in CURRICULA:
-            raise unknown("curriculum", self.curriculum, CURRICULA)
+        super().__post_init__()
         if (self.epochs > 0) == (self.steps > 0):
             raise InputError(f"{self.name}: give either epochs or steps, a whole number from 1 on")
-        if self.batch_size < 1:
-            raise InputError(f"{self.name}: batch_size is {self.batch_size}; it must be at least 1")
-        for axis in ("lr", "width", "alpha", "step"):
-            values = getattr(self, axis)
-            low = 0 if axis in ("alpha", "step") else None
-            if not values or len(set(values)) < len(values):
-                raise InputError(f"{self.name}: {axis} is {list(values)}; give different numbers")
-            if any(v < 0 or (low is None and v == 0) for v in values):
-                raise InputError(f"{self.name}: {axis} is {list(values)}; its values must be positive")
         if self.curriculum == "joint" and self.step != (0,):
             raise InputError(f"{self.name}: step has no meaning under the curriculum joint; leave it out")
         if self.epochs and self.curriculum == "target-first" and max(self.step) >= self.epochs:
@@ -91,8 +92,6 @@ class Pretraining:
                 f"{self.name}: step goes to {max(self.step)} of {self.epochs} epochs, so that the "
                 "auxiliaries would never be trained on; make it smaller"
             )
-        if self.clip < 0:
-            raise InputError(f"{self.name}: clip is {self.clip:g}; it must not be negative")
         for width in self.width:
             self.network(width)
         found = tuple(
@@ -152,20 +151,6 @@ _NAMED: dict[str, dict[str, Any]] = {
     # probes, whose learning rates these are; epochs and the rest are as above.
     "vision-text": {"lr": [1e-3, 1e-4], "width": [256], "epochs": 100, "layers": 4, "heads": 4},
 }
-_LISTS: dict[str, type] = {"lr": float, "width": int, "alpha": float, "step": int}
-_SCALARS: dict[str, type] = {
-    "batch_size": int,
-    "epochs": int,
-    "steps": int,
-    "curriculum": str,
-    "layers": int,
-    "heads": int,
-    "feedforward": int,
-    "dropout": float,
-    "norm": str,
-    "positions": str,
-    "clip": float,
-}
 
 
 def load_pretraining(name: str, *, alpha: tuple[float, ...] | None = None) -> Pretraining:
@@ -181,26 +166,14 @@ def load_pretraining(name: str, *, alpha: tuple[float, ...] | None = None) -> Pr
     if name in _NAMED:
         values = dict(_NAMED[name])
     else:
-        path, found = read_grid_file("grid of the objectives ssl and joint:", name, list(_NAMED))
-        values = {**_NAMED["quick"], **{key: _checked(path, key, value) for key, value in found.items()}}
+        path = Path(name)
+        if path.suffix != ".toml":
+            raise unknown("grid of the objectives ssl and joint:", name, [*_NAMED, "FILE.toml"])
+        found = read_toml(path, declared(Pretraining))
+        values = {**_NAMED["quick"], **found}
         if "epochs" in found and "steps" not in found:
             values["steps"] = 0  # quick counts steps
         name = path.stem
     if alpha is not None:
-        values["alpha"] = list(alpha)
-    for key in _LISTS:
-        if key in values:
-            values[key] = tuple(values[key])
+        values["alpha"] = alpha
     return Pretraining(name=name, **values)
-
-
-def _checked(path: Path, key: str, value: Any) -> Any:
-    kind = _LISTS.get(key) or _SCALARS.get(key)
-    if kind is None:
-        raise unknown(f"key in grid file {path}:", key, [*_LISTS, *_SCALARS])
-    items = value if isinstance(value, list) and key in _LISTS else [value]
-    allowed: Mapping[type, tuple[type, ...]] = {float: (int, float), int: (int,), str: (str,)}
-    if not items or any(type(item) not in allowed[kind] for item in items):
-        what = f"a list of {kind.__name__} values" if key in _LISTS else f"one {kind.__name__} value"
-        raise InputError(f"grid file {path}: {key} is {value!r}; it must be {what}")
-    return [kind(item) for item in items] if key in _LISTS else kind(value)

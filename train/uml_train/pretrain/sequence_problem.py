@@ -9,11 +9,13 @@ import numpy as np
 
 from uml_cache import FeatureSet, open_features
 from uml_cache.errors import InputError
+from uml_cache.used import Tally
+from uml_manifests import NO_SPLIT
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.selection import Role, Selection
 from uml_train.data.source import TRAIN, Source
 from uml_train.pretrain.sequences import Sequences, sequences
-from uml_train.problem import Problem, open_problem, without_held_out
+from uml_train.problem import AS_RECORDED, Problem, open_problem, without_held_out
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,7 @@ def open_sequences(
     *,
     standardise: bool,
     splits: GivenSplits | None = None,
+    ids: str = AS_RECORDED,
 ) -> SequenceProblem:
     """Open the stores of a run.
 
@@ -64,15 +67,18 @@ def open_sequences(
     for role in [*selection.auxiliaries, *unrelated]:
         features = open_features(role.store.path)
         _with_tokens(features)
-        keep = features.valid.copy()
+        tally = Tally(len(features))
+        tally.leave_out(~features.valid, "unreadable")
         if (features.split == TRAIN).any():
-            keep &= features.split == TRAIN
-        rows = np.flatnonzero(keep)
+            tally.leave_out(features.split == NO_SPLIT, "in no split")
+            tally.leave_out(features.split != TRAIN, "not in its training part")
+        rows = np.flatnonzero(tally.kept)
         if len(rows) == 0:
             raise InputError(f"{features.path} has no readable row to learn from")
-        other = Source(label=role.label, features=features, rows=rows, labels=np.full(len(rows), -1))
+        nothing = np.full(len(rows), -1)
+        other = Source(label=role.label, features=features, rows=rows, labels=nothing, tally=tally)
         if features.dataset == own.features.dataset:
-            other = without_held_out(other, own, held_out, target.remarks)
+            other = without_held_out(other, own, held_out, target.remarks, ids)
         others[role.label] = other
         found[role.label] = sequences(role.label, features, other.rows)
     if standardise:
@@ -89,6 +95,7 @@ def open_sequences(
         notes={},
         remarks=target.remarks,
         unrelated={label: s for label, s in others.items() if label in names},
+        drawn=target.drawn,
     )
     return SequenceProblem(problem, found)
 

@@ -151,9 +151,20 @@ def _moments(source: Sequences) -> tuple[Tensor, Tensor]:
     """Mean and deviation (D,) float32 over tokens; a feature that does not vary has deviation 1."""
     order = _some(source)
     total, squares, count = torch.zeros(source.dim).double(), torch.zeros(source.dim).double(), 0
+    low, high = torch.full((source.dim,), torch.inf), torch.full((source.dim,), -torch.inf)
+    base: Tensor | None = None
     for part in pieces(source.lengths[order]):
-        values = source.batch(order[part]).values.double()
+        tokens = source.batch(order[part]).values
+        low, high = torch.minimum(low, tokens.amin(0)), torch.maximum(high, tokens.amax(0))
+        values = tokens.double()
+        # Distances from the first tokens' mean: of values as they are, E x² − (E x)² keeps few digits
+        # behind a large offset.
+        base = values.mean(0) if base is None else base
+        values -= base
         total, squares, count = total + values.sum(0), squares + values.square().sum(0), count + len(values)
+    if base is None:
+        raise ValueError(f"{source.label} has no tokens")
     mean = total / count
     deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), torch.where(deviation > 1e-6, deviation, 1.0).float()
+    varies = (high > low) & (deviation > 0)
+    return (base + mean).float(), torch.where(varies, deviation, 1.0).float()

@@ -346,10 +346,10 @@ def auxiliary_rows(
     labels = torch.from_numpy(own if classes is None else classes[own])
     if settings.texts == "mean":
         present, inverse = torch.unique(labels, return_inverse=True)
-        sums = torch.zeros(len(present), rows.dim)
+        sums = torch.zeros(len(present), rows.dim, dtype=torch.float64)
         for part, block in rows.blocks():
-            sums.index_add_(0, inverse[part], block.means())
-        rows, labels = Held(sums / torch.bincount(inverse).unsqueeze(1)), present
+            sums.index_add_(0, inverse[part], block.means().double())
+        rows, labels = Held((sums / torch.bincount(inverse).unsqueeze(1)).float()), present
     if cell.control == "permuted":
         labels = permuted_labels(labels, cell.seed)
     elif cell.control == "random":

@@ -1,0 +1,123 @@
+"""What `uml extract` is asked to do, checked."""
+
+# Annotations are not postponed here: they hold the declarations, and those are values.
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from uml_cache.errors import InputError
+from uml_cache.settings import Setting, Settings, at_least
+
+_ENCODER, _WORK, _AGAIN = "Encoder", "Who does the work", "Unreadable and changed samples"
+
+
+def max_errors(text: str) -> float:
+    """`3` → 3 samples (int), `1%` → a share (float). Raises `ValueError`."""
+    if text.endswith("%"):
+        return float(text[:-1]) / 100
+    return int(text)
+
+
+def _is_allowance(text: str) -> bool:
+    try:
+        found = max_errors(text)
+    except ValueError:
+        return False
+    return found >= 0 and (isinstance(found, int) or found <= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(Settings):
+    """The settings of an extraction.
+
+    Raises:
+        InputError: a value out of range, or values that do not go together, said with what is possible.
+    """
+
+    # fmt: off
+    encoder: Annotated[str | None, Setting(
+        "The frozen encoder: a name (--list shows them), timm:ID, hf:ID, or a model's folder.",
+        metavar="NAME",
+    )] = None
+    data: Annotated[str | None, Setting(
+        "What is extracted: manifest, folder of class folders, CSV, or name. Default: the demo's shapes.",
+        metavar="DATA",
+    )] = None
+    name: Annotated[str | None, Setting(
+        "The data set's name. Default: the manifest's, else the folder's or file's.", metavar="DATASET",
+    )] = None
+    set: Annotated[str | None, Setting(
+        "Which sample set of the modality, such as vanilla or cupl texts.", metavar="SET",
+    )] = None
+    root: Annotated[str | None, Setting(
+        "Folder that the data's relative paths start from.", metavar="FOLDER",
+    )] = None
+    out: Annotated[str, Setting("Cache folder, or its URL.", metavar="FOLDER", role="local")] = "feats"
+    tokens: Annotated[bool, Setting(
+        "Store token features beside the pooled ones.", option="--tokens/--pool",
+    )] = False
+    dtype: Annotated[str, Setting("How features are stored.", choices=("float16", "float32"))] = "float16"
+    pooling: Annotated[str | None, Setting(
+        "How tokens become one vector. Default: the encoder's own way.",
+        group=_ENCODER, choices=("cls", "mean", "last"),
+    )] = None
+    layer: Annotated[int, Setting(
+        "Block whose output is taken, counted from 0.", group=_ENCODER, metavar="N",
+    )] = -1
+    transform: Annotated[str, Setting(
+        "How samples are prepared. own: the encoder's way; paper: 224 pixels, CLIP's mean and deviation.",
+        group=_ENCODER, choices=("own", "paper"),
+    )] = "own"
+    weights: Annotated[str | None, Setting(
+        "A safetensors, .pt or .pth file with the weights, or a folder.", group=_ENCODER, metavar="PATH",
+    )] = None
+    batch_size: Annotated[int | Literal["auto"], Setting(
+        "Samples in one forward pass.",
+        group=_WORK, metavar="auto|N", takes="auto, or a whole number from 1 on",
+        check=lambda size: size == "auto" or size >= 1,
+    )] = "auto"
+    device: Annotated[str, Setting(
+        "Where the encoder runs: auto, cpu, cuda or cuda:N.", group=_WORK, metavar="DEVICE", role="local",
+    )] = "auto"
+    executor: Annotated[str, Setting(
+        "Who works through the tasks.",
+        group=_WORK, choices=("local", "torchrun", "slurm", "ray"), role="local",
+    )] = "local"
+    workers: Annotated[int | None, Setting(
+        "Processes (local, ray) or jobs (slurm). Default: one for each CUDA device.",
+        group=_WORK, metavar="N", takes="a number of at least 1", check=at_least(1), role="local",
+    )] = None
+    decode_workers: Annotated[int | Literal["auto"], Setting(
+        "Processes that decode pictures and sounds. auto: one for each core; 0: threads instead.",
+        group=_WORK, metavar="auto|N", takes="auto, or a whole number from 0 on", role="local",
+        check=lambda number: number == "auto" or number >= 0,
+    )] = "auto"
+    sbatch: Annotated[str, Setting(
+        'Options for the jobs of slurm, such as "--gres=gpu:1 --time=4:00:00".',
+        group=_WORK, metavar="OPTIONS", role="local",
+    )] = ""
+    max_errors: Annotated[str, Setting(
+        "Unreadable samples that are allowed.",
+        group=_AGAIN, metavar="N|N%", check=_is_allowance, role="local",
+        takes="a number of samples such as 5, or a share such as 1%",
+    )] = "1%"
+    retry_failed: Annotated[bool, Setting(
+        "Do the tasks again that hold unreadable samples.", group=_AGAIN, role="local",
+    )] = False
+    check_sources: Annotated[bool, Setting(
+        "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",
+    )] = False
+    # fmt: on
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.encoder is None:
+            raise InputError("which encoder? give --encoder NAME; `uml extract --list` shows them")
+        if self.data is None and (self.name or self.set or self.root):
+            raise InputError("--name, --set and --root describe --data, which is missing")
+        if self.sbatch and self.executor != "slurm":
+            raise InputError("--sbatch goes with --executor slurm")
+        if self.executor == "slurm" and self.data is None:
+            raise InputError("--executor slurm needs --data: the demo's shapes are not worth a cluster")
+        if self.executor == "slurm" and self.workers is None:
+            raise InputError("--executor slurm needs --workers N, the number of jobs to share the work")
