@@ -26,7 +26,7 @@ FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
 UNRELATED = "unrelated:"  # and the name of a data set
 TRANSFORMER = "transformer"
-STEPPED = {"grid": "quick", "normalize": "none"}  # what `auto` is where AdamW trains
+STEPPED = {"grid": "quick", "normalize": "none"}  # `auto` where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 # The commands that a setting means something to.
@@ -124,8 +124,8 @@ class TrainSettings(Settings):
     )] = "supervised"
     normalize: Annotated[str, Setting(
         "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
-        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, else "
-        "none.",
+        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, "
+        "else none.",
         group=_DATA, choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk"),
         ways=_FEATURES,
     )] = "auto"
@@ -229,7 +229,8 @@ class TrainSettings(Settings):
 
     def stepped(self) -> "TrainSettings":
         """The settings of what is trained in steps whatever it is: `auto` is what it was before."""
-        return replace(self, **{k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"})
+        values: dict[str, Any] = {k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"}
+        return replace(self, **values)
 
 
 def settings_hash(values: Any) -> str:

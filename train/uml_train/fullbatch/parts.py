@@ -49,8 +49,8 @@ def remembered(make: Callable[[], Made], *key: object) -> Made:
 class Stream:
     """One modality's rows as coordinates in an orthonormal basis of their span.
 
-    `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels (n,); `spread` is the mean
-    squared length of x's rows, which strengths are measured by.
+    `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels (n,). `spread`,
+    which strengths are measured by, is the mean squared length of x's rows.
     """
 
     x: Tensor

@@ -64,8 +64,8 @@ def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: boo
     logits = weights.logits(vectors(features)).double()
     if tempered:
         factor, loss = _temperature(logits, labels)
-        weights.scales = weights.scales.clone()
-        weights.head, weights.bias = weights.head * factor, weights.bias * factor
+        weights.head = weights.head * factor
+        weights.bias = None if weights.bias is None else weights.bias * factor
     else:
         loss = float(torch.nn.functional.cross_entropy(logits, labels))
     accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
