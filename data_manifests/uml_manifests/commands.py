@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uml_cache.command import Output, uml_command
+from uml_cache import Output, uml_command
 
 if TYPE_CHECKING:
     from uml_manifests.manifest.manifest import Manifest
@@ -191,7 +191,7 @@ for _command in (list_, show, build, text, split):
 
 
 def _options(given: tuple[str, ...]) -> dict[str, str]:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
 
     found: dict[str, str] = {}
     for text in given:

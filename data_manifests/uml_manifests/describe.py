@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import unknown
+from uml_cache import unknown
 from uml_manifests.benchmarks.known import Benchmark, list_benchmarks
 from uml_manifests.benchmarks.layouts.found import capped
 from uml_manifests.manifest.files import HEADER, load_manifest

@@ -7,7 +7,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import list_benchmarks
 from uml_manifests.manifest.files import HEADER, load_manifest
 from uml_manifests.manifest.manifest import MODALITIES, Manifest

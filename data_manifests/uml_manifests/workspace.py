@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.building import build_benchmark, build_csd
 from uml_manifests.benchmarks.known import get_benchmark, list_benchmarks
 from uml_manifests.benchmarks.layouts.csd import csd_files

@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import accuracies, averages
 from uml_evaluate.report.html import write_report
 from uml_extract import extract
 from uml_manifests import render_shapes
-from uml_train import CONTROLS, TrainSettings, train
-from uml_train.run import write_atomic
+from uml_train import CONTROLS, TrainSettings, train, write_atomic
 
 if TYPE_CHECKING:
     from uml_train import Run

@@ -8,21 +8,17 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.figures import differences_figure, file_name, save
 from uml_evaluate.comparing.rows import ORDER, PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.probes.cells import complete_probes
-from uml_train import complete
-from uml_train.runs.workers import run_grid
-from uml_train.training import require_heads
+from uml_train import complete, require_heads, run_grid
 
 if TYPE_CHECKING:
-    from uml_train import Run
-    from uml_train.settings import Shots
+    from uml_train import Run, Shots
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from uml_cache.errors import WorkError
+from uml_cache import WorkError
 from uml_extract.spec import Encoded, Encoder
 
 LARGEST = 256

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, settings_options, uml_command
+from uml_cache import Output, settings_options, uml_command
 from uml_extract.settings import ExtractSettings
 
 _EXAMPLE = """

@@ -15,16 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from uml_cache import (
+    IDS,
+    QUIET,
     FeatureStore,
+    InputError,
+    Output,
     StorePlan,
     create_or_resume,
     recorded_plan,
     recorded_token_counts,
     store_path,
 )
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
-from uml_cache.store.layout import IDS
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Job, Recipe

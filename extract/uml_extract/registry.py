@@ -11,8 +11,7 @@ from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache import InputError, WorkError, parse_json, unknown
 from uml_extract.spec import LAST_LAYER, POOLINGS, TRANSFORMS, Encoder, EncoderOptions, Registered
 
 _GROUP = "uml.encoders"

@@ -5,8 +5,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from uml_cache.errors import InputError
-from uml_cache.settings import Setting, Settings, at_least
+from uml_cache import InputError, Setting, Settings, at_least
 
 _ENCODER, _WORK, _AGAIN = "Encoder", "Who does the work", "Unreadable and changed samples"
 

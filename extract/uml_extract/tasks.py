@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import FeatureStore
-from uml_cache.command import Progress
-from uml_cache.errors import WorkError
-from uml_cache.store import journal
+from uml_cache import FeatureStore, Progress, WorkError, failed_rows, record_names
 from uml_extract.batching import encode_batch
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import Prepared, Reading
@@ -143,11 +140,11 @@ class Extraction:
 
     def _recount(self) -> None:
         """Count what is in the journal; other workers of the same extraction write there, too."""
-        names = set(journal.record_names(self._store.path)) - self._ahead
+        names = set(record_names(self._store.path)) - self._ahead
         self._counted = {task: found for task, found in self._counted.items() if task in names}
         new = dict.fromkeys(names - self._counted.keys())
         found: dict[int, list[str]] = {task: [] for task in new}
-        for sample in journal.failed_rows(self._store.path, new):
+        for sample in failed_rows(self._store.path, new):
             found[sample.task].append(f"{sample.id}: {sample.reason}")
         self._counted.update(found)
         self._judge()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.registry import load_with
 from uml_extract.spec import Encoder, EncoderOptions, Tuning
 

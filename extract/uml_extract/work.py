@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe

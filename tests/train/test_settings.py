@@ -36,7 +36,10 @@ NETWORK: dict[str, Any] = {
     "keep": False, "workers": 3,
 }  # fmt: skip
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "train": ({**COMMON, **FEATURES, **LABELLED, "aligned": "raw", "normalize_on": "pool"}, {}),
+    "train": (
+        {**COMMON, **FEATURES, **LABELLED, "aligned": "raw", "normalize_on": "pool", "refit": True},
+        {},
+    ),
     "pretrain": ({**COMMON, **FEATURES, "objective": "joint", "checkpoint_minutes": 2.5}, {}),
     "finetune": ({**COMMON, **LABELLED}, NETWORK),
 }
@@ -65,7 +68,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[Settings]]:
     found: list[list[Settings]] = []
     monkeypatch.setattr("uml_train.training.train", lambda *settings, output: found.append([*settings]))
     monkeypatch.setattr(
-        "uml_train.finetune.finetuning.finetune", lambda *settings, output: found.append([*settings])
+        "uml_train.finetune.finetuning.fine_tune", lambda *settings, output: found.append([*settings])
     )
     monkeypatch.setattr("uml_train.commands._answer", lambda run: ({}, ""))
     return found
@@ -153,10 +156,11 @@ def test_records_of_version_0_1_are_read() -> None:
         "out": "/data/runs", "objective": "supervised", "checkpoint_minutes": 10.0,
     }  # fmt: skip
     settings = TrainSettings.from_json(record)
-    assert settings.to_json() == record
+    assert settings.to_json() == {**record, "refit": False}
     assert asked({"settings": record}).command() == (
         "uml train --cache /data/feats --dataset shapes --target image:hog-color --aux text "
-        "--method unimodal,uml --control permuted --shots 4,all --seeds 1,2 --grid demo --out /data/runs"
+        "--method unimodal,uml --control permuted --shots 4,all --seeds 1,2 --grid demo --out /data/runs "
+        "--normalize none"
     )
 
 
@@ -164,7 +168,7 @@ def test_recipes_take_every_choice() -> None:
     """What decides numbers and is neither a place nor data."""
     assert set(TRAIN) == {
         "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-        "sampling", "aligned", "trunk", "precision", "texts",
+        "sampling", "aligned", "trunk", "precision", "texts", "refit",
     }  # fmt: skip
     assert set(FINETUNE) == {
         "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "ema", "compile",
@@ -179,7 +183,7 @@ def test_recipes_take_every_choice() -> None:
         (
             "train",
             "normalize = 'l3'",
-            "run.toml: unknown normalize 'l3': it takes none, center, l2 or",
+            "run.toml: unknown normalize 'l3': it takes auto, none, center, l2,",
         ),
         ("train", "seeds = [1, 1]", "run.toml: seeds are 1, 1; it takes different whole numbers"),
         ("train", "ema = 0.9", "belongs to --finetune"),

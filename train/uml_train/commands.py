@@ -8,9 +8,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, settings_options, uml_command
-from uml_cache.errors import InputError
-from uml_cache.settings import declared
+from uml_cache import InputError, Output, declared, settings_options, uml_command
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import OBJECTIVES, TrainSettings
 
@@ -105,7 +103,7 @@ def pretrain(output: Output, values: dict[str, Any], left_out: Path | None, dry_
 
 
 def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
-    from uml_cache.used import used_lines, write_left_out
+    from uml_cache import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
     rows: list[tuple[str, str, str]] = []
@@ -139,7 +137,7 @@ def _trained(
             _answer(run_training(settings, left_out=left_out, output=output))
             for settings in _settings(values)
         ]
-    from uml_train.finetune.finetuning import finetune as run_finetuning
+    from uml_train.finetune.finetuning import fine_tune as run_finetuning
 
     if "data" not in values:
         raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.command import Output
-from uml_cache.settings import declared
+from uml_cache import Output, declared
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid

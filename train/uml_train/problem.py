@@ -15,10 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import FeatureSet
-from uml_cache.errors import InputError, unknown
-from uml_cache.used import Used
-from uml_cache.views import MADE, names_samples
+from uml_cache import MADE, FeatureSet, InputError, Used, names_samples, unknown
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role

@@ -27,8 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.escapes import csv_cell
+from uml_cache import InputError, escapes
 from uml_train.settings import Shots, TrainSettings
 
 RESULT_COLUMNS = (
@@ -225,7 +224,7 @@ def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
         }
         if own := row.get("hyperparameters"):
             row["hyperparameters"] = json.dumps(own, sort_keys=True)
-        yield {column: csv_cell(row.get(column)) for column in RESULT_COLUMNS}
+        yield {column: escapes.csv_cell(row.get(column)) for column in RESULT_COLUMNS}
 
 
 def load_run(path: Path | str) -> Run:

@@ -9,8 +9,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import Setting, Settings, at_least, different
+from uml_cache import InputError, Setting, Settings, at_least, different, unknown
 from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from uml_cache import StoreInfo, find_stores, store_info
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output, StoreInfo, find_stores, store_info
 from uml_train.data.given_splits import GivenSplits, read_splits, recorded_splits
 from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock

@@ -13,10 +13,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from uml_cache.errors import InputError
 from uml_cache.exchange.numpy_files import read_archive, read_array
 
 Nested = dict[Any, Any]
+_SMALL = 1 << 26  # bytes
 _MOST_OBJECTS = 100_000  # of an HDF5 file
 ATTRIBUTES = "attributes"  # JSON: what a store says of itself, in every format that export writes
 
@@ -76,8 +79,26 @@ def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
 
 def _read_hdf5(path: Path, stack: ExitStack) -> Nested:
     from uml_cache.exchange.hdf5 import open_hdf5
+    from uml_cache.exchange.trial import try_first
 
+    try_first(path, lambda: _read_through(path))
     return _open_group(stack.enter_context(open_hdf5(path)), count(1))
+
+
+def _read_through(path: Path) -> None:
+    """Read every small array whole, and of large ones the ends."""
+    from uml_cache.exchange.hdf5 import open_hdf5
+
+    with open_hdf5(path) as file:
+        waiting: list[Any] = [_open_group(file, count(1))]
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, dict):
+                waiting += value.values()
+            elif getattr(value, "ndim", 0) and value.nbytes > _SMALL:
+                np.asarray(value[:1]), np.asarray(value[-1:])
+            elif hasattr(value, "nbytes"):
+                np.asarray(value[()])
 
 
 def _open_group(group: Any, seen: Iterator[int]) -> Nested:

@@ -21,15 +21,15 @@ _MOST_LINKS = 16  # soft links, one pointing to the next
 _DEEPEST = 32  # groups inside each other
 
 
-def open_hdf5(path: Path) -> h5py.File:
-    """The file, opened to read. Raises `InputError` if it is no sound HDF5 file."""
+def open_hdf5(path: Path, what: str | None = None) -> h5py.File:
+    """The file, opened to read. Raises `InputError` if it is no sound HDF5 file, or none of `what`."""
     import h5py
 
     try:
         return h5py.File(path, "r")
     except OSError as error:
         said = " ".join(str(error).split())[:120]
-        raise InputError(f"{path}: cannot be read as {path.suffix} ({said})") from None
+        raise InputError(f"{path}: cannot be read as {what or path.suffix} ({said})") from None
 
 
 def inner(group: h5py.Group, name: str) -> Any:

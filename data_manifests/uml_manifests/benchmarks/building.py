@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import Benchmark, choose
 from uml_manifests.benchmarks.layouts.csd import OPTIONS as CSD_OPTIONS
 from uml_manifests.benchmarks.layouts.csd import csd

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 
 
 @dataclass(frozen=True, kw_only=True)

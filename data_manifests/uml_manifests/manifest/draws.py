@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import decode
 

@@ -14,9 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
-from uml_cache.views import GIVEN
+from uml_cache import GIVEN, InputError, parse_toml, unknown
 from uml_manifests.manifest.manifest import MODALITIES, NO_LABEL, SPLITS, Manifest, bad_paths
 from uml_manifests.manifest.table import Table, decode, read_table, write_table
 

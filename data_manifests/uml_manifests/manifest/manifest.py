@@ -17,8 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.views import GIVEN, ID_KINDS, sample_keys, without_view_numbers
+from uml_cache import GIVEN, ID_KINDS, InputError, sample_keys, unknown, without_view_numbers
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")

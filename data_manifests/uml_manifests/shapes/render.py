@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import get_benchmark
 from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest

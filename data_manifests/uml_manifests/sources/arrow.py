@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 
 _KINDS = {"Image": "image", "Audio": "audio"}
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import Table, decode, read_table

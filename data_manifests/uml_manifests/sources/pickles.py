@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, ClassVar, TypeGuard
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 
 _ENCODINGS = ("latin1", "latin-1", "ascii", "utf-8")
 _TYPE = re.compile(r"[|<>=]?(b1|\?|[iu][1248]|f[248]|c8|c16|O8?|[SU][0-9]{1,9})")

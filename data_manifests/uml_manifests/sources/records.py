@@ -14,11 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.files import read_file
-from uml_cache.exchange.table import Columns, parts_of
-from uml_cache.exchange.values import SPLIT_CODES, as_classes, as_labels, as_splits, unique
+from uml_cache import (
+    SPLIT_CODES,
+    Columns,
+    InputError,
+    as_classes,
+    as_labels,
+    as_splits,
+    parse_json,
+    parts_of,
+    read_file,
+    unique,
+    unknown,
+)
 from uml_manifests.manifest.manifest import NO_SPLIT, SPARSE, Manifest
 from uml_manifests.manifest.table import decode
 from uml_manifests.sources.builders import modality_of

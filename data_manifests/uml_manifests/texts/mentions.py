@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
 
 _WORDS = re.compile(r"[^\W_]+")

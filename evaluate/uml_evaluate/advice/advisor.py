@@ -18,14 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import StoreInfo, find_stores
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, WorkError
+from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stores
 from uml_evaluate.advice.combine import Prediction, predict
 from uml_evaluate.advice.evidence import Evidence, compare_geometry, gather
 from uml_evaluate.advice.training_rows import Rows, capped, reduced, rows_per_class, shots
-from uml_train.data.selection import Role, select_stores
-from uml_train.problem import Problem, Source, open_problem, read_class_map
+from uml_train import Problem, Role, Source, open_problem, read_class_map, select_stores
 
 SHOTS = (1, 2, 4, 8)
 _SEED = 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from types import ModuleType
 
-from uml_cache.errors import unknown
+from uml_cache import unknown
 
 ANALYSES = {
     "margin": "margin",

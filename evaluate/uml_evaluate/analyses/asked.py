@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
-from uml_cache.settings import declared
+from uml_cache import InputError, Output, declared
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
-from uml_train import newest_run
-from uml_train.settings import TrainSettings
+from uml_train import TrainSettings, newest_run
 
 
 def run_asked(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_evaluate.analyses.class_plane import Plane, class_plane
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text

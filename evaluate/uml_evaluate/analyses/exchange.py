@@ -35,7 +35,7 @@ from uml_evaluate.comparing.figures import canvas, style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from uml_cache.command import Output
+    from uml_cache import Output
 
 VERSION = 2
 TITLE = "What a modality is worth"

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.command import QUIET
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError
 from uml_evaluate.analyses.finding import NotPossible
 from uml_evaluate.analyses.reading import Reading, data_arm
 from uml_manifests import resolve_data
 from uml_train import train
 
 if TYPE_CHECKING:
-    from uml_cache.command import Output
+    from uml_cache import Output
     from uml_manifests import Manifest
     from uml_train import Run
 

@@ -20,9 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
-from uml_train.run import write_atomic
+from uml_cache import InputError, parse_json
+from uml_train import write_atomic
 
 FORMAT = 1
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, finite, mean_std_text, seeds_text
 from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style

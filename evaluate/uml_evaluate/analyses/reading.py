@@ -18,16 +18,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_evaluate.comparing.rows import ALONE, ORDER, PROBES, Arm
-from uml_train import CellResult, Head, Run, load_head
-from uml_train.data.normalize import Normalizer
-from uml_train.runs.cells import auxiliary_positions, draw_rows
-from uml_train.training import open_run_problem, require_heads
+from uml_train import (
+    CellResult,
+    Head,
+    Normalizer,
+    Run,
+    auxiliary_positions,
+    draw_rows,
+    load_head,
+    open_run_problem,
+    require_heads,
+)
 
 if TYPE_CHECKING:
-    from uml_train.problem import Problem
-    from uml_train.settings import Shots
+    from uml_train import Problem, Shots
 
 F32 = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
 from uml_evaluate.analyses.reading import Reading
@@ -16,8 +16,7 @@ from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.comparing.figures import save as save_figure
 
 if TYPE_CHECKING:
-    from uml_train import Run
-    from uml_train.settings import Shots
+    from uml_train import Run, Shots
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from uml_cache.command import Output, uml_command
+from uml_cache import Output, uml_command
 
 _EXAMPLE = """
 uml demo

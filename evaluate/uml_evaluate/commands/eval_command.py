@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uml_cache.command import Output, uml_command
-from uml_cache.settings import declared
+from uml_cache import Output, declared, uml_command
 
 if TYPE_CHECKING:
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 _EXAMPLE = """
 uml train --cache ./feats
@@ -103,7 +102,7 @@ def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs
 
 def _asked(probe: str, given: dict[str, Any]) -> str:
     """Which of the things that the command shows is meant; options that do not belong to it are refused."""
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
 
     asked = [name for name in _INSTEAD if given[name]]
     if len(asked) > 1:
@@ -144,7 +143,7 @@ def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
 
 
 def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given: dict[str, Any]) -> None:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
     from uml_evaluate.advice import advise, text
 
     if probe != "fewshot":
@@ -205,8 +204,8 @@ def _table(
 
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:
-    from uml_cache.errors import InputError
-    from uml_train.settings import TrainSettings
+    from uml_cache import InputError
+    from uml_train import TrainSettings
 
     if probe == "linear" and k is not None:
         raise InputError(

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from uml_cache.command import Output, uml_command
-from uml_cache.settings import declared
+from uml_cache import Output, declared, uml_command
 
 _EXAMPLE = """
 uml reproduce --list
@@ -52,7 +51,7 @@ def reproduce(
     cache lacks are extracted where data and weights are there; what cannot be run is listed with the reason.
     The same command goes on where it was stopped.
     """
-    from uml_cache.errors import InputError, WorkError
+    from uml_cache import InputError, WorkError
     from uml_evaluate.reproduce.items import find_recipes
     from uml_evaluate.reproduce.supply import Sources
 
@@ -85,9 +84,9 @@ def reproduce(
 def _one(
     recipe: Any, out: Path, sources: Any, dry_run: bool, output: Output, options: dict[str, Any]
 ) -> tuple[Any, str]:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
     from uml_evaluate.reproduce.reproducing import reproduce as run
-    from uml_train.settings import TrainSettings
+    from uml_train import TrainSettings
 
     only = options["only"]
     datasets = None if only is None else [part.strip() for part in only.split(",")]
@@ -110,7 +109,7 @@ def _one(
 
 
 def _check_datasets(datasets: list[str], recipe: Any) -> None:
-    from uml_cache.errors import unknown
+    from uml_cache import unknown
 
     for name in datasets:
         if name not in recipe.datasets:
@@ -118,7 +117,7 @@ def _check_datasets(datasets: list[str], recipe: Any) -> None:
 
 
 def _weights(given: tuple[str, ...]) -> dict[str, Path]:
-    from uml_cache.errors import InputError
+    from uml_cache import InputError
 
     found = {}
     for text in given:

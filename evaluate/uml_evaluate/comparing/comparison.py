@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     LADDER,
     ORDER,
@@ -30,8 +30,7 @@ from uml_evaluate.comparing.statistics import across_data_sets, generator_for, m
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from uml_train import CellResult, Run
-    from uml_train.settings import Shots
+    from uml_train import CellResult, Run, Shots
 
 
 class Comparison:

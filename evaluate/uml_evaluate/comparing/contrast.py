@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import ORDER, arm_name
@@ -31,8 +30,7 @@ from uml_evaluate.comparing.statistics import Interval, generator_for, paired_di
 from uml_evaluate.comparing.tables import plain_table, shots_name
 
 if TYPE_CHECKING:
-    from uml_train import CellResult, Run
-    from uml_train.settings import Shots
+    from uml_train import CellResult, Run, Shots
 
 _LEVEL = 0.05
 _Key = tuple[tuple[str, ...], str, str | None, "Shots"]

@@ -16,8 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.escapes import html as escape
-from uml_cache.escapes import xml
+from uml_cache import escapes
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name
 from uml_evaluate.comparing.tables import grouped, shots_name, shown_differences
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 INK = "#0b0c0e"  # occurs nowhere else, so that it can be found again in the SVG
 GREY = "#808080"
@@ -155,7 +154,7 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
             bbox_inches="tight",
             metadata={"Date": None, "Creator": None},
         )
-    markup = xml(text.getvalue().decode())
+    markup = escapes.xml(text.getvalue().decode())
     svg.write_text(markup.replace("<svg ", '<svg style="background: white" ', 1), encoding="utf-8")
     return Drawn([png, svg], _element(markup, description))
 
@@ -167,7 +166,7 @@ def _element(markup: str, description: str) -> str:
     # Without a size of its own the element takes the width that the page gives it.
     text = re.sub(r'(<svg [^>]*?)\bwidth="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg [^>]*?)\bheight="[^"]*"', r"\1", text, count=1)
-    label = f'<svg role="img" aria-label="{escape(description)}" '
+    label = f'<svg role="img" aria-label="{escapes.html(description)}" '
     return text.replace(INK, "currentColor").replace("<svg ", label, 1).strip()
 
 

@@ -14,7 +14,7 @@ from uml_evaluate.comparing.tables import accuracy_text
 
 if TYPE_CHECKING:
     from uml_evaluate.comparing.comparison import Comparison
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 _STEP_FROM = {"unimodal-deep": "unimodal", "uml-init": "init-only", "auto": "unimodal"}
 MARKS = (

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from uml_evaluate.comparing.statistics import Interval
 
 if TYPE_CHECKING:
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 ALONE = ("unimodal", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init")

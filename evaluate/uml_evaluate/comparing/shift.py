@@ -19,24 +19,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from uml_cache import FeatureSet, StoreInfo, find_stores, open_features
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
+from uml_cache import QUIET, FeatureSet, InputError, Output, StoreInfo, find_stores, open_features, unknown
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
-from uml_train import Run, load_head
-from uml_train.folder import save_array
-from uml_train.problem import Source, match_classes, read_class_map
-from uml_train.run import write_atomic, write_cell
-from uml_train.settings import settings_hash
-from uml_train.training import open_run_problem, require_heads
+from uml_train import (
+    Run,
+    Source,
+    load_head,
+    match_classes,
+    open_run_problem,
+    read_class_map,
+    require_heads,
+    save_array,
+    settings_hash,
+    write_atomic,
+    write_cell,
+)
 
 if TYPE_CHECKING:
-    from uml_train import CellResult
-    from uml_train.settings import Shots
+    from uml_train import CellResult, Shots
 
 _BLOCK = 8_192
 

@@ -7,7 +7,7 @@ from io import StringIO
 from textwrap import fill
 from typing import TYPE_CHECKING
 
-from uml_cache.escapes import markdown as escaped
+from uml_cache import escapes
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, Difference, Row, arm_name
 from uml_evaluate.comparing.sentence import signed
@@ -15,7 +15,7 @@ from uml_evaluate.comparing.sentence import signed
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from uml_train.settings import Shots
+    from uml_train import Shots
 
 WIDTH = 100
 MARK = "*"
@@ -121,7 +121,7 @@ def shown_differences(comparison: Comparison, differences: Sequence[Difference])
 
 def markdown(comparison: Comparison) -> str:
     """Both tables in Markdown, controls of every method included."""
-    lines = [f"**{escaped(comparison.title)}** — {escaped(caption(comparison))}", ""]
+    lines = [f"**{escapes.markdown(comparison.title)}** — {escapes.markdown(caption(comparison))}", ""]
     names = [shots_name(k) for k in comparison.shots]
     lines += _markdown_head(["method", *names])
     for arm in comparison.arms:
@@ -141,7 +141,7 @@ def _markdown_head(cells: Sequence[str]) -> list[str]:
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(escaped(cell) for cell in cells) + " |"
+    return "| " + " | ".join(escapes.markdown(cell) for cell in cells) + " |"
 
 
 def _one_line(difference: Difference | None) -> str:

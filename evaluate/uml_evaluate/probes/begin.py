@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_evaluate.probes.registry import PROBES
-from uml_train.folder import begin
-from uml_train.heads.grid import load_grid
-from uml_train.run import Run
-from uml_train.settings import TrainSettings
-from uml_train.training import prepare_run
+from uml_train import Run, TrainSettings, begin, load_grid, prepare_run
 
 
 def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out: Path, output: Output) -> Run:

@@ -18,12 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
+from uml_cache import QUIET, InputError, Output, unknown
 from uml_evaluate.comparing.rows import RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
+<<<<<<< HEAD
 from uml_train.data.rows import vectors
 from uml_train.folder import extend_splits
 from uml_train.heads.export import linear_head_file
@@ -34,6 +34,28 @@ from uml_train.runs.combinations import named_cells
 from uml_train.runs.workers import run_grid
 from uml_train.settings import Shots
 from uml_train.training import open_run_problem, require_heads
+=======
+from uml_train import (
+    Cell,
+    CellResult,
+    Prepared,
+    Problem,
+    Run,
+    Shots,
+    draw_rows,
+    extend_splits,
+    folded_linear,
+    linear_head_file,
+    missing_cells,
+    named_cells,
+    open_run_problem,
+    prepare,
+    require_heads,
+    run_grid,
+    vectors,
+    write_cell,
+)
+>>>>>>> main
 
 _TEST_BLOCK = 8_192
 

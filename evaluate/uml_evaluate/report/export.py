@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.escapes import csv_cell, latex, markdown
+from uml_cache import escapes
 from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
-from uml_train.run import write_atomic
+from uml_train import write_atomic
 
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Table
@@ -53,7 +53,7 @@ def write_table(table: Table, folder: Path, name: str) -> list[Path]:
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A pipe table; its rows are Markdown already."""
-    lines = [list(map(markdown, head)), ["---"] * len(head), *rows]
+    lines = [list(map(escapes.markdown, head)), ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
@@ -63,14 +63,14 @@ def latex_table(
     """A `table` environment that needs the package booktabs; `bold` are (row, column)."""
 
     def cell(i: int, j: int, text: str) -> str:
-        return rf"\textbf{{{latex(text)}}}" if (i, j) in bold else latex(text)
+        return rf"\textbf{{{escapes.latex(text)}}}" if (i, j) in bold else escapes.latex(text)
 
     body = [" & ".join(cell(i, j, text) for j, text in enumerate(row)) + r" \\" for i, row in enumerate(rows)]
     return "\n".join(
         [
-            r"\begin{table}", r"\centering", rf"\caption{{{latex(title)}}}",
+            r"\begin{table}", r"\centering", rf"\caption{{{escapes.latex(title)}}}",
             rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule",
-            " & ".join(map(latex, head)) + r" \\", r"\midrule", *body,
+            " & ".join(map(escapes.latex, head)) + r" \\", r"\midrule", *body,
             r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
         ]
     )  # fmt: skip
@@ -101,10 +101,10 @@ def _texts(
 def _csv(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writerow({name: csv_cell(name, name=True) for name in writer.fieldnames})
+    writer.writerow({name: escapes.csv_cell(name, name=True) for name in writer.fieldnames})
     writer.writerows(
         {
-            k: csv_cell(json.dumps(v) if isinstance(v, list | dict) else v, name=column == 0)
+            k: escapes.csv_cell(json.dumps(v) if isinstance(v, list | dict) else v, name=column == 0)
             for column, (k, v) in enumerate(r.items())
         }
         for r in rows
@@ -118,4 +118,4 @@ def _difference(difference: Any) -> str:
 
 
 def _starred(text: str) -> str:
-    return markdown(text).replace(" *", r" \*")
+    return escapes.markdown(text).replace(" *", r" \*")

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
-from uml_cache.escapes import markdown as escaped
+from uml_cache import QUIET, InputError, Output, escapes
 from uml_evaluate.comparing.comparison import Comparison, across, compare
 from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, save
 from uml_evaluate.comparing.rows import PROBES
@@ -22,8 +20,7 @@ from uml_evaluate.report.html_tables import accuracy_table, across_section, diff
 from uml_evaluate.report.page import Cell
 from uml_evaluate.report.record import RunRecord, describe, mixed_features
 from uml_evaluate.report.section import analyses_section
-from uml_train import find_runs
-from uml_train.run import write_atomic
+from uml_train import find_runs, write_atomic
 
 if TYPE_CHECKING:
     from uml_train import Run
@@ -110,7 +107,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
                 sections += html
                 files += written
                 sentences.append(sentence(comparison))
-                texts += [escaped(sentence(comparison)), markdown(comparison)]
+                texts += [escapes.markdown(sentence(comparison)), markdown(comparison)]
                 bar.update()
     any_sequences = any(c.on_sequences for _, found in compared for c in found)
     head = [

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.errors import InputError
-from uml_cache.settings import declared
+from uml_cache import InputError, declared
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.statistics import MIN_DRAWS
-from uml_train.runs.asked import Asked, asked
+from uml_train import Asked, asked
 
 if TYPE_CHECKING:
     from uml_train import Run

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, findings
 from uml_evaluate.analyses.reading import Reading

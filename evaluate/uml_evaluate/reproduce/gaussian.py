@@ -24,15 +24,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from uml_cache.command import Output
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError, unknown
-from uml_cache.machine import available_cores, no_processes
+from uml_cache import InputError, Output, available_cores, no_processes, parse_json, unknown
 from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
-from uml_train.gaussian.autoencoder import Training
-from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
-from uml_train.gaussian.world import World
-from uml_train.run import write_atomic
+from uml_train import gaussian, write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
@@ -65,13 +59,15 @@ def run(
     settings = [
         (hidden, value, _setting(scale, hidden, sweep, value)) for hidden in WIDTHS for value in values
     ]
-    jobs = [replace(job, arm=arm, seed=seed) for _, _, job in settings for seed in seeds for arm in ARMS]
+    jobs = [
+        replace(job, arm=arm, seed=seed) for _, _, job in settings for seed in seeds for arm in gaussian.ARMS
+    ]
     errors = _trained(out, jobs, output)
     comparisons = [
         Comparison(
             hidden,
             value,
-            {arm: [errors[replace(job, arm=arm, seed=seed)] for seed in seeds] for arm in ARMS},
+            {arm: [errors[replace(job, arm=arm, seed=seed)] for seed in seeds] for arm in gaussian.ARMS},
         )
         for hidden, value, job in settings
     ]
@@ -81,23 +77,25 @@ def run(
     return GaussianFinding(sweep, seeds, comparisons, results, figures)
 
 
-def _setting(scale: str, hidden: int, sweep: str | None, value: float | None) -> GaussianJob:
+def _setting(scale: str, hidden: int, sweep: str | None, value: float | None) -> gaussian.GaussianJob:
     """The job of one width at one value, for the first arm and seed 0."""
-    job = GaussianJob(arm=ARMS[0], seed=0, training=Training(hidden=hidden))
+    job = gaussian.GaussianJob(arm=gaussian.ARMS[0], seed=0, training=gaussian.Training(hidden=hidden))
     if sweep == "budget":
         job = replace(job, budget=int(value or 0))
     elif sweep == "steps":
         job = replace(job, training=replace(job.training, steps=int(value or 0)))
     elif sweep is not None:
         values: dict[str, Any] = {sweep: value}
-        job = replace(job, world=replace(World(), **values))
+        job = replace(job, world=replace(gaussian.World(), **values))
     if scale == "tiny":
         training = replace(job.training, steps=max(1, job.training.steps // 200), batch_size=64)
         job = replace(job, budget=job.budget // 10, training=training)
     return job
 
 
-def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[GaussianJob, float]:
+def _trained(
+    out: Path, jobs: Sequence[gaussian.GaussianJob], output: Output
+) -> dict[gaussian.GaussianJob, float]:
     """The error of every job; those that `out` lacks are trained, one core each."""
     folder = out / "jobs"
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +110,7 @@ def _trained(out: Path, jobs: Sequence[GaussianJob], output: Output) -> dict[Gau
     return found
 
 
-def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
+def _errors(jobs: Sequence[gaussian.GaussianJob]) -> Iterable[tuple[gaussian.GaussianJob, float]]:
     processes = min(available_cores(), len(jobs))
     # Starting a process costs seconds; less work than this stays in one.
     if sum(job.training.steps for job in jobs) < 50_000 or processes < 2 or no_processes():
@@ -129,23 +127,23 @@ def _errors(jobs: Sequence[GaussianJob]) -> Iterable[tuple[GaussianJob, float]]:
             raise
 
 
-def _one(job: GaussianJob) -> float:
+def _one(job: gaussian.GaussianJob) -> float:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a second thread costs these small products more than it gives
     try:
-        return held_out_error(job)
+        return gaussian.held_out_error(job)
     finally:
         torch.set_num_threads(threads)
 
 
-def _path(folder: Path, job: GaussianJob) -> Path:
+def _path(folder: Path, job: gaussian.GaussianJob) -> Path:
     text = json.dumps(asdict(job), sort_keys=True)
     return folder / f"{sha256(text.encode()).hexdigest()[:16]}.json"
 
 
-def _known(folder: Path, job: GaussianJob) -> float | None:
+def _known(folder: Path, job: gaussian.GaussianJob) -> float | None:
     path = _path(folder, job)
     if not path.exists():
         return None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uml_evaluate.comparing.statistics import Interval, student_difference
-from uml_train.gaussian.experiment import ARMS
+from uml_train import gaussian
 
 PAIRS = (
     ("the claim", "uml", "x"),
@@ -80,9 +80,9 @@ class GaussianFinding:
 
     def text(self) -> str:
         """Held-out errors, differences, a sentence per comparison and where everything is."""
-        heads = ["hidden", self.sweep or "", *ARMS]
+        heads = ["hidden", self.sweep or "", *gaussian.ARMS]
         rows = [
-            [str(c.hidden), _number(c.value), *(_spread(c.errors[arm]) for arm in ARMS)]
+            [str(c.hidden), _number(c.value), *(_spread(c.errors[arm]) for arm in gaussian.ARMS)]
             for c in self.comparisons
         ]
         lines = [f"held-out squared error of X per dimension, mean ± std over {len(self.seeds)} seeds"]

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from uml_cache.errors import unknown
+from uml_cache import unknown
 from uml_evaluate.reproduce.recipe import Recipe, parse_recipe, read_recipe
 
 

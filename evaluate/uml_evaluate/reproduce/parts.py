@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_evaluate.reproduce.recipe import Recipe, Setting
-from uml_train.settings import DEFAULT_SHOTS, UNRELATED, Shots
+from uml_train import DEFAULT_SHOTS, UNRELATED, Shots
 
 
 @dataclass(frozen=True, kw_only=True)

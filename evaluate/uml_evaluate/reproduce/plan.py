@@ -12,17 +12,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output
 from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.recipe_run import settings_of
 from uml_evaluate.reproduce.settings import grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
 from uml_manifests import list_benchmarks
-from uml_train.heads.grid import load_grid
-from uml_train.runs.estimate import bytes_text, estimate, time_text
-from uml_train.settings import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES
+from uml_train import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES, bytes_text, estimate, load_grid, time_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +128,7 @@ def _candidates(recipe: Recipe, part: Part) -> int:
         if setting.grid is not None:
             name = str(grid_file(setting.grid, Path(scratch)))
         if recipe.kind == "ssl":
-            from uml_train.pretrain.searches import load_pretraining
+            from uml_train import load_pretraining
 
             return len(load_pretraining(name).candidates)
         family = "finetune-" if recipe.kind == "finetune" else ""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 
 ACROSS = ("dataset", "shots", "variant")
 ACCURACY = "accuracy"

@@ -15,13 +15,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import Setting as Declared
-from uml_cache.settings import Settings, declared, read_table
+from uml_cache import InputError, Settings, declared, parse_toml, read_table, unknown
+from uml_cache import Setting as Declared
 from uml_evaluate.reproduce.published import Published, read_published
-from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.settings import TrainSettings
+from uml_train import FinetuneSettings, TrainSettings
 
 TRAIN = {name: s for name, s in declared(TrainSettings).items() if s.role == "choice"}
 FINETUNE = {n: s for n, s in declared(FinetuneSettings).items() if s.role == "choice" or n == "encoder"}

@@ -11,9 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import StoreInfo
-from uml_cache.command import Output
-from uml_cache.errors import InputError, WorkError
+from uml_cache import InputError, Output, StoreInfo, WorkError
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.comparison import Comparison, compare
 from uml_evaluate.comparing.shift import shifted
@@ -23,14 +21,11 @@ from uml_evaluate.reproduce.readings import of_finding, pooled
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.settings import finetune_settings, grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
-from uml_train import train
-from uml_train.data.selection import full_name
-from uml_train.finetune.finetuning import finetune
+from uml_train import fine_tune, full_name, train
 
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Finding
-    from uml_train import Run
-    from uml_train.settings import TrainSettings
+    from uml_train import Run, TrainSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +104,7 @@ def _finetuned(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Ou
         else:
             needed[need] = supply.store(need)
     settings = settings_of(recipe, part, needed, supply, out)
-    return finetune(settings, finetune_settings(part.setting, **places), output=output)
+    return fine_tune(settings, finetune_settings(part.setting, **places), output=output)
 
 
 def settings_of(

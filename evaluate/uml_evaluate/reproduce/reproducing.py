@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output
 from uml_evaluate.reproduce.recipe import Recipe
 from uml_evaluate.reproduce.supply import Sources
 
@@ -150,7 +149,7 @@ def _gaussian(
 
 
 def _write(path: Path, text: str) -> None:
-    from uml_train.run import write_atomic
+    from uml_train import write_atomic
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())

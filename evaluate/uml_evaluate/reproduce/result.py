@@ -17,8 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_evaluate.comparing.comparison import across
 from uml_evaluate.reproduce.published import Number
 

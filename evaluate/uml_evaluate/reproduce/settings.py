@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+<<<<<<< HEAD
 from uml_cache.errors import InputError
 from uml_cache.settings import toml_text
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.heads.grid import load_grid
 from uml_train.run import write_atomic
 from uml_train.settings import STEPPED, TrainSettings, settings_hash
+=======
+from uml_cache import InputError, toml_text
+from uml_train import FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
+>>>>>>> main
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe import Setting
@@ -31,7 +36,7 @@ def grid_file(grid: Mapping[str, Any], folder: Path) -> Path:
 def check_grid(settings: TrainSettings, kind: str) -> None:
     """Read the grid that settings name. Raises `InputError` where it is refused."""
     if kind == "ssl":
-        from uml_train.pretrain.searches import load_pretraining  # torch comes with it
+        from uml_train import load_pretraining  # torch comes with it
 
         load_pretraining(settings.grid, alpha=settings.alpha)
     else:

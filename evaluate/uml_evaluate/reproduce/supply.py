@@ -11,15 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache import StoreInfo, find_stores
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, WorkError
+from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stores
 from uml_evaluate.reproduce.parts import Need, Part
-from uml_extract.registry import modality_of
-from uml_manifests import Manifest, list_benchmarks, resolve_data
-from uml_manifests.resolve import manifest_folders
-from uml_manifests.workspace import build_data, build_texts
-from uml_train.data.selection import full_name
+from uml_extract import modality_of
+from uml_manifests import Manifest, build_data, build_texts, list_benchmarks, manifest_folders, resolve_data
+from uml_train import full_name
 
 # Where published data roots keep a data set, beside a folder of its name.
 _FOLDERS = {
@@ -118,7 +114,7 @@ class Supply:
         if need.encoder in self._lacking:
             raise InputError(self._lacking[need.encoder])
         import uml_extract
-        from uml_extract.executors.worker import Recipe
+        from uml_extract import Recipe
 
         device = self.sources.device
         weights = self.sources.weights.get(need.encoder)

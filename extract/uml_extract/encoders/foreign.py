@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "hf:", "local-dir:", "http:", "https:")
 _FETCHES = ("use_pretrained_backbone", "timm_model_pretrained")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.weights import WEIGHT_NAMES, weight_files
 
 PATIENCE = 3.0  # seconds until the hub counts as out of reach

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import HubModel, hub_model
 from uml_extract.encoders.weights import read_weights

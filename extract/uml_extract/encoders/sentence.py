@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 
 _POOLINGS = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
 _OLD_NAMES = {

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.sentence import PLAIN, Sentence
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -97,7 +96,7 @@ def _read_torch(file: Path) -> dict[str, Any]:
 
     import torch
 
-    from uml_cache.exchange.torch_files import load_tensors
+    from uml_cache import load_tensors
 
     try:
         content = load_tensors(file)

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol
 
-from uml_cache.command import Progress
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, Progress, unknown
 
 if TYPE_CHECKING:
     from uml_extract.executors.worker import Job

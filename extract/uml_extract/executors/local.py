@@ -18,9 +18,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from uml_cache.command import Progress
-from uml_cache.errors import InputError, WorkError
-from uml_cache.machine import available_cores
+from uml_cache import InputError, Progress, WorkError, available_cores
 
 if TYPE_CHECKING:
     from uml_extract.executors import Work

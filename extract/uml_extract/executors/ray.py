@@ -15,8 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from uml_cache.command import Progress
-from uml_cache.errors import InputError, WorkError
+from uml_cache import InputError, Progress, WorkError
 
 if TYPE_CHECKING:
     from uml_extract.executors import Work

@@ -17,8 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache.errors import InputError, WorkError
-from uml_cache.store.journal import whole_file
+from uml_cache import InputError, WorkError, whole_file
 from uml_extract.settings import ExtractSettings
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]*")

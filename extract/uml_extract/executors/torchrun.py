@@ -11,8 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from uml_cache.command import Progress
-from uml_cache.errors import InputError
+from uml_cache import InputError, Progress
 
 if TYPE_CHECKING:
     from uml_extract.executors import Work

@@ -18,9 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from uml_cache.errors import InputError, WorkError
-from uml_cache.store.plan import StorePlan
-from uml_cache.store.planning import planned_store
+from uml_cache import InputError, StorePlan, WorkError, planned_store
 from uml_extract.registry import load_encoder
 from uml_extract.spec import fitted
 from uml_extract.tasks import Extraction

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from uml_extract.spec import NO_MEMORY, SampleError
-from uml_manifests.manifest.manifest import SPARSE
+from uml_manifests import SPARSE
 
 MARK = "::"
 _DIGITS = 18  # of an offset or a size; no file is larger
@@ -98,7 +98,7 @@ class _Ragged:
     """The rows of an HDF5 group with `values` (V, D) and `length` (N,)."""
 
     def __init__(self, group: Any) -> None:
-        from uml_cache.exchange.hdf5 import inner
+        from uml_cache import inner
 
         self._values = inner(group, "values")
         self.lengths = np.asarray(inner(group, "length")[()], dtype=np.int64)
@@ -114,7 +114,7 @@ class _Ragged:
 
 @lru_cache(maxsize=8)
 def _table(file: str, process: int) -> Any:
-    from uml_manifests.sources.arrow import open_arrow
+    from uml_manifests import open_arrow
 
     return open_arrow(Path(file))
 
@@ -131,11 +131,11 @@ def _array(file: str, name: str, state: tuple[int, ...]) -> Any:
     if file.endswith((".h5", ".hdf5")):
         import h5py
 
-        from uml_cache.exchange.hdf5 import inner, open_hdf5
+        from uml_cache import inner, open_hdf5
 
         found = inner(open_hdf5(Path(file)), name)
         return _Ragged(found) if isinstance(found, h5py.Group) else found
-    from uml_cache.exchange.numpy_files import read_array, read_member
+    from uml_cache import read_array, read_member
 
     if file.endswith(".npy"):
         return read_array(Path(file))

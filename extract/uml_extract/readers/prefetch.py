@@ -10,8 +10,7 @@ from typing import Generic, Literal
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.machine import available_cores
+from uml_cache import InputError, available_cores
 from uml_extract.readers.processes import CAN_FORK, Key, Prepared, ReaderProcesses
 from uml_extract.spec import NO_MEMORY, SampleError
 

@@ -29,7 +29,7 @@ from uml_manifests import resolve_data
 from uml_train import Run, TrainSettings, find_runs, load_head
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.finetune.finetuning import finetune
+from uml_train.finetune.finetuning import fine_tune
 from uml_train.folder import run_lock
 
 GRID = "lr = [0.003]\nsteps = 6\nwarmup = 2\neval_every = 3\nbatch_size = [6]\n"
@@ -134,12 +134,12 @@ class Heard(Output):
 
 def test_a_second_fine_tuning_of_a_run_waits_for_the_first(world: Path, tmp_path: Path) -> None:
     settings, tuning = _settings(world, tmp_path, methods=("unimodal",)), _tuning(world, keep=False)
-    run = finetune(settings, tuning)
+    run = fine_tune(settings, tuning)
     before = [path.stat().st_mtime_ns for path in (run.path / "cells").iterdir()]
     with ThreadPoolExecutor(1) as pool:
         with run_lock(run.path, Output()):
             output = Heard("is being trained by another process: waiting for it to end")
-            second = pool.submit(finetune, settings, tuning, output=output)
+            second = pool.submit(fine_tune, settings, tuning, output=output)
             assert output.said.wait(timeout=120)
             assert not second.done()
         assert second.result(timeout=120).path == run.path
@@ -151,7 +151,7 @@ def test_a_tower_of_clip_is_trained_beside_the_texts_of_its_own_space(world: Pat
     texts = resolve_data(world / "texts.csv", name="colours")
     extract(texts, f"open_clip_text:{clip}", out=tmp_path / "feats")
     settings = replace(_settings(world, tmp_path / "runs", methods=("uml-init",)), cache=tmp_path / "feats")
-    run = finetune(settings, _tuning(world, encoder=str(clip), ema=0.5))
+    run = fine_tune(settings, _tuning(world, encoder=str(clip), ema=0.5))
     (cell,) = run.cells
     assert cell.cell.aligned
     assert (cell.normalize, cell.encoders["image"]) == ("l2", "clip@ema0.5")
@@ -162,12 +162,12 @@ def test_a_tower_of_clip_is_trained_beside_the_texts_of_its_own_space(world: Pat
     index = [i for i, name in enumerate(features.id) if name in tests]
     head = load_head(cell.head_path)
     np.testing.assert_array_equal(head.predict(features.pooled[index].float()), cell.test_predictions)
-    scratch = finetune(settings, _tuning(world, encoder=str(clip), start="random"))
+    scratch = fine_tune(settings, _tuning(world, encoder=str(clip), start="random"))
     assert not scratch.cells[0].cell.aligned  # what starts anew shares no space
 
 
 def test_methods_begin_alike_and_differ(world: Path, tmp_path: Path) -> None:
-    run = finetune(_settings(world, tmp_path, methods=("unimodal-deep", "uml")), _tuning(world))
+    run = fine_tune(_settings(world, tmp_path, methods=("unimodal-deep", "uml")), _tuning(world))
     deep, uml = (next(r for r in run.cells if r.cell.method == m) for m in ("unimodal-deep", "uml"))
     assert deep.history[0][0]["loss.image"] == pytest.approx(uml.history[0][0]["loss.image"])
     assert deep.history[0][-1]["loss.image"] != uml.history[0][-1]["loss.image"]
@@ -199,7 +199,7 @@ def test_starts_are_recorded_and_are_what_they_say(world: Path, tmp_path: Path) 
         world, encoder=f"patches:{world / 'bert'}", img_size=16, patch_size=8, freeze="all", unfreeze_at=4,
         start="shuffled",
     )  # fmt: skip
-    run = finetune(_settings(world, tmp_path, methods=("unimodal", "uml")), tuning)
+    run = fine_tune(_settings(world, tmp_path, methods=("unimodal", "uml")), tuning)
     assert {r.encoders["image"] for r in run.cells} == {"bert@shuffled-frozen-until4"}
     uml = next(r for r in run.cells if r.cell.method == "uml")
     again = load_trainable(str(run.path / "backbones" / uml.cell.key), device="cpu")
@@ -227,7 +227,7 @@ def test_an_auxiliarys_network_is_trained_too(world: Path, tmp_path: Path) -> No
         world, tune_aux=str(world / "bert"), aux_data=str(world / "texts.csv"), aux_lr=1e-4, views="flip"
     )
     settings = _settings(world, tmp_path, methods=("unimodal-deep", "uml-init"), controls=("permuted",))
-    run = finetune(settings, tuning)
+    run = fine_tune(settings, tuning)
     uml = next(r for r in run.cells if r.cell.method == "uml-init" and r.cell.control is None)
     assert uml.cell.shared_width == 24
     assert uml.encoders["text"] == "bert@tuned"
@@ -251,7 +251,7 @@ def test_sounds_and_texts_are_targets_by_the_same_code(
     settings = replace(
         _settings(world, tmp_path / "runs", methods=("unimodal", "uml"), shots=(1,)), cache=tmp_path / "feats"
     )
-    run = finetune(settings, tuning)
+    run = fine_tune(settings, tuning)
     assert {r.target for r in run.cells} == {"audio" if data == "tones" else "text"}
     folder = run.path / "backbones" / next(r for r in run.cells if r.cell.method == "uml").cell.key
     done = extract(resolve_data(world / data), str(folder), out=tmp_path / "again")
@@ -262,7 +262,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
     put_pictures(tmp_path / "colours")
     (tmp_path / "colours" / "red" / "3.png").write_bytes(b"no picture")
     tuning = _tuning(world, data=str(tmp_path / "colours"))
-    run = finetune(_settings(world, tmp_path / "runs", methods=("unimodal",)), tuning)
+    run = fine_tune(_settings(world, tmp_path / "runs", methods=("unimodal",)), tuning)
     store = run.config["stores"]["image"]
     assert (store["rows"], store["usable_rows"], store["failed_rows"]) == (36, 35, 1)
     (tmp_path / "colours" / "red" / "3.png").unlink()
@@ -322,7 +322,7 @@ def test_a_killed_run_ends_as_one_that_nobody_touched(world: Path, tmp_path: Pat
     grid = tmp_path / "long.toml"
     grid.write_text("lr = [0.003]\nsteps = 60\nwarmup = 2\neval_every = 2\npatience = 99\nbatch_size = [6]\n")
     settings = _settings(world, tmp_path / "whole", methods=("unimodal-deep", "uml"), grid=str(grid))
-    whole = finetune(settings, _tuning(world))
+    whole = fine_tune(settings, _tuning(world))
     words = ["train", "--finetune", world / "vit", "--data", world / "colours", "--cache", world / "feats"]
     words += ["--shots", 2, "--seeds", "1", "--grid", grid, "--out", tmp_path / "part", "--loader-workers", 0]
     words += ["--method", "unimodal-deep,uml", "--device", "cpu"]
@@ -334,7 +334,7 @@ def test_a_killed_run_ends_as_one_that_nobody_touched(world: Path, tmp_path: Pat
     process.wait()
     (part,) = find_runs(tmp_path / "part")
     assert len(part.finished()) < 2
-    again = finetune(replace(settings, out=tmp_path / "part"), _tuning(world))
+    again = fine_tune(replace(settings, out=tmp_path / "part"), _tuning(world))
     assert again.path == part.path
     _same(again, whole)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache.reading import Sampler
+from uml_cache import Sampler
 
 if TYPE_CHECKING:
     from uml_train.heads.bank import HeadModel

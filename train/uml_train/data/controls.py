@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_train.data.rows import Rows, as_rows
 from uml_train.heads.weights import seeded
 

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, parse_json, unknown
 from uml_manifests import NO_SPLIT, SPLITS
 
 _TEST = SPLITS.index("test")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests import NO_SPLIT, SPLITS, stratified_split
 from uml_train.data.given_splits import GivenSplits, given_codes
 from uml_train.data.source import TEST, TRAIN, VAL, Source

@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from uml_cache.machine import memory_bytes
+from uml_cache import memory_bytes
 from uml_train.data.rows import Rows, Stored
 
 

@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache import FeatureSet
-from uml_cache.reading import Sampler, make_loader
+from uml_cache import FeatureSet, Sampler, make_loader
 from uml_train.data.normalize import Normalizer
 
 BLOCK = 1 << 20  # numbers that are looked at together where all samples are gone through

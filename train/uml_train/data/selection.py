@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uml_cache import StoreInfo, find_stores
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, StoreInfo, find_stores, unknown
 
 _TARGET_ORDER = ("image", "audio", "text")
 # The first auxiliary's space is the shared one: text where there is some, as in the paper.

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from uml_cache import FeatureSet, StoreInfo, open_features
-from uml_cache.errors import InputError
-from uml_cache.used import Tally
+from uml_cache import FeatureSet, InputError, StoreInfo, Tally, open_features
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train.data.rows import Stored
 

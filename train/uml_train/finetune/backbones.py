@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract import Trainable
 from uml_train.finetune.finetune_settings import Freeze
 from uml_train.finetune.samples import torch_seed

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_train.finetune.backbones import State
 from uml_train.heads.grid import Schedule
 from uml_train.run import write_atomic

@@ -10,8 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from uml_cache.errors import InputError
-from uml_cache.settings import Setting, Settings, at_least, declared
+from uml_cache import InputError, Setting, Settings, at_least, declared
 from uml_train.settings import TrainSettings
 
 Freeze = int | Literal["all"]

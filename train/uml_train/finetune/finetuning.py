@@ -1,4 +1,4 @@
-"""`finetune`: from settings to a finished run folder; `complete`: more cells for a run that exists.
+"""`fine_tune`: from settings to a finished run folder; `complete`: more cells for a run that exists.
 
 Shapes: n rows of a draw. The folder is that of any run (`uml_train.run`), with `checkpoints/` while it is at
 work and `backbones/<cell>/`, the selected networks as folders that `uml extract --encoder` takes.
@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output
 from uml_train.finetune.backbones import State
 from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.finetune_settings import FinetuneSettings
@@ -39,7 +38,7 @@ from uml_train.training import remark_classes
 _FAMILY = "finetune-"
 
 
-def finetune(
+def fine_tune(
     settings: TrainSettings,
     tuning: FinetuneSettings,
     *,

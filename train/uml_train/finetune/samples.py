@@ -18,9 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from uml_cache.command import Output
-from uml_cache.documents import parse_json
-from uml_cache.errors import WorkError
+from uml_cache import Output, WorkError, parse_json
 from uml_extract import Reading, SampleError, Trainable, read_for, reader_count
 from uml_train.finetune.views import Views
 from uml_train.heads.weights import seeded

@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError
+from uml_cache import QUIET, InputError, Output
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
 from uml_train.data.given_splits import GivenSplits

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_train.gaussian.autoencoder import Autoencoder, Training
 from uml_train.gaussian.world import World, draw
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_train.heads.weights import seeded
 
 

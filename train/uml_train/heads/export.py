@@ -21,8 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache.documents import parse_json
-from uml_cache.errors import InputError
+from uml_cache import InputError, parse_json
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import Packed
 from uml_train.heads.transformer import Block, embed

@@ -13,10 +13,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from uml_cache.documents import parse_toml
-from uml_cache.errors import InputError, unknown
+from uml_cache import (
+    InputError,
+    Setting,
+    Settings,
+    at_least,
+    declared,
+    parse_toml,
+    read_table,
+    unknown,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +46,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+<<<<<<< HEAD
 class Point:
     """One point of the grid `fair`, whose heads are solved on all rows at once.
 
@@ -59,6 +68,9 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
+=======
+class Schedule(Settings):
+>>>>>>> main
     """How long a model trains and when it is looked at.
 
     Steps are counted from 0. The rate of step 0 is 1e-5 whatever the base rate, steps 1 … `warmup` rise
@@ -67,17 +79,10 @@ class Schedule:
     training.
     """
 
-    steps: int
-    warmup: int
-    eval_every: int
-    patience: int
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "eval_every", "patience"):
-            if getattr(self, name) < 1:
-                raise InputError(f"grid: {name} is {getattr(self, name)}; it must be at least 1")
-        if self.warmup < 0:
-            raise InputError(f"grid: warmup is {self.warmup}; it must not be negative")
+    steps: Annotated[int, Setting("Updates.", takes="a whole number of at least 1", check=at_least(1))]
+    warmup: Annotated[int, Setting("Rising steps.", takes="a whole number from 0 on", check=at_least(0))]
+    eval_every: Annotated[int, Setting("Steps.", takes="a whole number of at least 1", check=at_least(1))]
+    patience: Annotated[int, Setting("Looks.", takes="a whole number of at least 1", check=at_least(1))]
 
     def lr(self, base: float, step: int) -> float:
         """The learning rate of one step."""
@@ -229,17 +234,35 @@ _NAMED: dict[str, dict[str, Any]] = {
     },
 }
 
-_LISTS = {
-    "lr": float,
-    "weight_decay": float,
-    "batch_size": int,
-    "learnable_scale": bool,
-    "alpha": float,
-    "ratio": float,
-}
-_MAY_BE_ZERO = ("weight_decay", "alpha")
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
-_NUMBERS = ("steps", "warmup", "eval_every", "patience")
+_POSITIVE, _FROM_0, _WHOLE = "numbers above 0", "numbers from 0 on", "whole numbers from 1 on"
+_RATIOS = ", ".join(f"{r:g}" for r in RATIOS)
+
+
+def _positive(values: tuple[float, ...]) -> bool:
+    return min(values, default=0) > 0
+
+
+def _from_0(values: tuple[float, ...]) -> bool:
+    return min(values, default=-1) >= 0
+
+
+def _ratios(values: tuple[float, ...]) -> bool:
+    return set() < set(values) <= set(RATIOS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Axes(Settings):
+    """What a grid file lists: the values that are tried of each hyperparameter."""
+
+    lr: Annotated[tuple[float, ...], Setting("Learning rates.", takes=_POSITIVE, check=_positive)]
+    weight_decay: Annotated[tuple[float, ...], Setting("Weight decays.", takes=_FROM_0, check=_from_0)]
+    batch_size: Annotated[tuple[int, ...], Setting("Batch sizes.", takes=_WHOLE, check=_positive)]
+    learnable_scale: Annotated[
+        tuple[bool, ...], Setting("Learnt scale.", takes="true, false or both", check=bool)
+    ]
+    alpha: Annotated[tuple[float, ...], Setting("Auxiliaries' weights.", takes=_FROM_0, check=_from_0)]
+    ratio: Annotated[tuple[float, ...], Setting("Auxiliary batches.", takes=_RATIOS, check=_ratios)]
 
 
 def load_grid(
@@ -293,31 +316,5 @@ def read_grid_file(what: str, name: str, known: Sequence[str]) -> tuple[Path, di
 
 
 def _checked(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key in _NUMBERS:
-            if type(value) is not int:
-                raise InputError(f"grid file {path}: {key} is {value!r}; it must be a whole number")
-            checked[key] = value
-        elif key in _LISTS:
-            kind = _LISTS[key]
-            items = value if isinstance(value, list) else [value]
-            allowed = (int, float) if kind is float else (kind,)
-            if not items or any(type(item) not in allowed for item in items):
-                raise InputError(
-                    f"grid file {path}: {key} is {value!r}; it must be a list of {kind.__name__} values"
-                )
-            if kind is not bool and any(
-                item < 0 or (item == 0 and key not in _MAY_BE_ZERO) for item in items
-            ):
-                raise InputError(f"grid file {path}: {key} is {value!r}; its values must be positive")
-            checked[key] = [kind(item) for item in items]
-            if key == "ratio" and not set(checked[key]) <= set(RATIOS):
-                raise InputError(f"grid file {path}: ratio is {value!r}; it takes {_ratios()}")
-        else:
-            raise unknown(f"key in grid file {path}:", key, [*_LISTS, *_NUMBERS])
-    return checked
-
-
-def _ratios() -> str:
-    return ", ".join(f"{r:g}" for r in RATIOS)
+    where = f"grid file {path}:"
+    return read_table(values, declared(_Axes) | declared(Schedule), f"key in {where}", f"{where} ")

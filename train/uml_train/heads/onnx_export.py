@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 
 if TYPE_CHECKING:
     from uml_train.heads.export import Head

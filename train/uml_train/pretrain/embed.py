@@ -14,10 +14,19 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import FeatureSet, FeatureStore, StorePlan, create_or_resume, open_features, store_path
-from uml_cache.command import QUIET, Output
-from uml_cache.errors import InputError, unknown
-from uml_cache.views import GIVEN
+from uml_cache import (
+    GIVEN,
+    QUIET,
+    FeatureSet,
+    FeatureStore,
+    InputError,
+    Output,
+    StorePlan,
+    create_or_resume,
+    open_features,
+    store_path,
+    unknown,
+)
 from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import Network, load_network
 from uml_train.pretrain.network_training import Where, embed_rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_training import Task, Timetable, Trainer, Where, embed_rows
 from uml_train.pretrain.pretraining import prepare_sequences

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_train.pretrain.sequences import Sequences
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
 

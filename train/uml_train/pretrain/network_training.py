@@ -28,8 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from uml_cache.command import Progress
-from uml_cache.errors import InputError
+from uml_cache import InputError, Progress
 from uml_train.data.batches import BatchOrder
 from uml_train.pretrain.dropout import Dropout
 from uml_train.pretrain.sequences import Sequences, pieces

@@ -20,8 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError
+from uml_cache import InputError, Output
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
 from uml_train.folder import begin, extend_splits, run_lock

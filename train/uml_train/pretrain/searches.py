@@ -8,8 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from uml_cache.errors import InputError, unknown
-from uml_cache.settings import Setting, Settings, at_least, declared, different, read_toml
+from uml_cache import InputError, Setting, Settings, at_least, declared, different, read_toml, unknown
 from uml_train.pretrain.shared_transformer import NORMS, POSITIONS, TransformerConfig
 
 _POSITIVE, _FROM_0 = "different numbers, which must be positive", "different numbers from 0 on"

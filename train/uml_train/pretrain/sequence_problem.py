@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from uml_cache import FeatureSet, open_features
-from uml_cache.errors import InputError
-from uml_cache.used import Tally
+from uml_cache import FeatureSet, InputError, Tally, open_features
 from uml_manifests import NO_SPLIT
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.selection import Role, Selection

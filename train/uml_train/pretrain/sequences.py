@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache import FeatureSet
-from uml_cache.errors import InputError
+from uml_cache import FeatureSet, InputError
 from uml_train.heads.weights import seeded
 from uml_train.pretrain.packing import Layout, Packed, by_length
 

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_train.heads.weights import seeded
 from uml_train.pretrain.dropout import NO_DROPOUT, Dropout, FeedForward
 from uml_train.pretrain.packing import Layout, Packed

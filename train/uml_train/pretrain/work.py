@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.command import Output, Progress
-from uml_cache.errors import WorkError
+from uml_cache import Output, Progress, WorkError
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import Trainer, Where, embed_rows

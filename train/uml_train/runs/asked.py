@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from uml_cache.settings import Settings
+from uml_cache import Settings
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import TrainSettings
 

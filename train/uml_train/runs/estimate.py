@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from uml_cache.command import QUIET, Output
+from uml_cache import QUIET, Output
 from uml_train.data.batches import BatchPlan
 from uml_train.fullbatch.search import solve
 from uml_train.heads.bank import HeadBank, HeadModel

@@ -15,9 +15,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from uml_cache.command import Output
-from uml_cache.errors import InputError, WorkError
-from uml_cache.machine import available_cores, no_processes
+from uml_cache import InputError, Output, WorkError, available_cores, no_processes
 from uml_train.heads.bank import Fitted, HeadBank
 from uml_train.heads.export import head_file
 from uml_train.heads.grid import Candidate, Grid, Point, Schedule

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError, inner, members, open_hdf5
 from uml_manifests.benchmarks.known import Option
 from uml_manifests.benchmarks.layouts.found import Found, Sequences
 from uml_manifests.benchmarks.layouts.sequences import (
@@ -25,6 +25,7 @@ from uml_manifests.benchmarks.layouts.sequences import (
 )
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
 
+_WHAT = "a computational sequence"
 SUFFIX = ".csd"
 OPTIONS = {
     "labels": Option(default="", help="the file with the labels; by default that with `label` in its name"),
@@ -132,25 +133,27 @@ class _Videos:
         self._path = path
         self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
         try:
-            with h5py.File(path, "r") as file:
-                named = next((name for name, group in file.items() if isinstance(group, h5py.Group)), None)
-                if named is None or not isinstance(file[named].get("data"), h5py.Group):
+            with open_hdf5(path, _WHAT) as file:
+                named = next((name for name, group in members(file) if isinstance(group, h5py.Group)), None)
+                data = None if named is None or "data" not in file[named] else inner(file, f"{named}/data")
+                if not isinstance(data, h5py.Group):
                     raise InputError(f"{path}: has no NAME/data group, as the SDK's files have")
                 self._place = f"{named}/data"
-                self.names = dict.fromkeys(sorted(file[self._place]))
+                self.names = dict.fromkeys(sorted(data))
         except (OSError, KeyError, TypeError) as error:
             raise self._broken(error) from None
 
     def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
         """Features (T, …) and intervals (T, 2) of one video."""
-        import h5py
-
         if self._last is not None and self._last[0] == video:
             return self._last[1]
         try:
-            with h5py.File(self._path, "r") as file:
-                entry = file[f"{self._place}/{video}"]
-                features, intervals = entry["features"][()], entry["intervals"][()].astype(np.float64)
+            with open_hdf5(self._path, _WHAT) as file:
+                entry = inner(file, f"{self._place}/{video}")
+                features = np.asarray(inner(entry, "features")[()])
+                intervals = np.asarray(inner(entry, "intervals")[()]).astype(np.float64)
+        except InputError:
+            raise
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise self._broken(error) from None
         if intervals.shape != (len(features), 2):
@@ -162,7 +165,7 @@ class _Videos:
 
     def _broken(self, error: Exception) -> InputError:
         said = " ".join(str(error).split())[:120]
-        return InputError(f"{self._path}: cannot be read as a computational sequence ({said})")
+        return InputError(f"{self._path}: cannot be read as {_WHAT} ({said})")
 
 
 def _segments(

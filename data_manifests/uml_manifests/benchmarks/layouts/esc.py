@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import Benchmark, get_benchmark
 from uml_manifests.benchmarks.layouts.found import Found, counts_of, need_file, need_folder
 from uml_manifests.benchmarks.layouts.imagenet import imagenet, read_classnames

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import Benchmark
 from uml_manifests.manifest.manifest import Manifest
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_manifests.benchmarks.known import Benchmark
 from uml_manifests.benchmarks.layouts.found import Found, counts_of, need_file, need_folder
 from uml_manifests.manifest.manifest import SPLITS, Manifest

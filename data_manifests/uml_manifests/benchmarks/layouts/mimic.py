@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import Benchmark
 from uml_manifests.benchmarks.layouts.found import Found, Sequences, counts_of, need_file
 from uml_manifests.benchmarks.layouts.sequences import array_manifest, scaled

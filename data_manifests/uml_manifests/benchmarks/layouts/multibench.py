@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
-from uml_cache.exchange.values import unique
+from uml_cache import InputError, unique
 from uml_manifests.benchmarks.known import Benchmark
 from uml_manifests.benchmarks.layouts.csd import csd, csd_files
 from uml_manifests.benchmarks.layouts.found import Found, need_file

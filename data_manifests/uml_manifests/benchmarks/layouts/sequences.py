@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_manifests.benchmarks.known import Option
 from uml_manifests.benchmarks.layouts.found import Sequences
 from uml_manifests.manifest.manifest import Manifest

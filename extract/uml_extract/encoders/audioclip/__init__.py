@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
 
 

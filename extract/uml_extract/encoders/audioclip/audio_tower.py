@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.audioclip.esresnext import RATE, SAMPLES, ESResNeXt
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.builtin.plain import PlainEncoder, refuse_options
 from uml_extract.readers.members import row_length, row_shape
 from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError

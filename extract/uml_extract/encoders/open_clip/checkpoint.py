@@ -13,7 +13,7 @@ import torch
 from open_clip.pretrained import get_pretrained_cfg
 from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
 from uml_extract.encoders.open_clip.towers import WEIGHT_NAMES

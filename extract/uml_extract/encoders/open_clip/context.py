@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
 

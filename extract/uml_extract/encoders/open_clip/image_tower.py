@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from timm.models import group_parameters
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.open_clip.checkpoint import CONFIG, Found, build
 from uml_extract.encoders.open_clip.context import TOKENIZER_FILES
 from uml_extract.encoders.open_clip.towers import WEIGHT_NAMES

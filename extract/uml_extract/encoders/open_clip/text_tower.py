@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.open_clip.checkpoint import build, fill, locate, resized
 from uml_extract.encoders.open_clip.context import OwnTokens, load_own_tokens

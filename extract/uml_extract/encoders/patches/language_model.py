@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from timm.data import create_transform
 from transformers import AutoConfig
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
 from uml_extract.encoders.patches.seeing_network import LanguagePatches, language_state

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 from transformers.models.bert.modeling_bert import BertLayer
 from transformers.models.gpt2.modeling_gpt2 import GPT2Block
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 
 DROPOUT = 0.1
 KINDS = ("bert", "gpt2")

@@ -12,7 +12,7 @@ import timm
 import torch
 from timm.data import create_transform, resolve_data_config
 
-from uml_cache.errors import InputError, unknown
+from uml_cache import InputError, unknown
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
 from uml_extract.encoders.timm.vision_model import TimmEncoder

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
 from uml_extract.encoders.transformers.audio_families import Family, family_of

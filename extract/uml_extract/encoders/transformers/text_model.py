@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from uml_cache.errors import InputError
+from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
 from uml_extract.encoders.sentence import read_sentence

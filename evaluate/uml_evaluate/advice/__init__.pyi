@@ -1,0 +1,9 @@
+from .advisor import Advice as Advice
+from .advisor import Estimate as Estimate
+from .advisor import advise as advise
+from .combine import Prediction as Prediction
+from .evidence import Evidence as Evidence
+from .geometry import Agreement as Agreement
+from .geometry import agreement as agreement
+from .training_rows import Rows as Rows
+from .wording import text as text
