@@ -23,18 +23,6 @@ from uml_evaluate.comparing.rows import RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import PROBES, Probe
-<<<<<<< HEAD
-from uml_train.data.rows import vectors
-from uml_train.folder import extend_splits
-from uml_train.heads.export import linear_head_file
-from uml_train.problem import Problem
-from uml_train.run import Cell, CellResult, Run, missing_cells, write_cell
-from uml_train.runs.cells import Prepared, draw_rows, prepare
-from uml_train.runs.combinations import named_cells
-from uml_train.runs.workers import run_grid
-from uml_train.settings import Shots
-from uml_train.training import open_run_problem, require_heads
-=======
 from uml_train import (
     Cell,
     CellResult,
@@ -44,7 +32,6 @@ from uml_train import (
     Shots,
     draw_rows,
     extend_splits,
-    folded_linear,
     linear_head_file,
     missing_cells,
     named_cells,
@@ -55,7 +42,6 @@ from uml_train import (
     vectors,
     write_cell,
 )
->>>>>>> main
 
 _TEST_BLOCK = 8_192
 

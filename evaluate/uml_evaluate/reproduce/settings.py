@@ -6,17 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-<<<<<<< HEAD
-from uml_cache.errors import InputError
-from uml_cache.settings import toml_text
-from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.heads.grid import load_grid
-from uml_train.run import write_atomic
-from uml_train.settings import STEPPED, TrainSettings, settings_hash
-=======
 from uml_cache import InputError, toml_text
-from uml_train import FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
->>>>>>> main
+from uml_train import STEPPED, FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe import Setting

@@ -46,7 +46,6 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
-<<<<<<< HEAD
 class Point:
     """One point of the grid `fair`, whose heads are solved on all rows at once.
 
@@ -67,10 +66,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
-=======
 class Schedule(Settings):
->>>>>>> main
     """How long a model trains and when it is looked at.
 
     Steps are counted from 0. The rate of step 0 is 1e-5 whatever the base rate, steps 1 … `warmup` rise
