@@ -161,7 +161,7 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
         width = head.shape[1]
         first = torch.eye(width, dtype=torch.float64) if projection is None else projection.double()
         rest = {"output": (scale * head).float()}
-    bias = torch.zeros(len(first), dtype=torch.float64) if weights.bias is None else weights.bias
+    bias = torch.zeros(len(first), dtype=torch.float64) if weights.bias is None else weights.bias.clone()
     return {**_folded(first, bias, normalize), **rest}
 
 
