@@ -1,12 +1,19 @@
 """The suite runs in two processes (`-n 2` in pyproject.toml; `-n 0` for one, a debugger or `-s`)."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 # One thread each, before torch is imported: two processes that take every core slow each other down.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What was checked of stores is remembered here, not in the home of whoever runs the suite.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="uml-cache-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 # The same examples in every run: a red run then means a change.
 settings.register_profile("fixed", derandomize=True)

@@ -152,7 +152,7 @@ CASES: dict[str, tuple[Prepare, str, int, str]] = {
     "csv empty": (_file("samples.csv", ""), _TEXT, 2, "empty"),
     "csv header only": (_file("samples.csv", "id,text,label\n"), _TEXT, 2, "no samples"),
     "csv duplicate id": (_file("samples.csv", "id,text,label\n1,a,x\n1,b,x\n"), _TEXT, 2, "'1'"),
-    "csv unknown split": (_file("samples.csv", "id,text,label,split\n1,a,x,dev\n"), _TEXT, 2, "dev"),
+    "csv unknown split": (_file("samples.csv", "id,text,label,split\n1,a,x,tset\n"), _TEXT, 2, "tset"),
     "csv ragged row": (_file("samples.csv", "id,text,label\n1,a\n"), _TEXT, 2, "line 2"),
     "too many unreadable": (_unreadable, f"{_EXTRACT} --data pictures", 1, "--max-errors"),
     "malicious weights": (

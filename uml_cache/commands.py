@@ -10,6 +10,7 @@ import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
+from uml_cache.tables.options import left_out_option
 
 if TYPE_CHECKING:
     from uml_cache.store.journal import FailedRow
@@ -130,12 +131,25 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 @click.option("--split", help="Split of the rows that have none: train, val or test.")
 @click.option("--classes", type=_PATH, help="File of class names, one a line, or a JSON list.")
 @click.option("--features", help="What the features' array is called.")
-@click.option("--labels", help="What the labels' array is called, or a .npy or text file of them.")
-@click.option("--ids", help="What the ids' array is called, or a .npy or text file of them.")
-@click.option("--splits", help="What the splits' array is called, or a .npy or text file of them.")
-@click.option("--groups", help="What the groups' array is called.")
+@click.option(
+    "--labels",
+    "--label-column",
+    "labels",
+    help="What the labels' array is called, or a .npy or text file of them.",
+)
+@click.option(
+    "--ids", "--id-column", "ids", help="What the ids' array is called, or a .npy or text file of them."
+)
+@click.option(
+    "--splits",
+    "--split-column",
+    "splits",
+    help="What the splits' array is called, or a .npy or text file of them.",
+)
+@click.option("--groups", "--group-column", "groups", help="What the groups' array is called.")
 @click.option("--lengths", help="What the array of token counts is called.")
 @click.option("--dtype", help="float16 or float32; default: float16 if the source is, else float32.")
+@left_out_option
 def _import(
     output: Output,
     sources: tuple[str, ...],
@@ -148,6 +162,7 @@ def _import(
     split: str | None,
     classes: Path | None,
     dtype: str | None,
+    left_out: str | None,
     **columns: str | None,
 ) -> None:
     """Make a store of features that other tools wrote.
@@ -155,11 +170,11 @@ def _import(
     Takes .pth files (features, labels, paths; also train and val inside), .npz, .npy, .safetensors, HDF5,
     parquet, and folders of clip-retrieval. Pickles with anything but tensors in them are refused.
     """
-    from uml_cache.exchange.importing import import_features
+    from uml_cache.exchange.importing import import_counted
     from uml_cache.exchange.table import Columns
 
     with output.progress(None, " rows", "import") as bar:
-        store = import_features(
+        done = import_counted(
             sources,
             out,
             dataset=dataset,
@@ -173,9 +188,16 @@ def _import(
             dtype=dtype,
             progress=bar.update,
         )
-    rows = len(store.plan.ids)
+    store, rows = done.store, len(done.store.plan.ids)
+    for remark in done.remarks:
+        output.say(remark)
+    if left_out is not None:
+        done.account.write(left_out, str(store.path))
     value = {"store": str(store.path), "rows": rows, "fingerprint": store.fingerprint}
+    value |= {**done.account.to_json(), "remarks": list(done.remarks)}
     output.result(value, f"{store.path}: {rows:,} rows, {len(store.plan.classes)} classes")
+    if not output.json:
+        output.say(done.account.text())
 
 
 @uml_command("export", example="uml cache export ./feats/shapes/image/hog-color.zarr shapes.npz")

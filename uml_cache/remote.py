@@ -126,6 +126,21 @@ class RemotePath:
         with _reported(self):
             return SimpleNamespace(st_size=int(obstore.head(self.objects, self.key)["size"]))
 
+    def replace(self, data: bytes) -> None:
+        """Make the object anew, whatever was there."""
+        import obstore
+
+        with _reported(self):
+            obstore.put(self.objects, self.key, data, use_multipart=False)
+
+    def tag(self) -> str:
+        """What the storage calls this state of the object; FileNotFoundError if there is none."""
+        import obstore
+
+        with _reported(self):
+            found = obstore.head(self.objects, self.key)
+        return f"{found.get('e_tag')} {found.get('version')} {found['last_modified']}"
+
     def exists(self) -> bool:
         """Whether there is an object, or one below this prefix."""
         with contextlib.suppress(FileNotFoundError):

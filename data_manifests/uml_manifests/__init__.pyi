@@ -22,8 +22,8 @@ from .shapes.render import render_shapes as render_shapes
 from .sources.arrow import open_arrow as open_arrow
 from .sources.builders import from_coop as from_coop
 from .sources.builders import from_csv as from_csv
-from .sources.builders import from_folder as from_folder
 from .sources.builders import from_lines as from_lines
+from .sources.folders import from_folder as from_folder
 from .sources.pickles import read_pickle as read_pickle
 from .texts.mentions import Mentions as Mentions
 from .texts.mentions import assign_mentions as assign_mentions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from uml_cache import Output, uml_command
+from uml_cache import Output, column_options, left_out_option, take_choice, uml_command
 
 if TYPE_CHECKING:
     from uml_manifests.manifest.manifest import Manifest
@@ -61,6 +61,8 @@ def show(output: Output, name: str) -> None:
 @click.option("--partial", is_flag=True,
               help="Take what there is of a known data set that differs from the published one.")  # fmt: skip
 @_MODALITY
+@column_options
+@left_out_option
 def build(
     output: Output,
     name: str,
@@ -69,6 +71,8 @@ def build(
     options: tuple[str, ...],
     partial: bool,
     modality: str | None,
+    left_out: str | None,
+    **columns: str | None,
 ) -> None:
     """Write the manifests of a known benchmark, of a folder of class folders, or of a CSV file.
 
@@ -78,7 +82,15 @@ def build(
     """
     from uml_manifests.workspace import build_data
 
-    built = build_data(name, root, out=out, modality=modality, options=_options(options), partial=partial)
+    built = build_data(
+        name,
+        root,
+        out=out,
+        modality=modality,
+        options=_options(options),
+        partial=partial,
+        choice=take_choice(columns),
+    )
     for difference in built.differences:
         output.say(f"differs from the published data set: {difference}")
     for remark in built.remarks:
@@ -86,13 +98,17 @@ def build(
     summaries = [_summary(manifest, folder) for manifest, folder in built.written]
     first = summaries[0] if len(summaries) == 1 else {"name": name, "manifests": summaries}
     value = {**first, "missing_files": built.missing_files, "differences": list(built.differences)}
-    value["remarks"] = list(built.remarks)
+    value |= {**built.account.to_json(), "remarks": list(built.remarks)}
+    if left_out is not None:
+        built.account.write(left_out, root)
     lines = [_line(manifest, folder) for manifest, folder in built.written]
     if built.written[0][0].modality == "array":
         lines.append(
             f"next: uml extract --encoder identity --tokens --data {built.written[0][1]}, and the others"
         )
     output.result(value, "\n".join(lines))
+    if not output.json:
+        output.say(built.account.text())
 
 
 @uml_command(
@@ -115,6 +131,8 @@ def build(
 )
 @click.option("--out", type=click.Path(), help="Folder to write instead of ./data/NAME/text.<set>.")
 @_MODALITY
+@column_options
+@left_out_option
 def text(
     output: Output,
     name: str,
@@ -126,6 +144,8 @@ def text(
     set_name: str | None,
     out: str | None,
     modality: str | None,
+    left_out: str | None,
+    **columns: str | None,
 ) -> None:
     """Write texts about the classes of a data set (built or a manifest folder), unpaired with its samples.
 
@@ -138,8 +158,10 @@ def text(
 
     built = build_texts(
         name, templates, descriptions, texts=texts, synonyms=synonyms, style=style, set=set_name, out=out,
-        modality=modality,
+        modality=modality, choice=take_choice(columns),
     )  # fmt: skip
+    for remark in built.remarks:
+        output.say(remark)
     missing = list(built.manifest.missing_classes)
     if missing:
         output.say(f"{len(missing)} classes have no text: {', '.join(missing)}")
@@ -159,7 +181,12 @@ def text(
         value["mentions"] = {
             key: getattr(found, key) for key in ("texts", "labelled", "matched", "ambiguous", "unmatched")
         }
+    value |= {**built.account.to_json(), "remarks": list(built.remarks)}
+    if left_out is not None:
+        built.account.write(left_out, str(texts or descriptions or name))
     output.result(value, f"{_line(built.manifest, built.folder)}\n{count_line(counts)}")
+    if not output.json:
+        output.say(built.account.text())
 
 
 @uml_command("split", example="uml data split oxford_pets --shots 4 --seed 1")

@@ -7,22 +7,22 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from uml_cache import InputError
+from uml_cache import Choice, InputError
 from uml_manifests.benchmarks.known import list_benchmarks
 from uml_manifests.manifest.files import HEADER, load_manifest
 from uml_manifests.manifest.manifest import MODALITIES, Manifest
 from uml_manifests.shapes.render import NAME as SHAPES
 from uml_manifests.shapes.render import render_shapes
-from uml_manifests.sources.builders import from_csv, from_folder, from_lines
+from uml_manifests.sources.builders import from_csv, from_lines
+from uml_manifests.sources.folders import from_folder
 from uml_manifests.sources.records import (
     ARRAYS,
     from_arrays,
     from_jsonl,
     from_saved_dataset,
-    from_tars,
     is_saved_dataset,
-    tar_files,
 )
+from uml_manifests.sources.tars import from_tars, tar_files
 
 DATA = Path("data")
 
@@ -34,6 +34,7 @@ def resolve_data(
     set: str | None = None,
     root: str | Path | None = None,
     modality: str | None = None,
+    choice: Choice | None = None,
 ) -> Manifest:
     """The manifest that `data` means.
 
@@ -47,13 +48,14 @@ def resolve_data(
         set: Which set of the modality, for example `vanilla` texts.
         root: Where relative paths start from, instead of the manifest's root or the CSV's folder.
         modality: `image`, `text` or `audio`, needed where there are several.
+        choice: The columns of a table, where its names leave them open (see `uml_cache.tables`).
 
     Raises:
         InputError: nothing there, nothing usable there, several that fit, or another modality than asked.
     """
     path = Path(data)
     if path.exists():
-        manifest = _from_path(path, name, set, root, modality)
+        manifest = _from_path(path, name, set, root, modality, choice or Choice())
     else:
         manifest = load_manifest(_known_folder(str(data), set, modality))
     if modality is not None and manifest.modality != modality:
@@ -93,22 +95,36 @@ def built_names() -> list[str]:
 
 
 def _from_path(
-    path: Path, name: str | None, set: str | None, root: str | Path | None, modality: str | None
+    path: Path,
+    name: str | None,
+    set: str | None,
+    root: str | Path | None,
+    modality: str | None,
+    choice: Choice,
 ) -> Manifest:
+    table = (
+        path.suffix.lower() in (".csv", ".jsonl", ".ndjson", ".tar", *ARRAYS)
+        if path.is_file()
+        else (is_saved_dataset(path) or bool(tar_files(path)))
+    )
+    if choice != Choice() and not table:
+        raise InputError(
+            f"{path}: is no table, so that it has no columns to choose (--label-column and the like)"
+        )
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix == ".toml":
             return load_manifest(path)
         if suffix == ".csv":
-            return from_csv(path, name=name, set=set, root=root, modality=modality)
+            return from_csv(path, name=name, set=set, root=root, modality=modality, choice=choice)
         if suffix == ".txt":
             return from_lines(path, name=name, set=set)
         if suffix in (".jsonl", ".ndjson"):
-            return from_jsonl(path, name=name, set=set, root=root, modality=modality)
+            return from_jsonl(path, name=name, set=set, root=root, modality=modality, choice=choice)
         if suffix == ".tar":
-            return from_tars(path, name=name, set=set, modality=modality)
+            return from_tars(path, name=name, set=set, modality=modality, choice=choice)
         if suffix in ARRAYS:
-            return from_arrays(path, name=name, set=set)
+            return from_arrays(path, name=name, set=set, choice=choice)
         raise InputError(
             f"{path}: expected a folder, a .csv file, a .jsonl or .tar file, a .txt file of texts, arrays "
             f"({', '.join(ARRAYS)}), or a dataset.toml"
@@ -119,9 +135,9 @@ def _from_path(
     if inside:
         return load_manifest(_choose(str(path), inside, set, modality))
     if is_saved_dataset(path):
-        return from_saved_dataset(path, name=name, set=set, modality=modality)
+        return from_saved_dataset(path, name=name, set=set, modality=modality, choice=choice)
     if tar_files(path):
-        return from_tars(path, name=name, set=set, modality=modality)
+        return from_tars(path, name=name, set=set, modality=modality, choice=choice)
     if modality == "text":
         raise InputError(f"{path}: a folder holds images or sounds; give texts as a CSV (id,text,label)")
     return from_folder(path, name=name, set=set, modality=modality)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError
+from uml_cache import Account, Choice, InputError
 from uml_manifests.benchmarks.building import build_benchmark, build_csd
 from uml_manifests.benchmarks.known import get_benchmark, list_benchmarks
 from uml_manifests.benchmarks.layouts.csd import csd_files
@@ -18,7 +18,10 @@ from uml_manifests.manifest.draws import FewShotDraw, few_shot, stratified_split
 from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
 from uml_manifests.resolve import DATA, manifest_folders, resolve_data
-from uml_manifests.sources.builders import from_csv, from_folder
+from uml_manifests.sources.builders import from_csv
+from uml_manifests.sources.folders import from_folder
+from uml_manifests.sources.records import is_saved_dataset
+from uml_manifests.sources.tars import tar_files
 from uml_manifests.texts.mentions import Mentions, assign_mentions
 from uml_manifests.texts.prompts import (
     description_manifest,
@@ -39,6 +42,14 @@ class BuiltData:
     differences: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
+    @property
+    def account(self) -> Account:
+        """What became of all that was found, of all manifests together."""
+        accounts = [manifest.account() for manifest, _ in self.written]
+        lacking = {what: sum(one.lacking[what] for one in accounts) for what in accounts[0].lacking}
+        left_out = tuple(item for one in accounts for item in one.left_out)
+        return Account(used=sum(one.used for one in accounts), left_out=left_out, lacking=lacking)
+
 
 @dataclass(frozen=True)
 class BuiltTexts:
@@ -48,6 +59,14 @@ class BuiltTexts:
     folder: Path
     unused_keys: tuple[str, ...]
     mentions: Mentions | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def account(self) -> Account:
+        """What became of the texts; a description that fits no class counts as one."""
+        account = self.manifest.account()
+        unused = tuple((key, "fits no class") for key in self.unused_keys)
+        return replace(account, left_out=(*account.left_out, *unused), lacking={})
 
 
 @dataclass(frozen=True)
@@ -73,6 +92,7 @@ def build_data(
     modality: str | None = None,
     options: Mapping[str, str] | None = None,
     partial: bool = False,
+    choice: Choice | None = None,
 ) -> BuiltData:
     """Write the manifests of a benchmark, of `.csd` files, a folder of class folders or a CSV file.
 
@@ -80,6 +100,7 @@ def build_data(
         out: The manifest's folder; of a data set with several manifests the folder that holds theirs.
         options: Choices that the data set has.
         partial: Take a benchmark's files though they differ from the published ones.
+        choice: The columns of a CSV file, where its names leave them open.
 
     Raises:
         InputError: see `build_benchmark`, `build_csd`, `from_folder` and `from_csv`; or not one of the files
@@ -101,7 +122,7 @@ def build_data(
             f"{name} is no known data set, so it has no options; `uml data list` shows those known"
         )
     if root.suffix.lower() == ".csv":
-        manifest = from_csv(root, name=name, modality=modality)
+        manifest = from_csv(root, name=name, modality=modality, choice=choice)
         absent = [] if manifest.modality == "text" else missing_files(manifest)
         missing = len(absent)
         if missing == len(manifest):
@@ -110,11 +131,17 @@ def build_data(
             )
         differences = (f"{missing} files are missing, for example {absent[0]}",) if absent else ()
     else:
-        manifest, missing = from_folder(root, name=name, modality=modality), 0
+        # Any other table or folder; a folder of manifests is none, for what would be built of it?
+        table = root.is_file() or is_saved_dataset(root) or bool(tar_files(root))
+        if table or (choice or Choice()) != Choice():
+            manifest = resolve_data(root, name=name, modality=modality, choice=choice)
+        else:
+            manifest = from_folder(root, name=name, modality=modality)
+        missing = 0
         empty = manifest.missing_classes
         differences = (f"class folders without files: {', '.join(empty)}",) if empty else ()
     folder = write_manifest(manifest, data_folder(manifest) if out is None else Path(out))
-    return BuiltData([(manifest, folder)], folder, missing, differences)
+    return BuiltData([(manifest, folder)], folder, missing, differences, manifest.remarks)
 
 
 def build_texts(
@@ -128,6 +155,7 @@ def build_texts(
     set: str | None = None,
     out: str | Path | None = None,
     modality: str | None = None,
+    choice: Choice | None = None,
 ) -> BuiltTexts:
     """Write the texts about a data set's classes: from a template set, a description file, or loose texts.
 
@@ -142,9 +170,11 @@ def build_texts(
         raise InputError("--synonyms are names to look for in loose texts; give these with --texts FILE")
     source = _named(name, modality)
     unused: list[str] = []
+    remarks: tuple[str, ...] = ()
     mentions = None
     if texts is not None:
-        loose = resolve_data(texts, name=source.name, modality="text")
+        loose = resolve_data(texts, name=source.name, modality="text", choice=choice)
+        remarks = loose.remarks
         others = None if synonyms is None else read_descriptions(Path(synonyms))
         mentions = assign_mentions(loose, source, others, set=set or "loose")
         manifest = replace(mentions.manifest, source=f"texts {Path(texts).name}")
@@ -156,7 +186,7 @@ def build_texts(
         manifest = replace(manifest, source=f"descriptions {Path(str(descriptions)).name}")
         unused = match_descriptions(source.classes, list(found))[1]
     folder = write_manifest(manifest, data_folder(manifest) if out is None else Path(out))
-    return BuiltTexts(manifest, folder, tuple(unused), mentions)
+    return BuiltTexts(manifest, folder, tuple(unused), mentions, remarks)
 
 
 def build_draw(

@@ -32,13 +32,14 @@ from uml_extract.executors.worker import Job, Recipe
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import reader_count
 from uml_extract.registry import load_encoder
-from uml_extract.sources import changed_tasks
+from uml_extract.sources import changed_tasks, mended_tasks, need_files
 from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
 from uml_extract.tasks import Extraction
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from uml_cache import FailedRow
     from uml_manifests import Manifest
 
 _PACKAGES = {
@@ -57,7 +58,7 @@ _PACKAGES = {
 class Extracted:
     """What an extraction did. `rows` of the store, `failed` of them unreadable; `resumed_tasks` were there.
 
-    `rows_per_second` counts the rows of this run alone.
+    `rows_per_second` counts the rows of this run alone. `unreadable` are the failed rows with their reasons.
     """
 
     store: Path
@@ -67,6 +68,7 @@ class Extracted:
     resumed_tasks: int
     seconds: float
     rows_per_second: float
+    unreadable: tuple[FailedRow, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml extract --json`."""
@@ -117,7 +119,7 @@ def extract(
         workers: Processes of `local`, tasks at once of `ray`; default: one per CUDA device, or what there is.
         decode_workers: Processes that read and decode pictures and sounds beside each encoder; `auto`: one
             per core, 0: threads of the encoder's process.
-        retry_failed: Do the finished tasks again that hold unreadable samples.
+        retry_failed: Do the finished tasks again that hold unreadable samples which can be read now.
         check_sources: Do the finished tasks again whose files have changed since, by size or time.
         recipe: How other processes load an encoder that is given as an object.
 
@@ -187,28 +189,33 @@ def extract(
     job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
     extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
     with store.lock(group), contextlib.closing(extraction):
+        again = set(store.damaged(who.share(sorted(store.done()))))
         if retry_failed:
-            store.unseal(who.share(sorted({sample.task for sample in store.failed()})))
+            again.update(who.share(mended_tasks(store, manifest, encoder)))
         if check_sources:
             changed = who.share(changed_tasks(store, manifest))
-            store.unseal(changed)
+            again.update(changed)
             output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
+        need_files(store, manifest, sorted(again))
+        store.unseal(again)
         pending = store.pending()
         mine = who.share(pending)
+        store.unseal(mine)  # a task whose files are damaged still has its record
         missing, remaining = _rows(store, pending), _rows(store, mine)
         started = time.monotonic()
         with output.progress(len(manifest), " samples", spec.name, len(manifest) - missing) as progress:
             who.run(lambda tasks: extraction.run(tasks, progress), job, mine, progress)
         seconds = time.monotonic() - started
-        failed = len(store.failed())
+        unreadable = tuple(store.failed())
     return Extracted(
         store=path,
         rows=len(manifest),
-        failed=failed,
+        failed=len(unreadable),
         tasks=store.tasks,
         resumed_tasks=store.tasks - len(pending),
         seconds=seconds,
         rows_per_second=remaining / seconds if remaining else 0.0,
+        unreadable=unreadable,
     )
 
 

@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 from uml_cache import InputError, Setting, Settings, at_least
 
+_TABLE = "Columns of a table (CSV, JSON lines, tar, arrays, saved data set)"
 _ENCODER, _WORK, _AGAIN = "Encoder", "Who does the work", "Unreadable and changed samples"
+
+
+def _column(text: str) -> Setting:
+    return Setting(text, group=_TABLE, metavar="COLUMN")
 
 
 def max_errors(text: str) -> float:
@@ -51,6 +56,12 @@ class ExtractSettings(Settings):
     root: Annotated[str | None, Setting(
         "Folder that the data's relative paths start from.", metavar="FOLDER",
     )] = None
+    text_column: Annotated[str | None, _column("Column of the texts, of any table.")] = None
+    path_column: Annotated[str | None, _column("Column of the files' paths, or of the media.")] = None
+    label_column: Annotated[str | None, _column("Column of the labels.")] = None
+    split_column: Annotated[str | None, _column("Column of the splits.")] = None
+    id_column: Annotated[str | None, _column("Column of the ids.")] = None
+    group_column: Annotated[str | None, _column("Column of the groups.")] = None
     out: Annotated[str, Setting("Cache folder, or its URL.", metavar="FOLDER", role="local")] = "feats"
     tokens: Annotated[bool, Setting(
         "Store token features beside the pooled ones.", option="--tokens/--pool",
@@ -106,6 +117,9 @@ class ExtractSettings(Settings):
     check_sources: Annotated[bool, Setting(
         "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",
     )] = False
+    left_out: Annotated[str | None, Setting(
+        "Write what is left out, and why, to this CSV file.", group=_AGAIN, metavar="FILE", role="local",
+    )] = None
     # fmt: on
 
     def __post_init__(self) -> None:
@@ -114,6 +128,9 @@ class ExtractSettings(Settings):
             raise InputError("which encoder? give --encoder NAME; `uml extract --list` shows them")
         if self.data is None and (self.name or self.set or self.root):
             raise InputError("--name, --set and --root describe --data, which is missing")
+        columns = (self.text_column, self.path_column, self.label_column, self.split_column)
+        if self.data is None and any((*columns, self.id_column, self.group_column, self.left_out)):
+            raise InputError("--label-column, --left-out and their kind go with --data, which is missing")
         if self.sbatch and self.executor != "slurm":
             raise InputError("--sbatch goes with --executor slurm")
         if self.executor == "slurm" and self.data is None:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from uml_cache import InputError
-from uml_extract.readers.members import MARK
+from uml_extract.readers import read_for
+from uml_extract.readers.members import MARK, file_and_part
+from uml_extract.spec import Encoder, SampleError
 
 if TYPE_CHECKING:
     from uml_cache import FeatureStore
@@ -38,30 +41,49 @@ def sources_digest(manifest: Manifest, rows: range) -> str | None:
 
 
 def changed_tasks(store: FeatureStore, manifest: Manifest) -> list[int]:
-    """The finished tasks, in order, whose files are not what they were.
+    """The finished tasks, in order, whose files are not what they were."""
+    was = store.sources()
+    return [task for task in was if sources_digest(manifest, store.rows_of(task)) != was[task]]
+
+
+def mended_tasks(store: FeatureStore, manifest: Manifest, encoder: Encoder) -> list[int]:
+    """The finished tasks, in order, of whose unreadable samples one at least can be read now."""
+    mended: dict[int, bool] = {}
+    for sample in store.failed():
+        if not mended.get(sample.task):
+            try:
+                encoder.prepare(read_for(encoder, manifest, sample.row))
+            except SampleError:
+                continue
+            mended[sample.task] = True
+    return sorted(mended)
+
+
+def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) -> None:
+    """Look whether `tasks` can be made again before their records are taken away.
 
     `InputError` where a file is gone that was read: its features may be all that is left of it.
     """
-    changed = []
+    if manifest.modality == "text":
+        return
     failed = {sample.row for sample in store.failed()}
-    for task, was in store.sources().items():
-        rows = store.rows_of(task)
-        if sources_digest(manifest, rows) == was:
-            continue
-        for row in rows:
+    there: dict[str, bool] = {}
+    for task in tasks:
+        for row in store.rows_of(task):
             path = _file(manifest, row)
-            if row not in failed and not os.path.exists(path):
+            if path not in there:
+                there[path] = os.access(path, os.R_OK)
+            if row not in failed and not there[path]:
+                what = "cannot be opened" if os.path.exists(path) else "is gone"
                 raise InputError(
-                    f"{path} of sample {manifest.ids[row]} is gone since it was extracted; nothing was "
-                    "changed: bring it back, or leave --check-sources out"
+                    f"{path} of sample {manifest.ids[row]} {what} since it was extracted; nothing was "
+                    "changed: bring it back, or leave --check-sources and --retry-failed out"
                 )
-        changed.append(task)
-    return changed
 
 
 def _file(manifest: Manifest, row: int) -> str:
     path = str(manifest.path(row))
-    return path.partition(MARK)[0] if MARK in path and not os.path.exists(path) else path
+    return file_and_part(path)[0] if MARK in path and not os.path.exists(path) else path
 
 
 def _stamp(path: str) -> tuple[int, int]:

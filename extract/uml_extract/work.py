@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import InputError, Output
+import numpy as np
+
+from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
@@ -73,10 +75,16 @@ def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, A
     extracting |= {"max_errors": max_errors(settings.max_errors), "output": output}
     if settings.data is not None:
         manifest = _find_data(encoder, settings)
-        for remark in _remarks(manifest, settings.data):
+        remarks = [*manifest.remarks, *_remarks(manifest, settings.data)]
+        for remark in remarks:
             output.say(remark)
         done = extract(manifest, encoder, recipe=recipe, **extracting)
-        return done.to_json(), _words(done)
+        account = _account(done, manifest)
+        if settings.left_out is not None:
+            account.write(settings.left_out, settings.data)
+        if not output.json:
+            output.say(account.text())
+        return {**done.to_json(), **account.to_json(), "remarks": remarks}, _words(done)
     from uml_manifests import shapes_data
 
     output.say("no --data: using the demo's pictures, texts and sounds in ./data/shapes")
@@ -90,6 +98,17 @@ def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, A
         also.append(extract(manifests[modality], built_in, **{**extracting, "device": "auto"}))
     value = {**done.to_json(), "also": [other.to_json() for other in also]}
     return value, "\n".join(_words(each) for each in (done, *also))
+
+
+def _account(done: Extracted, manifest: Manifest) -> Account:
+    """What became of the samples: unreadable ones keep their row in the store, and are not used."""
+    used = np.ones(len(manifest), bool)
+    used[[sample.row for sample in done.unreadable]] = False
+    return Account(
+        used=int(used.sum()),
+        left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
+        lacking=lacking(manifest.labels, manifest.splits, used=used),
+    )
 
 
 def submit_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
@@ -107,7 +126,9 @@ def submit_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, An
 
 
 def _source(settings: ExtractSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ("data", "name", "set", "root")}
+    columns = {role: getattr(settings, f"{role}_column") for role in ROLES}
+    source = {name: getattr(settings, name) for name in ("data", "name", "set", "root")}
+    return {**source, "choice": Choice(**columns)}
 
 
 def _find_data(encoder: Encoder, settings: ExtractSettings) -> Manifest:

@@ -31,6 +31,7 @@ from uml_cache import (
 )
 from uml_cache.cli import main
 from uml_cache.remote import RemotePath, as_path
+from uml_cache.store import journal
 
 
 def _fill(made: Any, path: str, tasks: list[int] | None = None) -> Any:
@@ -141,6 +142,9 @@ def test_a_worker_that_died_in_mid_task_and_one_that_sees_other_samples(sealed: 
     record: Any = as_path(url) / "journal" / "0.json"
     whole = record.read_bytes()
     record.unlink()  # as if the worker had died between its shards and its record
+    begun: Any = as_path(url) / "journal" / "0.begun"
+    assert not begun.exists()
+    begun.create(journal.record_bytes({"task": 0, "sources": None}))
     task, pooled, tokens, status, reasons, seconds = sealed.arguments(0)
     other = status.copy()
     other[1] = 1
@@ -153,6 +157,47 @@ def test_a_worker_that_died_in_mid_task_and_one_that_sees_other_samples(sealed: 
     _fill(sealed, url)
     assert verify(url).ok
     _same(open_features(url), open_features(sealed.path))
+
+
+@pytest.mark.parametrize("left", [None, {"task": 0, "sources": "of the files as they were"}])
+def test_shards_that_were_made_of_other_files_are_not_taken_over(sealed: Any, left: Any) -> None:
+    url = f"memory://left-{left is None}/net.zarr"
+    store = _fill(sealed, url, [0])
+    record: Any = as_path(url) / "journal" / "0.json"
+    record.unlink()
+    if left is not None:
+        (record.parent / "0.begun").create(journal.record_bytes(left))
+    task, pooled, *rest = sealed.arguments(0)
+    store.write_task(task, pooled + 1, *rest, sources="of the files as they are")
+    _fill(sealed, url)
+    assert verify(url).ok
+    found, was = open_features(url).pooled, open_features(sealed.path).pooled
+    valid = sealed.status[: len(pooled)] == 0
+    assert (found[: len(pooled)] != was[: len(pooled)]).any(dim=1).numpy()[valid].all()
+
+
+@pytest.mark.parametrize("name", ["label/c/0", "id/c/0", "split/zarr.json", "zarr.json", "tokens/start/c/0"])
+def test_objects_of_planning_are_made_again(sealed: Any, name: str) -> None:
+    url = f"memory://planned-{name.replace('/', '-')}/net.zarr"
+    _fill(sealed, url)
+    lost: Any = as_path(url) / name
+    data = lost.read_bytes()
+    for state in (None, data[:-1] + bytes([data[-1] ^ 1])):
+        lost.unlink() if state is None else lost.replace(state)
+        assert not verify(url).ok
+        create_or_resume(url, sealed.plan)
+        assert verify(url).ok
+        _same(open_features(url), open_features(sealed.path))
+
+
+def test_a_damaged_object_is_found_before_it_is_used(sealed: Any) -> None:
+    url = "memory://damaged/net.zarr"
+    _fill(sealed, url)
+    shard: Any = as_path(url) / "pooled" / "c" / "1" / "0"
+    data = shard.read_bytes()
+    shard.replace(data[:5] + bytes([data[5] ^ 1]) + data[6:])
+    with pytest.raises(WorkError, match="pooled/c/1/0: the content is not what"):
+        _ = open_features(url).pooled
 
 
 def test_a_task_can_be_done_again(sealed: Any) -> None:

@@ -49,7 +49,11 @@ def test_json_is_one_object_and_nothing_else(run: Run, pictures: Manifest, tmp_p
     code, out, err = run("--encoder", "hog-color", "--data", str(data), "--json", "--tokens")
     assert (code, err) == (0, "")
     value = json.loads(out)
-    assert list(value) == ["store", "rows", "failed", "tasks", "resumed_tasks", "seconds", "rows_per_second"]
+    assert list(value) == [
+        *("store", "rows", "failed", "tasks", "resumed_tasks", "seconds", "rows_per_second"),
+        *("used", "of", "left_out", "lacking", "remarks"),
+    ]
+    assert (value["used"], value["of"], value["left_out"], value["lacking"]) == (150, 150, {}, {})
     assert value["store"] == "feats/toy/image/hog-color@tokens.zarr"
     assert (value["rows"], value["failed"], value["resumed_tasks"]) == (150, 0, 0)
     code, out, _ = run("--encoder", "hog-color", "--data", str(data), "--tokens")
@@ -182,6 +186,8 @@ def test_every_setting_is_in_the_command_and_the_file_that_repeat_it(
         "tokens": True, "dtype": "float32", "pooling": "mean", "layer": 3, "transform": "paper",
         "weights": "w.pt", "batch_size": 8, "device": "cuda:1", "executor": "ray", "workers": 3,
         "decode_workers": 0, "max_errors": "5", "retry_failed": True, "check_sources": True,
+        "text_column": "t", "path_column": "p", "label_column": "y", "split_column": "s", "id_column": "i",
+        "group_column": "g", "left_out": "left.csv",
     }  # fmt: skip
     known = declared(ExtractSettings)
     assert {*values, "sbatch"} == set(known)  # sbatch goes with slurm alone

@@ -71,9 +71,10 @@ def test_only_the_tasks_with_failed_rows_are_done_again(
 
 
 def test_the_store_is_unsealed_first_and_stays_so_when_the_work_stops(
-    broken: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broken: Manifest, pictures: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = extract(broken, "pixels", out=tmp_path, max_errors=2)
+    _mend(broken, pictures, 70)
     from uml_extract import tasks
 
     def interrupted(*_: object, **__: object) -> None:
@@ -86,7 +87,37 @@ def test_the_store_is_unsealed_first_and_stays_so_when_the_work_stops(
             extract(broken, "pixels", out=tmp_path, max_errors=2, retry_failed=True)
     assert not store_info(done.store).sealed
     finished = extract(broken, "pixels", out=tmp_path, max_errors=2)
-    assert (finished.failed, finished.resumed_tasks) == (2, 2)
+    assert (finished.failed, finished.resumed_tasks) == (1, 2)
+
+
+def test_nothing_is_taken_away_that_cannot_be_made_again(
+    broken: Manifest, pictures: Manifest, tmp_path: Path
+) -> None:
+    done = extract(broken, "pixels", out=tmp_path, max_errors=2)
+    idle = extract(broken, "pixels", out=tmp_path, max_errors=2, retry_failed=True)
+    assert (idle.failed, idle.resumed_tasks) == (2, 3)  # neither can be read now: no task is done again
+    _mend(broken, pictures, 70)
+    kept = broken.path(100).read_bytes()
+    broken.path(100).unlink()
+    for option in ({"retry_failed": True}, {"check_sources": True}):
+        with pytest.raises(InputError, match=r"100\.png of sample s0100 is gone .* nothing was changed"):
+            extract(broken, "pixels", out=tmp_path, max_errors=1.0, **option)
+        assert verify(done.store).ok
+    broken.path(100).write_bytes(kept)
+    assert extract(broken, "pixels", out=tmp_path, max_errors=2, retry_failed=True).failed == 1
+
+
+def test_damaged_shards_are_made_again(pictures: Manifest, tmp_path: Path) -> None:
+    done = extract(pictures, "pixels", out=tmp_path)
+    expected = open_features(done.store).pooled.clone()
+    shard = done.store / "pooled" / "c" / "1" / "0"
+    data = bytearray(shard.read_bytes())
+    data[100] ^= 4
+    shard.write_bytes(data)
+    again = extract(pictures, "pixels", out=tmp_path)
+    assert again.resumed_tasks == 2
+    assert verify(done.store).ok
+    assert torch.equal(open_features(done.store).pooled, expected)
 
 
 def test_the_command_and_what_info_says(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import Output, declared
+from uml_cache import LockFile, NoLocks, Output, declared, make_folder, remove_leftovers
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
@@ -84,7 +84,7 @@ def begin(
     name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
     path = settings.out / f"{name}-{target}-{key}"
     for folder in ("cells", "heads", "predictions"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
+        make_folder(path / folder)
     if not (path / "config.json").exists():
         config = {
             "format": 1,
@@ -142,25 +142,19 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         ranks.wait()
         yield
         return
-    try:
-        import fcntl
-    except ImportError:
-        ranks.wait()
-        yield
-        return
-    handle = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = LockFile(path / ".lock")
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            output.say(f"{path} is being trained by another process: waiting for it to end")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
+            if not lock.take(shared=False):
+                output.say(f"{path} is being trained by another process: waiting for it to end")
+                lock.take(shared=False, wait=True)
+            remove_leftovers(path, below=True)
+        except NoLocks:
             output.say(f"{path} cannot be locked: nothing else should train it at the same time")
         ranks.wait()
         yield
     finally:
-        os.close(handle)
+        lock.close()
 
 
 def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:

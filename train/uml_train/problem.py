@@ -7,19 +7,20 @@ Modalities meet by class name. Rows that could not be read, or that have no labe
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uml_cache import MADE, FeatureSet, InputError, Used, names_samples, unknown
+from uml_cache import MADE, InputError, Used, names_samples
+from uml_train.data.class_names import check_class_map, match_classes, near_miss_remark, read_class_map
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role
 from uml_train.data.source import Source, open_store, usable
+
+__all__ = ["Problem", "Source", "match_classes", "open_problem", "read_class_map", "without_held_out"]
 
 LeftOut = tuple[str, str, str]
 """A row that is not used: DATASET/LABEL, its id and the reason."""
@@ -111,7 +112,7 @@ def open_problem(
     notes: dict[str, dict[str, list[str]]] = {}
     others: dict[str, Source] = {}
     others_opened = {role.label: given.get(role.label) or open_store(role.store) for role in auxiliaries}
-    _check_class_map(class_map or {}, others_opened.values())
+    check_class_map(class_map or {}, [features.classes for features in others_opened.values()])
     for role in auxiliaries:
         theirs = others_opened[role.label]
         if not theirs.classes:
@@ -123,6 +124,8 @@ def open_problem(
                 f"({_some(classes)} / {_some(theirs.classes)}); name the pairs with --class-map FILE.csv "
                 "(columns auxiliary,target)"
             )
+        if missed := near_miss_remark(theirs.classes, classes, to_target):
+            remarks.append(f"{role.label}: {missed}")
         other = usable(role.label, theirs, to_target, train_only=True)
         other = without_held_out(other, source, np.concatenate([parts.val, parts.test]), remarks, ids)
         present = np.zeros(len(classes), dtype=bool)
@@ -145,22 +148,6 @@ def open_problem(
         unrelated={role.label: _stand_in(role) for role in unrelated},
         drawn=parts.drawn,
     )
-
-
-def read_class_map(path: Path) -> dict[str, str]:
-    """Read a CSV with the columns auxiliary, target. Raises `InputError` where it is none."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file)
-            if not {"auxiliary", "target"} <= set(table.fieldnames or ()):
-                raise InputError(
-                    f"class map {path} has columns {table.fieldnames}; expected auxiliary,target"
-                )
-            return {row["auxiliary"]: row["target"] for row in table}
-    except FileNotFoundError:
-        raise InputError(f"class map {path} does not exist") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"class map {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def without_held_out(
@@ -210,20 +197,9 @@ def without_held_out(
     return other.without(held, why)
 
 
-def _check_class_map(class_map: Mapping[str, str], auxiliaries: Iterable[FeatureSet]) -> None:
-    known = {_normal(name) for features in auxiliaries for name in features.classes}
-    for name in class_map:
-        if _normal(name) not in known:
-            raise unknown("auxiliary class in the class map:", name, known)
-
-
 def _stand_in(role: Role) -> Source:
     features = open_store(role.store)
     return usable(role.label, features, np.arange(len(features.classes)), train_only=True)
-
-
-def _normal(name: str) -> str:
-    return " ".join(name.replace("_", " ").casefold().split())
 
 
 def _unlabelled(role: Role, dataset: str) -> str:
@@ -234,24 +210,6 @@ def _unlabelled(role: Role, dataset: str) -> str:
             f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions; extract that"
         )
     return f"{role.store.path} has no labels, so that it says nothing about classes: {way}"
-
-
-def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping[str, str]) -> np.ndarray:
-    """(len(theirs),) which of our classes each of theirs is, −1 for none; `class_map` is theirs → ours.
-
-    Raises `InputError` for a name in the map that is none of ours.
-    """
-    position: dict[str, int] = {}
-    for i, name in enumerate(ours):
-        position.setdefault(_normal(name), i)
-    mapped = {_normal(k): _normal(v) for k, v in class_map.items()}
-    for name in mapped.values():
-        if name not in position:
-            raise InputError(f"the class map names {name!r}, which is no class of the target ({_some(ours)})")
-    if not mapped and [_normal(n) for n in theirs] == [_normal(n) for n in ours]:
-        return np.arange(len(ours))  # also right where a name occurs twice
-    names = [mapped.get(_normal(n), _normal(n)) for n in theirs]
-    return np.array([position.get(name, -1) for name in names], dtype=np.int64)
 
 
 def _some(names: Sequence[str]) -> str:

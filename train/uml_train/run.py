@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, escapes
+from uml_cache import InputError, escapes, write_atomic
 from uml_train.settings import Shots, TrainSettings
 
 RESULT_COLUMNS = (
@@ -251,20 +250,6 @@ def newest_run(runs: Path | str) -> Run:
         state = "holds no run" if Path(runs).is_dir() else "does not exist"
         raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     return found[-1]
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it is either whole or as it was."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def write_cell(result: CellResult, predictions: np.ndarray, head: bytes | None) -> None:

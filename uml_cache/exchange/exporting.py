@@ -7,18 +7,16 @@ Every format holds `features` (N, D), `tokens` (T, E) with `token_lengths` (N,),
 from __future__ import annotations
 
 import json
-import os
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uml_cache.disk import whole_path
 from uml_cache.errors import InputError
-from uml_cache.exchange.files import ATTRIBUTES
+from uml_cache.exchange.nested import ATTRIBUTES
 from uml_cache.reading.features import FeatureSet, open_features
-from uml_cache.store.journal import sync_folder
 
 _PIECE = 8192  # rows copied together
 
@@ -39,16 +37,8 @@ def export_features(store: str | Path, target: str | Path) -> FeatureSet:
     columns = _columns(features)
     _need_no_nul(columns, target)
     attributes = json.dumps(_attributes(features), ensure_ascii=False)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        writer(temporary, columns, attributes)
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(target.parent)
+    with whole_path(target) as new:
+        writer(new, columns, attributes)
     return features
 
 

@@ -7,7 +7,7 @@ A leaf is a numpy array, an h5py data set (read piece by piece), a list, a strin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.exchange.nested import ATTRIBUTES, Nested, nest
 from uml_cache.exchange.numpy_files import read_archive, read_array
+from uml_cache.exchange.parquet import read_parquet
 
-Nested = dict[Any, Any]
 _SMALL = 1 << 26  # bytes
 _MOST_OBJECTS = 100_000  # of an HDF5 file
-ATTRIBUTES = "attributes"  # JSON: what a store says of itself, in every format that export writes
 
 
 def read_file(path: Path, stack: ExitStack) -> Nested:
@@ -52,7 +52,7 @@ def _read_npy(path: Path, stack: ExitStack) -> Nested:
 
 
 def _read_npz(path: Path, stack: ExitStack) -> Nested:
-    return _nest(read_archive(path))
+    return nest(read_archive(path))
 
 
 def _read_torch(path: Path, stack: ExitStack) -> Nested:
@@ -74,7 +74,7 @@ def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
             flat[name] = json.loads(text)
         elif name == ATTRIBUTES:
             flat[name] = text
-    return _nest(flat)
+    return nest(flat)
 
 
 def _read_hdf5(path: Path, stack: ExitStack) -> Nested:
@@ -127,23 +127,7 @@ def _open_group(group: Any, seen: Iterator[int]) -> Nested:
 
 
 def _read_parquet(path: Path, stack: ExitStack) -> Nested:
-    from uml_cache.exchange.parquet import read_parquet
-
     return read_parquet(path)
-
-
-def _nest(flat: Mapping[str, Any]) -> Nested:
-    nested: Nested = {}
-    for name, value in flat.items():
-        *folders, leaf = name.replace(".", "/").split("/")
-        here = nested
-        for folder in folders:
-            inner = here.setdefault(folder, {})
-            if not isinstance(inner, dict):
-                inner = here[folder] = {"": inner}
-            here = inner
-        here[leaf] = value
-    return nested
 
 
 _READERS: dict[str, Callable[[Path, ExitStack], Nested]] = {

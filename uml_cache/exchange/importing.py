@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,23 +21,29 @@ from uml_cache.errors import InputError
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
-from uml_cache.exchange.values import (
-    SPLIT_CODES,
-    as_classes,
-    as_labels,
-    as_splits,
-    class_file,
-    read_column,
-    unique,
-)
+from uml_cache.exchange.values import read_column, unique
 from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.layout import DTYPES, IDS
 from uml_cache.store.plan import StorePlan, store_path
 from uml_cache.store.planning import create_or_resume
+from uml_cache.tables.account import Account, lacking
+from uml_cache.tables.cells import strings
+from uml_cache.tables.class_lists import class_file
+from uml_cache.tables.labels import read_labels
+from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
 from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
 _PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The store, what became of the rows, and sentences about what was chosen."""
+
+    store: FeatureStore
+    account: Account
+    remarks: tuple[str, ...]
 
 
 def import_features(
@@ -63,15 +69,48 @@ def import_features(
         dataset, modality, encoder, set, variant: Name the store; needed where the file does not say (what
             `export_features` wrote says all of it).
         split: The split of all rows that have none.
-        classes: A file of class names (one a line, or a JSON list), else what the features' file holds.
+        classes: A file of class names (one a line, or a JSON list), which stands above the files' own.
         columns: What the arrays are called, where they have unusual names.
         dtype: How to store; by default float16 where the source is float16, else float32.
 
-    Tokens of one whole number each, without features beside them, are ids and are stored as such.
+    Labels, splits and class lists are read by the rules of `uml_cache.tables`. Tokens of one whole number
+    each, without features beside them, are ids and are stored as such.
 
     Raises:
         InputError: anything about the files that cannot become a store, in one line.
     """
+    return import_counted(
+        sources,
+        out,
+        dataset=dataset,
+        modality=modality,
+        encoder=encoder,
+        set=set,
+        variant=variant,
+        split=split,
+        classes=classes,
+        columns=columns,
+        dtype=dtype,
+        progress=progress,
+    ).store
+
+
+def import_counted(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    dataset: str | None = None,
+    modality: str | None = None,
+    encoder: str | None = None,
+    set: str | None = None,
+    variant: str | None = None,
+    split: str | None = None,
+    classes: str | Path | None = None,
+    columns: Columns | None = None,
+    dtype: str | None = None,
+    progress: Callable[[int], Any] | None = None,
+) -> Imported:
+    """As `import_features`, with what became of the rows."""
     columns = columns or Columns()
     with ExitStack() as stack:
         parts = [part for source in sources for part in _open(str(source), modality, columns, stack)]
@@ -80,9 +119,11 @@ def import_features(
         told = parts[0].attributes
         if dataset is None:
             dataset = told.get("dataset")
+        remarks: list[str] = []
         plan = _plan(
             parts,
             columns,
+            remarks,
             split=split,
             classes=class_file(classes),
             dtype=dtype,
@@ -95,8 +136,19 @@ def import_features(
         path = store_path(out, plan.dataset, plan.modality, plan.set, plan.encoder["name"], plan.variant)
         store = create_or_resume(path, plan)
         with store.lock():
+            store.unseal(store.damaged(store.done()))
             _write(store, parts, progress)
-    return store
+    return Imported(store, _account(plan, parts), tuple(dict.fromkeys(remarks)))
+
+
+def _account(plan: StorePlan, parts: list[Part]) -> Account:
+    status = np.concatenate([np.zeros(p.rows, np.uint8) if p.status is None else p.status for p in parts])
+    failed = tuple((plan.ids[row], "unreadable") for row in np.flatnonzero(status).tolist())
+    return Account(
+        used=len(plan.ids) - len(failed),
+        left_out=failed,
+        lacking=lacking(plan.labels, plan.splits, used=status == 0),
+    )
 
 
 def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack) -> list[Part]:
@@ -142,6 +194,7 @@ def _encoder(name: str | None, told: dict[str, Any], vocabulary: int | None) -> 
 def _plan(
     parts: list[Part],
     columns: Columns,
+    remarks: list[str],
     *,
     split: str | None,
     classes: tuple[str, ...] | None,
@@ -153,19 +206,20 @@ def _plan(
     total = sum(rows)
     pooled_dim = _width(parts, "features")
     token_dim = _width(parts, "tokens")
-    classes = classes or as_classes(next((p.classes for p in parts if p.classes is not None), None), where)
-    if classes is None and parts[0].attributes.get("classes"):
-        classes = tuple(map(str, parts[0].attributes["classes"]))
-    label_columns, label_rows = _whole(columns.labels, [part.labels for part in parts], rows, "labels")
-    labels, classes = as_labels(label_columns, label_rows, classes, where)
+    names_of = [part.where for part in parts]
+    remarks += [remark for part in parts for remark in part.remarks]
+    label_columns, _ = _whole(columns.labels, [part.labels for part in parts], rows, "labels")
+    if len(label_columns) < len(parts):  # a file of its own holds them for all parts
+        label_columns = _cut(label_columns[0], rows)
+    read = read_labels(label_columns, rows, [part.classes for part in parts], names_of, given=classes)
+    labels, classes = read.codes, read.classes
+    remarks += read.remarks
     split_columns, split_rows = _whole(columns.splits, [part.splits for part in parts], rows, "splits")
     splits = np.concatenate([as_splits(c, n, where) for c, n in zip(split_columns, split_rows, strict=True)])
     if split is not None:
         splits[splits == 255] = as_splits([split], 1, "--split")[0]
     ids = _ids(parts, columns, rows, total)
-    groups = None
-    if all(part.groups is not None for part in parts):
-        groups = [group for part in parts for group in part.groups or ()]
+    groups = _groups(parts)
     counts = None
     if token_dim is not None:
         counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]
@@ -224,10 +278,32 @@ def _whole(option: str | None, columns: list[Any], rows: list[int], kind: str) -
     return [column], [sum(rows)]
 
 
+def _cut(column: Any, rows: list[int]) -> list[Any]:
+    """The column of each part, of one that holds them all."""
+    ends = np.cumsum(rows).tolist()
+    return [column[end - count : end] for end, count in zip(ends, rows, strict=True)]
+
+
+def _groups(parts: list[Part]) -> list[str] | None:
+    """The groups of all parts; rows of a part without any have none ("")."""
+    # What export wrote comes back as it was; other files' groups are read by the rules for tables.
+    found = [
+        strings(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)
+        for part in parts
+    ]
+    if all(one is None for one in found):
+        return None
+    return [
+        group
+        for part, groups in zip(parts, found, strict=True)
+        for group in (groups if groups is not None else [""] * part.rows)
+    ]
+
+
 def _ids(parts: list[Part], columns: Columns, rows: list[int], total: int) -> list[str]:
     if columns.ids is not None and Path(columns.ids).is_file():
         whole, _ = _whole(columns.ids, [], rows, "ids")
-        return unique([str(name) for name in whole[0]])
+        return unique(strings(whole[0], columns.ids, "id") or [])
     if any(part.ids is None for part in parts):
         return [str(row) for row in range(total)]
     ids = [name for part in parts for name in part.ids or ()]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.files import ATTRIBUTES, Nested
+from uml_cache.exchange.nested import ATTRIBUTES, Nested
 from uml_cache.exchange.numpy_files import read_array
 
 _EMBEDDINGS = {"image": "img_emb", "text": "text_emb"}

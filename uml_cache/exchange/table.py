@@ -5,7 +5,6 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,18 +13,16 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.files import ATTRIBUTES, Nested
-from uml_cache.exchange.values import SPLIT_CODES, strings
+from uml_cache.exchange.nested import ATTRIBUTES, Nested
 from uml_cache.store.layout import SPLIT_NAMES
+from uml_cache.tables.cells import strict_json, strings, text_of, uniques
+from uml_cache.tables.class_lists import as_classes
+from uml_cache.tables.columns import PLAIN, USUAL, choose_column
+from uml_cache.tables.splits import SPLIT_CODES
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "features": ("features", "feature", "embeddings", "embedding", "pooled", "feats", "x"),
-    "labels": ("labels", "label", "targets", "target", "y"),
-    "ids": ("ids", "id", "paths", "path", "impath", "image_path", "names", "filenames"),
-    "splits": ("splits", "split"),
-    "groups": ("groups", "group"),
-    "classes": ("classes", "classnames", "class_names", "lab2cname"),
-}
+_ROLES = {"labels": "label", "ids": "id", "splits": "split", "groups": "group"}
+_USUAL_IDS = ("paths", "path", "impath", "image_path", "filenames")
+_CLASSES = ("classes", "classnames", "class_names", "lab2cname")
 _TOKENS, _LENGTHS, _STATUS = "tokens", "token_lengths", "status"
 _SAMPLES = "sample"
 
@@ -58,8 +55,9 @@ class Part:
     groups: list[str] | None = None
     samples: np.ndarray | None = None
     status: np.ndarray | None = None
-    classes: Any = None
+    classes: tuple[str, ...] | None = None
     attributes: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
 
 def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = False) -> list[Part]:
@@ -82,7 +80,7 @@ def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = Fals
         listed = ", ".join(sorted(known)[:8]) or "nothing"
         raise InputError(
             f"{where}: found no features; it holds {listed}. Name the array with --features, or call it "
-            f"{NAMES['features'][0]}"
+            f"{PLAIN['features'][0]}"
         )
     strange = [name for name in groups if name.lower() not in SPLIT_CODES]
     if strange and len(groups) > 1:
@@ -113,18 +111,21 @@ def vocabulary_of(parts: Sequence[Part]) -> int | None:
 
 
 def _has_features(content: Mapping[Any, Any], wanted: str | None) -> bool:
-    names = (wanted,) if wanted is not None else (*NAMES["features"], _TOKENS)
+    names = (wanted,) if wanted is not None else (*PLAIN["features"], *USUAL["features"], _TOKENS)
     return any(hasattr(content.get(name), "shape") for name in names)
 
 
 def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
-    features = _find(content, "features", columns.features, where)
+    remarks: list[str] = []
+    arrays = [str(key) for key, value in content.items() if hasattr(value, "shape")]
+    name = choose_column("features", arrays, columns.features, where, remarks)
+    features = None if name is None else content[name]
     tokens, lengths = content.get(_TOKENS), content.get(columns.lengths or _LENGTHS)
     if columns.lengths is not None and lengths is None:
         raise InputError(f"{where}: {unknown('array', columns.lengths, map(str, content))}")
-    called = next((str(key) for key, value in content.items() if value is features), "")
+    called = name or ""
     if deep and features is not None and features.ndim == 3:
-        part = Part(where, len(features), features=features, name=called)
+        part = Part(where, len(features), features=features, name=called, remarks=remarks)
         return _with_columns(part, content, columns)
     if features is not None and features.ndim == 3:  # (N, T, E): every sample has T tokens, or `lengths`
         rows, longest, width = features.shape
@@ -147,7 +148,7 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
             raise InputError(f"{where}: {name} are of type {array.dtype}; expected numbers")
         if array is not None and array.shape[1] == 0:
             raise InputError(f"{where}: {name} have no columns")
-    part = Part(where, rows, features=features, name=called)
+    part = Part(where, rows, features=features, name=called, remarks=remarks)
     if tokens is not None:
         part.tokens, part.lengths = tokens, np.asarray(lengths)
         _need_lengths(part.lengths, rows, None, where)
@@ -160,25 +161,68 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
 
 def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     where, rows = part.where, part.rows
-    part.labels = _column(content, "labels", columns.labels, where, rows)
-    part.splits = _column(content, "splits", columns.splits, where, rows)
-    part.ids = strings(_column(content, "ids", columns.ids, where, rows))
-    part.groups = strings(_column(content, "groups", columns.groups, where, rows))
-    samples = _column(content, _SAMPLES, None, where, rows) if _SAMPLES in content else None
+    part.labels = _column(part, content, "labels", columns.labels)
+    part.splits = _column(part, content, "splits", columns.splits)
+    part.groups = _column(part, content, "groups", columns.groups)
+    part.ids = strings(_column(part, content, "ids", columns.ids), where, "id")
+    samples = _values(content[_SAMPLES], _SAMPLES, where, rows) if _SAMPLES in content else None
     if isinstance(samples, np.ndarray) and samples.dtype == np.uint64:  # as an exported store has them
         part.samples = samples
-    status = _column(content, _STATUS, None, where, rows) if _STATUS in content else None
-    part.status = None if status is None else np.asarray(status).astype(np.uint8)
-    part.classes = next((content[name] for name in NAMES["classes"] if content.get(name) is not None), None)
+    status = content.get(_STATUS)
+    part.status = None if status is None else _values(status, "status", where, rows).astype(np.uint8)
     attributes = content.get(ATTRIBUTES)
     if isinstance(attributes, np.ndarray) and attributes.ndim == 0:
         attributes = str(attributes)
     if isinstance(attributes, str):
         try:
-            part.attributes = dict(json.loads(attributes))
+            part.attributes = dict(strict_json(attributes))
         except (ValueError, TypeError):
             raise InputError(f"{where}: its attributes are not a JSON object") from None
+    _classes(part, content)
     return part
+
+
+def _classes(part: Part, content: Nested) -> None:
+    """The file's class list, from wherever it has one; a name per sample is a column of labels."""
+    where = part.where
+    found: dict[str, tuple[str, ...]] = {}
+    for name in _CLASSES:
+        names = as_classes(content.get(name), f"{where}: {name}")
+        if names is None:
+            continue
+        if len(names) == part.rows and len(set(names)) < len(names):
+            _names_per_sample(part, name, names)
+        else:
+            found[name] = names
+    if part.attributes.get("classes"):
+        found["attributes"] = tuple(map(str, part.attributes["classes"]))
+    for name, names in found.items():
+        first = next(iter(found))
+        if names != found[first]:
+            raise InputError(f"{where}: {first} and {name} list different classes; leave one of them out")
+        part.classes = names
+
+
+def _names_per_sample(part: Part, column: str, names: tuple[str, ...]) -> None:
+    """`names` are the labels; they must say the same as the numbers beside them."""
+    if part.labels is not None:
+        cells, places = uniques(part.labels, part.where)
+        pairs = {(int(at), name) for at, name in zip(places, names, strict=True)}
+        if len(pairs) > max(len({at for at, _ in pairs}), len({name for _, name in pairs})):
+            raise InputError(
+                f"{part.where}: {column!r} has one name a sample and contradicts the labels; choose one of "
+                "the two with --label-column"
+            )
+        if all(isinstance(cell, str | bytes) for cell in cells):
+            return
+        unlabelled = {at for at, cell in enumerate(cells) if _is_none(cell)}
+        names = tuple("" if int(at) in unlabelled else name for at, name in zip(places, names, strict=True))
+    part.labels = list(names)
+    part.remarks.append(f"{part.where}: {column!r} has one name a sample, which is its label (no class list)")
+
+
+def _is_none(cell: Any) -> bool:
+    return text_of(cell) in (None, "-1")
 
 
 def _need_lengths(lengths: np.ndarray, rows: int, longest: int | None, where: str) -> None:
@@ -192,28 +236,43 @@ def _need_lengths(lengths: np.ndarray, rows: int, longest: int | None, where: st
         )
 
 
-def _find(content: Nested, kind: str, wanted: str | None, where: str) -> Any:
-    if wanted is not None:
-        if content.get(wanted) is None:
-            raise InputError(f"{where}: {unknown('array', wanted, map(str, content))}")
-        return content[wanted]
-    names = NAMES.get(kind, (kind,))
-    return (
-        next((content[name] for name in names if hasattr(content.get(name), "shape")), None)
-        if (kind == "features")
-        else next((content[name] for name in names if content.get(name) is not None), None)
-    )
-
-
-def _column(content: Nested, kind: str, wanted: str | None, where: str, rows: int) -> Any:
-    """One value a sample: an array or list of length `rows`, None, or for splits a number for all."""
+def _column(part: Part, content: Nested, kind: str, wanted: str | None) -> Any:
+    """One value a sample: an array, or a list of texts; None where there is no such column."""
+    there = [str(key) for key, value in content.items() if value is not None]
     if wanted is not None and Path(wanted).is_file():
+        if wanted in there:
+            raise InputError(
+                f"{part.where}: {wanted!r} is a column in it and a file; rename or move the file"
+            )
         return None  # given for all files together
-    value = _find(content, kind, wanted, where)
-    if value is None:
+    usual = None
+    if kind == "ids":
+        usual = (*_USUAL_IDS, "names") if _all_different(content.get("names"), part.rows) else _USUAL_IDS
+    remarks: list[str] = []
+    name = choose_column(_ROLES[kind], there, wanted, part.where, remarks, usual=usual)
+    if kind != "ids":  # a path is as good an id as any
+        part.remarks += remarks
+    if name is None:
         return None
+    return _values(content[name], kind, part.where, part.rows)
+
+
+def _all_different(names: Any, rows: int) -> bool:
+    """Whether `names` may be the samples' names: a class list or a class per sample is something else."""
+    if not isinstance(names, list | np.ndarray) or np.shape(names) != (rows,):
+        return False
+    return len(set(map(str, names))) == rows
+
+
+def _values(value: Any, kind: str, where: str, rows: int) -> Any:
     if isinstance(value, str | dict) or not hasattr(value, "__len__"):
         raise InputError(f"{where}: {kind} is a {type(value).__name__}; expected one value a sample")
+    if isinstance(value, list):
+        if len(value) != rows:
+            raise InputError(
+                f"{where}: {kind} has {len(value)} values, there are {rows} samples; expected one value each"
+            )
+        return value
     values = np.asarray(value[()] if hasattr(value, "id") else value)
     if values.shape == (rows, 1):
         values = values[:, 0]

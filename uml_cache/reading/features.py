@@ -5,14 +5,14 @@ Shapes: N samples, D features, n rows asked for, T their tokens together, V rows
 
 from __future__ import annotations
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache.errors import InputError, WorkError, unknown
+from uml_cache.errors import InputError, unknown
+from uml_cache.reading.checks import CheckedSource, check_columns, checked
 from uml_cache.reading.mapping import ADVICE
 from uml_cache.reading.sources import (
     FlatSource,
@@ -22,10 +22,12 @@ from uml_cache.reading.sources import (
     flat_files,
     mapped_or_reason,
 )
-from uml_cache.remote import RemotePath, is_remote
-from uml_cache.store import journal
+from uml_cache.reading.tokens import TokenAccess
+from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store.catalogue import StoreInfo, store_info
+from uml_cache.store.checking import Memory
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.locks import Reader
 from uml_cache.views import sample_keys, without_view_numbers
 
 if TYPE_CHECKING:
@@ -34,60 +36,22 @@ if TYPE_CHECKING:
 ACCESS = ("auto", "mapped", "memory", "zarr")
 
 
-class TokenAccess:
-    """Ragged tokens of a store, packed on demand.
-
-    `lengths` (N,) int32 is the number of tokens of each sample; `access` tells how they are read.
-    """
-
-    def __init__(self, source: RowSource, start: np.ndarray, lengths: np.ndarray, access: str) -> None:
-        self._source = source
-        self._start = start
-        self.lengths = lengths
-        self.access = access
-
-    @property
-    def dim(self) -> int:
-        return self._source.shape[1]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._source.dtype
-
-    def packed(
-        self, rows: np.ndarray | torch.Tensor, out: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens of `rows` (n,) one sample after the other: values (T, D) and offsets (n + 1,) int64.
-
-        Sample i of `rows` has `values[offsets[i]:offsets[i + 1]]`. `out` (at least T, D) is used instead of
-        fresh memory, which is what a large gather costs most.
-        """
-        import torch
-
-        rows = np.asarray(rows, dtype=np.int64)
-        lengths = self.lengths[rows].astype(np.int64)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        total = int(offsets[-1])
-        positions = np.arange(total) + np.repeat(self._start[rows] - offsets[:-1], lengths)
-        if out is None:
-            out = torch.empty((total, self.dim), dtype=self.dtype)
-        values = out[:total]
-        self._source.read(torch.from_numpy(positions), values)
-        return values, torch.from_numpy(offsets)
-
-
 class FeatureSet:
     """One sealed store, opened for reading. Made by `open_features`.
 
     Row i is the same sample everywhere. `access` tells how `pooled` is read: `mapped`, `memory` or `zarr`.
     """
 
-    def __init__(self, info: StoreInfo, access: str) -> None:
+    def __init__(
+        self, info: StoreInfo, access: str, *, reader: Reader | None = None, check: bool = True
+    ) -> None:
         self.info = info
+        self._reader = reader
+        self._memory = Memory(info.path) if check else None
         self._wanted = access
         self._source: RowSource | None = None
         if info.dim is not None:
-            self._source, self.access = self._choose("pooled")
+            self._source, self.access = self._checked("pooled")
         else:
             self.access = self.tokens.access
 
@@ -149,8 +113,22 @@ class FeatureSet:
 
     @cached_property
     def pooled(self) -> torch.Tensor:
-        """(N, D) in the stored dtype: a map of the files, or read into memory at the first use."""
+        """(N, D) in the stored dtype: a map of the files, or read into memory at the first use.
+
+        All of it is looked at first, once; see `pooled_of`.
+        """
         return self.source.whole()
+
+    def pooled_of(self, rows: np.ndarray) -> torch.Tensor:
+        """`pooled`, of which only `rows` (n,) int64 are going to be read: no more is looked at than need be.
+
+        Raises `WorkError` for shards that are not what the journal says, and for foreign rows that are not
+        finite.
+        """
+        if self.access != "mapped" or not isinstance(self._source, CheckedSource):
+            return self.pooled
+        self._source.checks.need(rows)
+        return self._source.inner.whole()
 
     @cached_property
     def tokens(self) -> TokenAccess:
@@ -158,7 +136,7 @@ class FeatureSet:
         if self.info.token_dim is None:
             raise InputError(f"{self.path} has no tokens; extract with `--tokens`")
         start, lengths = self._column("tokens/start", None), self._column("tokens/length", None)
-        source, access = self._choose("tokens/values", (start + lengths)[lengths > 0])
+        source, access = self._checked("tokens/values", (start + lengths)[lengths > 0])
         return TokenAccess(source, start, lengths, access)
 
     @cached_property
@@ -229,6 +207,11 @@ class FeatureSet:
             chosen &= self.split == SPLIT_NAMES.index(split)
         return np.flatnonzero(chosen)
 
+    def close(self) -> None:
+        """Let other processes write the store anew: nothing may be read from it any more."""
+        if self._reader is not None:
+            self._reader.close()
+
     def advise(self, pattern: str) -> None:
         """Tell the kernel how mapped features will be read: `random` for a few rows, `normal` for epochs.
 
@@ -236,8 +219,15 @@ class FeatureSet:
         """
         if pattern not in ADVICE:
             raise unknown("advice", pattern, ADVICE)
-        if isinstance(self._source, MappedSource):
-            self._source.advise(pattern)
+        source = self._source.inner if isinstance(self._source, CheckedSource) else self._source
+        if isinstance(source, MappedSource):
+            source.advise(pattern)
+
+    def _checked(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
+        source, access = self._choose(name, ends)
+        if self._memory is None:
+            return source, access
+        return checked(self.info, name, source, lambda: self.valid, self._memory), access
 
     def _choose(self, name: str, ends: np.ndarray | None = None) -> tuple[RowSource, str]:
         """The best source that the wanted access allows, and its name."""
@@ -281,49 +271,34 @@ class FeatureSet:
         return np.full(self.info.rows, default, np.int64)
 
 
-def open_features(path: Path | str, *, access: str = "auto", advice: str | None = None) -> FeatureSet:
+def open_features(
+    path: Path | str, *, access: str = "auto", advice: str | None = None, check: bool = True
+) -> FeatureSet:
     """Open the store at `path` for reading.
 
     `access`: `auto` maps the files where that is possible, else reads them into memory, else goes through
-    zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. Raises
-    `InputError` for a path without a store or an unsealed store, `WorkError` when a file that the journal
-    lists is missing or has another size: nothing is ever read as zeros in its place.
+    zarr; `mapped`, `memory` and `zarr` force one. `advice` is passed to `FeatureSet.advise`. While it is
+    open no process can write the store anew. Features are looked at before they are first read (`check`):
+    shards by the journal's checksums, foreign values for being finite.
+
+    Raises `InputError` for a path without a store or an unsealed store, `WorkError` when a file that the
+    journal lists is missing, or is not what the journal says: nothing is ever read as zeros in its place.
     """
     if access not in ACCESS:
         raise unknown("access", access, ACCESS)
+    path = as_path(path)
+    reader = None if is_remote(path) else Reader(path)
     info = store_info(path)
     if not info.sealed:
+        if reader is not None:
+            reader.close()
         raise InputError(
             f"{info.path} is not finished ({info.done} of {info.tasks} tasks): run the same `uml extract` "
             "command again, it goes on from there"
         )
     if info.own:
-        _check_files(info)
-    features = FeatureSet(info, access)
+        check_columns(info)
+    features = FeatureSet(info, access, reader=reader, check=check)
     if advice is not None:
         features.advise(advice)
     return features
-
-
-def _check_files(info: StoreInfo) -> None:
-    for name in ["plan", *(str(task) for task in range(info.tasks))]:
-        try:
-            record = journal.read_record(info.path / journal.JOURNAL / f"{name}.json")
-        except journal.BrokenRecord as error:
-            raise WorkError(f"{error}; `uml cache verify {info.path}` names what else is damaged") from None
-        if record["fingerprint"] != info.stamp:
-            raise WorkError(f"{info.path}: journal/{name}.json belongs to another store; extract again")
-        for entry in record["files"]:
-            path = info.path / entry["path"]
-            size = path.stat().st_size if path.exists() else None
-            if size != entry["bytes"]:
-                what = "is missing" if size is None else f"has {size} bytes instead of {entry['bytes']}"
-                raise WorkError(
-                    f"{path} {what}: the store is damaged; run the same `uml extract` command again, it "
-                    "makes what is missing"
-                )
-            if path.name == "zarr.json" and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-                raise WorkError(
-                    f"{path} is not what the journal's checksum says; run the same `uml extract` command "
-                    "again, it writes the file anew"
-                )

@@ -42,7 +42,7 @@ class HostLoader:
         self._threads = threads
         width, stored = kind_of(features, part)
         self._tokens = features.tokens if part == "tokens" else None
-        self._pooled = features.pooled if part == "pooled" else None
+        self._pooled = features.pooled_of(sampler.rows) if part == "pooled" else None
         self._labels = torch.from_numpy(features.label.astype(np.int64))
         pinned = self._device.type == "cuda"
         host = torch.device("cpu")

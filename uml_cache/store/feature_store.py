@@ -13,14 +13,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from uml_cache.disk import whole_file
 from uml_cache.errors import WorkError
-from uml_cache.identity import fingerprint, recorded
 from uml_cache.store import journal
+from uml_cache.store.checking import Memory
+from uml_cache.store.identity import fingerprint, recorded
 from uml_cache.store.layout import ShardedArray
+from uml_cache.store.locks import rewriting, writer_lock
 from uml_cache.store.plan import StorePlan
 from uml_cache.store.shards import ShardWriter
 
-Files = list[dict[str, Any]]  # path in the store, sha256 and bytes of each
+Files = list[dict[str, Any]]  # path in the store, sha256, crc32c and bytes of each
 
 _PIECE_BYTES = 1 << 20
 
@@ -54,6 +57,15 @@ class FeatureStore:
         """Tasks whose record is sound and whose files are all there, in their size."""
         return {task for task in journal.record_names(self.path) if task < self.tasks and self._sound(task)}
 
+    def damaged(self, tasks: Iterable[int]) -> list[int]:
+        """Those of the finished `tasks` whose files are not what their records say, in order.
+
+        What was sound when it was last read is not read again. Files of object storage are not read.
+        """
+        memory = Memory(self.path)
+        records = {task: journal.read_record(self.path / journal.JOURNAL / f"{task}.json") for task in tasks}
+        return [task for task, record in sorted(records.items()) if memory.unsound(record["files"])]
+
     def pending(self) -> list[int]:
         """Tasks that are still to be written, in order."""
         done = self.done()
@@ -78,10 +90,15 @@ class FeatureStore:
     def unseal(self, tasks: Iterable[int]) -> None:
         """Make `tasks` pending again: only for who holds the lock. With the first one the store is unsealed.
 
-        Files stay until they are written anew; without a record they do not count.
+        Files stay until they are written anew; without a record they do not count. Raises `InputError` while
+        the store is open for reading: nothing is changed then.
         """
-        for task in tasks:
-            journal.remove_record(self.path, task)
+        there = set(journal.record_names(self.path)).intersection(tasks)
+        if not there:
+            return
+        with rewriting(self.path):
+            for task in sorted(there):
+                journal.remove_record(self.path, task)
 
     @contextlib.contextmanager
     def lock(self, group: str | None = None) -> Iterator[None]:
@@ -90,7 +107,7 @@ class FeatureStore:
         Clears away what a writer that died has left. The lock ends with the process. Writers of one group
         must not write the same task at once. Raises `InputError` when another run holds it.
         """
-        with journal.writer_lock(self.path, group):
+        with writer_lock(self.path, group):
             yield
 
     def write_task(
@@ -122,13 +139,12 @@ class FeatureStore:
             files = []
             for array, pieces in ready.items():
                 name = array.shard_path(task)
-                stream: BinaryIO = pending.enter_context(journal.whole_file(self.path / name))
+                stream: BinaryIO = pending.enter_context(whole_file(self.path / name))
                 writer = ShardWriter(stream, array)
                 pending.callback(writer.close)
                 for piece in pieces:
                     writer.write(piece)
-                checksum = writer.finish()
-                files.append({"path": name, "sha256": checksum, "bytes": writer.size})
+                files.append({"path": name, **writer.finish(), "bytes": writer.size})
             journal.remove_record(self.path, task)
         journal.write_record(self.path, str(task), record(files))
 

@@ -5,25 +5,22 @@ Shapes: N samples.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
-import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uml_cache.disk import make_folder, scratch, sync_folder, write_atomic
 from uml_cache.errors import InputError
 from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
-from uml_cache.store.feature_store import FeatureStore, file_size
+from uml_cache.store.checking import checksums, is_sound
+from uml_cache.store.feature_store import FeatureStore
+from uml_cache.store.locks import rewriting
 from uml_cache.store.plan import StorePlan, differences
 from uml_cache.store.planned import planned_contents
-
-_DRAFT_SECONDS = 60  # a younger draft may belong to a run that has not taken its lock yet
 
 
 def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
@@ -52,12 +49,16 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             )
         found = "; ".join(differences(there, plan.fields))
         raise InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
-    if is_remote(path):
-        return planned_store(path, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
-    if not all(_is_sound(path / entry["path"], entry) for entry in planned):
-        _write_planned(path, plan)
-    return FeatureStore(path, plan)
+    if not all(is_sound(path / entry["path"], entry) for entry in planned):
+        if is_remote(path):
+            from uml_cache.store.remote_store import replace_planned
+
+            replace_planned(path, plan)  # type: ignore[arg-type]
+        else:
+            with rewriting(path):
+                _write_planned(path, plan)
+    return planned_store(path, plan)
 
 
 def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
@@ -100,44 +101,28 @@ def recorded_token_counts(path: Path | str) -> np.ndarray | None:
 
 
 def _create(path: Path, plan: StorePlan) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(path)
-    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}.draft"
-    try:
-        (draft / journal.JOURNAL).mkdir(parents=True)
-        with journal.writer_lock(draft):  # tells others that this draft has an author
-            _write_planned(draft, plan)
-            try:
-                os.rename(draft, path)
-            except OSError:
-                if not path.exists():
-                    raise
-                shutil.rmtree(draft)  # another run was faster; its store is judged by the caller
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
-    journal.sync_folder(path.parent)
-
-
-def _remove_abandoned(path: Path) -> None:
-    for draft in path.parent.glob(f".{path.name}.*.draft"):
-        with contextlib.suppress(InputError, FileNotFoundError):
-            if time.time() - draft.stat().st_mtime < _DRAFT_SECONDS:
-                continue
-            with journal.writer_lock(draft):
-                shutil.rmtree(draft, ignore_errors=True)
+    with scratch(path.parent) as place:
+        draft = place / path.name
+        make_folder(draft / journal.JOURNAL)
+        _write_planned(draft, plan)
+        try:
+            os.rename(draft, path)
+        except OSError:
+            if not path.exists():
+                raise
+            # Another run was faster; its store is judged by the caller.
+    sync_folder(path.parent)
 
 
 def _write_planned(store: Path, plan: StorePlan) -> None:
     layout = plan.layout
     for array in layout.arrays:
-        (store / array.name / "c").mkdir(parents=True, exist_ok=True)
+        make_folder(store / array.name / "c")
     contents = planned_contents(plan)
     files = []
     for name, data in contents.items():
-        with journal.whole_file(store / name) as stream:
-            stream.write(data)
-        files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
+        write_atomic(store / name, data)
+        files.append({"path": name, **checksums(data), "bytes": len(data)})
     record = {
         "fingerprint": plan.stamp,
         "fields": plan.fields,
@@ -146,11 +131,3 @@ def _write_planned(store: Path, plan: StorePlan) -> None:
         "files": files,
     }
     journal.write_record(store, "plan", record)
-
-
-def _is_sound(path: Path, entry: dict[str, Any]) -> bool:
-    """Whether a file written at planning is what its record says; all are read, at about 1 GB/s."""
-    if file_size(path) != entry["bytes"]:
-        return False
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == entry["sha256"]

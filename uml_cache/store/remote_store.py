@@ -6,7 +6,6 @@ Shapes: n samples of one task, D features, T tokens of one task.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +17,7 @@ from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.remote import RemotePath, publish
 from uml_cache.store import journal
+from uml_cache.store.checking import checksums
 from uml_cache.store.feature_store import FeatureStore, Files
 from uml_cache.store.layout import ShardedArray
 from uml_cache.store.plan import StorePlan
@@ -34,12 +34,45 @@ class RemoteFeatureStore(FeatureStore):
         yield
 
     def unseal(self, tasks: Iterable[int]) -> None:
-        """Make `tasks` pending again: their records go first, then their shards, so that others can come."""
+        """Make `tasks` pending again: their shards go first, then their records.
+
+        Who dies in between leaves a record without its shards, which counts as none; never shards without a
+        record, which the next would take for what it is about to make.
+        """
         store = cast(RemotePath, self.path)
         for task in tasks:
+            self._remove_shards(task)
+            (store / _begun(task)).unlink()
             (store / journal.JOURNAL / f"{task}.json").unlink()
-            for array in self._layout.arrays:
-                (store / array.shard_path(task)).unlink()
+
+    def damaged(self, tasks: Iterable[int]) -> list[int]:
+        """None: to read every object would cost as much as to train. Training looks at what it reads."""
+        return []
+
+    def _remove_shards(self, task: int) -> None:
+        for array in self._layout.arrays:
+            (cast(RemotePath, self.path) / array.shard_path(task)).unlink()
+
+    def _begin(self, task: int, sources: Any) -> bool:
+        """Say that `task` is being made, and of which files; whether it is still to be made.
+
+        Shards that are there count as this task's only if whoever created them said so, and made them of the
+        same files: what a worker that died has left of other files is removed.
+        """
+        store = cast(RemotePath, self.path)
+        begun, mine = store / _begun(task), journal.record_bytes({"task": task, "sources": sources})
+        created = begun.create(mine)
+        if (store / journal.JOURNAL / f"{task}.json").exists():
+            if self._sound(task):
+                if created:
+                    begun.unlink()
+                return False
+            self.unseal([task])
+            begun.create(mine)
+        elif created or begun.read_bytes() != mine:
+            self._remove_shards(task)
+            begun.replace(mine)
+        return True
 
     def _commit(
         self, task: int, ready: Mapping[ShardedArray, Iterable[np.ndarray]], record: Callable[[Files], Any]
@@ -51,11 +84,8 @@ class RemoteFeatureStore(FeatureStore):
         """
         whole = {array: list(parts) for array, parts in ready.items()}  # all checked before any is created
         store = cast(RemotePath, self.path)
-        record_path = store / journal.JOURNAL / f"{task}.json"
-        if record_path.exists():
-            if self._sound(task):
-                return
-            self.unseal([task])
+        if not self._begin(task, record([]).get("sources")):
+            return
         files = []
         # Status first: who disagrees about it must not mix its features with the other's.
         for array, values in sorted(whole.items(), key=lambda item: item[0].name != "status"):
@@ -66,8 +96,9 @@ class RemoteFeatureStore(FeatureStore):
             writer.finish()
             name = array.shard_path(task)
             data = publish(store / name, stream.getvalue(), same=array.name == "status")
-            files.append({"path": name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)})
-        record_path.create(journal.record_bytes(record(files)))
+            files.append({"path": name, **checksums(data), "bytes": len(data)})
+        (store / journal.JOURNAL / f"{task}.json").create(journal.record_bytes(record(files)))
+        (store / _begun(task)).unlink()
 
 
 def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
@@ -82,8 +113,22 @@ def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
             raise InputError(
                 f"{path} was begun with other settings; give another --out, or delete what is there"
             )
-        files.append({"path": name, "sha256": hashlib.sha256(there).hexdigest(), "bytes": len(there)})
+        files.append({"path": name, **checksums(there), "bytes": len(there)})
     (path / journal.PLAN).create(journal.record_bytes(planned_record(plan, files)))
+
+
+def replace_planned(path: RemotePath, plan: StorePlan) -> None:
+    """Make lost or damaged objects of planning anew, and their record last."""
+    files = []
+    for name, data in planned_contents(plan).items():
+        (path / name).replace(data)
+        files.append({"path": name, **checksums(data), "bytes": len(data)})
+    (path / journal.PLAN).replace(journal.record_bytes(planned_record(plan, files)))
+
+
+def _begun(task: int) -> str:
+    """Tells that a task is being made; no record, and gone when there is one."""
+    return f"{journal.JOURNAL}/{task}.begun"
 
 
 def _fingerprint(metadata: bytes) -> str | None:

@@ -35,6 +35,7 @@ class ShardWriter:
         self._stream = stream
         self._array = array
         self._hash = hashlib.sha256()
+        self._crc = 0
         self._data_bytes = 0
         self._helpers: tuple[ThreadPoolExecutor, ...] = ()
         self._under_way: deque[Future[Any]] = deque()
@@ -49,8 +50,8 @@ class ShardWriter:
         if values.nbytes:
             self._put(values.data.cast("B"))
 
-    def finish(self) -> str:
-        """Pad the last chunk with zeros, write index and crc32c; returns the file's sha256."""
+    def finish(self) -> dict[str, str]:
+        """Pad the last chunk with zeros, write index and crc32c; returns the file's sha256 and crc32c."""
         chunk_bytes = self._array.chunk_rows * self._array.row_bytes
         filled = -(-self._data_bytes // chunk_bytes)
         self._put(memoryview(bytes(filled * chunk_bytes - self._data_bytes)))
@@ -62,13 +63,17 @@ class ShardWriter:
         self._put(memoryview(encoded + google_crc32c.value(encoded).to_bytes(4, "little")))
         self._settle()
         self.close()
-        return self._hash.hexdigest()
+        return {"sha256": self._hash.hexdigest(), "crc32c": f"{self._crc:08x}"}
+
+    def _hashed(self, data: memoryview) -> None:
+        self._hash.update(data)
+        self._crc = google_crc32c.extend(self._crc, np.frombuffer(data, np.uint8))
 
     def _put(self, data: memoryview) -> None:
         self.size += len(data)
         if len(data) < _PIECE // 4:
             self._settle()
-            self._hash.update(data)
+            self._hashed(data)
             self._stream.write(data)
             return
         # While the caller makes the next piece, one thread hashes this one and another writes it.
@@ -76,7 +81,7 @@ class ShardWriter:
             self._helpers = tuple(ThreadPoolExecutor(1, f"shard-{name}") for name in ("hash", "write"))
         self._settle(1)
         hashing, writing = self._helpers
-        self._under_way.append(hashing.submit(self._hash.update, data))
+        self._under_way.append(hashing.submit(self._hashed, data))
         self._under_way.append(writing.submit(self._stream.write, data))
 
     def _settle(self, pieces: int = 0) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError
+from uml_cache import InputError, write_atomic
 from uml_manifests.benchmarks.known import Benchmark, choose
 from uml_manifests.benchmarks.layouts.csd import OPTIONS as CSD_OPTIONS
 from uml_manifests.benchmarks.layouts.csd import csd
@@ -68,11 +68,7 @@ class Built:
         if self.found.arrays:
             write_arrays(folder / ARRAYS, self.found.arrays, self.manifest.options)
         for name, text in self.found.texts.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            new = path.with_name(f".{path.name}.new")
-            new.write_text(text, encoding="utf-8")
-            new.replace(path)
+            write_atomic(folder / name, text.encode())
         written = []
         for manifest in self.manifests:
             if manifest.modality == "array":

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, parse_json
+from uml_cache import InputError, parse_json, write_atomic
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
 from uml_manifests.manifest.table import decode
 
@@ -164,10 +164,7 @@ def write_index(path: Path, manifest: Manifest, draw: FewShotDraw, *, prefix: st
                 where = {"impath": source if source.startswith("/") else f"{prefix}/{source}"}
             data.append({**where, "label": label, "classname": manifest.classes[label]})
         content[part] = {"data": data, "indices": position[rows].tolist()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(json.dumps(content, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
-    new.replace(path)
+    write_atomic(path, (json.dumps(content, indent=4, ensure_ascii=False) + "\n").encode())
     return path
 
 

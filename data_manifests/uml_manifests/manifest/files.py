@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import GIVEN, InputError, parse_toml, unknown
+from uml_cache import GIVEN, InputError, folder_lock, parse_toml, unknown, whole_file
 from uml_manifests.manifest.manifest import MODALITIES, NO_LABEL, SPLITS, Manifest, bad_paths
 from uml_manifests.manifest.table import Table, decode, read_table, write_table
 
@@ -37,8 +37,10 @@ def load_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     folder = path.parent if path.suffix == ".toml" else path
     header_path = path if path.suffix == ".toml" else path / HEADER
-    header = _read_header(header_path)
-    table = read_table(folder / SAMPLES)
+    with folder_lock(folder, shared=True):
+        header = _read_header(header_path)
+        table = read_table(folder / SAMPLES)
+    table.check_names()
     modality = header["modality"]
     column = "text" if modality == "text" else "path"
     table.need("id", column, "label")
@@ -69,10 +71,9 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
     """Write a manifest into a folder, which is made if need be; returns the folder.
 
     A reader never meets half of it: at every moment the folder holds the old manifest, the new one, or none
-    that counts as complete.
+    that counts as complete. Of two that write at once one comes after the other.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     by_name = len(set(manifest.classes)) == len(manifest.classes)
     names = [*manifest.classes, ""] if by_name else [*map(str, range(len(manifest.classes))), ""]
     split_names = dict(enumerate(SPLITS))
@@ -97,14 +98,15 @@ def write_manifest(manifest: Manifest, folder: str | Path) -> Path:
         "options": list(manifest.options) or None,
         "classes": list(manifest.classes),
     }
-    header_new, samples_new = folder / f".{HEADER}.new", folder / f".{SAMPLES}.new"
-    write_table(samples_new, columns)
-    header_new.write_text(toml_text({k: v for k, v in header.items() if v is not None}), encoding="utf-8")
-    for written in (samples_new, header_new):
-        _fsync(written)
-    (folder / HEADER).unlink(missing_ok=True)
-    samples_new.replace(folder / SAMPLES)
-    header_new.replace(folder / HEADER)
+    text = toml_text({k: v for k, v in header.items() if v is not None})
+    with folder_lock(folder), whole_file(folder / HEADER) as header_new:
+        header_new.write(text.encode())
+        with whole_file(folder / SAMPLES) as samples_new:
+            write_table(samples_new, columns)
+            for written in (header_new, samples_new):  # while the old manifest still stands
+                written.flush()
+                os.fsync(written.fileno())
+            (folder / HEADER).unlink(missing_ok=True)
     return folder
 
 
@@ -162,7 +164,8 @@ def _labels(table: Table, classes: tuple[str, ...], kind: str) -> np.ndarray:
         kind = "index"  # a repeated name does not say which class is meant
     codes = by_name if kind == "name" else by_index
     used = set(cells)
-    if not used <= codes.keys() and used <= by_index.keys():
+    # Indices, if all cells are and none is a class name too: such a cell would have two readings.
+    if not used <= codes.keys() and used <= by_index.keys() and not used & codes.keys() - {""}:
         codes = by_index
     try:
         return np.fromiter(map(codes.__getitem__, cells), np.int32, len(cells))
@@ -182,8 +185,3 @@ def _root_entry(root: Path, folder: Path) -> str | None:
     if root == folder.parent:
         return ".."  # arrays beside the manifests that share them: the whole may be moved
     return root.relative_to(folder).as_posix() if root.is_relative_to(folder) else str(root)
-
-
-def _fsync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())

@@ -17,7 +17,16 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import GIVEN, ID_KINDS, InputError, sample_keys, unknown, without_view_numbers
+from uml_cache import (
+    GIVEN,
+    ID_KINDS,
+    Account,
+    InputError,
+    lacking,
+    sample_keys,
+    unknown,
+    without_view_numbers,
+)
 
 MODALITIES = ("image", "text", "audio", "array")
 SPLITS = ("train", "val", "test")  # their position is their code
@@ -45,6 +54,8 @@ class Manifest:
         licence, source: Where the data comes from and under which terms, or None.
         prompts: Sentences with `{}` in the class name's place, for `template_manifest`.
         options: How it was built where there was a choice (`trim=text`), part of the digest.
+        remarks: Sentences about how the data was read: what was chosen, what needs saying.
+        left_out: What was found and not taken: pairs of a name and a reason.
         id_kind: What the ids are (`uml_cache.views`): `given` by the data, `made` by the reader, or declared
             to be `shared` with the data set's other modalities or this one's `own`.
 
@@ -67,6 +78,8 @@ class Manifest:
     source: str | None = None
     prompts: tuple[str, ...] = field(default=())
     options: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())
+    left_out: tuple[tuple[str, str], ...] = field(default=())
     id_kind: str = GIVEN
 
     def __post_init__(self) -> None:
@@ -104,6 +117,10 @@ class Manifest:
         counts = {name: int(np.count_nonzero(self.splits == code)) for code, name in enumerate(SPLITS)}
         rest = len(self) - sum(counts.values())
         return {name: n for name, n in {**counts, "none": rest}.items() if n}
+
+    def account(self) -> Account:
+        """What became of everything that was found, by reason."""
+        return Account(used=len(self), left_out=self.left_out, lacking=lacking(self.labels, self.splits))
 
     @cached_property
     def sample_keys(self) -> np.ndarray:

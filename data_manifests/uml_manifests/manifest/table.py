@@ -11,22 +11,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from uml_cache import InputError
-from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, first_repeat
+from uml_cache import SPLIT_CODES, InputError, as_splits, clean
+from uml_manifests.manifest.manifest import NO_SPLIT, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")
-_SPLIT_CODE = {name: code for code, name in enumerate(SPLITS)} | {"": NO_SPLIT}
 _BLOCK = 256  # below the collector's threshold of 700: more live row lists double the time
 _LONGEST_FIELD = 2**31 - 1  # csv's default of 128 KiB is shorter than some documents
 
 
 @dataclass(frozen=True)
 class Table:
-    """The known columns of a CSV file, each a list of N strings."""
+    """The columns of a CSV file by name (in lower case), each a list of N strings."""
 
     path: Path
     columns: dict[str, list[str]]
@@ -44,6 +43,13 @@ class Table:
                 f"[, split] [, group], found {', '.join(self.columns) or 'none of them'}"
             )
 
+    def check_names(self) -> None:
+        """Raise for a column whose name is nearly a known one: it would be lost without a word."""
+        for name in self.columns:
+            close = get_close_matches(name, [c for c in COLUMNS if c not in self.columns], n=1, cutoff=0.8)
+            if name not in COLUMNS and close:
+                raise InputError(f"{self.path}, line 1: unknown column {name!r}; did you mean {close[0]}?")
+
     def error(self, row: int, message: str) -> InputError:
         """An error about one row, with the line of the file where that row begins."""
         # Lines are only counted for an error: texts may hold newlines, so it takes another pass.
@@ -57,9 +63,9 @@ class Table:
                 line = reader.line_num + 1
         return InputError(f"{self.path}, line {line}: {message}")
 
-    def ids(self) -> list[str]:
+    def ids(self, column: str = "id") -> list[str]:
         """The id column; raises for an empty or a repeated one."""
-        ids = self.columns["id"]
+        ids = self.columns[column]
         if not all(ids):
             raise self.error(ids.index(""), "the id is empty")
         if len(set(ids)) != len(ids):
@@ -67,20 +73,20 @@ class Table:
             raise self.error(again, f"id {value!r} occurs a second time; ids must be unique")
         return ids
 
-    def splits(self) -> np.ndarray:
+    def splits(self, column: str | None = "split") -> np.ndarray:
         """(N,) uint8 split codes; all 255 where there is no split column."""
-        if "split" not in self.columns:
+        if column is None or column not in self.columns:
             return np.full(len(self), NO_SPLIT, dtype=np.uint8)
-        column = self.columns["split"]
+        cells = self.columns[column]
         try:
-            return np.fromiter(map(_SPLIT_CODE.__getitem__, column), np.uint8, len(column))
-        except KeyError:
-            row = next(i for i, cell in enumerate(column) if cell not in _SPLIT_CODE)
-            message = f"unknown split {column[row]!r}; use train, val, test or leave it empty"
+            return as_splits(cells, len(cells), str(self.path))
+        except InputError:
+            row = next(i for i, cell in enumerate(cells) if clean(cell).casefold() not in SPLIT_CODES)
+            message = f"unknown split {cells[row]!r}; use train, val, test or leave it empty"
             raise self.error(row, message) from None
 
     def groups(self) -> list[str] | None:
-        """The group column, or None."""
+        """The group column as it stands, or None."""
         return self.columns.get("group")
 
 
@@ -89,7 +95,7 @@ def read_table(path: Path) -> Table:
 
     Raises:
         InputError: the file is absent, empty, not UTF-8, has no rows, rows of another length than the
-            header, an open quote, or a column whose name is nearly a known one.
+            header, an open quote, or a column twice.
     """
     content = decode(path)
     if not content.strip():
@@ -114,15 +120,15 @@ def read_table(path: Path) -> Table:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
     if not columns[0]:
         raise InputError(f"{path}: there is a header but no samples below it")
-    known = dict(zip(names, columns, strict=True))
-    return Table(path, {name: known[name] for name in COLUMNS if name in known}, content)
+    return Table(path, dict(zip(names, columns, strict=True)), content)
 
 
-def write_table(path: Path, columns: dict[str, Iterable[str]]) -> None:
+def write_table(stream: BinaryIO, columns: dict[str, Iterable[str]]) -> None:
     """Write columns of equal length as CSV with `\\n` line ends."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(",".join(columns) + "\n")
-        file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
+    file = io.TextIOWrapper(stream, encoding="utf-8", newline="")
+    file.write(",".join(columns) + "\n")
+    file.writelines(",".join(map(_quoted, cells)) + "\n" for cells in zip(*columns.values(), strict=True))
+    file.detach()
 
 
 def decode(path: Path) -> str:
@@ -146,11 +152,6 @@ def _header(path: Path, header: list[str]) -> list[str]:
         raise InputError(f"{path}, line 1: the columns must be separated by commas, got {header[0]!r}")
     if len(set(names)) != len(names):
         raise InputError(f"{path}, line 1: column {first_repeat(names)[0]!r} occurs twice")
-    for name in names:
-        # Other columns are the user's own; one that is nearly `split` would be lost without a word.
-        close = get_close_matches(name, [c for c in COLUMNS if c not in names], n=1, cutoff=0.8)
-        if name not in COLUMNS and close:
-            raise InputError(f"{path}, line 1: unknown column {name!r}; did you mean {close[0]}?")
     return names
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError
+from uml_cache import InputError, flush_below, scratch, sync_folder
 from uml_manifests.benchmarks.known import get_benchmark
 from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
@@ -48,17 +46,16 @@ def render_shapes(
     if not is_rendered(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: holds something else than rendered shapes; choose another folder")
-        _remove_left_over(out)
-        unfinished = out.with_name(f".{out.name}.rendering-{os.getpid()}")
-        try:
+        with scratch(out.parent) as place:
+            unfinished = place / out.name
             _render_all(unfinished, seed, (train, val, test), texts)
+            flush_below(unfinished)
             try:
                 unfinished.rename(out)
             except OSError:
                 if not is_rendered(out):  # else another process was faster, with the same bytes
                     raise
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        sync_folder(out.parent)
     return {modality: load_manifest(out / modality) for modality in SHAPES_MODALITIES}
 
 
@@ -138,23 +135,3 @@ def _sentences(seed: int, label: int, count: int) -> list[str]:
         if len(found) == count:
             return list(found)
     raise InputError(f"there are not {count} different sentences about a class; ask for fewer texts")
-
-
-def _remove_left_over(out: Path) -> None:
-    """Delete what renderings of dead processes left beside `out`."""
-    if not out.parent.is_dir():
-        return
-    pattern = re.compile(rf"\.{re.escape(out.name)}\.rendering-(\d+)")
-    for entry in os.scandir(out.parent):
-        if (match := pattern.fullmatch(entry.name)) and not _alive(int(match[1])):
-            shutil.rmtree(entry.path, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -2,59 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, parse_json
+from uml_cache import SPLIT_CODES, Choice, InputError, choose_column, clean, merge_lists, parse_json
 
 _KINDS = {"Image": "image", "Audio": "audio"}
 
 
 @dataclass
 class SavedRows:
-    """The rows of all splits: `places` are (split folder, row); texts are in `sources` themselves."""
+    """The rows of all splits: `places` are (split folder, row); texts are in `sources` themselves.
+
+    `columns` are those of plain values, `lists` the classes of those that have some; `label` is the label
+    column where the types tell it, `splits` are None where a column tells them.
+    """
 
     modality: str
     sources: list[str] = field(default_factory=list)
-    labels: list[Any] = field(default_factory=list)
-    splits: list[str] = field(default_factory=list)
     places: list[tuple[str, int]] = field(default_factory=list)
-    classes: tuple[str, ...] | None = None
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    lists: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    label: str | None = None
+    splits: list[str] | None = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
-def saved_rows(path: Path, modality: str | None) -> SavedRows:
+def saved_rows(path: Path, modality: str | None, choice: Choice) -> SavedRows:
     """Index a saved data set, or the splits of a saved `DatasetDict`; `InputError` if it is none."""
     parts = [""]
     if (path / "dataset_dict.json").is_file():
-        parts = list(_json(path / "dataset_dict.json").get("splits", ()))
-    found: SavedRows | None = None
+        parts = [str(part) for part in _json(path / "dataset_dict.json").get("splits", ())]
+    infos = {part: _json(path / part / "dataset_info.json").get("features") or {} for part in parts}
+    features: dict[str, Any] = {name: spec for info in infos.values() for name, spec in info.items()}
+    found = SavedRows("")
+    wanted = _wanted(features, choice, str(path), found.remarks)
+    found.label = wanted["label"]
+    used = {name for name in wanted.values() if name is not None}
+    column, found.modality = _choose(path, features, used, modality, choice, found.remarks)
+    taken = [name for name in used if name != column]
+    cells: dict[str, list[Any]] = {name: [] for name in taken}
+    lists: list[tuple[str, ...] | None] = []
     for part in parts:
-        folder = path / part
-        features = _json(folder / "dataset_info.json").get("features") or {}
-        column, kind = _choose(folder, features, modality)
-        found = found or SavedRows(kind)
-        label, classes = _label(features)
-        found.classes = found.classes or classes
-        split = part or str(_json(folder / "state.json").get("_split") or "")
+        lists.append(_class_list(infos[part].get(found.label or "")))
         row = 0
-        for file in _json(folder / "state.json").get("_data_files", ()):
-            name = f"{part}/{file['filename']}" if part else file["filename"]
-            table = open_arrow(path / name)
+        for name, table in _tables(path, part):
             if column not in table.column_names:
                 raise InputError(f"{path / name}: has no column {column!r}")
             count = table.num_rows
-            if kind == "text":
+            if found.modality == "text":
                 found.sources += [text or "" for text in table[column].to_pylist()]
             else:
                 found.sources += [f"{name}::{column}::{at}" for at in range(count)]
-            found.labels += table[label].to_pylist() if label in table.column_names else [None] * count
-            found.splits += [split] * count
+            for one in taken:
+                there = one in table.column_names
+                cells[one] += table[one].to_pylist() if there else [None] * count
             found.places += [(part, row + at) for at in range(count)]
             row += count
-    if found is None or not found.sources:
+    if not found.sources:
         raise InputError(f"{path}: the saved data set has no rows")
+    found.columns = cells
+    _bring_together(path, parts, lists, found)
+    found.splits = None if wanted["split"] and len(parts) == 1 else _splits(path, parts, found)
     return found
+
+
+def _tables(path: Path, part: str) -> Iterator[tuple[str, Any]]:
+    """Name (below `path`) and table of every arrow file of a split."""
+    for file in _json(path / part / "state.json").get("_data_files", ()):
+        name = f"{part}/{file['filename']}" if part else file["filename"]
+        yield name, open_arrow(path / name)
+
+
+def _bring_together(
+    path: Path, parts: Sequence[str], lists: Sequence[tuple[str, ...] | None], found: SavedRows
+) -> None:
+    """One class list for all splits; the numbers of each count in it from here on."""
+    if found.label is None or all(one is None for one in lists):
+        return
+    cells = found.columns[found.label]
+    where = [f"{path / part}" for part in parts]
+    classes, places, remarks = merge_lists(lists, where, None)
+    found.remarks += remarks
+    assert classes is not None
+    found.lists[found.label] = classes
+    if not remarks:
+        return
+    for at, (part, _) in enumerate(found.places):
+        place = places[parts.index(part)]
+        if isinstance(cells[at], int) and cells[at] >= 0 and place is not None and cells[at] < len(place):
+            cells[at] = int(place[cells[at]])
+
+
+def _splits(path: Path, parts: Sequence[str], found: SavedRows) -> list[str]:
+    """The split of each row by its folder, or as the only data set says of itself."""
+    names = {
+        part: (part or str(_json(path / part / "state.json").get("_split") or "")).casefold()
+        for part in parts
+    }
+    for part, name in names.items():
+        if name not in SPLIT_CODES:
+            rows = sum(1 for here, _ in found.places if here == part)
+            found.remarks.append(f"{name!r} is no train, val or test: its {rows:,} rows have no split")
+    return [names[part] if names[part] in SPLIT_CODES else "" for part, _ in found.places]
 
 
 def open_arrow(path: Path) -> Any:
@@ -81,15 +133,73 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _choose(folder: Path, features: dict[str, Any], modality: str | None) -> tuple[str, str]:
-    kinds = {name: _kind(spec) for name, spec in features.items()}
-    order = [kind for kind in ("image", "audio", "text") if modality in (None, kind)]
-    for kind in order:
+def _wanted(
+    features: dict[str, Any], choice: Choice, where: str, remarks: list[str]
+) -> dict[str, str | None]:
+    """The columns of labels, splits, ids and groups, by role."""
+    plain = [name for name, spec in features.items() if _kind(spec) not in _KINDS.values()]
+    found: dict[str, str | None] = {}
+    for role in ("split", "id", "group", "label"):
+        found[role] = choose_column(role, plain, getattr(choice, role), where, remarks)
+    listed = [name for name, spec in features.items() if _class_list(spec) is not None]
+    listed = [name for name in listed if name not in found.values()]
+    if found["label"] is None and len(listed) > 1:
+        raise InputError(
+            f"{where}: {' and '.join(map(repr, listed))} are columns of classes; say which one is the label "
+            "with --label-column"
+        )
+    if found["label"] is None and listed:
+        found["label"] = listed[0]
+        remarks.append(f"the labels are the column {listed[0]!r}, the only one of classes (--label-column)")
+    elif listed and choice.label is None:
+        remarks.append(
+            f"the labels are the column {found['label']!r}; {', '.join(map(repr, listed))} holds classes, "
+            "too (--label-column)"
+        )
+    return found
+
+
+def _choose(
+    path: Path,
+    features: dict[str, Any],
+    used: set[str],
+    modality: str | None,
+    choice: Choice,
+    remarks: list[str],
+) -> tuple[str, str]:
+    """The column of the samples, and their modality."""
+    kinds = {name: _kind(spec) for name, spec in features.items() if name not in used}
+    for kind in ("image", "audio"):
         columns = [name for name, this in kinds.items() if this == kind]
-        if columns:
-            return ("text" if "text" in columns else columns[0]), kind
+        if modality not in (None, kind) or not columns or (choice.text and not choice.path):
+            continue
+        if choice.path is not None:
+            return str(choose_column("path", columns, choice.path, str(path), remarks)), kind
+        if len(columns) > 1 and kind not in columns:
+            raise InputError(
+                f"{path}: {' and '.join(map(repr, columns))} are columns of {kind}s; say which one is meant "
+                "with --path-column"
+            )
+        if len(columns) > 1:
+            remarks.append(
+                f"of the columns {', '.join(map(repr, columns))} {kind!r} is taken (--path-column)"
+            )
+        return (kind if kind in columns else columns[0]), kind
+    texts = [name for name, this in kinds.items() if this == "text"]
+    if modality in (None, "text") and (texts or choice.text):
+        every = [name for name, spec in features.items() if _kind(spec) == "text"]
+        column = choose_column("text", every if choice.text else texts, choice.text, str(path), remarks)
+        if column is not None:
+            return column, "text"
+        if len(texts) > 1:
+            raise InputError(
+                f"{path}: {', '.join(map(repr, texts))} are columns of strings; say which one holds the "
+                "texts with --text-column"
+            )
+        remarks.append(f"the texts are the column {texts[0]!r}, the only one of strings (--text-column)")
+        return texts[0], "text"
     raise InputError(
-        f"{folder}: has no column of {modality or 'pictures, sounds or texts'}: {', '.join(kinds)}"
+        f"{path}: has no column of {modality or 'pictures, sounds or texts'}: {', '.join(features)}"
     )
 
 
@@ -101,8 +211,7 @@ def _kind(spec: Any) -> str | None:
     return _KINDS.get(str(spec.get("_type")))
 
 
-def _label(features: dict[str, Any]) -> tuple[str, tuple[str, ...] | None]:
-    for name, spec in features.items():
-        if isinstance(spec, dict) and spec.get("_type") == "ClassLabel":
-            return name, tuple(map(str, spec["names"]))
-    return "label", None
+def _class_list(spec: Any) -> tuple[str, ...] | None:
+    if isinstance(spec, dict) and spec.get("_type") == "ClassLabel":
+        return tuple(map(clean, map(str, spec.get("names") or ())))
+    return None

@@ -1,18 +1,18 @@
-"""Manifests made from what people have: class folders, a CSV file, a split file, a list of texts."""
+"""Manifests made from what people have: a CSV file, a split file, a list of texts."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError, parse_json
+from uml_cache import MADE, Choice, InputError, choose_column, parse_json
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
-from uml_manifests.manifest.table import Table, decode, read_table
+from uml_manifests.manifest.table import decode, read_table
+from uml_manifests.sources.tabular import source_column, table_manifest
 
 EXTENSIONS = {
     "image": frozenset(
@@ -20,8 +20,12 @@ EXTENSIONS = {
     ),
     "audio": frozenset(["wav", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "caf"]),
 }
+# Formats of pictures and sounds that nothing here reads; other files beside samples are no samples.
+_UNREADABLE = frozenset(
+    ["heic", "heif", "jxl", "svg", "psd", "raw", "cr2", "cr3", "nef", "arw", "dng", "orf", "rw2", "raf",
+     "exr", "dcm", "m4a", "aac", "wma", "amr", "ac3", "mid", "midi", "webm", "mp4", "mov", "mkv", "avi"]
+)  # fmt: skip
 _MODALITY_OF = {extension: modality for modality, known in EXTENSIONS.items() for extension in known}
-_SPLIT_FOLDERS = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 
 
 def modality_of(name: str) -> str | None:
@@ -29,52 +33,12 @@ def modality_of(name: str) -> str | None:
     return _MODALITY_OF.get(name.rpartition(".")[2].lower()) if "." in name else None
 
 
-def from_folder(
-    folder: str | Path, *, name: str | None = None, set: str | None = None, modality: str | None = None
-) -> Manifest:
-    """A manifest of `FOLDER/CLASS/…/file`, or of `FOLDER/train|val|test/CLASS/…/file`.
-
-    Class names are sorted; within a class files are sorted by path. The id of a sample is its path. A class
-    folder without media stays a class (`Manifest.missing_classes` names it). Hidden files are skipped.
-
-    Raises:
-        InputError: no such folder, nothing in it, no class folders or no media files in them (it says what
-            was found), or images and sounds together while `modality` does not choose.
-    """
-    folder = Path(folder)
-    top = _class_folders(folder)
-    splits_of = dict.fromkeys(top, NO_SPLIT)
-    if "train" in top and _are_splits(top):
-        splits_of = {
-            f"{part}/{sub}": _SPLIT_FOLDERS[part] for part in top for sub in _class_folders(folder / part)
-        }
-    files: dict[str, list[str]] = {where: sorted(_walk(folder, where)) for where in splits_of}
-    modality = modality or _choose_modality(folder, [path for paths in files.values() for path in paths])
-    class_of = {where: where.rpartition("/")[2] for where in splits_of}
-    classes = sorted({*class_of.values()})
-    index = {name: position for position, name in enumerate(classes)}
-    sources: list[str] = []
-    labels: list[int] = []
-    splits: list[int] = []
-    for where in sorted(splits_of, key=lambda where: (splits_of[where], where)):
-        here = [path for path in files[where] if modality_of(path) == modality]
-        sources += here
-        labels += [index[class_of[where]]] * len(here)
-        splits += [splits_of[where]] * len(here)
-    if not sources:
-        found = _kinds([path for paths in files.values() for path in paths])
-        raise InputError(f"{folder}: no {modality} files in its {len(classes)} class folders; found {found}")
-    return Manifest(
-        name=name or folder.resolve().name,
-        modality=modality,
-        set=set,
-        classes=tuple(classes),
-        root=folder,
-        ids=sources,
-        sources=sources,
-        labels=np.array(labels),
-        splits=np.array(splits),
-    )
+def reason_for(name: str) -> str:
+    """Why a file that is neither picture nor sound is left out."""
+    extension = os.path.splitext(name)[1].lower()
+    if extension[1:] in _UNREADABLE:
+        return f"unreadable format {extension}"
+    return f"neither image nor audio ({extension or 'without extension'})"
 
 
 def from_csv(
@@ -84,42 +48,48 @@ def from_csv(
     set: str | None = None,
     root: str | Path | None = None,
     modality: str | None = None,
+    choice: Choice | None = None,
 ) -> Manifest:
     """A manifest of a CSV file with the columns id, path or text, label [, split] [, group].
 
-    Labels are class names or integers; classes are the distinct labels, sorted (integers by value). An empty
-    label is none. Paths are relative to `root`, by default the CSV's folder.
+    They are read by the rules of `uml_cache.tables`, or as `choice` says. Paths are relative to `root`, by
+    default the CSV's folder.
 
     Raises:
         InputError: see `read_table`; also a mix of images and sounds, or both path and text columns, while
             `modality` does not choose.
     """
     path = Path(path)
+    choice = choice or Choice()
     table = read_table(path)
-    column = _source_column(table, modality)
-    table.need("id", column, "label")
+    remarks: list[str] = []
+    found = source_column(list(table.columns), choice, str(path), modality, remarks)
+    if found is None:
+        table.need("path or text" if modality is None else "text" if modality == "text" else "path")
+    assert found is not None
+    column, is_text = found
+    for role, given in (("id", choice.id), ("label", choice.label)):
+        if choose_column(role, list(table.columns), given, str(path), []) is None:
+            table.need(role)
     sources = table.columns[column]
-    if column == "text":
+    if is_text:
         modality = "text"
     else:
         check_paths(table, sources)
-        modality = modality or _choose_modality(path, sources)
-    cells = table.columns["label"]
-    names = {*cells} - {""}
-    numbers = all(re.fullmatch(r"0|[1-9][0-9]*", name) for name in names)
-    classes = sorted(names, key=int) if numbers else sorted(names)
-    code = {name: index for index, name in enumerate(classes)} | {"": NO_LABEL}
-    return Manifest(
+        modality = modality or choose_modality(path, sources)
+    ids = choose_column("id", list(table.columns), choice.id, str(path), [])
+    return table_manifest(
+        table.columns,
+        choice,
+        str(path),
         name=name or path.stem,
         modality=modality,
         set=set,
-        classes=tuple(classes),
         root=path.parent if root is None else Path(root),
-        ids=table.ids(),
         sources=sources,
-        labels=np.fromiter(map(code.__getitem__, cells), np.int32, len(cells)),
-        splits=table.splits(),
-        groups=table.groups(),
+        made_ids=table.ids(str(ids)),
+        remarks=remarks,
+        splits=table.splits(choose_column("split", list(table.columns), choice.split, str(path), [])),
     )
 
 
@@ -140,6 +110,7 @@ def from_lines(path: str | Path, *, name: str | None = None, set: str | None = N
         sources=[line for _, line in lines],
         labels=np.full(len(lines), NO_LABEL),
         splits=np.full(len(lines), NO_SPLIT),
+        id_kind=MADE,
     )
 
 
@@ -196,62 +167,18 @@ def from_coop(
     )
 
 
-def _are_splits(names: list[str]) -> bool:
-    """Whether all these folder names are split names, two or more of them."""
-    return len(names) > 1 and all(name in _SPLIT_FOLDERS for name in names)
-
-
-def _class_folders(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
-    with os.scandir(folder) as entries:
-        visible = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-    if not visible:
-        raise InputError(f"{folder}: the folder is empty; expected one folder a class")
-    folders = sorted(name for name, is_folder in visible if is_folder)
-    if not folders:
-        raise InputError(
-            f"{folder}: no class folders; found {_kinds([name for name, _ in visible])}. "
-            "Put each class into a folder of its own, or list the files in a CSV (id,path,label)"
-        )
-    return folders
-
-
-def _walk(root: Path, where: str) -> list[str]:
-    found, pending = [], [where]
-    while pending:
-        here = pending.pop()
-        with os.scandir(root / here) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    pending.append(f"{here}/{entry.name}")
-                elif not entry.is_dir():
-                    found.append(f"{here}/{entry.name}")
-    return found
-
-
-def _choose_modality(where: Path, paths: list[str]) -> str:
+def choose_modality(where: Path, paths: list[str]) -> str:
+    """The modality of all media files among `paths`; `InputError` if there are none, or several kinds."""
     kinds = Counter(kind for path in paths if (kind := modality_of(path)) is not None)
     if not kinds:
-        raise InputError(f"{where}: no image or audio files; found {_kinds(paths)}")
+        raise InputError(f"{where}: no image or audio files; found {describe_files(paths)}")
     if len(kinds) > 1:
         counts = " and ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
         raise InputError(f"{where}: {counts} files together; say which modality is meant, or separate them")
     return next(iter(kinds))
 
 
-def _source_column(table: Table, modality: str | None) -> str:
-    has_path, has_text = "path" in table.columns, "text" in table.columns
-    if has_path and has_text and modality is None:
-        raise InputError(f"{table.path}: has both a path and a text column; say which modality is meant")
-    if not has_path and not has_text:
-        table.need("path or text")
-    return "text" if has_text and (modality == "text" or not has_path) else "path"
-
-
-def _kinds(names: list[str]) -> str:
+def describe_files(names: list[str]) -> str:
     """What a list of files consists of, for an error: `3 .npy, 1 .md`."""
     if not names:
         return "no files"

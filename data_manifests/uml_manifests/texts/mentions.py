@@ -2,7 +2,10 @@
 
 The rules, all of them:
 
-- Case does not matter; anything but letters and digits separates words (so `_`, `-` and apostrophes do).
+- Case and the form of accents do not matter (Unicode's NFC); anything but letters and digits separates words
+  (so `_`, `-` and apostrophes do). Marks such as accents and vowel signs belong to their letter.
+- In scripts that are written without blanks (Han, Hiragana, Thai, Lao, Khmer, Myanmar, Tibetan) every letter
+  with its marks counts as a word, so that a name is found wherever its letters stand one after the other.
 - A class is mentioned where the words of its name, or of one of its listed synonyms, stand one after the
   other, whole. The last word may also stand in the plural: with `s` or `es` behind it, or `ies` for a
   final `y`.
@@ -13,23 +16,31 @@ The rules, all of them:
 
 from __future__ import annotations
 
-import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import regex
 
-from uml_cache import InputError, unknown
+from uml_cache import InputError, fold, match_names, unknown
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
 
-_WORDS = re.compile(r"[^\W_]+")
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+_MARKS = r"\p{M}\u200c\u200d"  # the joiners tie letters together as marks do
+_WORDS = regex.compile(
+    rf"[[{_UNSPACED}]&&[\p{{L}}\p{{N}}]][{_MARKS}]*|"
+    rf"[[\p{{L}}\p{{N}}]--[{_UNSPACED}]](?:[[\p{{L}}\p{{N}}]--[{_UNSPACED}]]|[{_MARKS}])*",
+    regex.V1,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Mentions:
     """What was found: `manifest` has the texts with a class; the others are counted.
 
-    `labelled` came with their class. `shared` names belong to several classes, so that they tell none.
+    `labelled` came with their class. `shared` names belong to several classes, so that they tell none. What
+    is left out stands in the manifest's account.
     """
 
     manifest: Manifest
@@ -60,21 +71,26 @@ def assign_mentions(
         InputError: a synonym or a label of no class, or no text with a class.
     """
     finder = _Finder(classes.classes, synonyms or {})
-    known = {_normal(name): label for label, name in reversed(list(enumerate(classes.classes)))}
+    own_class = _own_classes(texts, classes)
     labels: list[int] = []
+    kinds: list[str] = []
     counts = {"labelled": 0, "matched": 0, "ambiguous": 0, "unmatched": 0}
     for text, own in zip(texts.sources, texts.labels.tolist(), strict=True):
         if own != NO_LABEL:
-            name = texts.classes[own]
-            if _normal(name) not in known:
-                raise unknown(f"class of data set {classes.name!r}:", name, classes.classes)
-            labels.append(known[_normal(name)])
+            labels.append(int(own_class[own]))
             counts["labelled"] += 1
+            kinds.append("labelled")
             continue
         found = finder.classes_in(text)
         kind = "unmatched" if not found else "matched" if len(found) == 1 else "ambiguous"
         counts[kind] += 1
+        kinds.append(kind)
         labels.append(next(iter(found)) if len(found) == 1 else NO_LABEL)
+    left_out = [
+        (name, "mentions several classes" if kind == "ambiguous" else "mentions no class")
+        for name, kind in zip(texts.ids, kinds, strict=True)
+        if kind in ("ambiguous", "unmatched")
+    ]
     rows = [row for row, label in enumerate(labels) if label != NO_LABEL]
     if not rows:
         raise InputError(
@@ -94,8 +110,22 @@ def assign_mentions(
         groups=None if texts.groups is None else [texts.groups[row] for row in rows],
         prompts=classes.prompts,
         options=("labels=by mention",) if counts["matched"] else (),
+        left_out=(*texts.left_out, *left_out),
     )
     return Mentions(manifest=manifest, texts=len(texts), shared=finder.shared, **counts)
+
+
+def _own_classes(texts: Manifest, classes: Manifest) -> np.ndarray:
+    """(C,) which class of the data set each class of the texts is; those that no text has do not matter."""
+    codes = match_names(texts.classes, classes.classes)
+    for label in np.unique(texts.labels[texts.labels >= 0]).tolist():
+        name = texts.classes[label]
+        if codes[label] >= 0:
+            continue
+        if fold(name) in map(fold, classes.classes):
+            raise InputError(f"class {name!r} of the texts fits several of data set {classes.name!r}")
+        raise unknown(f"class of data set {classes.name!r}:", name, classes.classes)
+    return codes
 
 
 class _Finder:
@@ -148,7 +178,9 @@ def _plurals(words: tuple[str, ...]) -> list[tuple[str, ...]]:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORDS.findall(text.casefold()))
+    # Casefolding may take letters apart again, so that the form is made last.
+    text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+    return tuple(_WORDS.findall(text))
 
 
 def _normal(name: str) -> str:

@@ -16,7 +16,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import escapes
+from uml_cache import escapes, write_together
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name
 from uml_evaluate.comparing.tables import grouped, shots_name, shown_differences
@@ -142,11 +142,17 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
     The element for a page is transparent, takes its ink from the page around it and carries no address of a
     namespace; screen readers say its description.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     png, svg = folder / f"{name}.png", folder / f"{name}.svg"
-    text = BytesIO()
+    text, dots = BytesIO(), BytesIO()
     with style():
-        figure.savefig(png, dpi=200, facecolor="white", bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(
+            dots,
+            format="png",
+            dpi=200,
+            facecolor="white",
+            bbox_inches="tight",
+            metadata={"Software": None},
+        )
         figure.savefig(
             text,
             format="svg",
@@ -155,7 +161,8 @@ def save(figure: Figure, folder: Path, name: str, description: str = "") -> Draw
             metadata={"Date": None, "Creator": None},
         )
     markup = escapes.xml(text.getvalue().decode())
-    svg.write_text(markup.replace("<svg ", '<svg style="background: white" ', 1), encoding="utf-8")
+    on_white = markup.replace("<svg ", '<svg style="background: white" ', 1)
+    write_together({png: dots.getvalue(), svg: on_white.encode()})
     return Drawn([png, svg], _element(markup, description))
 
 

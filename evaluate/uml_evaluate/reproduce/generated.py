@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import StorePlan, create_or_resume, store_path
+from uml_cache import StorePlan, create_or_resume, make_folder, store_path, write_atomic
 from uml_evaluate.reproduce.parts import Need, parts_of
 from uml_evaluate.reproduce.recipe import Recipe, Setting
 from uml_evaluate.reproduce.supply import Sources
@@ -155,20 +155,19 @@ def _write_fold(folder: Path, target: Need, fold: int, shots: int) -> Path:
         part = ("train" if place < shots else "val" if place < 2 * shots else "") if mine else "test"
         lines.append(f"{target.place}-{i},{part}")
     where = folder / "folds" / target.dataset
-    where.mkdir(parents=True, exist_ok=True)
-    (where / f"fold{fold}-k{shots}.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+    write_atomic(where / f"fold{fold}-k{shots}.csv", "\n".join([*lines, ""]).encode())
     return where
 
 
 def _samples(need: Need, folder: Path) -> Path:
     """Pictures in class folders, or the manifest of some sentences."""
     where = folder / "data" / need.dataset / need.place
-    where.mkdir(parents=True, exist_ok=True)
+    make_folder(where)
     if need.modality == "text":
         lines = ["id,text,label"]
         for c in range(_CLASSES):
             lines += [f"{c}-{i},a thing of kind {c},class {c}" for i in range(_AUXILIARY)]
-        (where / "texts.csv").write_text("\n".join([*lines, ""]), encoding="utf-8")
+        write_atomic(where / "texts.csv", "\n".join([*lines, ""]).encode())
         texts = from_csv(where / "texts.csv", name=need.dataset, set=need.set, modality="text")
         return write_manifest(texts, where)
     from PIL import Image

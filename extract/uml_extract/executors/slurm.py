@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, WorkError, whole_file
+from uml_cache import InputError, WorkError, write_atomic
 from uml_extract.settings import ExtractSettings
 
 _PLAIN = re.compile(r"[\w@%+=:,./-]*")
@@ -92,8 +92,7 @@ def submit(name: str, settings: ExtractSettings) -> Submitted:
     script = folder / f"{clean}.sh"
     command = extract_command(settings)
     text = script_text(clean, command, workers=workers, sbatch=settings.sbatch, logs=folder)
-    with whole_file(script) as stream:
-        stream.write(text.encode())
+    write_atomic(script, text.encode())
     if shutil.which("sbatch") is None:
         raise InputError(f"there is no sbatch here; submit {script} where there is one")
     done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)

@@ -21,9 +21,21 @@ MARK = "::"
 _DIGITS = 18  # of an offset or a size; no file is larger
 
 
+def file_and_part(path: Path | str) -> tuple[str, str]:
+    """The file and the part of it: the first that is a file, for folders may have `::` in their names."""
+    text = str(path)
+    at = text.find(MARK)
+    while at >= 0:
+        if os.path.isfile(text[:at]):
+            return text[:at], text[at + len(MARK) :]
+        at = text.find(MARK, at + 1)
+    file, _, part = text.partition(MARK)
+    return file, part
+
+
 def open_member(path: Path) -> io.BytesIO | Path:
     """The bytes of a tar member or an arrow cell (or the file such a cell names). Raises `SampleError`."""
-    file, _, part = str(path).partition(MARK)
+    file, part = file_and_part(path)
     if not os.path.isfile(file):
         raise SampleError(f"no such file: {file}")
     if file.endswith(".tar"):
@@ -66,7 +78,7 @@ def _is_number(text: str) -> bool:
 
 def read_row(path: Path) -> np.ndarray:
     """One row of an array as float32, of whatever shape; `SampleError` if it is not finite or not there."""
-    file, _, part = str(path).partition(MARK)
+    file, part = file_and_part(path)
     name, _, row = part.rpartition(MARK)
     try:
         values = np.asarray(_open_array(file, name)[int(row)])
@@ -82,13 +94,13 @@ def read_row(path: Path) -> np.ndarray:
 
 def row_shape(path: Path) -> tuple[int | None, ...]:
     """Shape of a row, without reading it; None where rows differ in length."""
-    file, _, part = str(path).partition(MARK)
+    file, part = file_and_part(path)
     return tuple(_open_array(file, part.rpartition(MARK)[0]).shape[1:])
 
 
 def row_length(path: Path) -> int:
     """How many steps (t, D) a row has, without reading it."""
-    file, _, part = str(path).partition(MARK)
+    file, part = file_and_part(path)
     name, _, row = part.rpartition(MARK)
     array = _open_array(file, name)
     return int(array.lengths[int(row)]) if isinstance(array, _Ragged) else int(array.shape[1])

@@ -348,7 +348,7 @@ def _bad(folder: Path) -> list[tuple[list[object], str]]:
         ([npz("words", features=np.array([["a"]]))], "expected numbers"),
         ([npz("odd", other=features)], "found no features; it holds other"),
         ([good, "--features", "featuers"], "did you mean features?"),
-        ([good, "--labels", "classes"], "unknown array 'classes'"),
+        ([good, "--labels", "classes"], "unknown column 'classes'"),
         ([npz("short", features=features, labels=labels[:9])], "labels has shape 9, there are 10 samples"),
         ([npz("half", features=features, labels=labels + 0.5)], "is no class index"),
         ([npz("neg", features=features, labels=labels - 5)], "is no class index"),

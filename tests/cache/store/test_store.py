@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import zarr
 
-from uml_cache import InputError, WorkError, create_or_resume, recorded_plan, store_path
+from uml_cache import InputError, WorkError, create_or_resume, disk, open_features, recorded_plan, store_path
 from uml_cache.store import journal
 from uml_cache.store.feature_store import FeatureStore
 
@@ -101,7 +101,7 @@ def test_a_crash_inside_a_task_leaves_it_pending(
 ) -> None:
     made = maker().fill([0])
     replaced = []
-    replace = journal.os.replace
+    replace = os.replace
 
     def failing(source: Any, target: Any) -> None:
         if len(replaced) == crash_at:
@@ -110,7 +110,7 @@ def test_a_crash_inside_a_task_leaves_it_pending(
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "replace", failing)
+        patch.setattr(os, "replace", failing)
         with pytest.raises(KeyboardInterrupt):
             made.fill([1])
     assert made.store.pending() == [1, 2, 3, 4]
@@ -200,17 +200,23 @@ def test_planning_that_fails_leaves_nothing(
 
 
 def test_abandoned_drafts_are_cleared(tmp_path: Path, maker: Maker) -> None:
-    draft = tmp_path / ".store.zarr.0123.draft"
-    (draft / "journal").mkdir(parents=True)
-    busy = tmp_path / ".store.zarr.4567.draft"
-    (busy / "journal").mkdir(parents=True)
-    fresh = tmp_path / ".store.zarr.89ab.draft"
-    (fresh / "journal").mkdir(parents=True)
-    with journal.writer_lock(busy):
-        for old in (draft, busy):
-            os.utime(old, (0, 0))
+    abandoned = tmp_path / f".uml-{'0' * 32}.tmp"
+    (abandoned / "other.zarr").mkdir(parents=True)
+    with disk.scratch(tmp_path) as busy:
+        disk._tidied.clear()
         maker()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, fresh.name, "store.zarr"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, "store.zarr"]
+
+
+def test_a_store_that_is_read_is_not_written_anew(maker: Maker) -> None:
+    made = maker().fill()
+    features = open_features(made.path)
+    with pytest.raises(InputError, match="is being read"):
+        made.store.unseal([1])
+    assert made.store.sealed
+    features.close()
+    made.store.unseal([1])
+    assert made.store.pending() == [1]
 
 
 def test_runs_that_plan_at_once_end_up_with_one_store(maker: Maker) -> None:
@@ -224,7 +230,7 @@ def test_runs_that_plan_at_once_end_up_with_one_store(maker: Maker) -> None:
 def test_one_writer_at_a_time(maker: Maker) -> None:
     made = maker()
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom uml_cache.store.journal import writer_lock\n"
+        "import sys, time\nfrom pathlib import Path\nfrom uml_cache.store.locks import writer_lock\n"
         f"with writer_lock(Path({str(made.path)!r})):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:

@@ -255,7 +255,7 @@ def test_folders_that_are_no_models(tmp_path: Path, vision_checkpoint: Path) -> 
     with pytest.raises(InputError, match="names neither"):
         load_encoder(str(tmp_path))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(InputError, match="not valid JSON"):
+    with pytest.raises(InputError, match="cannot be read as JSON"):
         load_encoder(str(tmp_path))
     shutil.copy(vision_checkpoint / "config.json", tmp_path / "config.json")
     with pytest.raises(InputError, match="found none"):

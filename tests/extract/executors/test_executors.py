@@ -179,7 +179,7 @@ def test_executors_that_cannot_work_here(monkeypatch: pytest.MonkeyPatch) -> Non
 _HOLD = """
 import sys, time
 from pathlib import Path
-from uml_cache.store.journal import writer_lock
+from uml_cache.store.locks import writer_lock
 with writer_lock(Path(sys.argv[1]), sys.argv[2] or None):
     print('held', flush=True)
     time.sleep(60)

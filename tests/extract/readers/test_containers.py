@@ -105,7 +105,7 @@ def test_sounds_of_every_kind_as_files_and_in_a_tar(tmp_path: Path, kind: str) -
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     manifest = resolve_data(tar)
-    assert (manifest.modality, manifest.ids, manifest.labels.tolist()) == ("audio", ["a/x"], [1])
+    assert (manifest.modality, manifest.ids, manifest.labels.tolist()) == ("audio", ["a/x"], [0])
     inside = read_audio(manifest.path(0), 16_000, 1.0)
     outside = read_audio(resolve_data(tmp_path / "c").path(0), 16_000, 1.0)
     np.testing.assert_array_equal(inside.samples, outside.samples)
@@ -182,7 +182,7 @@ def test_jsonl_of_paths(tmp_path: Path) -> None:
     (tmp_path / "p.png").write_bytes(_png(9))
     (tmp_path / "t.jsonl").write_text('{"path": "p.png", "label": 3}\n')
     manifest = resolve_data(tmp_path / "t.jsonl")
-    assert (manifest.modality, manifest.labels.tolist(), manifest.ids) == ("image", [3], ["1"])
+    assert (manifest.modality, manifest.labels.tolist(), manifest.ids) == ("image", [0], ["1"])
     assert read_image(manifest.path(0)).size == (12, 10)
 
 

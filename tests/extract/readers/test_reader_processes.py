@@ -170,7 +170,7 @@ def test_the_store_is_the_same_however_samples_are_read(pictures: Manifest, tmp_
 _SLOW = """
 import sys, time
 from uml_cache import cli
-from uml_extract import readers
+from uml_extract.readers import samples as readers
 real = readers.read_image
 readers.read_image = lambda *a: (time.sleep(0.03), real(*a))[1]
 cli.main(sys.argv[1:])

@@ -64,7 +64,7 @@ def test_unreadable_images_say_why(tmp_path: Path) -> None:
 
 def test_decompression_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.fromarray(_gradient(100, 100)).save(tmp_path / "big.png")
-    monkeypatch.setattr(readers, "MAX_PIXELS", 9_999)
+    monkeypatch.setattr("uml_extract.readers.samples.MAX_PIXELS", 9_999)
     with pytest.raises(SampleError, match="100×100 pixels"):
         read_image(tmp_path / "big.png")
     for limit in (9_000, 4_000):  # above Pillow's limit it warns (an error here), above twice of it it raises

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,18 +172,37 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_an_interrupted_write_does_not_look_complete(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace_file = Path.replace
+    replace_file = os.replace
 
-    def stop_at_header(self: Path, target: Path) -> Path:
+    def stop_at_header(source: Path, target: Path) -> None:
         if target.name == "dataset.toml":
             raise KeyboardInterrupt
-        return replace_file(self, target)
+        replace_file(source, target)
 
-    monkeypatch.setattr(Path, "replace", stop_at_header)
-    with pytest.raises(KeyboardInterrupt):
-        write_manifest(make(ids=["x", "y", "z"]), folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop_at_header)
+        with pytest.raises(KeyboardInterrupt):
+            write_manifest(make(ids=["x", "y", "z"]), folder)
     with pytest.raises(InputError, match=r"no dataset\.toml"):
         load_manifest(folder)
+
+
+def test_of_two_writers_one_comes_after_the_other(tmp_path: Path) -> None:
+    """What stays is the manifest of one, and a reader never meets a mixture."""
+    both = [make(ids=[f"{who}{i}" for i in range(3)], source=who) for who in "AB"]
+
+    def work(at: int) -> None:
+        for _ in range(40):
+            if at < 2:
+                write_manifest(both[at], tmp_path)
+            else:
+                found = load_manifest(tmp_path)
+                assert {name[0] for name in found.ids} == {found.source}
+
+    write_manifest(both[0], tmp_path)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(work, range(3)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.toml", "samples.csv"]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +224,7 @@ def test_an_interrupted_write_does_not_look_complete(folder: Path, monkeypatch: 
         (b"id,path,label\na,a.png,cow\n", "line 2: label 'cow' is not one of the 2 classes"),
         (b"id,path,label\na,a.png,0\nb,b.png,2\n", "line 2: label '0' is not one of the 2 classes"),
         (b'id,path,label,group\na,a.png,cat,"x\ny"\nb,b.png,cow,z\n', "line 4: label 'cow'"),
-        (b"id,path,label,split\na,a.png,cat,dev\n", "line 2: unknown split 'dev'"),
+        (b"id,path,label,split\na,a.png,cat,tset\n", "line 2: unknown split 'tset'"),
         (b"id,path,label\na,a.png\n", "line 2: 2 cells where the header has 3"),
         (b'id,path,label\na,"a.png,cat\n', "not valid CSV"),
         (b"id,path,label\na,../a.png,cat\n", "line 2: path '../a.png' leaves"),

@@ -15,9 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toy_stores import clusters, write_store
-from uml_cache import open_features
+from uml_cache import export_features, import_features, open_features
 from uml_cache.errors import InputError
-from uml_cache.exchange import export_features, import_features
 from uml_cache.store.catalogue import store_info
 from uml_cache.views import sample_keys, without_view_numbers
 from uml_manifests import stratified_split

@@ -122,12 +122,20 @@ def _read_index(path: Path) -> GivenSplits:
                 name = str(item.get("id") or item["impath"])
                 if codes.setdefault(name, code) != code:
                     raise InputError(f"splits {path}: {name!r} is in two different splits")
-                labels[name] = int(item["label"])
+                labels[name] = _class_number(path, name, item["label"])
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError):
         raise InputError(
             f"splits {path} is no few-shot index; expected train and val, each with data (impath, label)"
         ) from None
     return GivenSplits(codes, labels, is_index=True)
+
+
+def _class_number(path: Path, name: str, label: object) -> int:
+    if isinstance(label, int) and not isinstance(label, bool):
+        return label
+    raise InputError(
+        f"splits {path}: {name!r} has the label {label!r}; expected the number of its class (0, 1, …)"
+    )
 
 
 def _row(row_of: dict[str, int], name: str, is_path: bool) -> int | None:

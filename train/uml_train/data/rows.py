@@ -189,7 +189,7 @@ class Stored:
             values, offsets = self.features.tokens.packed(rows)
             return self._seen(Packed(values.to(torch.float32), offsets), index)
         if self.loader == "host":  # a store that cannot be mapped is read once and kept
-            values = self.features.pooled.index_select(0, torch.from_numpy(rows))
+            values = self.features.pooled_of(rows).index_select(0, torch.from_numpy(rows))
         else:
             values = torch.empty((len(rows), self.dim), dtype=self.features.source.dtype)
             self.features.source.read(torch.from_numpy(rows), values)

@@ -5,7 +5,6 @@ Shapes: whatever the network has; nothing here looks inside.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uml_cache import InputError
+from uml_cache import InputError, whole_path
 from uml_extract import Trainable
 from uml_train.finetune.finetune_settings import Freeze
 from uml_train.finetune.samples import torch_seed
@@ -109,17 +108,14 @@ class Backbone:
     def write(self, state: State, folder: Path) -> None:
         """Write the network with another state as a checkpoint folder; it is whole or not there."""
         own = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        temporary = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(temporary, ignore_errors=True)
         self.network.load_state_dict(state)
         self.network.to(memory_format=torch.contiguous_format)  # as files of tensors want it
         try:
-            self.encoder.save(temporary)
+            with whole_path(folder) as new:
+                self.encoder.save(new)
         finally:
             self.network.load_state_dict(own)
             self.network.to(memory_format=self._layout)
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.replace(folder)
 
 
 def _shuffled(value: Tensor, seed: int, name: str) -> Tensor:

@@ -69,6 +69,10 @@ class ManifestRows:
     def pooled(self) -> torch.Tensor:
         return self._features() if self._real else torch.zeros(1, self.dim).expand(len(self), -1)
 
+    def pooled_of(self, rows: np.ndarray) -> torch.Tensor:
+        """As of a store."""
+        return self.pooled
+
     @property
     def info(self) -> StoreInfo:
         """What a run records of it, in the shape of a store's."""

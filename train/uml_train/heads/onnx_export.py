@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import InputError
+from uml_cache import InputError, write_atomic
 
 if TYPE_CHECKING:
     from uml_train.heads.export import Head
@@ -83,5 +83,5 @@ def write_onnx(head: Head, path: Path) -> Path:
     )
     helper.set_model_props(model, {"classes": json.dumps(head.classes), "uml": json.dumps(head.about)})
     checker.check_model(model, full_check=True)
-    path.write_bytes(model.SerializeToString())
+    write_atomic(path, model.SerializeToString())
     return path

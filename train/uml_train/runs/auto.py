@@ -7,7 +7,6 @@ layer the linear layer is taken.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -53,8 +52,6 @@ def _copy(source: CellResult, result: CellResult) -> None:
         (result.head_path, source.head_path),
         (result.predictions_path, source.predictions_path),
     ):
-        temporary = ours.with_name(f".{ours.name}.partial")
-        shutil.copyfile(theirs, temporary)
-        temporary.replace(ours)
+        write_atomic(ours, theirs.read_bytes())
     record = json.dumps(result.to_json(), ensure_ascii=False)
     write_atomic(result.record_path, record.encode())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError
+from uml_cache import InputError, whole_path
 from uml_manifests.benchmarks.known import Option
 from uml_manifests.benchmarks.layouts.found import Sequences
 from uml_manifests.manifest.manifest import Manifest
@@ -33,18 +33,12 @@ def write_arrays(path: Path, arrays: Mapping[str, Sequences], options: Sequence[
     """Write sequences as HDF5 groups with `values` (V, D) float32 and `length` (N,) int64, in one rename."""
     import h5py
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    try:
-        with h5py.File(new, "w") as file:
-            file.attrs["options"] = list(options)
-            for name, sequences in arrays.items():
-                group = file.create_group(name)
-                group.create_dataset("values", data=sequences.values.astype(np.float32, copy=False))
-                group.create_dataset("length", data=sequences.lengths.astype(np.int64))
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
+    with whole_path(path) as new, h5py.File(new, "w") as file:
+        file.attrs["options"] = list(options)
+        for name, sequences in arrays.items():
+            group = file.create_group(name)
+            group.create_dataset("values", data=sequences.values.astype(np.float32, copy=False))
+            group.create_dataset("length", data=sequences.lengths.astype(np.int64))
 
 
 def array_manifest(like: Manifest, name: str) -> Manifest:

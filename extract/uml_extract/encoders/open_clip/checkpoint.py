@@ -16,7 +16,7 @@ from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 from uml_cache import InputError, unknown
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
-from uml_extract.encoders.open_clip.towers import WEIGHT_NAMES
+from uml_extract.encoders.open_clip import WEIGHT_NAMES
 from uml_extract.encoders.weights import weight_files
 from uml_extract.spec import EncoderOptions, EncoderSpec, Tuning
 

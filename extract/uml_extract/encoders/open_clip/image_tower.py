@@ -9,25 +9,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 from timm.models import group_parameters
 
 from uml_cache import InputError
+from uml_extract.encoders.open_clip import WEIGHT_NAMES
 from uml_extract.encoders.open_clip.checkpoint import CONFIG, Found, build
 from uml_extract.encoders.open_clip.context import TOKENIZER_FILES
-from uml_extract.encoders.open_clip.towers import WEIGHT_NAMES
-from uml_extract.spec import LAST_LAYER, Encoded, EncoderSpec
-from uml_extract.torch_device import device_name, frozen_forward, to_numpy
-
-if TYPE_CHECKING:
-    from uml_manifests import Manifest
+from uml_extract.encoders.vision import VisionEncoder
+from uml_extract.spec import LAST_LAYER, EncoderSpec
 
 _LAYER = re.compile(r"transformer\.resblocks\.(\d+)\.|layer([1-4])\.")
 _BEFORE = ("conv", "bn", "class_embedding", "positional_embedding", "ln_pre")
@@ -41,82 +36,25 @@ class Whole:
     found: Found
 
 
-class Tower:
-    """What both towers share. Pooled features of the last layer are the model's own, in the joint space."""
-
-    batch_size = 32
-    ragged = False
-    input_rate = 0
-    input_seconds = 0.0
-
-    def __init__(
-        self, spec: EncoderSpec, device: torch.device, compute_dtype: str, variant: tuple[str, ...]
-    ) -> None:
-        self._torch_device = device
-        self.spec = spec
-        self.variant = variant
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
-
-
-class ImageTower(Tower):
-    """An image tower. Tokens are the last layer's, after its norm and before the projection."""
+class ImageTower(VisionEncoder):
+    """An image tower. Tokens are the layer's, of the last one after its norm; pooled features of the last
+    layer are the model's own, in the joint space."""
 
     def __init__(
         self, spec: EncoderSpec, visual: Any, transform: Any, *rest: Any, whole: Whole | None = None
     ) -> None:
-        super().__init__(spec, *rest)
         # Fixed position embeddings are parameters, too.
         self._learnt = {name for name, parameter in visual.named_parameters() if parameter.requires_grad}
-        self._visual = visual.eval().requires_grad_(False).to(self._torch_device)
-        self._transform = transform
         self._whole = whole
         size = transform.transforms[0].size
         height, width = (size, size) if isinstance(size, int) else size[-2:]
-        probe = self.encode([np.zeros((3, height, width), dtype=np.float32)], tokens=True)
-        assert probe.tokens is not None
-        self._length = len(probe.tokens)
-        self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
-
-    def prepare(self, sample: Any) -> np.ndarray:
-        """RGB PIL image → (3, H, W) float32."""
-        return self._transform(sample).numpy()
-
-    def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """The same number for every image."""
-        return np.full(len(manifest), self._length, dtype=np.int32)
-
-    def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode (3, H, W) images."""
-        images = self.inputs(batch).to(self._torch_device, non_blocking=True)
-        joint = self.spec.pooling == "joint"
-        with frozen_forward(self._torch_device, self.compute_dtype):
-            if joint and not tokens:
-                return Encoded(to_numpy(self.features(images)))
-            out, sequence, prefix = self._inside(images)
-            if joint:
-                pooled = out["image_features"]
-            elif self.spec.pooling == "cls":
-                pooled = sequence[:, 0]
-            else:
-                pooled = sequence[:, prefix:].mean(dim=1)
-        if not tokens:
-            return Encoded(to_numpy(pooled))
-        lengths = np.full(len(batch), sequence.shape[1], dtype=np.int32)
-        return Encoded(to_numpy(pooled), to_numpy(sequence.flatten(0, 1)), lengths)
-
-    @property
-    def network(self) -> torch.nn.Module:
-        """The tower itself."""
-        return self._visual
-
-    def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
-        """Images (B, 3, H, W) float32."""
-        return torch.from_numpy(np.stack(batch))
+        super().__init__(spec, visual, transform, (3, height, width), *rest)
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Features (B, D) in the joint space, with their gradient."""
-        out = self._visual(inputs)
+        """Pooled features (B, D) with their gradient, of the last layer in the joint space."""
+        if self.spec.pooling != "joint":
+            return self._with_tokens(inputs)[0]
+        out = self.network(inputs)
         return out[0] if isinstance(out, tuple) else out  # CoCa's tower gives its tokens, too
 
     def depths(self) -> list[list[str]]:
@@ -124,7 +62,7 @@ class ImageTower(Tower):
 
         Pooling and projection belong to the last layer.
         """
-        trunk = getattr(self._visual, "trunk", None)
+        trunk = getattr(self.network, "trunk", None)
         if trunk is not None:
             groups = group_parameters(trunk, trunk.group_matcher(coarse=False))
             depths = [[f"trunk.{name}" for name in groups[depth]] for depth in sorted(groups)]
@@ -133,19 +71,15 @@ class ImageTower(Tower):
                 depths = [*depths[:last], [name for names in depths[last:] for name in names]]
             depths[-1] += [name for name in self._learnt if name.startswith("head.")]
         else:
-            count = layers_of(self._visual) - _gives_maps(self._visual)  # a ResNet's stem is no layer here
+            count = layers_of(self.network) - _gives_maps(self.network)  # a ResNet's stem is no layer here
             depths = [[] for _ in range(count + 1)]
-            for name, _ in self._visual.named_parameters():
+            for name, _ in self.network.named_parameters():
                 found = _LAYER.match(name)
                 if found:
                     depths[int(found[2]) if found[2] else int(found[1]) + 1].append(name)
                 else:
                     depths[0 if name.startswith(_BEFORE) else -1].append(name)
         return [[name for name in names if name in self._learnt] for names in depths]
-
-    def loaded(self) -> list[str]:
-        """All of the state."""
-        return list(self._visual.state_dict())
 
     def fresh(self) -> torch.nn.Module:
         """The tower as open_clip initialises it."""
@@ -157,9 +91,9 @@ class ImageTower(Tower):
 
         Raises `InputError` for CLIP's ResNets, where open_clip does not.
         """
-        if _gives_maps(self._visual) and not hasattr(self._visual, "trunk"):
+        if _gives_maps(self.network) and not hasattr(self.network, "trunk"):
             raise InputError(f"encoder {self.spec.name} is a ResNet of open_clip: leave --recompute out")
-        self._visual.set_grad_checkpointing(True)
+        self.network.set_grad_checkpointing(True)
 
     def save(self, folder: Path) -> None:
         """Write an open_clip checkpoint: both towers, that of texts as it was loaded."""
@@ -177,25 +111,30 @@ class ImageTower(Tower):
             if found.folder is not None and (found.folder / name).is_file():
                 shutil.copyfile(found.folder / name, folder / name)
 
-    def _inside(self, images: torch.Tensor) -> tuple[dict[str, Any], torch.Tensor, int]:
-        """(what the tower says, the layer's tokens (B, L, W), how many of them belong to no patch)."""
+    def _with_tokens(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features (B, D), and the layer's tokens (B, L, W)."""
         last = self.spec.layer == LAST_LAYER
-        is_map = _gives_maps(self._visual)
-        out = self._visual.forward_intermediates(
+        is_map = _gives_maps(self.network)
+        out = self.network.forward_intermediates(
             images,
-            indices=[layers_of(self._visual) - 1 if last else self.spec.layer],
+            indices=[layers_of(self.network) - 1 if last else self.spec.layer],
             normalize_intermediates=last and not is_map,
             intermediates_only=not last,
             output_fmt="NCHW" if is_map else "NLC",
             output_extra_tokens=not is_map,
         )
-        (found,) = out["image_intermediates"]
-        if is_map:
-            return out, found.flatten(2).transpose(1, 2), 0
+        (sequence,) = out["image_intermediates"]
         before = out.get("image_intermediates_prefix")
-        if not before or not before[0].shape[1]:
-            return out, found, 0
-        return out, torch.cat([before[0], found], dim=1), before[0].shape[1]
+        prefix = 0  # tokens that belong to no patch
+        if is_map:
+            sequence = sequence.flatten(2).transpose(1, 2)
+        elif before:
+            prefix = before[0].shape[1]
+            sequence = torch.cat([before[0], sequence], dim=1)
+        if self.spec.pooling == "joint":
+            return out["image_features"], sequence
+        pooled = sequence[:, 0] if self.spec.pooling == "cls" else sequence[:, prefix:].mean(dim=1)
+        return pooled, sequence
 
 
 def _gives_maps(visual: Any) -> bool:

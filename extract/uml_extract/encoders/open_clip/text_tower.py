@@ -17,24 +17,42 @@ from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.open_clip.checkpoint import build, fill, locate, resized
 from uml_extract.encoders.open_clip.context import OwnTokens, load_own_tokens
-from uml_extract.encoders.open_clip.image_tower import ImageTower, Tower, Whole, layers_of
+from uml_extract.encoders.open_clip.image_tower import ImageTower, Whole, layers_of
 from uml_extract.encoders.weights import weights_digest
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 
-class TextTower(Tower):
+class TextTower:
     """A text tower. Every text fills the context, as in training; tokens are the text's own, not the filling.
 
-    `mean` pools the text's own tokens, `last` takes the last of them, both before the projection.
+    Pooled features of the last layer are the model's own, in the joint space. `mean` pools the text's own
+    tokens, `last` takes the last of them, both before the projection.
     """
 
-    def __init__(self, spec: EncoderSpec, model: Any, own: OwnTokens, *rest: Any) -> None:
-        super().__init__(spec, *rest)
-        self._model = model.eval().requires_grad_(False).to(self._torch_device)
+    batch_size = 32
+    ragged = False
+    input_rate = 0
+    input_seconds = 0.0
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        model: Any,
+        own: OwnTokens,
+        device: torch.device,
+        compute_dtype: str,
+        variant: tuple[str, ...],
+    ) -> None:
+        self._torch_device = device
+        self.spec = spec
+        self.variant = variant
+        self.compute_dtype = compute_dtype
+        self.device = device_name(device)
+        self._model = model.eval().requires_grad_(False).to(device)
         self._own = own
         probe = self.encode([own.ids("a")], tokens=True)
         assert probe.tokens is not None

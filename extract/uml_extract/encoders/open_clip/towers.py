@@ -6,9 +6,8 @@ The text tower of `open_clip:ARCH/TAG` is `open_clip_text:ARCH/TAG`; both map in
 from __future__ import annotations
 
 from uml_extract.encoders.hub import hub_model
+from uml_extract.encoders.open_clip import WEIGHT_NAMES
 from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
-
-WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:

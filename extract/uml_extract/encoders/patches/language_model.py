@@ -45,8 +45,8 @@ class PatchesEncoder(TimmEncoder):
     def depths(self) -> list[list[str]]:
         """Parameter names layer by layer. What stands around the layers is among them only where it came
         from the weights; before a first training it is new."""
-        names = [name for name, _ in self._model.named_parameters()]
-        count = len(self._model.layers)
+        names = [name for name, _ in self.network.named_parameters()]
+        count = len(self.network.layers)
         layers = [[n for n in names if n.startswith(f"layers.{i}.")] for i in range(count)]
         layers[-1] += [n for n in names if n.startswith("norm.")]
         if not self.whole:
@@ -57,18 +57,18 @@ class PatchesEncoder(TimmEncoder):
 
     def loaded(self) -> list[str]:
         """The language model's layers, or all of the state of a network that was fine-tuned."""
-        names = self._model.state_dict()
+        names = self.network.state_dict()
         return [name for name in names if self.whole or name.startswith(("layers.", "norm."))]
 
     def save(self, folder: Path) -> None:
         """Write a folder that `load_encoder` takes."""
         folder.mkdir(parents=True, exist_ok=True)
-        state = {name: value.contiguous() for name, value in self._model.state_dict().items()}
+        state = {name: value.contiguous() for name, value in self.network.state_dict().items()}
         save_file(state, folder / "model.safetensors", {"format": "pt"})
         config = {
-            "language": self._model.config.to_diff_dict() | {"model_type": self._model.config.model_type},
-            "img_size": self._model.img_size,
-            "patch_size": self._model.patch_size,
+            "language": self.network.config.to_diff_dict() | {"model_type": self.network.config.model_type},
+            "img_size": self.network.img_size,
+            "patch_size": self.network.patch_size,
         }
         (folder / "config.json").write_text(json.dumps(config, indent=1))
 

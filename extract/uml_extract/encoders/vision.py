@@ -1,0 +1,91 @@
+"""What the image encoders of timm and of open_clip share: pictures in, vectors and tokens out.
+
+Shapes: B images, L tokens of an image, D features.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from uml_extract.spec import Encoded, EncoderSpec
+from uml_extract.torch_device import device_name, frozen_forward, to_numpy
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
+
+
+class VisionEncoder(ABC):
+    """A network of images, frozen; `features` and `network` are for those who train it further.
+
+    Args:
+        transform: RGB PIL image → (3, H, W) float32 tensor.
+        size: (3, H, W).
+    """
+
+    batch_size = 32
+    ragged = False
+    input_rate = 0
+    input_seconds = 0.0
+
+    def __init__(
+        self,
+        spec: EncoderSpec,
+        network: torch.nn.Module,
+        transform: Callable[[Any], torch.Tensor],
+        size: Sequence[int],
+        device: torch.device,
+        compute_dtype: str,
+        variant: tuple[str, ...],
+    ) -> None:
+        self.network: Any = network.eval().requires_grad_(False).to(device)
+        self._transform = transform
+        self._torch_device = device
+        self.compute_dtype = compute_dtype
+        self.device = device_name(device)
+        self.variant = variant
+        self.spec = spec
+        # One empty picture tells the widths for certain; models describe them in too many ways.
+        probe = self.encode([np.zeros(tuple(size), dtype=np.float32)], tokens=True)
+        assert probe.tokens is not None
+        self._length = len(probe.tokens)
+        self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
+
+    @abstractmethod
+    def features(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Pooled features (B, D) of images (B, 3, H, W), with their gradient."""
+
+    @abstractmethod
+    def _with_tokens(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pooled features (B, D), and tokens (B, L, W)."""
+
+    def prepare(self, sample: Any) -> np.ndarray:
+        """RGB PIL image → (3, H, W) float32."""
+        return self._transform(sample).numpy()
+
+    def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """The same number for every image."""
+        return np.full(len(manifest), self._length, dtype=np.int32)
+
+    def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Encode (3, H, W) images."""
+        images = self.inputs(batch).to(self._torch_device, non_blocking=True)
+        with frozen_forward(self._torch_device, self.compute_dtype):
+            if not tokens:
+                return Encoded(to_numpy(self.features(images)))
+            pooled, sequence = self._with_tokens(images)
+        lengths = np.full(len(batch), sequence.shape[1], dtype=np.int32)
+        return Encoded(to_numpy(pooled), to_numpy(sequence.flatten(0, 1)), lengths)
+
+    def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
+        """Images (B, 3, H, W) float32."""
+        return torch.from_numpy(np.stack(batch))
+
+    def loaded(self) -> list[str]:
+        """All of the state."""
+        return list(self.network.state_dict())
