@@ -11,13 +11,15 @@ from .finetune.finetuning import fine_tune as fine_tune
 from .folder import begin as begin
 from .folder import extend_splits as extend_splits
 from .folder import run_lock as run_lock
+from .fullbatch.softmax import Softmax as Softmax
+from .fullbatch.softmax import fit_softmax as fit_softmax
 from .heads.bank import HeadBank as HeadBank
 from .heads.export import Head as Head
-from .heads.export import folded_linear as folded_linear
 from .heads.export import linear_head_file as linear_head_file
 from .heads.export import load_head as load_head
 from .heads.grid import Candidate as Candidate
 from .heads.grid import Grid as Grid
+from .heads.grid import Point as Point
 from .heads.grid import Schedule as Schedule
 from .heads.grid import load_grid as load_grid
 from .heads.models import Fitted as Fitted
@@ -73,6 +75,7 @@ from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
 from .settings import METHODS as METHODS
 from .settings import OBJECTIVES as OBJECTIVES
+from .settings import STEPPED as STEPPED
 from .settings import UNRELATED as UNRELATED
 from .settings import WITH_AUXILIARIES as WITH_AUXILIARIES
 from .settings import Shots as Shots

@@ -8,6 +8,7 @@ from typing import Any
 
 from uml_cache import QUIET, Output
 from uml_train.data.batches import BatchPlan
+from uml_train.fullbatch.search import solve
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.grid import Schedule
 from uml_train.heads.models import HeadModel
@@ -16,7 +17,7 @@ from uml_train.runs.cells import prepare
 from uml_train.runs.costs import Estimate
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.workers import chosen_device, processes_for
+from uml_train.runs.workers import chosen_device, processes_of
 from uml_train.settings import AUTO, TrainSettings
 
 _STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
@@ -35,7 +36,7 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     session = open_heads(settings, Ranks(), output)
     problem, resolved, grid = session.problem, session.settings, session.grid
     cells = [c for c in session.cells() if c.method != AUTO]
-    device = chosen_device(resolved.device)
+    device = "cpu" if grid.points else chosen_device(resolved.device)
     rates: dict[Any, float] = {}
     seconds, head_bytes, largest, models = 0.0, 0, 0, 0
     for cell in cells:
@@ -43,16 +44,20 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         kind = (first, tuple(grid.candidates))
         if kind not in rates:
             began = time.perf_counter()
-            prepared = prepare(problem, first, resolved, grid).models
+            ready = prepare(problem, first, resolved, grid)
+            prepared = ready.models
+            if ready.points:
+                solve(prepared[0], ready.points)
             rates[kind] = time.perf_counter() - began
-            rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
+            if not ready.points:
+                rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
             rates["bytes", first] = 4 * prepared[0].parameters
             rates["bank", first] = max(map(bytes_of, prepared))
         seconds += rates[kind]
         head_bytes += int(rates["bytes", first])
         largest = max(largest, int(rates["bank", first]))
-        models += len(grid.candidates)
-    processes = 1 if device == "cuda" else processes_for(len(cells), grid, resolved.trunk)
+        models += grid.size
+    processes = 1 if device == "cuda" else processes_of(problem, cells, grid, resolved.trunk)
     return Estimate(
         dataset=problem.dataset,
         target=problem.target.label,
