@@ -149,7 +149,7 @@ def _trained(
 
 
 def _estimated(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    from uml_train.training import estimate
+    from uml_train.runs.estimate import estimate
 
     if "encoder" in values:
         raise InputError("--dry-run is for cached features; a network's time is known once it trains")

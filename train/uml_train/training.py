@@ -11,9 +11,7 @@ from uml_train.folder import extend_splits, run_lock
 from uml_train.problem import LeftOut
 from uml_train.record.identity import recorded_store, require_content
 from uml_train.run import Cell, Run, missing_cells
-from uml_train.runs.calibration import estimate_heads
 from uml_train.runs.cells import draw_rows
-from uml_train.runs.estimate import Estimate
 from uml_train.runs.head_session import head_cells, open_heads, reopen_heads
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_run_problem, require_heads
@@ -67,18 +65,6 @@ def complete(
         return add_cells(session, run, wanted)
 
 
-def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
-    """Count a run's models and time some steps of every kind of them; nothing is written.
-
-    Raises what `train` raises for the same settings.
-    """
-    if settings.objective == "supervised":
-        return estimate_heads(settings, output=output)
-    from uml_train.pretrain.forecast import estimate_sequences
-
-    return estimate_sequences(settings, output=output)
-
-
 def _opened(settings: TrainSettings, ranks: Ranks, output: Output) -> Session:
     if settings.objective == "supervised":
         return open_heads(settings, ranks, output)
@@ -97,7 +83,7 @@ def _cells_at(run: Run, shots: Sequence[Shots]) -> list[Cell]:
 
 def _reopened(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> Session:
     if "finetune" in run.config:
-        from uml_train.finetune.session import reopen_samples
+        from uml_train.finetune.tuning_session import reopen_samples
 
         return reopen_samples(run, cache, output, stack)
     if run.settings.objective == "supervised":

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.rows import Arm, arm_name
 from uml_evaluate.comparing.tables import accuracy_text
+from uml_evaluate.comparing.verdict import HELPS, HURTS
 
 if TYPE_CHECKING:
     from uml_evaluate.comparing.comparison import Comparison
@@ -34,7 +35,7 @@ def is_beyond_chance(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
     """Whether a method differs from its step of the ladder by an interval that excludes 0."""
     against = "unimodal-deep" if arm[1] is not None else _STEP_FROM.get(arm[0], "unimodal-deep")
     return any(
-        d.interval.excludes_zero
+        d.interval.verdict in (HELPS, HURTS)
         for d in comparison.differences
         if (d.a, d.b, d.shots) == (arm_name(arm), against, shots)
     )

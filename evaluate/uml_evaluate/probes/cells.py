@@ -2,8 +2,9 @@
 
 Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
-the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
-looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly.
+the test rows are shown to the chosen one. Beside heads that AdamW trained, a probe has at most as many
+candidates as validation had looks at heads (candidates of the run's grid × evaluations while one trains):
+more are thinned out evenly. Beside heads that are solved it has all of its own.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from uml_train import (
     Run,
     Shots,
     Watch,
+    best_validated,
     draw_rows,
     extend_splits,
-    folded_linear,
     linear_head_file,
     missing_cells,
     named_cells,
@@ -175,8 +176,9 @@ def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) ->
             f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
         )
         return []
-    budget = len(grid.candidates) * grid.schedule.looks
-    found = [_thinned(candidates, budget) for candidates in found]
+    if not grid.points:
+        budget = len(grid.candidates) * grid.schedule.looks
+        found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
     finished = []
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
@@ -224,7 +226,7 @@ def _scored(
     """Choose on validation, and show the test rows to the chosen one."""
     features, labels = episode.validation
     accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
-    selected = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
+    selected = best_validated(accuracies)
     chosen = candidates[selected]
     target = problem.target
     normalizer = prepared.normalizers[target.label]
@@ -266,6 +268,6 @@ def _scored(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(*chosen.logits.plain(), normalizer)
-        head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
+        about = result.about(run.config["classes"])
+        head = linear_head_file(*chosen.logits.plain(), normalizer, about)
     return Finished(result, predictions, head)

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from uml_cache import QUIET, Output
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.finetune.session import open_samples
+from uml_train.finetune.tuning_session import open_samples
 from uml_train.problem import LeftOut
 from uml_train.run import Run
 from uml_train.runs.ranks import Ranks
@@ -38,6 +38,7 @@ def fine_tune(
         WorkError: a sample cannot be read any more, or a store is changed meanwhile.
     """
     tuning.check_with(settings)
+    settings = settings.stepped()
     ranks = Ranks.of_environment()
     with ExitStack() as stack:
         session = open_samples(settings, tuning, ranks, output if ranks.first else QUIET, stack)

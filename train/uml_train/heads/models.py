@@ -6,12 +6,14 @@ classes, P parameters of one model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from torch import Tensor
 
 from uml_train.data.rows import Rows, as_rows
-from uml_train.heads.grid import Candidate
+from uml_train.grid import Candidate
 from uml_train.heads.transformer import block_shapes
 from uml_train.heads.weights import HeadWeights, initial_weights
 
@@ -128,7 +130,8 @@ class Fitted:
 
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
-    on some training rows each modality's accuracy and the cosine of the losses' gradients.
+    on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
+    cross-entropy on the validation rows, by which heads that are solved at once are told apart.
     """
 
     weights: HeadWeights
@@ -136,3 +139,13 @@ class Fitted:
     best_step: int
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
+    val_loss: float = inf
+
+
+def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:
+    """The selection rule of every table: the index of the best validation accuracy.
+
+    Of equals the one with the least of the first of `ties` (such as the best step), then the next; then the
+    first.
+    """
+    return min(range(len(accuracies)), key=lambda i: (-accuracies[i], *(tie[i] for tie in ties), i))

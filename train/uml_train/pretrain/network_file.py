@@ -18,7 +18,7 @@ _KEY = "uml_network"  # of the metadata in the file
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class SavedNetwork:
     """A network read back. `moments` holds (mean, scale) of the modalities whose tokens are standardised."""
 
     model: SharedTransformer
@@ -49,7 +49,7 @@ def network_file(
     return tensor_file(tensors, _KEY, config)
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path) -> SavedNetwork:
     """Open a network's file. Raises `InputError` where there is none, something else, or a damaged one."""
     if not path.is_file():
         raise InputError(f"{path} is no file; the networks of a run are in its folder `heads`")
@@ -69,6 +69,6 @@ def load_network(path: Path) -> Network:
         moments = {
             m: (tensors[f"mean.{m}"], tensors[f"scale.{m}"]) for m in about["dims"] if f"mean.{m}" in tensors
         }
-        return Network(model.eval(), moments, about)
+        return SavedNetwork(model.eval(), moments, about)
     except (KeyError, TypeError, RuntimeError) as error:
         raise InputError(f"{path} is no {what} ({str(error).splitlines()[0]})") from None

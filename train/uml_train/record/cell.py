@@ -63,7 +63,7 @@ class CellResult:
 
     `files` holds sha256 and length of the cell's files by their path in the run, and `run` the run's
     identity; both are missing in runs of version 0.1. `stem` is the name of its files where that is not
-    `cell.key`.
+    `cell.key`. `solver` is `full batch` or `adamw` (None: no head, or of version 0.1).
     """
 
     cell: Cell
@@ -89,6 +89,7 @@ class CellResult:
     files: dict[str, FileSum] = field(default_factory=dict, repr=False)
     run: str | None = None
     stem: str | None = None
+    solver: str | None = None
 
     @property
     def test_predictions(self) -> np.ndarray:
