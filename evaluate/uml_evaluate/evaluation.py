@@ -60,7 +60,7 @@ def search_text(run: Run, shots: Iterable[Shots]) -> str:
     if any(r.cell.shots in wanted and r.cell.method not in PROBES for r in run.cells):
         grid = run_grid(run)
         looks = f"each looked at up to {grid.schedule.looks} times while it trains"
-        parts.insert(0, f"heads: {len(grid.candidates)}, {looks}")
+        parts.insert(0, f"heads: {grid.size}" if grid.points else f"heads: {grid.size}, {looks}")
     return fill(f"Candidates that validation chose from. {'; '.join(parts)}.", WIDTH)
 
 

@@ -28,7 +28,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from uml_evaluate.probes.logreg import penalties_of
-from uml_evaluate.probes.softmax import fit_softmax
+from uml_train.fullbatch.softmax import fit_softmax
 
 DRAWS = 5
 TEST = 100  # rows a class

@@ -36,7 +36,10 @@ NETWORK: dict[str, Any] = {
     "keep": False, "workers": 3,
 }  # fmt: skip
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "train": ({**COMMON, **FEATURES, **LABELLED, "aligned": "raw", "normalize_on": "pool"}, {}),
+    "train": (
+        {**COMMON, **FEATURES, **LABELLED, "aligned": "raw", "normalize_on": "pool", "refit": True},
+        {},
+    ),
     "pretrain": ({**COMMON, **FEATURES, "objective": "joint", "checkpoint_minutes": 2.5}, {}),
     "finetune": ({**COMMON, **LABELLED}, NETWORK),
 }
@@ -153,11 +156,12 @@ def test_records_of_version_0_1_are_read() -> None:
         "out": "/data/runs", "objective": "supervised", "checkpoint_minutes": 10.0,
     }  # fmt: skip
     settings = TrainSettings.from_json(record)
-    later = {"ids": "recorded"}  # settings that it did not have
+    later = {"ids": "recorded", "refit": False}  # settings that it did not have
     assert settings.to_json() == record | later
     assert asked({"settings": record}).command() == (
         "uml train --cache /data/feats --dataset shapes --target image:hog-color --aux text "
-        "--method unimodal,uml --control permuted --shots 4,all --seeds 1,2 --grid demo --out /data/runs"
+        "--method unimodal,uml --control permuted --shots 4,all --seeds 1,2 --grid demo --out /data/runs "
+        "--normalize none"
     )
 
 
@@ -165,7 +169,7 @@ def test_recipes_take_every_choice() -> None:
     """What decides numbers and is neither a place nor data."""
     assert set(TRAIN) == {
         "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-        "sampling", "aligned", "trunk", "precision", "texts", "ids",
+        "sampling", "aligned", "trunk", "precision", "texts", "ids", "refit",
     }  # fmt: skip
     assert set(FINETUNE) == {
         "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "ema", "compile",
@@ -180,7 +184,7 @@ def test_recipes_take_every_choice() -> None:
         (
             "train",
             "normalize = 'l3'",
-            "run.toml: unknown normalize 'l3': it takes none, center, l2 or",
+            "run.toml: unknown normalize 'l3': it takes auto, none, center, l2,",
         ),
         ("train", "seeds = [1, 1]", "run.toml: seeds are 1, 1; it takes different whole numbers"),
         ("train", "ema = 0.9", "belongs to --finetune"),

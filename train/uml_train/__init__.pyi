@@ -11,13 +11,15 @@ from .finetune.finetuning import fine_tune as fine_tune
 from .folder import begin as begin
 from .folder import extend_splits as extend_splits
 from .folder import run_lock as run_lock
+from .fullbatch.softmax import Softmax as Softmax
+from .fullbatch.softmax import fit_softmax as fit_softmax
 from .heads.bank import HeadBank as HeadBank
 from .heads.export import Head as Head
-from .heads.export import folded_linear as folded_linear
 from .heads.export import linear_head_file as linear_head_file
 from .heads.export import load_head as load_head
 from .heads.grid import Candidate as Candidate
 from .heads.grid import Grid as Grid
+from .heads.grid import Point as Point
 from .heads.grid import Schedule as Schedule
 from .heads.grid import load_grid as load_grid
 from .heads.models import Fitted as Fitted
@@ -43,6 +45,7 @@ from .record.identity import store_remarks as store_remarks
 from .record.keeping import Finished as Finished
 from .record.keeping import Keeper as Keeper
 from .record.keeping import array_bytes as array_bytes
+from .record.scores import Tested as Tested
 from .run import FORMAT as FORMAT
 from .run import Cell as Cell
 from .run import CellResult as CellResult
@@ -59,9 +62,9 @@ from .runs.cells import auxiliary_positions as auxiliary_positions
 from .runs.cells import draw_rows as draw_rows
 from .runs.cells import prepare as prepare
 from .runs.combinations import named_cells as named_cells
-from .runs.estimate import bytes_text as bytes_text
+from .runs.costs import bytes_text as bytes_text
+from .runs.costs import time_text as time_text
 from .runs.estimate import estimate as estimate
-from .runs.estimate import time_text as time_text
 from .runs.head_session import open_heads as open_heads
 from .runs.ranks import Ranks as Ranks
 from .runs.reopening import open_run_problem as open_run_problem
@@ -73,6 +76,7 @@ from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
 from .settings import METHODS as METHODS
 from .settings import OBJECTIVES as OBJECTIVES
+from .settings import STEPPED as STEPPED
 from .settings import UNRELATED as UNRELATED
 from .settings import WITH_AUXILIARIES as WITH_AUXILIARIES
 from .settings import Shots as Shots

@@ -3,7 +3,7 @@
 # Annotations are not postponed here: they hold the declarations, and those are values.
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,7 @@ CONTROLS = ("permuted", "random")
 UNRELATED = "unrelated:"  # and the name of a data set
 TRANSFORMER = "transformer"
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
+STEPPED = {"grid": "quick", "normalize": "none"}  # `auto` where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
 # The commands that a setting means something to.
@@ -81,9 +82,10 @@ class TrainSettings(Settings):
         check=lambda seeds: different(seeds) and min(seeds) >= 0,
     )] = (1, 2, 3, 4, 5)
     grid: Annotated[str, Setting(
-        "Hyperparameters that every method searches: quick, paper, demo or a file.",
+        "Hyperparameters that every method searches. auto: fair (heads are solved on all rows at once), or "
+        "quick where that cannot be; quick, paper, demo or a file: trained by AdamW.",
         metavar="NAME|FILE.toml",
-    )] = "quick"
+    )] = "auto"
     out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
     alpha: Annotated[tuple[float, ...] | None, Setting(
         "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
@@ -95,6 +97,10 @@ class TrainSettings(Settings):
         group=_SEARCH, metavar="R[,R]", takes=f"different numbers of {', '.join(f'{r:g}' for r in RATIOS)}",
         check=lambda ratios: different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
     )] = None
+    refit: Annotated[bool, Setting(
+        "Solve the selected head once more on training and validation rows together (grid fair).",
+        group=_SEARCH, ways=("train",),
+    )] = False
     sampling: Annotated[str, Setting(
         "How batches are drawn. balanced: the classes in equal parts.",
         group=_SEARCH, choices=("shuffled", "balanced"), ways=_LABELLED,
@@ -115,9 +121,12 @@ class TrainSettings(Settings):
         group="Model", choices=tuple(OBJECTIVES), role="data", ways=("pretrain",),
     )] = "supervised"
     normalize: Annotated[str, Setting(
-        "How features are normalised, fitted on the rows that a model trains on.",
-        group=_DATA, choices=("none", "center", "l2", "standard"), ways=_FEATURES,
-    )] = "none"
+        "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
+        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, "
+        "else none.",
+        group=_DATA, choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk"),
+        ways=_FEATURES,
+    )] = "auto"
     normalize_on: Annotated[str, Setting(
         "Rows that normalisation is fitted on. pool: all training rows of the target, without labels.",
         group=_DATA, choices=("draw", "pool"), ways=("train",),
@@ -186,6 +195,9 @@ class TrainSettings(Settings):
                 f"the control permuted swaps classes, and the objective {self.objective} uses no classes of "
                 "an auxiliary; its controls are random and unrelated:NAME"
             )
+        for name, usual in STEPPED.items():
+            if getattr(self, name) == "auto":
+                object.__setattr__(self, name, usual)
         if self.normalize not in ("none", "standard"):
             raise InputError(
                 f"the objective {self.objective} normalises tokens by none or standard, not {self.normalize}"
@@ -212,6 +224,11 @@ class TrainSettings(Settings):
         Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
         """
         return next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
+
+    def stepped(self) -> "TrainSettings":
+        """The settings of what is trained in steps whatever it is: `auto` is what it was before."""
+        values: dict[str, Any] = {k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"}
+        return replace(self, **values)
 
 
 def settings_hash(values: Any) -> str:

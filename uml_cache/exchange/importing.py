@@ -5,9 +5,7 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -18,22 +16,20 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.exchange.columns import cut_column, groups_of, id_kind_of, ids_of, samples_of, whole_column
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
-from uml_cache.exchange.values import read_column, unique
 from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.layout import DTYPES, IDS
 from uml_cache.store.plan import StorePlan, store_path
 from uml_cache.store.planning import create_or_resume
 from uml_cache.tables.account import Account, lacking
-from uml_cache.tables.cells import strings
 from uml_cache.tables.class_lists import class_file
 from uml_cache.tables.labels import read_labels
-from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
-from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
+from uml_cache.tables.splits import SPLIT_CODES, as_splits
 
-_PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number
 
 
@@ -137,7 +133,7 @@ def import_counted(
         store = create_or_resume(path, plan)
         with store.lock():
             store.unseal(store.damaged(store.done()))
-            _write(store, parts, progress)
+            write_parts(store, parts, progress)
     return Imported(store, _account(plan, parts), tuple(dict.fromkeys(remarks)))
 
 
@@ -208,18 +204,18 @@ def _plan(
     token_dim = _width(parts, "tokens")
     names_of = [part.where for part in parts]
     remarks += [remark for part in parts for remark in part.remarks]
-    label_columns, _ = _whole(columns.labels, [part.labels for part in parts], rows, "labels")
+    label_columns, _ = whole_column(columns.labels, [part.labels for part in parts], rows, "labels")
     if len(label_columns) < len(parts):  # a file of its own holds them for all parts
-        label_columns = _cut(label_columns[0], rows)
+        label_columns = cut_column(label_columns[0], rows)
     read = read_labels(label_columns, rows, [part.classes for part in parts], names_of, given=classes)
     labels, classes = read.codes, read.classes
     remarks += read.remarks
-    split_columns, split_rows = _whole(columns.splits, [part.splits for part in parts], rows, "splits")
+    split_columns, split_rows = whole_column(columns.splits, [part.splits for part in parts], rows, "splits")
     splits = np.concatenate([as_splits(c, n, where) for c, n in zip(split_columns, split_rows, strict=True)])
     if split is not None:
         splits[splits == 255] = as_splits([split], 1, "--split")[0]
-    ids = _ids(parts, columns, rows, total)
-    groups = _groups(parts)
+    ids = ids_of(parts, columns, rows, total)
+    groups = groups_of(parts)
     counts = None
     if token_dim is not None:
         counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]
@@ -231,7 +227,7 @@ def _plan(
     dtype = dtype or ("float16" if kinds == {np.dtype("float16")} else "float32")
     if dtype not in (*DTYPES, IDS):
         raise InputError(f"unknown storage dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    digest = _digest(parts, ids, dtype)
+    digest = values_digest(parts, ids, dtype)
     for part in [labels, splits]:
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(json.dumps([ids, list(classes), groups]).encode())
@@ -243,8 +239,8 @@ def _plan(
         labels=labels,
         splits=splits,
         groups=groups,
-        samples=_samples(parts, ids),
-        id_kind=_id_kind(parts, columns),
+        samples=samples_of(parts, ids),
+        id_kind=id_kind_of(parts, columns),
         pooled_dim=pooled_dim,
         token_dim=token_dim,
         token_counts=counts,
@@ -266,136 +262,3 @@ def _width(parts: list[Part], name: str) -> int | None:
         )
         raise InputError(f"the {name} differ in width: {shown}")
     return widths.pop()
-
-
-def _whole(option: str | None, columns: list[Any], rows: list[int], kind: str) -> tuple[list[Any], list[int]]:
-    """The column of each part, or the one that a file of its own holds for all of them."""
-    if option is None or not Path(option).is_file():
-        return columns, rows
-    column = read_column(Path(option))
-    if len(column) != sum(rows):
-        raise InputError(f"{option}: has {len(column)} {kind}, there are {sum(rows)} samples")
-    return [column], [sum(rows)]
-
-
-def _cut(column: Any, rows: list[int]) -> list[Any]:
-    """The column of each part, of one that holds them all."""
-    ends = np.cumsum(rows).tolist()
-    return [column[end - count : end] for end, count in zip(ends, rows, strict=True)]
-
-
-def _groups(parts: list[Part]) -> list[str] | None:
-    """The groups of all parts; rows of a part without any have none ("")."""
-    # What export wrote comes back as it was; other files' groups are read by the rules for tables.
-    found = [
-        strings(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)
-        for part in parts
-    ]
-    if all(one is None for one in found):
-        return None
-    return [
-        group
-        for part, groups in zip(parts, found, strict=True)
-        for group in (groups if groups is not None else [""] * part.rows)
-    ]
-
-
-def _ids(parts: list[Part], columns: Columns, rows: list[int], total: int) -> list[str]:
-    if columns.ids is not None and Path(columns.ids).is_file():
-        whole, _ = _whole(columns.ids, [], rows, "ids")
-        return unique(strings(whole[0], columns.ids, "id") or [])
-    if any(part.ids is None for part in parts):
-        return [str(row) for row in range(total)]
-    ids = [name for part in parts for name in part.ids or ()]
-    for name in ids:
-        if not name or re.search("[\ud800-\udfff]", name):
-            raise InputError(f"{parts[0].where}: {name!r} is no id; ids are non-empty Unicode strings")
-    return unique(ids)
-
-
-def _samples(parts: list[Part], ids: list[str]) -> np.ndarray:
-    """(N,) uint64: what the files say (as exported), else views are rows with the same id, which are
-    numbered."""
-    if all(part.samples is not None for part in parts):
-        return np.concatenate([part.samples for part in parts])  # type: ignore[misc]
-    return sample_keys(without_view_numbers(ids))
-
-
-def _id_kind(parts: list[Part], columns: Columns) -> str:
-    if columns.ids is not None and Path(columns.ids).is_file():
-        return GIVEN
-    if any(part.ids is None for part in parts):
-        return MADE
-    told = parts[0].attributes.get("ids")
-    return told if told in ID_KINDS else GIVEN
-
-
-def _digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
-    """sha256 over all values, which are checked on the way: finite, and within the stored dtype."""
-    digest = hashlib.sha256()
-    first = 0
-    largest = float((np.iinfo if dtype == IDS else np.finfo)(dtype).max)
-    for part in parts:
-        failed = np.zeros(part.rows, bool) if part.status is None else part.status != 0
-        for name in ("features", "tokens"):
-            array = getattr(part, name)
-            if array is None:
-                continue
-            owner = np.arange(part.rows)
-            if name == "tokens" and part.lengths is not None:
-                owner = np.repeat(owner, part.lengths)
-            for at in range(0, len(array), _PIECE):
-                values = np.ascontiguousarray(array[at : at + _PIECE])
-                digest.update(values.tobytes())
-                size = np.abs(values.astype(np.float64))
-                good = (size <= largest).all(axis=1) | failed[owner[at : at + _PIECE]]
-                if good.all():
-                    continue
-                row = int(owner[at + int(np.argmin(good))])
-                values = np.asarray(array[at + int(np.argmin(good))], np.float64)
-                who = f"{part.where}: {name} of row {row} ({ids[first + row]!r})"
-                if np.isfinite(values).all():
-                    advice = "import with --dtype float32" if dtype == "float16" else "scale the features"
-                    raise InputError(f"{who}: {np.abs(values).max():.4g} is too large for {dtype}; {advice}")
-                raise InputError(
-                    f"{who} are not finite; mend the file, or give the row a status other than 0"
-                )
-        first += part.rows
-    return digest
-
-
-def _write(store: FeatureStore, parts: list[Part], progress: Callable[[int], Any] | None) -> None:
-    starts = np.concatenate([[0], np.cumsum([part.rows for part in parts])])
-    for task in store.pending():
-        rows = store.rows_of(task)
-        pooled, tokens, status = [], [], []
-        for part, start in zip(parts, starts[:-1].tolist(), strict=True):
-            low, high = max(rows.start - start, 0), min(rows.stop - start, part.rows)
-            if low >= high:
-                continue
-            status.append(np.zeros(high - low, np.uint8) if part.status is None else part.status[low:high])
-            if part.features is not None:
-                pooled.append(_clean(part.features[low:high], status[-1]))
-            if part.tokens is not None and part.lengths is not None:
-                ends = np.concatenate([[0], np.cumsum(part.lengths)])
-                owners = np.repeat(status[-1], part.lengths[low:high])
-                tokens.append(_clean(part.tokens[ends[low] : ends[high]], owners))
-        store.write_task(
-            task,
-            np.concatenate(pooled) if pooled else None,
-            np.concatenate(tokens) if tokens else None,
-            np.concatenate(status),
-            {},
-            0.0,
-        )
-        if progress:
-            progress(len(rows))
-
-
-def _clean(values: Any, status: np.ndarray) -> np.ndarray:
-    """The rows as floating point; failed ones are zero whatever the file held."""
-    array = np.array(values)
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
-    array[status != 0] = 0
-    return array

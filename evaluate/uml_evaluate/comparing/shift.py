@@ -44,6 +44,7 @@ from uml_train import (
     Keeper,
     Run,
     Source,
+    Tested,
     array_bytes,
     digest_of,
     file_sum,
@@ -284,7 +285,7 @@ def _score(
     about: dict[str, Any],
 ) -> Run:
     """The folder of the scores of every head on some rows; what it has of the same heads is left."""
-    for part in ("cells", "predictions"):
+    for part in ("cells", "predictions", "scores"):
         make_folder(folder / part)
     truth = array_bytes(labels.astype(np.int32))
     identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
@@ -318,25 +319,26 @@ def _score(
             known = there.get(result.cell.key)
             if known is not None and head.items() <= known.files.items():
                 continue
-            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            tested = _tested(load_head(result.head_path), features, rows, competing)
             scored = replace(
                 result,
                 dataset=dataset,
-                test_acc=100.0 * float((predictions == labels).mean()),
+                test_acc=tested.accuracy(labels),
                 folder=folder,
                 files=head,
                 stem=None,
             )
-            keeper.keep(Finished(scored, predictions, None))
+            keeper.keep(Finished(scored, tested, None))
     moved.write_tables()
     return moved
 
 
-def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
-    """(N,) int32 classes that a head gives some rows, of those that compete."""
-    predictions = np.empty(len(rows), dtype=np.int32)
+def _tested(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> Tested:
+    """What a head says of some rows (N,), of the classes that compete."""
+    tested = Tested(len(rows), len(head.classes))
+    absent = np.setdiff1d(np.arange(len(head.classes)), competing)
     for start in range(0, len(rows), _BLOCK):
         index = torch.from_numpy(rows[start : start + _BLOCK])
-        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-    return predictions
+        logits = head.logits(features.pooled.index_select(0, index).float())
+        tested.take(slice(start, start + _BLOCK), logits.index_fill(1, torch.from_numpy(absent), -torch.inf))
+    return tested

@@ -75,8 +75,7 @@ def _macro_f1(labels: Labels, predictions: Labels, scores: object) -> Values:
     rows, present = len(labels), np.unique(labels)
     size = int(max(labels.max(), predictions.max())) + 1
     hits, own, taken = (
-        np.bincount(part, minlength=size)
-        for part in (labels[labels == predictions], labels, predictions)
+        np.bincount(part, minlength=size) for part in (labels[labels == predictions], labels, predictions)
     )
     both = np.maximum(own + taken, 1)
     f1 = 2.0 * hits / both

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.logreg import by_strength, penalties_of
-from uml_evaluate.probes.softmax import fit_softmax
+from uml_train import fit_softmax
 
 BLENDS = (0.1, 0.5, 1.0, 1.5, 2.0, 3.0)
 SHARPNESSES = (1.0, 2.5, 5.5, 7.0)

@@ -2,8 +2,9 @@
 
 Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, so that a probe sees what
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
-the test rows are shown to the chosen one. A probe has at most as many candidates as validation had
-looks at heads (candidates of the run's grid × evaluations while one trains): more are thinned out evenly.
+the test rows are shown to the chosen one. Beside heads that AdamW trained, a probe has at most as many
+candidates as validation had looks at heads (candidates of the run's grid × evaluations while one trains):
+more are thinned out evenly. Beside heads that are solved it has all of its own.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from uml_cache import QUIET, InputError, Output, unknown
 from uml_evaluate.comparing.rows import PROBES, RIVALS
@@ -30,10 +29,10 @@ from uml_train import (
     Problem,
     Run,
     Shots,
+    Tested,
     Watch,
     draw_rows,
     extend_splits,
-    folded_linear,
     linear_head_file,
     missing_cells,
     named_cells,
@@ -175,8 +174,9 @@ def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) ->
             f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
         )
         return []
-    budget = len(grid.candidates) * grid.schedule.looks
-    found = [_thinned(candidates, budget) for candidates in found]
+    if not grid.points:
+        budget = len(grid.candidates) * grid.schedule.looks
+        found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
     finished = []
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
@@ -228,11 +228,10 @@ def _scored(
     chosen = candidates[selected]
     target = problem.target
     normalizer = prepared.normalizers[target.label]
-    predictions = np.empty(len(problem.test), dtype=np.int32)
+    tested = Tested(len(problem.test), len(problem.classes))
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]
-        found = chosen.logits(normalizer(target.values(rows))).argmax(1)
-        predictions[start : start + len(rows)] = found.numpy()
+        tested.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
     sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
     linear = isinstance(chosen.logits, Linear)
     result = CellResult(
@@ -258,7 +257,7 @@ def _scored(
         ],
         selected=selected,
         val_acc=accuracies[selected],
-        test_acc=100.0 * float((predictions == target.labels[problem.test]).mean()),
+        test_acc=tested.accuracy(target.labels[problem.test]),
         best_step=chosen.steps,
         seconds=round(seconds, 4),
         history=[],
@@ -266,6 +265,6 @@ def _scored(
     )
     head = None
     if isinstance(chosen.logits, Linear):
-        parts = folded_linear(*chosen.logits.plain(), normalizer)
-        head = linear_head_file(*parts, unit=normalizer.unit, about=result.about(run.config["classes"]))
-    return Finished(result, predictions, head)
+        about = result.about(run.config["classes"])
+        head = linear_head_file(*chosen.logits.plain(), normalizer, about)
+    return Finished(result, tested, head)

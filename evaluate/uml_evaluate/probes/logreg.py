@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
-from uml_evaluate.probes.softmax import Softmax, fit_softmax
+from uml_train import Softmax, fit_softmax
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-2, 3, 20))
 """Values of C for features whose mean squared distance from their mean is 1; scaled to any others."""

@@ -22,8 +22,8 @@ PAIRS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One width at one value of the setting that is varied (None: nothing is)."""
+class ArmErrors:
+    """Held-out errors by arm, at one width and one value of the setting that is varied (None: nothing is)."""
 
     hidden: int
     value: float | None
@@ -40,7 +40,7 @@ class GaussianFinding:
 
     sweep: str | None
     seeds: tuple[int, ...]
-    comparisons: list[Comparison]
+    comparisons: list[ArmErrors]
     results: Path
     figures: list[Path]
 
@@ -102,7 +102,7 @@ class GaussianFinding:
         lines += [self._sentence(c) for c in self.comparisons]
         return "\n".join([*lines, "", f"results  {self.results}", *(f"figure   {p}" for p in self.figures)])
 
-    def _sentence(self, comparison: Comparison) -> str:
+    def _sentence(self, comparison: ArmErrors) -> str:
         found = comparison.difference("uml", "x")
         where = f"hidden width {comparison.hidden}"
         if self.sweep:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache import InputError, toml_text
-from uml_train import FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
+from uml_train import STEPPED, FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
 
 if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe import Setting
@@ -39,7 +39,10 @@ def train_settings(
     setting: Setting, kind: str, auxiliaries: Sequence[str], *, cache: Path = _PLACEHOLDER, **values: Any
 ) -> TrainSettings:
     """The settings of one run. `values` replace what the recipe says: places, grid, shots."""
-    usual = {"cache": cache, "auxiliaries": (tuple(auxiliaries),) if auxiliaries else ()}
+    usual: dict[str, Any] = {"cache": cache, "auxiliaries": (tuple(auxiliaries),) if auxiliaries else ()}
+    if kind != "finetune":
+        # The paper's heads are trained by AdamW on features as they are; recipes say where they are not.
+        usual |= STEPPED
     objective = {"objective": "ssl"} if kind == "ssl" else {}
     return TrainSettings(**{**usual, **setting.train, **objective, **values})
 

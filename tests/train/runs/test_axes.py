@@ -181,7 +181,9 @@ def test_aligned_encoders_need_no_projection(joint_cache: Path, settings_for: Se
         tensors = load_file(result.head_path)
         first_is_text = result.cell.auxiliaries[:1] == ("text",)
         assert result.cell.aligned == (
-            first_is_text or (result.cell.method == "unimodal-deep" and result.cell.shared_width == 16)
+            first_is_text
+            or result.cell.method == "unimodal"
+            or (result.cell.method == "unimodal-deep" and result.cell.shared_width == 16)
         )
         if not result.cell.aligned:
             assert result.normalize == "none"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
-    """Maps features x (n, D) to (x − mean) / scale, or to x / ‖x‖ with `unit`.
+    """Maps features x (n, D) to (x − mean) / scale, and that to unit length with `unit`.
 
     `mean` and `scale` are (D,) float32, or None where the mapping has none.
     """
@@ -30,9 +30,12 @@ class Normalizer:
 
     @classmethod
     def fit(cls, kind: str, features: Tensor) -> Normalizer:
-        """Fit `none`, `center`, `l2` or `standard` on features (n, D).
+        """Fit one of the kinds to features (n, D).
 
-        A feature that does not vary keeps its scale under `standard`.
+        `none`; `center` subtracts the mean; `l2` divides by the length; `center-l2` does both; `standard`
+        subtracts the mean and divides by the deviation, where there is one; `shrunk` divides by the root of
+        the variance and the mean variance of all features, and brings the result to unit length. A handful
+        of rows says little about a feature's deviation: shrunk, nearly dead features are not blown up.
         """
         return cls.fit_blocks(kind, lambda: [features])
 
@@ -52,17 +55,21 @@ class Normalizer:
             total = total + block.sum(0, dtype=torch.float64)
             low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
         mean = total / count
-        if kind == "center":
-            return cls(mean=mean.float())
+        if kind in ("center", "center-l2"):
+            return cls(mean=mean.float(), unit=kind == "center-l2")
         squares = torch.zeros_like(mean)
         for block in blocks():
             squares += (block - mean).square().sum(0)
+        if kind == "shrunk":
+            variance = squares / count
+            scale = (variance + variance.mean()).sqrt().float()
+            return cls(mean=mean.float(), scale=torch.where(scale > 0, scale, 1.0), unit=True)
         deviation = (squares / count).sqrt().float()
         return cls(mean=mean.float(), scale=torch.where((high > low) & (deviation > 0), deviation, 1.0))
 
     def __call__(self, features: Tensor) -> Tensor:
-        if self.unit:
-            return torch.nn.functional.normalize(features, dim=1)
         if self.mean is not None:
             features = features - self.mean
-        return features if self.scale is None else features / self.scale
+        if self.scale is not None:
+            features = features / self.scale
+        return torch.nn.functional.normalize(features, dim=1) if self.unit else features

@@ -38,6 +38,7 @@ def fine_tune(
         WorkError: a sample cannot be read any more, or a store is changed meanwhile.
     """
     tuning.check_with(settings)
+    settings = settings.stepped()
     ranks = Ranks.of_environment()
     with ExitStack() as stack:
         session = open_samples(settings, tuning, ranks, output if ranks.first else QUIET, stack)

@@ -98,7 +98,7 @@ class HeadBank:
             yield together[at], fitted
         for index in sorted(set(range(len(self.models))) - set(together)):
             model, schedule = self.models[index], self.schedules[index]
-            with _one_thread():
+            with one_thread():
                 if model.layers:
                     fitted = SequenceTrainer(
                         model, schedule, orders, device=torch.device(self.device), precision=self.precision
@@ -109,7 +109,8 @@ class HeadBank:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread; a sum is then made in the same order in every process."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -5,7 +5,8 @@ Shapes: n rows, D features of the target, W shared width, C classes.
 What training needs (projections of every modality, shared head, logit scales, normalisations) stays in the
 file as it was trained. Beside it lies the target's path folded into as few matrices as it has: normalisation
 by mean and scale goes into the first matrix and its bias, so whoever reads `weight` and `bias` classifies raw
-features of the encoder with `x @ weight.T + bias`. Unit length is no matrix: it is recorded and applied.
+features of the encoder with `x @ weight.T + bias`. Unit length is no matrix: it is recorded and applied, and
+so are the mean and the scale that come before it.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ Array = TypeVar("Array", Tensor, np.ndarray)
 class Head:
     """A classifier of one encoder's raw pooled features.
 
-    logits = x · weightᵀ + bias, with x brought to unit length first where `unit` is set. With the trunk `mlp`
-    it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ. With the
-    trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is applied to the
-    mean over the tokens.
+    logits = x · weightᵀ + bias; where `unit` is set x is (features − mean) / scale at unit length. With the
+    trunk `mlp` it is z = x · weightᵀ + bias, then z + relu(z · upᵀ) · downᵀ, then the product with `output`ᵀ.
+    With the trunk `transformer` x are the tokens of a sample, z goes through `blocks`, and `output` is
+    applied to the mean over the tokens.
 
     Args:
         weight: (C, D) float32; (W, D) with a trunk.
@@ -48,6 +49,7 @@ class Head:
         trunk: None, or (up (H, W), down (W, H), output (C, W)).
         blocks: of the transformer trunk; `output` (C, W) belongs to them.
         unit: whether features are divided by their length first.
+        mean, scale: (D,) float32, what comes before unit length: (features − mean) / scale; None: nothing.
         classes: C names.
         about: how it was trained: target, encoder, method, normalisation, and what else the run recorded.
     """
@@ -60,6 +62,8 @@ class Head:
     about: dict[str, Any]
     blocks: tuple[Block, ...] = ()
     output: NDArray[np.float32] | None = None
+    mean: NDArray[np.float32] | None = None
+    scale: NDArray[np.float32] | None = None
 
     @property
     def features(self) -> int:
@@ -124,6 +128,10 @@ def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
     if head.blocks and offsets is None:
         offsets = torch.arange(len(x) + 1, device=x.device) * x.shape[1]
         x = x.flatten(0, 1)
+    if head.mean is not None:
+        x = x - to(head.mean)
+    if head.scale is not None:
+        x = x / to(head.scale)
     if head.unit:
         x = torch.nn.functional.normalize(x, dim=1)
     if head.blocks:
@@ -153,33 +161,36 @@ def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
         width = head.shape[1]
         first = torch.eye(width, dtype=torch.float64) if projection is None else projection.double()
         rest = {"output": (scale * head).float()}
-    if normalize.scale is not None:
-        first = first / normalize.scale.double()
-    bias = torch.zeros(len(first), dtype=torch.float64)
-    if normalize.mean is not None:
-        bias = -first @ normalize.mean.double()
-    return {"weight": first.float(), "bias": bias, **rest}
+    bias = torch.zeros(len(first), dtype=torch.float64) if weights.bias is None else weights.bias.clone()
+    return {**_folded(first, bias, normalize), **rest}
 
 
-def folded_linear(weight: Tensor, bias: Tensor, normalize: Normalizer) -> tuple[Tensor, Tensor]:
-    """A linear classifier (C, D), (C,) of normalised features as one of raw ones (of unit ones for `l2`).
+def _folded(weight: Tensor, bias: Tensor, normalize: Normalizer) -> dict[str, Tensor]:
+    """A linear map of normalised features as one of raw ones; of what comes before unit length, beside it.
 
     The bias stays float64: it carries what all features share, times the weights.
     """
-    first, rest = weight.double(), bias.double()
-    if normalize.scale is not None:
-        first = first / normalize.scale.double()
-    if normalize.mean is not None:
-        rest = rest - first @ normalize.mean.double()
-    return first.float(), rest
+    before: dict[str, Tensor] = {}
+    if normalize.unit:
+        parts = {"mean": normalize.mean, "scale": normalize.scale}
+        before = {name: part.clone() for name, part in parts.items() if part is not None}
+    else:
+        if normalize.scale is not None:
+            weight = weight / normalize.scale.double()
+        if normalize.mean is not None:
+            bias = bias - weight @ normalize.mean.double()
+    return {"weight": weight.float(), "bias": bias, **before}
 
 
-def linear_head_file(weight: Tensor, bias: Tensor, *, unit: bool, about: Mapping[str, Any]) -> bytes:
-    """The bytes of a head file for a classifier that is one matrix and a bias; `about` as in `head_file`."""
+def linear_head_file(weight: Tensor, bias: Tensor, normalize: Normalizer, about: Mapping[str, Any]) -> bytes:
+    """The bytes of a head file for a classifier (C, D), (C,) of normalised features.
+
+    `about` is as in `head_file`.
+    """
     from safetensors.torch import save
 
-    config = {"format": FORMAT, "streams": [], "unit": unit, **about}
-    tensors = {"weight": weight.contiguous(), "bias": bias.contiguous()}
+    config = {"format": FORMAT, "streams": [], "unit": normalize.unit, **about}
+    tensors = {k: v.contiguous() for k, v in _folded(weight.double(), bias.double(), normalize).items()}
     return save(tensors, {"uml": json.dumps(config, ensure_ascii=False)})
 
 
@@ -206,6 +217,8 @@ def head_file(
             tensors[f"normalize.mean.{name}"] = normalizer.mean
         if normalizer.scale is not None:
             tensors[f"normalize.scale.{name}"] = normalizer.scale
+    if weights.bias is not None:
+        tensors["logits.bias"] = weights.bias
     if weights.trunk is not None:
         tensors["trunk.up"], tensors["trunk.down"] = weights.trunk
     for i, block in enumerate(weights.blocks):
@@ -249,6 +262,8 @@ def load_head(path: Path | str) -> Head:
             about=config,
             blocks=tuple(blocks),
             output=arrays["output"] if blocks else None,
+            mean=arrays.get("mean"),
+            scale=arrays.get("scale"),
         )
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise InputError(f"{path} is no head of `uml train` ({type(error).__name__}: {error})") from None

@@ -1,4 +1,8 @@
-"""The search grid: which hyperparameters are tried for every method, and for how long each model trains."""
+"""The search grid: which hyperparameters are tried for every method, and for how long each model trains.
+
+The grid `fair` has points, whose heads are solved on all rows at once; the others have candidates, which
+AdamW trains for the steps of a schedule.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +47,26 @@ class Candidate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Point:
+    """One point of the grid `fair`, whose heads are solved on all rows at once.
+
+    `loss` is what the training rows are fitted by: `cross-entropy`, or `squared` errors of one-hot labels.
+    `strength` is how little weights are penalised: the penalty is the features' mean squared length over it.
+    `alpha` and `ratio` are as in `Candidate`; a ratio is one more factor of the auxiliaries' weight here.
+    """
+
+    loss: str
+    strength: float
+    alpha: float | None = 1.0
+    ratio: float | None = 1.0
+
+    @property
+    def weight(self) -> float:
+        """The weight of each auxiliary's mean loss, where the target's is 1; 0 without auxiliary losses."""
+        return 0.0 if self.alpha is None or self.ratio is None else self.alpha * self.ratio
+
+
+@dataclass(frozen=True, kw_only=True)
 class Schedule(Settings):
     """How long a model trains and when it is looked at.
 
@@ -77,11 +101,23 @@ class Schedule(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A named set of candidates and the schedule that all of them follow."""
+    """A named set of candidates and the schedule that all of them follow, or of points."""
 
     name: str
     candidates: tuple[Candidate, ...]
     schedule: Schedule
+    points: tuple[Point, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """How many models of a method validation chooses from."""
+        return len(self.points) or len(self.candidates)
+
+    def points_for(self, *, auxiliary_loss: bool) -> tuple[Point, ...]:
+        """The points of a method; without auxiliary losses each strength once, because equals are equal."""
+        if auxiliary_loss:
+            return self.points
+        return tuple(dict.fromkeys(replace(p, alpha=None, ratio=None) for p in self.points))
 
     def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
         """As many candidates for a method to which part of the grid means nothing.
@@ -115,12 +151,27 @@ def _grid(
     eval_every: int,
     patience: int,
 ) -> Grid:
+    schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
     candidates = tuple(
         Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s, alpha=a, ratio=q)
         for r, d, b, s, a, q in product(lr, weight_decay, batch_size, learnable_scale, alpha, ratio)
     )
-    schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
     return Grid(name=name, candidates=candidates, schedule=schedule)
+
+
+AUTO = "auto"
+FAIR = "fair"
+_STRENGTHS = {"cross-entropy": (3.0, 30.0, 300.0), "squared": (0.1, 1.0, 10.0, 100.0)}
+_SOLVED = Schedule(steps=1, warmup=0, eval_every=1, patience=1)  # solved, and looked at once
+
+
+def _fair(alpha: Sequence[float] = (1.0,), ratio: Sequence[float] = (1.0,)) -> Grid:
+    points = tuple(
+        Point(loss=loss, strength=s, alpha=a, ratio=r)
+        for loss, strengths in _STRENGTHS.items()
+        for s, a, r in product(strengths, alpha, ratio)
+    )
+    return Grid(name=FAIR, candidates=(), schedule=_SOLVED, points=points)
 
 
 _NAMED: dict[str, dict[str, Any]] = {
@@ -219,7 +270,8 @@ def load_grid(
 ) -> Grid:
     """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
 
-    `quick` is for a first look, `paper` the reference's grid, `demo` what `uml demo` searches.
+    `fair` solves heads on all rows at once. `quick` is AdamW for a first look, `paper` the reference's grid,
+    `demo` quick with less patience.
 
     Args:
         alpha: values of this axis, instead of the grid's own.
@@ -229,9 +281,14 @@ def load_grid(
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
     """
     axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
+    if name == FAIR and not family:
+        return _fair(**axes)
+    if name == AUTO:
+        name = "quick"
     if family + name in _NAMED:
         return _grid(family + name, **{**_NAMED[family + name], **axes})
     known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
+    known += [FAIR] if not family else []
     path, values = read_grid_file("grid", name, known)
     return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})
 

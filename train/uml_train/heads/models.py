@@ -7,6 +7,7 @@ classes, P parameters of one model.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from torch import Tensor
 
@@ -128,7 +129,8 @@ class Fitted:
 
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
-    on some training rows each modality's accuracy and the cosine of the losses' gradients.
+    on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
+    cross-entropy on the validation rows, by which heads that are solved at once are told apart.
     """
 
     weights: HeadWeights
@@ -136,3 +138,4 @@ class Fitted:
     best_step: int
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
+    val_loss: float = inf

@@ -45,6 +45,12 @@ def write_onnx(head: Head, path: Path) -> Path:
         return name
 
     x = "features"
+    if head.mean is not None:
+        nodes.append(helper.make_node("Sub", [x, constant("mean", head.mean)], ["centred"]))
+        x = "centred"
+    if head.scale is not None:
+        nodes.append(helper.make_node("Div", [x, constant("scale", head.scale)], ["scaled"]))
+        x = "scaled"
     if head.unit:
         # Like torch's normalize: a row of zeros stays one.
         nodes.append(helper.make_node("ReduceL2", [x], ["length"], axes=[1], keepdims=1))

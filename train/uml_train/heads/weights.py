@@ -34,6 +34,7 @@ class HeadWeights:
         scales: (number of modalities,) float32, what the logits of each are multiplied by.
         trunk: None, or (up (H, W), down (W, H)): z + relu(z · upᵀ) · downᵀ between projection and head.
         blocks: those of the transformer trunk; samples are then sequences, whose tokens' mean the head gets.
+        bias: (C,) float64 that the target's logits have besides, or None.
     """
 
     projections: list[Tensor | None]
@@ -41,13 +42,15 @@ class HeadWeights:
     scales: Tensor
     trunk: tuple[Tensor, Tensor] | None = None
     blocks: tuple[Block, ...] = ()
+    bias: Tensor | None = None
 
     def logits(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
-        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x.
+        """Logits (n, C) of one modality's features (n, D): scale · head · trunk · projection · x + bias.
 
         With the transformer trunk samples may be sequences, else they are one vector each.
         """
-        return self.scales[modality] * (self.space(features, modality) @ self.head.T)
+        logits = self.scales[modality] * (self.space(features, modality) @ self.head.T)
+        return logits if self.bias is None or modality else logits + self.bias.to(logits)
 
     def space(self, features: Tensor | Packed, modality: int = 0) -> Tensor:
         """What the head gets of one modality's features (n, D), its place in the shared space: (n, W)."""
@@ -80,7 +83,8 @@ class HeadWeights:
         ]
         trunk = None if self.trunk is None else (self.trunk[0].clone(), self.trunk[1].clone())
         blocks = tuple(Block(*(part.clone() for part in block.parts)) for block in self.blocks)
-        return HeadWeights(copies, self.head.clone(), self.scales.clone(), trunk, blocks)
+        bias = None if self.bias is None else self.bias.clone()
+        return HeadWeights(copies, self.head.clone(), self.scales.clone(), trunk, blocks, bias)
 
     def flatten(self, *, scales: bool) -> Tensor:
         """All parameters as one vector (P,); the scales only where they are learnt.

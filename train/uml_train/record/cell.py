@@ -63,7 +63,7 @@ class CellResult:
 
     `files` holds sha256 and length of the cell's files by their path in the run, and `run` the run's
     identity; both are missing in runs of version 0.1. `stem` is the name of its files where that is not
-    `cell.key`.
+    `cell.key`. `solver` is `full batch` or `adamw` (None: no head, or of version 0.1).
     """
 
     cell: Cell
@@ -89,6 +89,7 @@ class CellResult:
     files: dict[str, FileSum] = field(default_factory=dict, repr=False)
     run: str | None = None
     stem: str | None = None
+    solver: str | None = None
 
     @property
     def test_predictions(self) -> np.ndarray:
@@ -103,6 +104,29 @@ class CellResult:
             return np.load(io.BytesIO(data), allow_pickle=False)
         except (ValueError, EOFError) as error:
             raise DamagedFile(path, f"cannot be read ({error})", self.remedy) from None
+
+    @property
+    def test_scores(self) -> np.ndarray | None:
+        """(N, C) float32 or float16 log-probabilities of the classes for each row of `test_labels`.
+
+        None where none were kept (version 0.1, or too large), or the file was deleted.
+
+        Raises:
+            DamagedFile: the file is not what was written.
+        """
+        path = self.scores_path
+        if path.relative_to(self.folder).as_posix() not in self.files or not path.exists():
+            return None
+        data = self.checked(path)
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DamagedFile(path, f"cannot be read ({error})", self.remedy) from None
+
+    @property
+    def scores_path(self) -> Path:
+        """The file of `test_scores`."""
+        return self.folder / "scores" / f"{self.name}.npy"
 
     @property
     def predictions_path(self) -> Path:

@@ -14,9 +14,10 @@ from uml_train.record.cell import CellResult
 
 RESULT_COLUMNS = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
-    "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts", "grid",
+    "solver", "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts",
+    "grid",
     "ratio", "repeat", "width", "step", "shared_width", "aligned", "label_budget", "selected", "chosen",
-    "val_acc", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
+    "val_acc", "val_loss", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
 )  # fmt: skip
 
 

@@ -40,6 +40,18 @@ class Tested:
         kind = scores_type(rows, classes)
         self.scores: NDArray[np.floating] | None = None if kind is None else np.zeros((rows, classes), kind)
 
+    @classmethod
+    def of(cls, predictions: NDArray[np.int32], scores: NDArray[np.floating] | None) -> Tested:
+        """What was kept of a model: (N,) predictions and (N, C) scores, if there are any."""
+        found = cls(0, 0)
+        found.predictions, found.scores = predictions, scores
+        return found
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory it takes."""
+        return self.predictions.nbytes + (0 if self.scores is None else self.scores.nbytes)
+
     def take(self, rows: slice | NDArray[np.integer], logits: Tensor) -> None:
         """Note what a model says of some rows, (n, C) logits on any device; −∞ rules a class out."""
         self.predictions[rows] = logits.argmax(1).cpu().numpy()

@@ -6,7 +6,7 @@ Shapes: n rows, D features, C classes, W shared width.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
 from uml_train.heads.bank import HeadBank
-from uml_train.heads.grid import Grid
+from uml_train.heads.grid import Candidate, Grid, Point
 from uml_train.heads.models import Fitted, HeadModel, Samples
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
+from uml_train.record.scores import Tested
 from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
@@ -37,6 +38,7 @@ from uml_train.settings import (
 )
 
 _ALIGNED_SCALE = 100.0  # exp(4.60517), where CLIP's learnt scale ends
+_SOLVED = Candidate(lr=0.0, weight_decay=0.0, batch_size=1)  # of a model whose points say everything
 _HIDDEN = 512  # at most so many hidden units, so that a wide shared space does not square the trunk
 
 
@@ -70,13 +72,17 @@ def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
 
 @dataclass(eq=False)
 class Prepared:
-    """A cell ready to be trained: one model per candidate, what maps its features, and the test rows."""
+    """A cell ready to be trained: what maps its features, the test rows, and one model per candidate.
+
+    A cell that is solved has one model, and `points` to solve it for.
+    """
 
     models: list[HeadModel]
     normalizers: dict[str, Normalizer]
     label_budget: int
     injection: dict[str, str]
     test: Rows
+    points: tuple[Point, ...] = ()
 
 
 @dataclass(eq=False)
@@ -87,7 +93,7 @@ class Trained:
     fitted: list[Fitted]
     seconds: list[float]
     selected: int
-    predictions: np.ndarray
+    tested: Tested
     test_acc: float
 
     @property
@@ -97,6 +103,22 @@ class Trained:
 
     def candidates(self) -> list[dict[str, Any]]:
         """One record per model: hyperparameters, validation accuracy, steps, seconds."""
+        if self.prepared.points:
+            return [
+                {
+                    "hyperparameters": {"loss": point.loss, "strength": point.strength},
+                    "alpha": point.alpha,
+                    "ratio": point.ratio,
+                    "val_acc": fitted.val_acc,
+                    "val_loss": fitted.val_loss,
+                    "best_step": fitted.best_step,
+                    "steps": fitted.steps,
+                    "seconds": round(seconds, 4),
+                }
+                for point, fitted, seconds in zip(
+                    self.prepared.points, self.fitted, self.seconds, strict=True
+                )
+            ]
         return [
             {
                 **asdict(model.candidate),
@@ -112,6 +134,8 @@ class Trained:
 def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
     """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
     prepared = prepare(problem, cell, settings, grid, copies)
+    if prepared.points:
+        return _solved(problem, cell, settings, grid, prepared)
     seconds: list[float] = []
     began = time.perf_counter()
 
@@ -125,28 +149,63 @@ def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid
     return finish(problem, prepared, fitted, seconds)
 
 
-def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
-    """Select on validation, and show the test rows to the selected model."""
-    # The best validated one; of equals the earliest step, then the first in the grid.
-    selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
-    predictions, score = _test(problem, fitted[selected], prepared.test)
+def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, prepared: Prepared) -> Trained:
+    """Solve every point, select on validation, score the selected one on the test rows."""
+    from uml_train.fullbatch.search import select, solve
+
+    began = time.perf_counter()
+    fitted = solve(prepared.models[0], prepared.points)
+    selected = select(prepared.points, fitted)
+    if settings.refit:
+        again = prepare(problem, cell, settings, grid, refit=True)
+        weights = solve(again.models[0], [prepared.points[selected]])[0].weights
+        fitted[selected] = replace(fitted[selected], weights=weights)
+        prepared.normalizers, prepared.test = again.normalizers, again.test
+    seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
+    tested = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        predictions=predictions,
-        test_acc=score,
+        tested=tested,
+        test_acc=tested.accuracy(problem.target.labels[problem.test]),
     )
 
 
-def prepare(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Prepared:
+def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
+    """Select on validation, and show the test rows to the selected model."""
+    # The best validated one; of equals the earliest step, then the first in the grid.
+    selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
+    tested = _test(problem, fitted[selected], prepared.test)
+    return Trained(
+        prepared=prepared,
+        fitted=fitted,
+        seconds=seconds,
+        selected=selected,
+        tested=tested,
+        test_acc=tested.accuracy(problem.target.labels[problem.test]),
+    )
+
+
+def prepare(
+    problem: Problem,
+    cell: Cell,
+    settings: TrainSettings,
+    grid: Grid,
+    copies: int = 1,
+    *,
+    refit: bool = False,
+) -> Prepared:
     """Draw a cell's rows and make its models.
 
     Args:
         copies: how many cells hold their rows in memory at once, which decides where the rows stay.
+        refit: whether the validation rows are trained on, too.
     """
     draw = draw_rows(problem, cell.shots, cell.seed)
+    if refit:
+        draw = Draw(np.concatenate([draw.train, draw.val]), draw.val)
     target = problem.target
     deep = cell.method != "unimodal"
     tokens = deep and settings.trunk == TRANSFORMER
@@ -193,10 +252,21 @@ def prepare(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, c
             layers=LAYERS if tokens else 0,
             balanced=settings.sampling == "balanced",
         )
-        for candidate in grid.candidates_for(auxiliary_loss=with_loss, learns_scale=not cell.aligned)
+        for candidate in (
+            (_SOLVED,)
+            if grid.points
+            else grid.candidates_for(auxiliary_loss=with_loss, learns_scale=not cell.aligned)
+        )
     ]
     where = "stream" if loader == "stream" else "host"
-    return Prepared(models, normalizers, draw.label_budget, mapped, placed(test, where).normalized(normalize))
+    return Prepared(
+        models,
+        normalizers,
+        len(draw.train) if refit else draw.label_budget,
+        mapped,
+        placed(test, where).normalized(normalize),
+        grid.points_for(auxiliary_loss=with_loss),
+    )
 
 
 def _fitted(kind: str, rows: Rows) -> Normalizer:
@@ -289,9 +359,8 @@ def auxiliary_rows(
     return rows, labels
 
 
-def _test(problem: Problem, fitted: Fitted, test: Rows) -> tuple[np.ndarray, float]:
-    predictions = np.empty(len(test), dtype=np.int32)
+def _test(problem: Problem, fitted: Fitted, test: Rows) -> Tested:
+    tested = Tested(len(test), len(problem.classes))
     for part, block in test.blocks():
-        predictions[part] = fitted.weights.logits(block).argmax(1).cpu().numpy()
-    labels = problem.target.labels[problem.test]
-    return predictions, 100.0 * float((predictions == labels).mean())
+        tested.take(part, fitted.weights.logits(block))
+    return tested

@@ -81,7 +81,9 @@ def _table(
 
             for method in settings.methods:
                 if method == "unimodal":
-                    cells.append(cell((), method, None, target_dim, False))
+                    # The same kind of network as the others: of unit vectors, where theirs is.
+                    aligned = any(c.aligned for c in configurations)
+                    cells.append(cell((), method, None, target_dim, aligned))
                 elif method not in (*WITH_AUXILIARIES, AUTO):
                     cells += [cell((), method, None, *space_) for space_ in spaces]
                 else:

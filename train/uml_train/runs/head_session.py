@@ -17,6 +17,7 @@ from uml_train.runs.combinations import cells_of, named_cells
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_recorded, recorded_selection, require_heads
 from uml_train.runs.resolving import check_tokens, resolve, unrelated_roles
+from uml_train.runs.searching import with_search
 from uml_train.runs.session import Session
 from uml_train.runs.workers import run_grid, train_cells
 from uml_train.settings import TRANSFORMER, Shots, TrainSettings
@@ -65,7 +66,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
     )
     for remark in problem.remarks:
         output.say(remark)
-    resolved = resolve(settings, selection, problem, output)
+    resolved = with_search(resolve(settings, selection, problem, output), problem, output)
     return HeadSession(
         settings=resolved,
         selection=selection,

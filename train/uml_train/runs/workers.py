@@ -19,7 +19,7 @@ from uml_cache import InputError, Output, Progress, WorkError, available_cores, 
 from uml_train.data.selection import Role
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import head_file
-from uml_train.heads.grid import Candidate, Grid, Schedule
+from uml_train.heads.grid import Candidate, Grid, Point, Schedule
 from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
 from uml_train.record.identity import content_of
@@ -32,6 +32,7 @@ from uml_train.settings import TRANSFORMER, TrainSettings
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
 _SEQUENCE = 20  # steps of pooled features that one of sequences is worth, about
+_WORTH_A_PROCESS_SOLVED = 1e9  # multiplications of one step, over all cells
 _MODELS_AT_ONCE = 2_000
 
 Told = tuple[Finished, str]
@@ -58,10 +59,10 @@ def train_cells(
         WorkError: a process died, or found a store that is not what the run was begun with.
     """
     grid = run_grid(run)
-    if chosen_device(run.settings.device) == "cuda":
+    if chosen_device(run.settings.device) == "cuda" and not grid.points:
         found = train_together(run, problem, grid, cells, device="cuda")
     else:
-        processes = processes_for(len(cells), grid, run.settings.trunk) if alone else 1
+        processes = processes_of(problem, cells, grid, run.settings.trunk) if alone else 1
         if processes > 1 and (reason := no_processes()):
             output.say(f"{reason}; training in one process")
             processes = 1
@@ -77,8 +78,24 @@ def train_cells(
 
 def processes_for(cells: int, grid: Grid, trunk: str) -> int:
     """How many processes train so many cells on this machine's cores."""
-    work = cells * len(grid.candidates) * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
+    work = cells * grid.size * grid.schedule.steps * (_SEQUENCE if trunk == TRANSFORMER else 1)
     return max(1, min(available_cores(), cells)) if work >= _WORTH_A_PROCESS else 1
+
+
+def processes_of(problem: Problem, cells: Sequence[Cell], grid: Grid, trunk: str) -> int:
+    """How many processes train these cells; where heads are solved, by how large they are."""
+    if not grid.points:
+        return processes_for(len(cells), grid, trunk)
+    work = sum(_work(problem, cell) for cell in cells)
+    return max(1, min(available_cores(), len(cells))) if work >= _WORTH_A_PROCESS_SOLVED else 1
+
+
+def _work(problem: Problem, cell: Cell) -> float:
+    """About how many multiplications one step of a cell takes."""
+    classes = len(problem.classes)
+    rows = len(problem.train) if cell.shots == "all" else cell.shots * classes
+    own = rows * min(rows, problem.target.dim) * classes
+    return own + sum(len(problem.auxiliaries[a].rows) * 2 * classes * classes for a in cell.auxiliaries)
 
 
 def chosen_device(device: str) -> str:
@@ -210,6 +227,7 @@ def run_grid(run: Run) -> Grid:
         name=values["name"],
         candidates=tuple(Candidate(**c) for c in values["candidates"]),
         schedule=Schedule(**values["schedule"]),
+        points=tuple(Point(**p) for p in values.get("points", ())),
     )
 
 
@@ -235,7 +253,7 @@ def finished_cell(
     about = result.about(run.config["classes"])
     head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
     remark = f"{cell.key}: {_remark(result, trained.streams)}"
-    return Finished(result, trained.predictions, head), remark
+    return Finished(result, trained.tested, head), remark
 
 
 def _remark(result: CellResult, streams: Sequence[str]) -> str:
@@ -281,6 +299,7 @@ def _record(
         history=[fitted.history for fitted in trained.fitted],
         folder=run.path,
         injection=trained.prepared.injection,
+        solver="full batch" if grid.points else "adamw",
     )
 
 

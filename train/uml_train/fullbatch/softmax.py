@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from uml_evaluate.probes.lbfgs import minimise
+from uml_train.fullbatch.lbfgs import minimise
 
 _NEGLIGIBLE = 1e-6  # singular values below this share of the largest carry nothing
 _LOGITS_AT_ONCE = 30_000_000
@@ -81,7 +81,7 @@ def fit_softmax(
         raise ValueError("penalties must be positive")
     if importance is None:
         importance = torch.ones(draws, samples)
-    axes = [_principal(x, v) for x, v in zip(features, importance, strict=True)]
+    axes = [principal(x, v) for x, v in zip(features, importance, strict=True)]
     width = max(a.coordinates.shape[1] for a in axes)
     x = torch.stack(
         [torch.nn.functional.pad(a.coordinates, (0, width - a.coordinates.shape[1])) for a in axes]
@@ -102,7 +102,7 @@ def fit_softmax(
 
 
 @dataclass(frozen=True, eq=False)
-class _Axes:
+class Axes:
     """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,)
     float64."""
 
@@ -111,10 +111,15 @@ class _Axes:
     mean: Tensor
 
 
-def _principal(features: Tensor, importance: Tensor) -> _Axes:
-    """The axes of the weighted scatter. In double precision: the Gram matrix squares the condition."""
+def principal(features: Tensor, importance: Tensor, *, centred: bool = True) -> Axes:
+    """The axes of the weighted scatter. In double precision: the Gram matrix squares the condition.
+
+    Args:
+        features: (N, D); importance: (N,).
+        centred: whether the mean is subtracted; otherwise it is given as zeros.
+    """
     x, v = features.double(), importance.double().unsqueeze(1)
-    mean = (v * x).sum(0) / v.sum()
+    mean = (v * x).sum(0) / v.sum() if centred else torch.zeros_like(x[0])
     x = x - mean
     y = v.sqrt() * x
     if x.shape[0] < x.shape[1]:
@@ -124,7 +129,7 @@ def _principal(features: Tensor, importance: Tensor) -> _Axes:
     else:
         values, right = torch.linalg.eigh(y.T @ y)
         basis = right[:, values > values[-1] * _NEGLIGIBLE**2]
-    return _Axes((x @ basis).float(), basis.float(), mean)
+    return Axes((x @ basis).float(), basis.float(), mean)
 
 
 class SoftmaxProblem:

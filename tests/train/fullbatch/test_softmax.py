@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from uml_evaluate.probes.softmax import fit_softmax
+from uml_train.fullbatch.softmax import fit_softmax
 
 C = 6
 

@@ -1,0 +1,126 @@
+"""What the solvers share: a modality's rows in their axes, and the thin factors of heads.
+
+Shapes: M candidates, n rows, D features, K coordinates, W shared width, C classes, r ≤ min(C, W).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from uml_train.data.rows import vectors
+from uml_train.fullbatch.softmax import principal
+from uml_train.heads.models import Samples
+from uml_train.heads.weights import seeded
+
+Made = TypeVar("Made")
+
+_KEPT = 8  # results that are remembered
+_known: OrderedDict[str, Any] = OrderedDict()
+_NEGLIGIBLE = 1e-6  # singular values of a head below this share of the largest carry nothing
+
+
+def remembered(make: Callable[[], Made], *key: object) -> Made:
+    """What `make` gives, made once for equal keys: many cells of a run have the same auxiliary.
+
+    Tensors in the key count by their content, so that nothing depends on what was solved before.
+    """
+    digest = hashlib.sha256()
+    for part in key:
+        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
+        digest.update(repr(part.shape).encode() if isinstance(part, Tensor) else b";")
+    name = digest.hexdigest()
+    if name not in _known:
+        _known[name] = make()
+    _known.move_to_end(name)
+    while len(_known) > _KEPT:
+        _known.popitem(last=False)
+    found: Made = _known[name]
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """One modality's rows as coordinates in an orthonormal basis of their span.
+
+    `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels (n,). `spread`,
+    which strengths are measured by, is the mean squared length of x's rows.
+    """
+
+    x: Tensor
+    basis: Tensor
+    mean: Tensor
+    labels: Tensor
+    spread: float
+
+    @classmethod
+    def of(cls, samples: Samples, *, centred: bool) -> Stream:
+        x, basis, mean, spread = axes_of(vectors(samples.features), centred=centred)
+        return cls(x, basis, mean, samples.labels, spread)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+def axes_of(features: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
+    """What a `Stream` of features (n, D) has beside the labels: x, basis, mean and spread."""
+    axes = principal(features, torch.ones(len(features)), centred=centred)
+    x = axes.coordinates
+    if not x.shape[1]:  # rows that are all alike
+        return torch.zeros(len(x), 1), torch.zeros(features.shape[1], 1), axes.mean, 1.0
+    return x, axes.basis, axes.mean, float(x.square().sum(1).mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Thin:
+    """Heads (M, C, W) = left · diag(values) · rightᵀ: left (M, C, r), values (M, r), right (M, W, r)."""
+
+    left: Tensor
+    values: Tensor
+    right: Tensor
+
+    @classmethod
+    def of(cls, heads: Tensor) -> Thin:
+        """By the eigenvectors of the smaller Gram matrix; directions that carry nothing have values 0."""
+        h = heads.double()
+        wide = h.shape[1] <= h.shape[2]
+        squares, vectors_ = torch.linalg.eigh(h @ h.mT if wide else h.mT @ h)
+        values = squares.clamp_min(0.0).sqrt()
+        kept = values > _NEGLIGIBLE * values[:, -1:].clamp_min(1e-30)
+        values = torch.where(kept, values, 0.0)
+        inverse = torch.where(kept, values.clamp_min(1e-30).reciprocal(), 0.0)
+        other = (h.mT if wide else h) @ vectors_ * inverse[:, None, :]
+        left, right = (vectors_, other) if wide else (other, vectors_)
+        return cls(left.float(), values.float(), right.float())
+
+    @property
+    def mix(self) -> Tensor:
+        """(M, r, C): what turns coordinates in `right` into logits."""
+        return (self.left * self.values[:, None, :]).mT.contiguous()
+
+
+def squares_of(heads: Tensor) -> Tensor:
+    """(M,) ‖H‖² of stacks (M, …)."""
+    return heads.flatten(1).square().sum(1)
+
+
+def directions(classes: int, width: int, seed: int, beside: Tensor | None = None) -> Tensor:
+    """(C, W) rows of length 1 in random directions, orthogonal to each other (the columns, where C > W).
+
+    Args:
+        beside: (b, W) orthonormal rows that they are orthogonal to, too, where there is room for both.
+    """
+    draw = seeded(seed, "directions").standard_normal((width, classes))
+    g = torch.from_numpy(draw)
+    if beside is not None and len(beside) + classes <= width:
+        b = beside.double()
+        g = g - b.T @ (b @ g)
+    if classes <= width:
+        return torch.linalg.qr(g)[0].T.float().contiguous()
+    return (torch.linalg.qr(g.T)[0] * (classes / width) ** 0.5).float().contiguous()

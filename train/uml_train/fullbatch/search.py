@@ -1,0 +1,107 @@
+"""All points of a grid for one model, and which of them validation selects.
+
+Shapes: n rows, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from uml_train.data.rows import vectors
+from uml_train.fullbatch.linear import solve_linear
+from uml_train.fullbatch.shared import solve_shared
+from uml_train.heads.bank import one_thread
+from uml_train.heads.fitting import watched_rows
+from uml_train.heads.grid import Point
+from uml_train.heads.models import Fitted, HeadModel
+from uml_train.heads.weights import HeadWeights
+
+_COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
+_GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
+
+
+def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
+    """The model's heads, one per point; what else is solved changes none of their bits.
+
+    Logits of squared errors are one-hot guesses: the factor that makes them log-probabilities is the one
+    with which the validation rows are likeliest.
+    """
+    found: dict[int, Fitted] = {}
+    with one_thread():
+        for loss in dict.fromkeys(p.loss for p in points):
+            some = [i for i, p in enumerate(points) if p.loss == loss]
+            part = [points[i] for i in some]
+            solved = solve_shared(model, part) if model.target.projected else solve_linear(model, part)
+            for at, i in enumerate(some):
+                weights = HeadWeights(
+                    [None if p is None else p[at].contiguous() for p in solved.projections],
+                    solved.head[at].contiguous(),
+                    torch.tensor([s.logit_scale for s in model.streams]),
+                    bias=solved.bias[at].contiguous(),
+                )
+                found[i] = _judged(model, weights, int(solved.steps[at]), tempered=loss == "squared")
+    return [found[i] for i in range(len(points))]
+
+
+def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
+    """The index of the most accurate point on validation.
+
+    Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
+    one validation row per class many points tie, and which of them is merely first means nothing.
+    """
+    order = {"cross-entropy": 0, "squared": 1}
+    return min(
+        range(len(fitted)),
+        key=lambda i: (-fitted[i].val_acc, order[points[i].loss], fitted[i].val_loss, i),
+    )
+
+
+def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
+    features, labels = model.validation
+    logits = weights.logits(vectors(features)).double()
+    if tempered:
+        factor, loss = _temperature(logits, labels)
+        weights.head = weights.head * factor
+        weights.bias = None if weights.bias is None else weights.bias * factor
+    else:
+        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+    record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **_remarks(model, weights)}
+    return Fitted(
+        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record]
+    )
+
+
+def _temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The factor on the logits (n, C) with the least cross-entropy, and that cross-entropy."""
+    centred = logits - logits.mean(1, keepdim=True)
+    size = centred.square().mean().sqrt().clamp_min(1e-12)
+    unit = centred / size
+
+    def loss(power: float) -> float:
+        return float(torch.nn.functional.cross_entropy(unit * math.exp(power), labels))
+
+    # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
+    low, high = math.log(_COLDEST), math.log(_HOTTEST)
+    while high - low > 0.02:
+        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        low, high = (low, b) if loss(a) <= loss(b) else (a, high)
+    middle = (low + high) / 2.0
+    return math.exp(middle) / float(size), loss(middle)
+
+
+def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:
+    """Per modality loss and accuracy in percent, on some of its training rows."""
+    remarks: dict[str, float] = {}
+    for i, stream in enumerate(model.streams):
+        rows = watched_rows([len(stream.labels)])[0][0]
+        logits = weights.logits(stream.rows.take(rows), i)
+        labels = stream.labels[rows]
+        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+        remarks[f"loss.{stream.name}"] = loss if math.isfinite(loss) else math.inf
+        remarks[f"acc.{stream.name}"] = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+    return remarks
