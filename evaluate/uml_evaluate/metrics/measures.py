@@ -35,7 +35,8 @@ class Metric:
     """A metric: its name, what it is called in a caption, and how a row's number comes about.
 
     `rows` takes labels (N,), predictions (N,) and scores (N, C), and gives (N,); `scores` is None where
-    `needs_scores` is False and a run has none. The mean times `factor` is in the metric's unit.
+    `needs_scores` is False and a run has none. The mean times `factor` is in the metric's unit. With
+    `more_than` classes or fewer it says nothing.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Metric:
     needs_scores: bool = True
     factor: float = 100.0
     unit: Unit = POINTS
+    more_than: int = 0
 
 
 def metrics_named(text: str) -> list[str]:
@@ -90,12 +92,7 @@ def _macro_f1(labels: Labels, predictions: Labels, scores: object) -> Values:
 
 
 def _top(labels: Labels, predictions: Labels, scores: NDArray[np.floating] | None) -> NDArray[np.bool_]:
-    found = _needed(scores)
-    if found.shape[1] <= _TOP:
-        raise InputError(
-            f"top-{_TOP} is always 100 % with {found.shape[1]} classes; leave it out or take another metric"
-        )
-    first = np.argsort(found, axis=1, kind="stable")[:, ::-1][:, :_TOP]
+    first = np.argsort(_needed(scores), axis=1, kind="stable")[:, ::-1][:, :_TOP]
     return (first == labels[:, None]).any(1)
 
 
@@ -166,7 +163,7 @@ METRICS = {
             needs_scores=False,
         ),
         Metric("macro-f1", "macro-F1 in % (mean of the classes' F1)", _macro_f1, needs_scores=False),
-        Metric("top-5", "top-5 accuracy in % (the class is among the five likeliest)", _top),
+        Metric("top-5", "top-5 accuracy in % (the class is among the five likeliest)", _top, more_than=_TOP),
         Metric(
             "log-loss",
             "log-loss in nats (lower is better; mean of −log of the probability of the true class)",
@@ -185,5 +182,6 @@ METRICS = {
     )
 }
 
-TABLES = ("per-class", "confusion")
+PER_CLASS, CONFUSION = "per-class", "confusion"
+TABLES = (PER_CLASS, CONFUSION)
 """What `--metric` shows as tables of their own; predictions are enough for them."""
