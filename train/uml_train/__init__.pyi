@@ -25,6 +25,7 @@ from .heads.grid import load_grid as load_grid
 from .heads.models import Fitted as Fitted
 from .heads.models import HeadModel as HeadModel
 from .heads.models import Samples as Samples
+from .heads.models import best_validated as best_validated
 from .heads.weights import HeadWeights as HeadWeights
 from .pretrain.searches import load_pretraining as load_pretraining
 from .problem import Problem as Problem

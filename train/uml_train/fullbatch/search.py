@@ -17,7 +17,7 @@ from uml_train.fullbatch.shared import solve_shared
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
 from uml_train.heads.grid import Point
-from uml_train.heads.models import Fitted, HeadModel
+from uml_train.heads.models import Fitted, HeadModel, best_validated
 from uml_train.heads.weights import HeadWeights
 
 _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
@@ -54,10 +54,8 @@ def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
     one validation row per class many points tie, and which of them is merely first means nothing.
     """
     order = {"cross-entropy": 0, "squared": 1}
-    return min(
-        range(len(fitted)),
-        key=lambda i: (-fitted[i].val_acc, order[points[i].loss], fitted[i].val_loss, i),
-    )
+    losses = [order[point.loss] for point in points]
+    return best_validated([f.val_acc for f in fitted], losses, [f.val_loss for f in fitted])
 
 
 def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:

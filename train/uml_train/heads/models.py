@@ -6,6 +6,7 @@ classes, P parameters of one model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -139,3 +140,12 @@ class Fitted:
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
     val_loss: float = inf
+
+
+def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:
+    """The selection rule of every table: the index of the best validation accuracy.
+
+    Of equals the one with the least of the first of `ties` (such as the best step), then the next; then the
+    first.
+    """
+    return min(range(len(accuracies)), key=lambda i: (-accuracies[i], *(tie[i] for tie in ties), i))
