@@ -39,12 +39,12 @@ from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
     FORMAT,
+    Answers,
     Finished,
     Head,
     Keeper,
     Run,
     Source,
-    Tested,
     array_bytes,
     digest_of,
     file_sum,
@@ -319,26 +319,26 @@ def _score(
             known = there.get(result.cell.key)
             if known is not None and head.items() <= known.files.items():
                 continue
-            tested = _tested(load_head(result.head_path), features, rows, competing)
+            answers = _answers(load_head(result.head_path), features, rows, competing)
             scored = replace(
                 result,
                 dataset=dataset,
-                test_acc=tested.accuracy(labels),
+                test_acc=answers.accuracy(labels),
                 folder=folder,
                 files=head,
                 stem=None,
             )
-            keeper.keep(Finished(scored, tested, None))
+            keeper.keep(Finished(scored, answers, None))
     moved.write_tables()
     return moved
 
 
-def _tested(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> Tested:
+def _answers(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> Answers:
     """What a head says of some rows (N,), of the classes that compete."""
-    tested = Tested(len(rows), len(head.classes))
+    answers = Answers(len(rows), len(head.classes))
     absent = np.setdiff1d(np.arange(len(head.classes)), competing)
     for start in range(0, len(rows), _BLOCK):
         index = torch.from_numpy(rows[start : start + _BLOCK])
         logits = head.logits(features.pooled.index_select(0, index).float())
-        tested.take(slice(start, start + _BLOCK), logits.index_fill(1, torch.from_numpy(absent), -torch.inf))
-    return tested
+        answers.take(slice(start, start + _BLOCK), logits.index_fill(1, torch.from_numpy(absent), -torch.inf))
+    return answers

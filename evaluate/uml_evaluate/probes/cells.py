@@ -21,6 +21,7 @@ from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
+    Answers,
     Cell,
     CellResult,
     Finished,
@@ -29,7 +30,6 @@ from uml_train import (
     Problem,
     Run,
     Shots,
-    Tested,
     Watch,
     best_validated,
     draw_rows,
@@ -229,10 +229,10 @@ def _scored(
     chosen = candidates[selected]
     target = problem.target
     normalizer = prepared.normalizers[target.label]
-    tested = Tested(len(problem.test), len(problem.classes))
+    answers = Answers(len(problem.test), len(problem.classes))
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]
-        tested.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
+        answers.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
     sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
     linear = isinstance(chosen.logits, Linear)
     result = CellResult(
@@ -258,7 +258,7 @@ def _scored(
         ],
         selected=selected,
         val_acc=accuracies[selected],
-        test_acc=tested.accuracy(target.labels[problem.test]),
+        test_acc=answers.accuracy(target.labels[problem.test]),
         best_step=chosen.steps,
         seconds=round(seconds, 4),
         history=[],
@@ -268,4 +268,4 @@ def _scored(
     if isinstance(chosen.logits, Linear):
         about = result.about(run.config["classes"])
         head = linear_head_file(*chosen.logits.plain(), normalizer, about)
-    return Finished(result, tested, head)
+    return Finished(result, answers, head)

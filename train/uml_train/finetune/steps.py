@@ -28,7 +28,7 @@ from uml_train.heads.grid import Schedule
 from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
 from uml_train.record.checkpoint import Checkpoint
-from uml_train.record.scores import Tested
+from uml_train.record.scores import Answers
 from uml_train.runs.ranks import Ranks
 
 
@@ -100,15 +100,15 @@ class Tuner:
         """Classes (n,) int32 that the network gives manifest rows of the target."""
         return self.test(rows).predictions
 
-    def test(self, rows: np.ndarray) -> Tested:
+    def test(self, rows: np.ndarray) -> Answers:
         """What the network says of manifest rows of the target."""
         loader = self.task.streams[0].loader
         assert loader is not None
         inputs = loader.batches(self.order.evaluation(rows))
         found = torch.zeros(len(rows), self.model.classes)
-        tested = Tested(len(rows), self.model.classes)
-        tested.take(slice(None), self._gathered(found, inputs, lambda logits: logits.float()))
-        return tested
+        answers = Answers(len(rows), self.model.classes)
+        answers.take(slice(None), self._gathered(found, inputs, lambda logits: logits.float()))
+        return answers
 
     def _begun(self) -> Progress:
         for stream in self.task.streams:

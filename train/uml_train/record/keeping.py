@@ -18,7 +18,7 @@ import numpy as np
 
 from uml_cache import write_together
 from uml_train.record.checksums import file_sum, record_bytes
-from uml_train.record.scores import Tested
+from uml_train.record.scores import Answers
 from uml_train.run import CellResult, Run
 
 _SHARE = 0.02  # of the time that writing may take
@@ -35,7 +35,7 @@ class Finished:
     """
 
     result: CellResult
-    tested: Tested
+    answers: Answers
     head: bytes | None
     at_once: bool = False
 
@@ -65,7 +65,7 @@ class Keeper:
     def keep(self, finished: Finished) -> None:
         """Take a cell; it is written now or within some seconds."""
         self._waiting.append(finished)
-        self._bytes += len(finished.head or b"") + finished.tested.nbytes
+        self._bytes += len(finished.head or b"") + finished.answers.nbytes
         many = len(self._waiting) >= _CELLS or self._bytes >= _BYTES
         if finished.at_once or many or time.monotonic() >= self._due:
             self.flush()
@@ -80,15 +80,15 @@ class Keeper:
         data: dict[Path, bytes] = {}
         records: dict[Path, bytes] = {}
         for one in waiting:
-            files = {one.result.predictions_path: array_bytes(one.tested.predictions)}
+            files = {one.result.predictions_path: array_bytes(one.answers.predictions)}
             if one.head is not None:
                 files[one.result.head_path] = one.head
             sums = {
                 path.relative_to(self._run.path).as_posix(): file_sum(content)
                 for path, content in files.items()
             }
-            if one.tested.scores is not None:
-                content = array_bytes(one.tested.scores)
+            if one.answers.scores is not None:
+                content = array_bytes(one.answers.scores)
                 data[one.result.scores_path] = content
                 name = one.result.scores_path.relative_to(self._run.path).as_posix()
                 sums[name] = {**file_sum(content), "optional": True}

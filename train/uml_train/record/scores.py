@@ -25,7 +25,7 @@ def scores_type(rows: int, classes: int) -> type[np.floating] | None:
     return np.float16 if rows * classes <= MOST else None
 
 
-class Tested:
+class Answers:
     """Takes the logits of the test rows, block by block.
 
     Args:
@@ -41,7 +41,7 @@ class Tested:
         self.scores: NDArray[np.floating] | None = None if kind is None else np.zeros((rows, classes), kind)
 
     @classmethod
-    def of(cls, predictions: NDArray[np.int32], scores: NDArray[np.floating] | None) -> Tested:
+    def of(cls, predictions: NDArray[np.int32], scores: NDArray[np.floating] | None) -> Answers:
         """What was kept of a model: (N,) predictions and (N, C) scores, if there are any."""
         found = cls(0, 0)
         found.predictions, found.scores = predictions, scores
