@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.files import read_file
-from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.formats.feature_file import read_file
+from uml_cache.exchange.formats.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.part_columns import (
     cut_column,
     groups_of,

@@ -17,7 +17,7 @@ from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import TunedStream, TuningTask
-from uml_train.heads.grid import Candidate, Schedule
+from uml_train.grid import Candidate, Schedule
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.record.checkpoint import Checkpoint
 

@@ -14,7 +14,7 @@ import torch
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.finetune.samples import Key, Loader
 from uml_train.finetune.whole_network import TuningTask
-from uml_train.heads.grid import Schedule
+from uml_train.grid import Schedule
 from uml_train.runs.ranks import Ranks
 
 _Rows = TypeVar("_Rows", np.ndarray, torch.Tensor)

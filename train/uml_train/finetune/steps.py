@@ -24,7 +24,7 @@ from uml_train.finetune.order import Order
 from uml_train.finetune.progress import Progress
 from uml_train.finetune.samples import torch_seed
 from uml_train.finetune.whole_network import TunedNetwork, TuningTask, moved
-from uml_train.heads.grid import Schedule
+from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
 from uml_train.record.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ from uml_train.finetune.backbones import State
 from uml_train.finetune.opening import Networks, Part
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import TunedStream, TuningTask
-from uml_train.heads.grid import Grid
+from uml_train.grid import Grid
 from uml_train.heads.models import Fitted, best_validated
 from uml_train.problem import Problem
 from uml_train.record.checkpoint import Checkpoint

@@ -14,9 +14,9 @@ from torch import Tensor
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import solve_shared
+from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
-from uml_train.heads.grid import Point
 from uml_train.heads.models import Fitted, HeadModel, best_validated
 from uml_train.heads.weights import HeadWeights
 
