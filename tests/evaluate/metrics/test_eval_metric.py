@@ -71,6 +71,7 @@ def answer(capsys: pytest.CaptureFixture[str], run: Run, metric: str) -> dict:
 
 
 def test_scores_are_the_selected_heads(run: Run) -> None:
+    # The store holds them in half precision.
     features = torch.from_numpy(clusters(1, LABELS, 12, 1.5)[SPLITS == 2]).float()
     for result in run.cells:
         scores = result.test_scores
@@ -79,7 +80,7 @@ def test_scores_are_the_selected_heads(run: Run) -> None:
         np.testing.assert_allclose(np.exp(scores).sum(1), 1.0, rtol=1e-5)
         np.testing.assert_array_equal(scores.argmax(1), result.test_predictions)
         logits = load_head(result.head_path).logits(features).numpy()
-        np.testing.assert_allclose(np.exp(scores), softmax(logits, axis=1), atol=1e-4)
+        np.testing.assert_allclose(np.exp(scores), softmax(logits, axis=1), atol=2e-3)
 
 
 def test_tables_have_scikit_learns_numbers(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
