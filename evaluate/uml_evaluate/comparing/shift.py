@@ -231,7 +231,7 @@ def _shift(
         "used": used.to_json(),
         "groups": None if groups is None else len(set(np.asarray(groups)[rows].astype(str))),
     }
-    moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about)
+    moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about, output)
     kept = test[np.isin(source.labels[test], competing)]
     if len(competing) == len(ours):
         origin = run
@@ -248,6 +248,7 @@ def _shift(
             source.labels[kept],
             competing,
             {**about, "source": True, "groups": None},
+            output,
         )
     shots = {r.cell.shots for r in results}
     return Shift(
@@ -283,6 +284,7 @@ def _score(
     labels: np.ndarray,
     competing: np.ndarray,
     about: dict[str, Any],
+    output: Output,
 ) -> Run:
     """The folder of the scores of every head on some rows; what it has of the same heads is left."""
     for part in ("cells", "predictions", "scores"):
@@ -312,7 +314,10 @@ def _score(
         }
     )
     moved = Run(folder)
-    there = {result.cell.key: result for result in moved.inspect(thorough=True).whole}
+    looked = moved.inspect(thorough=True)
+    for damaged in looked.damaged.values():
+        output.say(f"{damaged.path} {damaged.why}; the head is scored anew")
+    there = {result.cell.key: result for result in looked.whole}
     with Keeper(moved) as keeper:
         for result in results:
             head = {f"../../heads/{result.head_path.name}": file_sum(result.checked(result.head_path))}

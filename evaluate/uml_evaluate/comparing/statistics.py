@@ -121,6 +121,9 @@ def paired_difference(
     delta = float(d_sn.mean())
     if draws < MIN_DRAWS:
         return Interval(delta, None, None, draws)
+    # The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2):386): rows and columns of the
+    # table are drawn apart. With w ~ Multinomial(S, 1/S) over draws, v ~ Multinomial(N, 1/N) over samples, a
+    # replicate is wᵀ D v / (S N). Equal columns of D are summed in v first, so that D shrinks to (S, P).
     columns_sp, column_n, count_p = np.unique(d_sn, axis=1, return_inverse=True, return_counts=True)
     deltas_r = np.empty(replicates)
     block = max(1, _BLOCK_VALUES // len(count_p))
