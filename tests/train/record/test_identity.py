@@ -154,7 +154,7 @@ def test_a_process_that_starts_late_finds_the_same_store_or_says_so(
     stores = {label: Path(store["path"]) for label, store in run.config["stores"].items()}
     workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
     finished, _ = workers._train_in_worker(run.cells[0].cell)
-    assert np.array_equal(finished.predictions, run.cells[0].test_predictions)
+    assert np.array_equal(finished.answers.predictions, run.cells[0].test_predictions)
     _change_texts(cache)
     workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
     with pytest.raises(WorkError, match="was changed while a run trained on it"):

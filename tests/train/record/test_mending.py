@@ -17,6 +17,7 @@ from uml_train.record import keeping
 from uml_train.record.cell import CellResult
 from uml_train.record.checksums import DamagedFile
 from uml_train.record.keeping import Finished, Keeper
+from uml_train.record.scores import Answers
 
 Settings = Callable[..., TrainSettings]
 
@@ -198,7 +199,7 @@ def test_cells_wait_for_each_other_but_not_long(
     monkeypatch.setattr(keeping.time, "monotonic", lambda: clock[0])
     written: list[int] = []
     monkeypatch.setattr(keeping, "write_together", lambda *stages: written.append(len(stages[1])))
-    one = Finished(result, result.test_predictions, b"head")
+    one = Finished(result, Answers.of(result.test_predictions, None), b"head")
     with Keeper(run) as keeper:
         keeper.keep(one)
         assert written == [1]  # the first at once
@@ -210,7 +211,7 @@ def test_cells_wait_for_each_other_but_not_long(
         keeper.keep(one)
         assert written == [1, 1]  # three of one name
         keeper._due = 9.0
-        keeper.keep(Finished(result, result.test_predictions, None, at_once=True))
+        keeper.keep(Finished(result, Answers.of(result.test_predictions, None), None, at_once=True))
         assert len(written) == 3
         keeper.keep(one)
     assert len(written) == 4  # what waits at the end is written
@@ -226,6 +227,6 @@ def test_a_group_is_dropped_where_the_stores_have_changed(settings: TrainSetting
 
     keeper = Keeper(run, changed)
     with pytest.raises(InputError, match="changed"):
-        keeper.keep(Finished(result, np.zeros(3, np.int32), None))
+        keeper.keep(Finished(result, Answers.of(np.zeros(3, np.int32), None), None))
     keeper.flush()
     assert result.record_path.read_bytes() == before
