@@ -18,7 +18,7 @@ from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.search import solve, temperature
-from uml_train.heads.grid import Candidate, Point
+from uml_train.grid import Candidate, Point
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
 from uml_train.settings import FROM_CLASS_MEANS, WITH_AUXILIARY_LOSS

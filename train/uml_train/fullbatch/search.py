@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -15,10 +14,10 @@ from torch import Tensor
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import EXACT, USUAL, solve_shared
+from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
-from uml_train.heads.grid import Point
-from uml_train.heads.models import Fitted, HeadModel
+from uml_train.heads.models import Fitted, HeadModel, best_validated
 from uml_train.heads.weights import HeadWeights
 
 _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
@@ -61,27 +60,15 @@ def solve(
     return [found[i] for i in range(len(points))]
 
 
-class Validated(Protocol):
-    """What a head came to on validation: `val_acc` in percent and `val_loss`, its cross-entropy."""
-
-    @property
-    def val_acc(self) -> float: ...
-
-    @property
-    def val_loss(self) -> float: ...
-
-
-def select(points: Sequence[Point], fitted: Sequence[Validated]) -> int:
+def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
     """The index of the most accurate point on validation.
 
     Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
     one validation row per class many points tie, and which of them is merely first means nothing.
     """
     order = {"cross-entropy": 0, "squared": 1}
-    return min(
-        range(len(fitted)),
-        key=lambda i: (-fitted[i].val_acc, order[points[i].loss], fitted[i].val_loss, i),
-    )
+    losses = [order[point.loss] for point in points]
+    return best_validated([f.val_acc for f in fitted], losses, [f.val_loss for f in fitted])
 
 
 def _judged(

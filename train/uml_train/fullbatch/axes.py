@@ -46,7 +46,7 @@ def remembered(make: Callable[[], Made], *key: object) -> Made:
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class AxisStream:
     """One modality's rows as coordinates in an orthonormal basis of their span.
 
     `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels and
@@ -61,7 +61,7 @@ class Stream:
     importance: Tensor
 
     @classmethod
-    def of(cls, samples: Samples, *, centred: bool) -> Stream:
+    def of(cls, samples: Samples, *, centred: bool) -> AxisStream:
         importance = torch.ones(len(samples.labels)) if samples.importance is None else samples.importance
         x, basis, mean, spread = axes_of(vectors(samples.features), importance, centred=centred)
         return cls(x, basis, mean, samples.labels, spread, importance)
@@ -71,7 +71,7 @@ class Stream:
 
 
 def axes_of(features: Tensor, importance: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
-    """What a `Stream` of features (n, D) and weights (n,) has beside the labels: x, basis, mean, spread."""
+    """What an `AxisStream` of features (n, D) and weights (n,) has besides: x, basis, mean and spread."""
     axes = principal(features, importance, centred=centred)
     x = axes.coordinates
     if not x.shape[1]:  # rows that are all alike
