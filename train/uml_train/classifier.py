@@ -137,7 +137,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         every_rows = LabelledRows(
             x=torch.tensor(features, dtype=torch.float32),
             codes=torch.tensor(codes, dtype=torch.int64),
-            importance=torch.tensor(weights / weights.mean(), dtype=torch.float32),
+            importance=torch.tensor(weights, dtype=torch.float32),
             classes=len(self.classes_),
             others=tuple(others),
             normalize="shrunk" if self.normalize == "auto" else self.normalize,

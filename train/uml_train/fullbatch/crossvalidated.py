@@ -5,7 +5,6 @@ Shapes: n rows, D features, C classes.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -82,7 +81,7 @@ def deal(codes: NDArray[np.int64], parts: int, random: np.random.RandomState) ->
 
 def choose(method: str, rows: LabelledRows, splits: Sequence[Split], points: Sequence[Point]) -> Choice:
     """The point that is best on rows which its heads were not trained on; rows count as they are weighted."""
-    hits, powers = np.zeros(len(points)), np.zeros(len(points))
+    hits = np.zeros(len(points))
     guesses: list[list[Tensor]] = [[] for _ in points]
     answers, counts = [], []
     for train, held in splits:
@@ -94,21 +93,22 @@ def choose(method: str, rows: LabelledRows, splits: Sequence[Split], points: Seq
         for i, fitted in enumerate(solve(model, points)):
             logits = fitted.weights.logits(vectors(features)).double()
             hits[i] += float((weights * (logits.argmax(1) == labels)).sum())
-            guesses[i].append(logits)
-            powers[i] += math.log(fitted.factor)
+            guesses[i].append(logits / fitted.factor)
     labels, weights = torch.cat(answers), torch.cat(counts)
     share = hits / float(weights.sum())
     # Accuracy alone is coarse where rows are few, and a loss alone heeds confidence, which one factor mends.
-    scores = share - 0.5 * np.array([_loss(torch.cat(parts), labels, weights) for parts in guesses])
+    found = [_tempered(torch.cat(parts), labels, weights) for parts in guesses]
+    scores = share - 0.5 * np.array([loss for _, loss in found])
     best = int(scores.argmax())
-    factor = math.exp(powers[best] / len(splits))
+    factor = found[best][0] if points[best].loss == "squared" else 1.0
     return Choice(method, 100.0 * float(share[best]), points[best], factor, float(scores[best]))
 
 
-def _loss(logits: Tensor, labels: Tensor, weights: Tensor) -> float:
-    """The weighted mean cross-entropy of logits (n, C) times the factor that is best for them."""
-    losses = torch.nn.functional.cross_entropy(temperature(logits, labels) * logits, labels, reduction="none")
-    return float((weights * losses).sum() / weights.sum())
+def _tempered(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[float, float]:
+    """The factor that is best for logits (n, C), and their weighted mean cross-entropy with it."""
+    factor = temperature(logits, labels, weights)
+    losses = torch.nn.functional.cross_entropy(factor * logits, labels, reduction="none")
+    return factor, float((weights * losses).sum() / weights.sum())
 
 
 def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tuple[HeadModel, Normalizer]:

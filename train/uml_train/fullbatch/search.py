@@ -92,14 +92,17 @@ def _judged(
     )  # fmt: skip
 
 
-def temperature(logits: Tensor, labels: Tensor) -> float:
-    """The factor on the logits (n, C) with the least cross-entropy."""
+def temperature(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+    """The factor on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
     centred = logits - logits.mean(1, keepdim=True)
-    size = centred.square().mean().sqrt().clamp_min(1e-12)
+    share = torch.full((len(labels),), 1.0 / len(labels)) if weights is None else weights / weights.sum()
+    share = share.to(logits)
+    size = (share @ centred.square()).mean().sqrt().clamp_min(1e-12)
     unit = centred / size
 
     def loss(power: float) -> float:
-        return float(torch.nn.functional.cross_entropy(unit * math.exp(power), labels))
+        losses = torch.nn.functional.cross_entropy(unit * math.exp(power), labels, reduction="none")
+        return float(share @ losses)
 
     # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
     low, high = math.log(_COLDEST), math.log(_HOTTEST)

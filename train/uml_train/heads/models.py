@@ -28,8 +28,8 @@ class Samples:
         labels: (n,) int64, in 0 … C − 1.
         projected: whether the modality goes through a projection of its own.
         logit_scale: what its logits are multiplied by at the start (100 for aligned encoders).
-        importance: (n,) positive weights of a target's rows, 1 on average; only heads that are solved know
-            them.
+        importance: (n,) positive weights of a target's rows, how often each counts; only heads that are
+            solved know them.
     """
 
     name: str
