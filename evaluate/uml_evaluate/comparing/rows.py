@@ -77,7 +77,7 @@ def verdict_fields(interval: Interval) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""
+    """One method at one number of shots: its metric's mean over its seeds (`std` is None for one seed)."""
 
     dataset: str
     target: str
@@ -96,6 +96,7 @@ class Row:
     mean: float
     std: float | None
     seeds: int
+    metric: str = "accuracy"
 
     @property
     def arm(self) -> Arm:
@@ -108,7 +109,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """a − b in percentage points, paired by seed.
+    """a − b in the metric's unit (accuracy: percentage points), paired by seed.
 
     `shots` is None where the difference is the mean over all shots of the comparison. `left_out` counts seeds
     that one side alone has. `role` says what the pair measures.
@@ -123,6 +124,7 @@ class Difference:
     b: str
     interval: Interval
     left_out: int
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The entry of `differences` as JSON."""
@@ -137,6 +139,7 @@ class Difference:
             "ci_low": self.interval.low,
             "ci_high": self.interval.high,
             "seeds": self.interval.draws,
+            "metric": self.metric,
             **verdict_fields(self.interval),
         }
 
