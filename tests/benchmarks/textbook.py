@@ -9,10 +9,10 @@ validation rows (one split, its ten strengths, standardised features).
     python tests/benchmarks/textbook.py FOLDER/grocery_lite2.npz FOLDER/grocery_text_minilm.npz --closed-test
     python tests/benchmarks/textbook.py TARGET.npz [TEXT.npz] [--shots 1,2,4,8,16] [--seeds 10]
 
-The target's file holds `features` (n, D), `labels` and `splits` (train, val, test); the texts' holds
-`features`, `labels` (numbers) and `classes`. With --closed-test its test rows are not looked at: heads are scored on those
-training rows that are in nobody's draw. Data that is absent is skipped. A cell's line has the mean over seeds
-and, for each method, its difference to the textbook with a 95 % interval (Student's t over seeds).
+The target's file holds `features` (n, D), `labels` and `splits` (train, val, test); that of the texts holds
+`features`, `labels` (numbers) and `classes`. With --closed-test its test rows are not looked at: heads are
+scored on those training rows that are in nobody's draw. Data that is absent is skipped. A cell's line has the
+mean over seeds and, for each method, its difference to the textbook with a 95 % interval (Student's t).
 """
 
 from __future__ import annotations
