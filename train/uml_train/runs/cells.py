@@ -158,7 +158,8 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
     selected = select(prepared.points, fitted)
     if settings.refit:
         again = prepare(problem, cell, settings, grid, refit=True)
-        weights = solve(again.models[0], [prepared.points[selected]])[0].weights
+        point, factor = prepared.points[selected], fitted[selected].factor
+        weights = solve(again.models[0], [point], [factor])[0].weights
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
