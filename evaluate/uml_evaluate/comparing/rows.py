@@ -69,10 +69,18 @@ def shots_order(shots: int | str) -> float:
     return float(shots) if isinstance(shots, int) else float("inf")
 
 
-def verdict_fields(interval: Interval) -> dict[str, Any]:
-    """The verdict on a difference as JSON, and how many seeds would tell where these cannot."""
+def interval_fields(interval: Interval) -> dict[str, Any]:
+    """A difference with its interval and the verdict as JSON, and how many seeds would tell where these
+    cannot."""
     needed = seeds_to_tell(interval) if interval.verdict == CANNOT_TELL else None
-    return {"verdict": interval.verdict, "seeds_to_tell": needed}
+    return {
+        "delta": interval.delta,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "seeds": interval.draws,
+        "verdict": interval.verdict,
+        "seeds_to_tell": needed,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,11 +141,7 @@ class Difference:
             "shots": self.shots,
             "a": self.a,
             "b": self.b,
-            "delta": self.interval.delta,
-            "ci_low": self.interval.low,
-            "ci_high": self.interval.high,
-            "seeds": self.interval.draws,
-            **verdict_fields(self.interval),
+            **interval_fields(self.interval),
         }
 
 

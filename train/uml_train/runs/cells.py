@@ -161,20 +161,19 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
-    predictions, score = _test(problem, fitted[selected], prepared.test)
-    return Trained(
-        prepared=prepared,
-        fitted=fitted,
-        seconds=seconds,
-        selected=selected,
-        predictions=predictions,
-        test_acc=score,
-    )
+    return _tested(problem, prepared, fitted, seconds, selected)
 
 
 def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
     """Select on validation, and show the test rows to the selected model."""
     selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
+    return _tested(problem, prepared, fitted, seconds, selected)
+
+
+def _tested(
+    problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float], selected: int
+) -> Trained:
+    """The cell as trained, the selected model scored on the test rows."""
     predictions, score = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
