@@ -47,6 +47,7 @@ from .record.identity import store_remarks as store_remarks
 from .record.keeping import Finished as Finished
 from .record.keeping import Keeper as Keeper
 from .record.keeping import array_bytes as array_bytes
+from .record.scores import Answers as Answers
 from .run import FORMAT as FORMAT
 from .run import Cell as Cell
 from .run import CellResult as CellResult

@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 ALONE = ("unimodal", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init")
-RIVALS = ("logreg", "lda", "ncm", "ridge-text", "cross-modal", "tip-adapter", "tip-adapter-f", "lp++")
+TEXTBOOK = "textbook"
+"""The rival that is a row of every table: the best of ridge and logistic regression."""
+RIVALS = (
+    TEXTBOOK,
+    "logreg",
+    "lda",
+    "ncm",
+    "ridge-text",
+    "cross-modal",
+    "tip-adapter",
+    "tip-adapter-f",
+    "lp++",
+)
 PROBES = ("knn", "zeroshot", "logreg-sklearn", *RIVALS)
 """Classifiers fitted to the same draws without a network; the rivals are those that papers report."""
 ORDER = (
@@ -85,7 +97,7 @@ def interval_fields(interval: Interval) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""
+    """One method at one number of shots: its metric's mean over its seeds (`std` is None for one seed)."""
 
     dataset: str
     target: str
@@ -104,6 +116,7 @@ class Row:
     mean: float
     std: float | None
     seeds: int
+    metric: str = "accuracy"
 
     @property
     def arm(self) -> Arm:
@@ -116,7 +129,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """a − b in percentage points, paired by seed.
+    """a − b in the metric's unit (accuracy: percentage points), paired by seed.
 
     `shots` is None where the difference is the mean over all shots of the comparison. `left_out` counts seeds
     that one side alone has. `role` says what the pair measures.
@@ -131,6 +144,7 @@ class Difference:
     b: str
     interval: Interval
     left_out: int
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The entry of `differences` as JSON."""
@@ -141,6 +155,7 @@ class Difference:
             "shots": self.shots,
             "a": self.a,
             "b": self.b,
+            "metric": self.metric,
             **interval_fields(self.interval),
         }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uml_evaluate.comparing.comparison import Comparison
-from uml_evaluate.comparing.rows import Difference
+from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK, Difference
 from uml_evaluate.comparing.statistics import Interval
 from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, MIN_DRAWS, NO_DIFFERENCE, tells
 
@@ -27,7 +27,7 @@ def sentence(comparison: Comparison) -> str:
         return (
             f"{comparison.title}: no method here is trained both with and without unpaired data, "
             "so nothing can be said of what such data adds."
-        )
+        ) + below_textbook(comparison)
     after = (
         f"; on top of an initialisation from its class means {_points(on_top.interval)}"
         if data and on_top
@@ -36,7 +36,32 @@ def sentence(comparison: Comparison) -> str:
     after = _ends(comparison, main) + after
     effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
     said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
-    return "; ".join(said) + "." + _caveats(comparison)
+    return "; ".join(said) + "." + below_textbook(comparison) + _caveats(comparison)
+
+
+def below_textbook(comparison: Comparison) -> str:
+    """Which heads the best textbook classifier beats beyond chance, on average or at some shots."""
+    heads = {method for method, control in comparison.arms if control is None}
+    said = []
+    for method in (m for m in ORDER if m in heads and m not in PROBES):
+        found = [
+            d
+            for d in (*comparison.averaged, *comparison.differences)
+            if (d.a, d.b) == (method, TEXTBOOK) and d.interval.verdict == HURTS
+        ]
+        average = [d for d in found if d.shots is None or len(comparison.shots) == 1]
+        if average:
+            said.append(f"{method} {_points(average[0].interval)}")
+        elif found:
+            where = (
+                f"{_points(d.interval)} {'with all labels' if d.shots == 'all' else f'at k = {d.shots}'}"
+                for d in found
+            )
+            said.append(f"{method} {', '.join(where)}")
+    if not said:
+        return ""
+    what = "the best textbook classifier (ridge or logistic regression on the same rows)"
+    return f" Below {what}: {'; '.join(said)}."
 
 
 def _setting(comparison: Comparison) -> str:
@@ -173,9 +198,9 @@ def _points(interval: Interval) -> str:
     return f"{signed(interval.delta)} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def signed(points: float) -> str:
+def signed(points: float, digits: int = 1) -> str:
     """`+5.2`, `−0.3`, `+0.04`, `0.0`: percentage points with a true minus sign."""
-    text = f"{points:+.1f}"
-    if text in ("+0.0", "-0.0"):  # an end that is not 0 must not look like it
-        text = f"{points:+.2f}"
-    return "0.0" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+    text = f"{points:+.{digits}f}"
+    if float(text) == 0.0:  # an end that is not 0 must not look like it
+        text = f"{points:+.{digits + 1}f}"
+    return f"{0:.{digits}f}" if float(text) == 0.0 else text.replace("-", "−")

@@ -39,6 +39,7 @@ from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
     FORMAT,
+    Answers,
     Finished,
     Head,
     Keeper,
@@ -286,7 +287,7 @@ def _score(
     output: Output,
 ) -> Run:
     """The folder of the scores of every head on some rows; what it has of the same heads is left."""
-    for part in ("cells", "predictions"):
+    for part in ("cells", "predictions", "scores"):
         make_folder(folder / part)
     truth = array_bytes(labels.astype(np.int32))
     identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
@@ -323,25 +324,26 @@ def _score(
             known = there.get(result.cell.key)
             if known is not None and head.items() <= known.files.items():
                 continue
-            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            answers = _answers(load_head(result.head_path), features, rows, competing)
             scored = replace(
                 result,
                 dataset=dataset,
-                test_acc=100.0 * float((predictions == labels).mean()),
+                test_acc=answers.accuracy(labels),
                 folder=folder,
                 files=head,
                 stem=None,
             )
-            keeper.keep(Finished(scored, predictions, None))
+            keeper.keep(Finished(scored, answers, None))
     moved.write_tables()
     return moved
 
 
-def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
-    """(N,) int32 classes that a head gives some rows, of those that compete."""
-    predictions = np.empty(len(rows), dtype=np.int32)
+def _answers(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> Answers:
+    """What a head says of some rows (N,), of the classes that compete."""
+    answers = Answers(len(rows), len(head.classes))
+    absent = np.setdiff1d(np.arange(len(head.classes)), competing)
     for start in range(0, len(rows), _BLOCK):
         index = torch.from_numpy(rows[start : start + _BLOCK])
-        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-    return predictions
+        logits = head.logits(features.pooled.index_select(0, index).float())
+        answers.take(slice(start, start + _BLOCK), logits.index_fill(1, torch.from_numpy(absent), -torch.inf))
+    return answers

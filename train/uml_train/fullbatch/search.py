@@ -13,7 +13,7 @@ from torch import Tensor
 
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.linear import solve_linear
-from uml_train.fullbatch.shared import solve_shared
+from uml_train.fullbatch.shared import EXACT, USUAL, solve_shared
 from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
@@ -24,18 +24,30 @@ _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
-def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
+def solve(
+    model: HeadModel,
+    points: Sequence[Point],
+    factors: Sequence[float] | None = None,
+    *,
+    exact: bool = False,
+) -> list[Fitted]:
     """The model's heads, one per point; what else is solved changes none of their bits.
 
     Logits of squared errors are one-hot guesses: the factor that makes them log-probabilities is the one
     with which the validation rows are likeliest.
+
+    Args:
+        factors: one per point, instead, where the validation rows are trained on.
+        exact: whether the minimum is approached as far as single precision goes; accuracy rarely asks for it.
     """
     found: dict[int, Fitted] = {}
     with one_thread():
         for loss in dict.fromkeys(p.loss for p in points):
             some = [i for i, p in enumerate(points) if p.loss == loss]
             part = [points[i] for i in some]
-            solved = solve_shared(model, part) if model.target.projected else solve_linear(model, part)
+            effort = EXACT if exact else USUAL
+            solver = solve_shared if model.target.projected else solve_linear
+            solved = solver(model, part, effort)
             for at, i in enumerate(some):
                 weights = HeadWeights(
                     [None if p is None else p[at].contiguous() for p in solved.projections],
@@ -43,7 +55,8 @@ def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
                     torch.tensor([s.logit_scale for s in model.streams]),
                     bias=solved.bias[at].contiguous(),
                 )
-                found[i] = _judged(model, weights, int(solved.steps[at]), tempered=loss == "squared")
+                factor = None if factors is None else factors[i]
+                found[i] = _judged(model, weights, int(solved.steps[at]), loss == "squared", factor)
     return [found[i] for i in range(len(points))]
 
 
@@ -58,38 +71,45 @@ def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
     return best_validated([f.val_acc for f in fitted], losses, [f.val_loss for f in fitted])
 
 
-def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
+def _judged(
+    model: HeadModel, weights: HeadWeights, steps: int, tempered: bool, factor: float | None
+) -> Fitted:
     features, labels = model.validation
     logits = weights.logits(vectors(features)).double()
+    if not tempered:
+        factor = 1.0
+    elif factor is None:
+        factor = temperature(logits, labels)
     if tempered:
-        factor, loss = _temperature(logits, labels)
         weights.head = weights.head * factor
         weights.bias = None if weights.bias is None else weights.bias * factor
-    else:
-        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    loss = float(torch.nn.functional.cross_entropy(factor * logits, labels))
     accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
     record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **_remarks(model, weights)}
     return Fitted(
-        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record]
-    )
+        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record],
+        factor=factor,
+    )  # fmt: skip
 
 
-def _temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The factor on the logits (n, C) with the least cross-entropy, and that cross-entropy."""
+def temperature(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+    """The factor on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
     centred = logits - logits.mean(1, keepdim=True)
-    size = centred.square().mean().sqrt().clamp_min(1e-12)
+    share = torch.full((len(labels),), 1.0 / len(labels)) if weights is None else weights / weights.sum()
+    share = share.to(logits)
+    size = (share @ centred.square()).mean().sqrt().clamp_min(1e-12)
     unit = centred / size
 
     def loss(power: float) -> float:
-        return float(torch.nn.functional.cross_entropy(unit * math.exp(power), labels))
+        losses = torch.nn.functional.cross_entropy(unit * math.exp(power), labels, reduction="none")
+        return float(share @ losses)
 
     # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     while high - low > 0.02:
         a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         low, high = (low, b) if loss(a) <= loss(b) else (a, high)
-    middle = (low + high) / 2.0
-    return math.exp(middle) / float(size), loss(middle)
+    return math.exp((low + high) / 2.0) / float(size)
 
 
 def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:

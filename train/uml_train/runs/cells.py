@@ -25,6 +25,7 @@ from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
+from uml_train.record.scores import Answers
 from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
@@ -92,7 +93,7 @@ class Trained:
     fitted: list[Fitted]
     seconds: list[float]
     selected: int
-    predictions: np.ndarray
+    answers: Answers
     test_acc: float
 
     @property
@@ -157,7 +158,8 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
     selected = select(prepared.points, fitted)
     if settings.refit:
         again = prepare(problem, cell, settings, grid, refit=True)
-        weights = solve(again.models[0], [prepared.points[selected]])[0].weights
+        point, factor = prepared.points[selected], fitted[selected].factor
+        weights = solve(again.models[0], [point], [factor])[0].weights
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
@@ -174,14 +176,14 @@ def _tested(
     problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float], selected: int
 ) -> Trained:
     """The cell as trained, the selected model scored on the test rows."""
-    predictions, score = _test(problem, fitted[selected], prepared.test)
+    answers = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        predictions=predictions,
-        test_acc=score,
+        answers=answers,
+        test_acc=answers.accuracy(problem.target.labels[problem.test]),
     )
 
 
@@ -356,9 +358,8 @@ def auxiliary_rows(
     return rows, labels
 
 
-def _test(problem: Problem, fitted: Fitted, test: Rows) -> tuple[np.ndarray, float]:
-    predictions = np.empty(len(test), dtype=np.int32)
+def _test(problem: Problem, fitted: Fitted, test: Rows) -> Answers:
+    answers = Answers(len(test), len(problem.classes))
     for part, block in test.blocks():
-        predictions[part] = fitted.weights.logits(block).argmax(1).cpu().numpy()
-    labels = problem.target.labels[problem.test]
-    return predictions, 100.0 * float((predictions == labels).mean())
+        answers.take(part, fitted.weights.logits(block))
+    return answers
