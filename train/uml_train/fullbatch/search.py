@@ -6,14 +6,15 @@ Shapes: n rows, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
+from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
-from uml_train.fullbatch.shared import solve_shared
+from uml_train.fullbatch.shared import Shared, solve_shared
 from uml_train.heads.bank import Fitted, HeadModel, one_thread
 from uml_train.heads.fitting import watched_rows
 from uml_train.heads.grid import Point
@@ -34,7 +35,7 @@ def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
         for loss in dict.fromkeys(p.loss for p in points):
             some = [i for i, p in enumerate(points) if p.loss == loss]
             part = [points[i] for i in some]
-            solved = solve_shared(model, part) if model.target.projected else solve_linear(model, part)
+            solved = _solver(model, part)(model, part)
             for at, i in enumerate(some):
                 weights = HeadWeights(
                     [None if p is None else p[at].contiguous() for p in solved.projections],
@@ -43,19 +44,35 @@ def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
                     bias=solved.bias[at].contiguous(),
                 )
                 found[i] = _judged(model, weights, int(solved.steps[at]), tempered=loss == "squared")
+        if len(points) > 1 and points[0].prior is not None:
+            _cross(model, points, found)
     return [found[i] for i in range(len(points))]
 
 
+def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, list[Point]], Shared]:
+    if points[0].prior is not None:
+        return solve_prior
+    return solve_shared if model.target.projected else solve_linear
+
+
+def _cross(model: HeadModel, points: Sequence[Point], found: dict[int, Fitted]) -> None:
+    """Say of every point how it does in cross-validation, where the rows can be parted."""
+    for i, (accuracy, logits, labels) in enumerate(cross_validated(model, points) or ()):
+        found[i].crossed = (accuracy, _temperature(logits, labels)[1])
+        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": found[i].crossed[1]}
+
+
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
-    """The index of the most accurate point on validation.
+    """The index of the most accurate point on validation, or in cross-validation where there was one.
 
     Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
     one validation row per class many points tie, and which of them is merely first means nothing.
     """
+    scores = [(f.val_acc, f.val_loss) if f.crossed is None else f.crossed for f in fitted]
     order = {"cross-entropy": 0, "squared": 1}
     return min(
         range(len(fitted)),
-        key=lambda i: (-fitted[i].val_acc, order[points[i].loss], fitted[i].val_loss, i),
+        key=lambda i: (-scores[i][0], order[points[i].loss], scores[i][1], i),
     )
 
 

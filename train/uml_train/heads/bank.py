@@ -90,6 +90,7 @@ class HeadModel:
         hidden: H, the width of the trunk's hidden layer; 0 for the linear trunk.
         layers: blocks of the transformer trunk, of hidden width H; 0 for the other trunks.
         balanced: whether batches hold the classes in equal parts.
+        kernel: (C, C) float64, how alike the classes are in an auxiliary (`prior`), or None.
     """
 
     target: Samples
@@ -105,6 +106,7 @@ class HeadModel:
     hidden: int = 0
     layers: int = 0
     balanced: bool = False
+    kernel: Tensor | None = None
 
     def __post_init__(self) -> None:
         parts = [s.features for s in self.streams] + [self.validation[0]]
@@ -146,7 +148,8 @@ class Fitted:
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
     on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
-    cross-entropy on the validation rows, which only heads that are solved at once are selected by.
+    cross-entropy on the validation rows, which only heads that are solved at once are selected by;
+    `crossed`, where there was cross-validation, is its accuracy and cross-entropy, which then select.
     """
 
     weights: HeadWeights
@@ -155,6 +158,7 @@ class Fitted:
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
     val_loss: float = math.inf
+    crossed: tuple[float, float] | None = None
 
 
 class HeadBank:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uml_train.run import Cell, CellResult, Run, write_atomic
-from uml_train.settings import METHODS, WITH_AUXILIARIES
+from uml_train.settings import LINEAR, METHODS, WITH_AUXILIARIES
 
 
 def choose(run: Run, cells: Sequence[Cell]) -> None:
@@ -39,7 +39,7 @@ def choose(run: Run, cells: Sequence[Cell]) -> None:
 
 
 def _rival(cell: Cell, method: str, trained: dict[Cell, CellResult]) -> Cell | None:
-    if method == "unimodal":
+    if method in LINEAR and method not in WITH_AUXILIARIES:
         return next(
             (c for c in trained if (c.method, c.shots, c.seed) == (method, cell.shots, cell.seed)), None
         )

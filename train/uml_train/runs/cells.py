@@ -19,6 +19,7 @@ from uml_train.data.normalize import Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
+from uml_train.fullbatch.class_prior import class_kernel
 from uml_train.heads.bank import Fitted, HeadBank, HeadModel, Samples
 from uml_train.heads.grid import Candidate, Grid, Point
 from uml_train.heads.transformer import LAYERS
@@ -27,6 +28,8 @@ from uml_train.problem import Problem
 from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
+    LINEAR,
+    SOLVED,
     TRANSFORMER,
     UNRELATED,
     WITH_AUXILIARY_LOSS,
@@ -104,7 +107,7 @@ class Trained:
         if self.prepared.points:
             return [
                 {
-                    "hyperparameters": {"loss": point.loss, "strength": point.strength},
+                    "hyperparameters": _chosen(point),
                     "alpha": point.alpha,
                     "ratio": point.ratio,
                     "val_acc": fitted.val_acc,
@@ -127,6 +130,11 @@ class Trained:
             }
             for model, fitted, seconds in zip(self.prepared.models, self.fitted, self.seconds, strict=True)
         ]
+
+
+def _chosen(point: Point) -> dict[str, Any]:
+    values: dict[str, Any] = {"loss": point.loss, "strength": point.strength}
+    return values if point.prior is None else {**values, "prior": point.prior}
 
 
 def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
@@ -205,7 +213,7 @@ def prepare(
     if refit:
         draw = Draw(np.concatenate([draw.train, draw.val]), draw.val)
     target = problem.target
-    deep = cell.method != "unimodal"
+    deep = cell.method not in LINEAR
     tokens = deep and settings.trunk == TRANSFORMER
     train, val, test, pool = (
         target.stored(part, tokens=tokens) for part in (draw.train, draw.val, problem.test, problem.train)
@@ -234,13 +242,14 @@ def prepare(
         first = auxiliaries[0]
         head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
     with_loss = cell.method in WITH_AUXILIARY_LOSS
+    kernel = class_kernel(auxiliaries, len(problem.classes)) if cell.method == "prior" else None
     models = [
         HeadModel(
             target=samples,
             auxiliaries=tuple(auxiliaries) if with_loss else (),
             validation=validation,
             classes=len(problem.classes),
-            width=cell.shared_width,
+            width=cell.shared_width if deep else samples.dim,
             seed=cell.seed + (candidate.repeat << 32),
             candidate=candidate,
             head=head,
@@ -249,6 +258,7 @@ def prepare(
             hidden=min(cell.shared_width, _HIDDEN) if deep and settings.trunk != "linear" else 0,
             layers=LAYERS if tokens else 0,
             balanced=settings.sampling == "balanced",
+            kernel=kernel,
         )
         for candidate in (
             (_SOLVED,)
@@ -263,7 +273,9 @@ def prepare(
         len(draw.train) if refit else draw.label_budget,
         mapped,
         placed(test, where).normalized(normalize),
-        grid.points_for(auxiliary_loss=with_loss),
+        grid.crossed_points(prior=kernel is not None)
+        if cell.method in SOLVED
+        else grid.points_for(auxiliary_loss=with_loss),
     )
 
 

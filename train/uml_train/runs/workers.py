@@ -22,7 +22,7 @@ from uml_train.heads.grid import Candidate, Grid, Point, Schedule
 from uml_train.problem import Problem
 from uml_train.run import Cell, CellResult, Run, write_cell
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
-from uml_train.settings import TRANSFORMER, TrainSettings
+from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
@@ -266,7 +266,7 @@ def _record(
         target=problem.target.label,
         encoders={label: source.encoder for label, source in sources.items()},
         objective=run.config["objective"],
-        trunk=settings.trunk if cell.method != "unimodal" else "linear",
+        trunk=settings.trunk if cell.method not in LINEAR else "linear",
         normalize=_normalization(cell, settings),
         solver="full batch" if grid.points else "adamw",
         texts=settings.texts,
