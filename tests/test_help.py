@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -59,3 +60,25 @@ def test_every_public_name_can_be_imported(package: str) -> None:
         assert getattr(module, name) is getattr(module, name), "a submodule hides the name"
     with pytest.raises(AttributeError):
         _ = module.no_such_name
+
+
+@pytest.mark.parametrize("words", _commands(), ids=" ".join)
+def test_every_option_says_what_it_is_for_in_short_sentences(words: tuple[str, ...]) -> None:
+    from uml_cache.cli import root
+
+    command: click.Command = root
+    for word in words:
+        assert isinstance(command, click.Group)
+        found = command.get_command(click.Context(command), word)
+        assert found is not None
+        command = found
+    texts = {"the command": command.help or ""}
+    for option in command.params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+            assert option.help[0].isupper(), (option.name, option.help)
+            assert option.help.rstrip("]").endswith(".") or "[default" in option.help, option.help
+            texts[option.opts[0]] = option.help
+    for name, text in texts.items():
+        for sentence in re.split(r"[.;:?](?:\s|$)", text):
+            assert len(sentence.split()) <= 25, (name, sentence)

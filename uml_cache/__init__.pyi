@@ -13,10 +13,12 @@ from .disk import sync_folder as sync_folder
 from .disk import whole_file as whole_file
 from .disk import whole_path as whole_path
 from .disk import write_atomic as write_atomic
+from .disk import write_changed as write_changed
 from .disk import write_together as write_together
 from .documents import parse_json as parse_json
 from .documents import parse_toml as parse_toml
 from .errors import InputError as InputError
+from .errors import Remark as Remark
 from .errors import WorkError as WorkError
 from .errors import unknown as unknown
 from .exchange.exporting import export_features as export_features
@@ -41,6 +43,7 @@ from .reading.features import FeatureSet as FeatureSet
 from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler
 from .reading.tokens import TokenAccess as TokenAccess
+from .remote import is_remote as is_remote
 from .settings import Setting as Setting
 from .settings import Settings as Settings
 from .settings import at_least as at_least
@@ -53,6 +56,7 @@ from .store.catalogue import StoreInfo as StoreInfo
 from .store.catalogue import find_stores as find_stores
 from .store.catalogue import store_info as store_info
 from .store.feature_store import FeatureStore as FeatureStore
+from .store.journal import JOURNAL as JOURNAL
 from .store.journal import FailedRow as FailedRow
 from .store.journal import failed_rows as failed_rows
 from .store.journal import record_names as record_names

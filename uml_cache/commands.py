@@ -32,7 +32,7 @@ def _ls(output: Output, path: str) -> None:
     from uml_cache.store.catalogue import look_for_stores
 
     stores, damaged = look_for_stores(path)
-    if not stores and not damaged:
+    if not stores:
         raise InputError(f"no feature store under {path}; `uml extract --out {path}` makes one")
     header = ("path", "dataset", "modality", "encoder", "rows", "dim", "sealed")
     lines = [header]
@@ -124,7 +124,7 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 @click.argument("sources", nargs=-1, required=True, metavar="[SPLIT=]FILE...")
 @click.option("--out", type=_PLACE, default="feats", show_default=True, help="Cache folder, or its URL.")
 @click.option("--dataset", help="The data set's name.")
-@click.option("--modality", help="image, text, audio, array.")
+@click.option("--modality", help="What the features are of: image, text, audio or array.")
 @click.option("--encoder", help="Name of the encoder that made the features.")
 @click.option("--set", "set_name", help="Which sample set of the modality, such as vanilla or cupl texts.")
 @click.option("--variant", help="What distinguishes these features from others of the encoder.")
@@ -148,7 +148,10 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 )
 @click.option("--groups", "--group-column", "groups", help="What the groups' array is called.")
 @click.option("--lengths", help="What the array of token counts is called.")
-@click.option("--dtype", help="float16 or float32; default: float16 if the source is, else float32.")
+@click.option(
+    "--dtype",
+    help="How features are stored: float16 or float32. Default: float16 if the source is, else float32.",
+)
 @left_out_option
 def _import(
     output: Output,

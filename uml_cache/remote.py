@@ -162,6 +162,18 @@ class RemotePath:
         folders = sorted(str(prefix).rstrip("/").rpartition("/")[2] for prefix in found["common_prefixes"])
         return folders, sorted(str(meta["path"]).rpartition("/")[2] for meta in found["objects"])
 
+    def states(self) -> dict[str, str]:
+        """What the storage calls the state of each object below this prefix, by its key there."""
+        import obstore
+
+        with _reported(self):
+            found = [meta for batch in obstore.list(self.objects, self.key) for meta in batch]
+        cut = len(self.key) + 1
+        return {
+            str(meta["path"])[cut:]: f"{meta.get('e_tag') or meta['last_modified']} {meta['size']}"
+            for meta in found
+        }
+
     def size_below(self) -> int:
         """Bytes of all objects below this prefix."""
         import obstore

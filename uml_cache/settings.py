@@ -13,12 +13,22 @@ from dataclasses import MISSING, Field, dataclass, fields, replace
 from difflib import get_close_matches
 from functools import partial
 from math import inf
-from numbers import Integral, Real
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Self,
+    SupportsFloat,
+    SupportsIndex,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
-from uml_cache.documents import parse_toml
 from uml_cache.errors import InputError, unknown
 
 _IN_WORDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a path", dict: "a table"}
@@ -134,9 +144,9 @@ def _read(value: Any, kind: Any, separator: str = ",") -> Any:
     elif isinstance(value, bool) or value is None:
         if type(value) is kind:
             return value
-    elif kind is int and (isinstance(value, Integral) or str(value).lstrip("-").isdecimal()):
+    elif kind is int and (isinstance(value, SupportsIndex) or str(value).lstrip("-").isdecimal()):
         return int(value)
-    elif kind is float and isinstance(value, Real | str):
+    elif kind is float and isinstance(value, SupportsFloat | str):
         return float(value)
     elif kind in (str, Path) and isinstance(value, str | kind):
         return kind(value)
@@ -265,6 +275,8 @@ def read_toml(path: Path | str, known: Mapping[str, Setting]) -> dict[str, Any]:
     Raises:
         InputError: no such file, no TOML, an unknown key, a value that is not allowed; each names the file.
     """
+    from uml_cache.documents import parse_toml
+
     try:
         values = parse_toml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.disk import write_atomic
+
 
 @dataclass(frozen=True)
 class Used:
@@ -90,8 +92,7 @@ def left_out_csv(rows: Iterable[tuple[str, str, str]]) -> str:
 
 def write_left_out(path: Path, rows: Iterable[tuple[str, str, str]]) -> None:
     """Write `left_out_csv` of the rows into a file, whose folder is made if need be."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(left_out_csv(rows), encoding="utf-8", errors="backslashreplace", newline="")
+    write_atomic(path, left_out_csv(rows).encode("utf-8", "backslashreplace"))
 
 
 def used_lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:

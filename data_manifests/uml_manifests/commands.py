@@ -12,7 +12,7 @@ from uml_cache import Output, column_options, left_out_option, take_choice, uml_
 if TYPE_CHECKING:
     from uml_manifests.manifest.manifest import Manifest
 
-_MODALITY = click.option("--modality", help="image, audio or text, where there are several.")
+_MODALITY = click.option("--modality", help="Modality to take where there are several: image, audio or text.")
 
 
 @click.group(
@@ -118,11 +118,11 @@ def build(
     "uml data text oxford_pets --texts captions.jsonl --synonyms names.json",
 )
 @click.argument("name")
-@click.option("--templates", help="vanilla, classname or handwritten.")
+@click.option("--templates", help="Templates for the class names: vanilla, classname or handwritten.")
 @click.option("--descriptions", type=click.Path(), help="JSON file {class name: [texts]}, such as CuPL's.")
 @click.option("--style", type=click.Choice(["sentences", "features"]), default="sentences",
               show_default=True,
-              help="features: such as DCLIP's, which become `NAME, which has FEATURE`.")  # fmt: skip
+              help="Their kind. features: such as DCLIP's, read as `NAME, which has FEATURE`.")  # fmt: skip
 @click.option("--texts", type=click.Path(),
               help="JSONL, CSV or .txt; texts without a label get the class they mention.")  # fmt: skip
 @click.option("--synonyms", type=click.Path(), help="JSON {class name: [other names]} to look for, too.")
@@ -192,7 +192,7 @@ def text(
 @uml_command("split", example="uml data split oxford_pets --shots 4 --seed 1")
 @click.argument("name")
 @click.option("--shots", type=int, required=True, help="Train samples per class; min(shots, 4) for val.")
-@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True, help="Fixes which samples are drawn.")
 @click.option("--out", type=click.Path(), help="File to write instead of MANIFEST/draws/shot_K-seed_S.json.")
 @_MODALITY
 def split(output: Output, name: str, shots: int, seed: int, out: str | None, modality: str | None) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import QUIET, InputError, Output, parse_json
+from uml_cache import QUIET, InputError, Output, make_folder, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import accuracies, averages
@@ -151,7 +151,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
             raise InputError(f"{out} holds the demo of {there}, not of {asked}; choose another --out")
         return
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     except (FileExistsError, NotADirectoryError):
         raise InputError(f"--out {out} is not a folder; choose another") from None
     write_atomic(mark, json.dumps(asked).encode())

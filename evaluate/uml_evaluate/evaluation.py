@@ -15,7 +15,7 @@ from uml_evaluate.comparing.rows import ORDER, PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.probes.cells import complete_probes
-from uml_train import complete, require_heads, run_grid
+from uml_train import complete, require_heads, run_grid, store_remarks
 
 if TYPE_CHECKING:
     from uml_train import Run, Shots
@@ -37,6 +37,7 @@ class Evaluation:
             "table": [row.to_json() for row in table(self.comparisons)],
             "differences": [d.to_json() for c in self.comparisons for d in c.differences],
             "figures": [str(path) for path in self.figures],
+            "rows": self.run.config.get("used", {}),
         }
 
     def text(self) -> str:
@@ -74,7 +75,8 @@ def evaluate(
 ) -> Evaluation:
     """Compare the methods of a run at `shots`, training with the run's own settings what it lacks there.
 
-    Figures of the differences are written into the run's folder `figures`, as PNG and SVG.
+    Figures of the differences are written into the run's folder `figures`, as PNG and SVG, where it can be
+    written. What the run's stores are by now is said; results that are there are shown all the same.
 
     Args:
         shots: labelled target samples per class: numbers from 1 on, or "all".
@@ -88,6 +90,8 @@ def evaluate(
     """
     if probes:
         require_heads(run)
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     try:
         trained = complete(run, shots=shots, cache=cache, output=output) if heads else []
         probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if probes else []
@@ -117,8 +121,8 @@ def evaluate(
             except (
                 OSError
             ) as error:  # somebody else's run, or a snapshot: its table can be shown all the same
-                output.say(
-                    f"{run.path / 'figures'} cannot be written ({error.strerror}); no figure was saved"
-                )
+                figures_folder = run.path / "figures"
+                output.say(f"{figures_folder} cannot be written ({error.strerror}); no figure was saved")
+                break
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)

@@ -12,6 +12,8 @@ from .readers.prefetch import reader_count as reader_count
 from .registry import list_encoders as list_encoders
 from .registry import load_encoder as load_encoder
 from .registry import modality_of as modality_of
+from .sources import content_digest as content_digest
+from .sources import sources_digest as sources_digest
 from .spec import Encoded as Encoded
 from .spec import Encoder as Encoder
 from .spec import EncoderOptions as EncoderOptions

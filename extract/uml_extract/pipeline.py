@@ -89,7 +89,7 @@ def extract(
     *,
     out: Path | str,
     tokens: bool = False,
-    dtype: str = "float16",
+    dtype: str = "auto",
     batch_size: int | Literal["auto"] = "auto",
     device: str = "auto",
     max_errors: float = 0.01,
@@ -112,7 +112,8 @@ def extract(
         encoder: A name for `load_encoder` (with `weights`, `pooling`, `layer`, `transform`, `device`), or an
             encoder that is loaded already.
         tokens: Store token features beside the pooled ones.
-        dtype: Stored as float16 or float32.
+        dtype: Stored as float16 or float32; `auto` is float16, but for arrays that are stored as they are
+            (`identity`) their own type, float32 at most.
         batch_size: Samples per forward pass; `auto` is chosen once and fixed in the store.
         max_errors: How many samples may be unreadable: a whole number (int), or a share below 1 (float).
         executor: `local`, `torchrun` (this process is one rank of several) or `ray`.
@@ -156,6 +157,8 @@ def extract(
         dtype = IDS
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    if dtype == "auto":
+        dtype = _own_dtype(path, encoder, output)
     automatic = batch_size == "auto"
     if batch_size == "auto":
         there = recorded_plan(path)
@@ -244,6 +247,18 @@ def _planned(path: Path, plan: StorePlan, automatic: bool) -> FeatureStore:
 
 def _rows(store: FeatureStore, tasks: Sequence[int]) -> int:
     return sum(len(store.rows_of(task)) for task in tasks)
+
+
+def _own_dtype(path: Path, encoder: Encoder, output: Output) -> str:
+    """What `auto` stores: what is there already, else the arrays' own type or float16."""
+    own = getattr(encoder, "own_dtype", "float16")
+    there = recorded_plan(path)
+    if there is None or there["dtype"] == own:
+        return own
+    output.say(
+        f"{path} is stored as {there['dtype']}, its arrays are {own}; delete it to store them as they are"
+    )
+    return str(there["dtype"])
 
 
 def _variant(encoder: Encoder, tokens: bool, dtype: str) -> str | None:

@@ -66,7 +66,10 @@ class ExtractSettings(Settings):
     tokens: Annotated[bool, Setting(
         "Store token features beside the pooled ones.", option="--tokens/--pool",
     )] = False
-    dtype: Annotated[str, Setting("How features are stored.", choices=("float16", "float32"))] = "float16"
+    dtype: Annotated[str, Setting(
+        "How features are stored. auto: float16, and arrays (encoder identity) as they are.",
+        choices=("auto", "float16", "float32"),
+    )] = "auto"
     pooling: Annotated[str | None, Setting(
         "How tokens become one vector. Default: the encoder's own way.",
         group=_ENCODER, choices=("cls", "mean", "last"),
@@ -112,7 +115,7 @@ class ExtractSettings(Settings):
         takes="a number of samples such as 5, or a share such as 1%",
     )] = "1%"
     retry_failed: Annotated[bool, Setting(
-        "Do the tasks again that hold unreadable samples.", group=_AGAIN, role="local",
+        "Do the tasks again that hold unreadable samples which can be read now.", group=_AGAIN, role="local",
     )] = False
     check_sources: Annotated[bool, Setting(
         "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",

@@ -156,6 +156,15 @@ class DataEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class CutsTexts(Protocol):
+    """An encoder that reads so many tokens of a text and no more."""
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are longer than that, so that their ends say nothing."""
+        ...
+
+
 def fitted(encoder: Encoder, manifest: Manifest) -> Encoder:
     """The encoder itself, or its form for this data set."""
     return encoder.for_data(manifest) if isinstance(encoder, DataEncoder) else encoder

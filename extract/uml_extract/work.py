@@ -14,7 +14,7 @@ from uml_extract.executors.worker import Recipe
 from uml_extract.pipeline import Extracted, extract
 from uml_extract.registry import list_encoders, load_encoder, modality_of
 from uml_extract.settings import ExtractSettings, max_errors
-from uml_extract.spec import Encoder
+from uml_extract.spec import CutsTexts, Encoder
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -79,7 +79,7 @@ def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, A
         for remark in remarks:
             output.say(remark)
         done = extract(manifest, encoder, recipe=recipe, **extracting)
-        account = _account(done, manifest)
+        account = _account(done, manifest, encoder)
         if settings.left_out is not None:
             account.write(settings.left_out, settings.data)
         if not output.json:
@@ -100,14 +100,19 @@ def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, A
     return value, "\n".join(_words(each) for each in (done, *also))
 
 
-def _account(done: Extracted, manifest: Manifest) -> Account:
+def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
     """What became of the samples: unreadable ones keep their row in the store, and are not used."""
     used = np.ones(len(manifest), bool)
     used[[sample.row for sample in done.unreadable]] = False
     return Account(
         used=int(used.sum()),
         left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
-        lacking=lacking(manifest.labels, manifest.splits, used=used),
+        lacking={
+            **lacking(manifest.labels, manifest.splits, used=used),
+            "but cut off, being longer than the encoder reads": (
+                encoder.cut(manifest.sources) if isinstance(encoder, CutsTexts) else 0
+            ),
+        },
     )
 
 

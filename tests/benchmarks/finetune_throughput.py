@@ -29,8 +29,8 @@ from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task, moved
-from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Candidate, Schedule
+from uml_train.heads.models import HeadModel, Samples
 
 CLASSES = 10
 

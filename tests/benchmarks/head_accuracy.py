@@ -23,7 +23,8 @@ from uml_train import HeadBank, HeadModel, TrainSettings
 from uml_train.heads.grid import Grid, Schedule, load_grid
 from uml_train.runs.cells import finish, prepare
 from uml_train.runs.combinations import cells_of
-from uml_train.training import prepare_run
+from uml_train.runs.head_session import open_heads
+from uml_train.runs.ranks import Ranks
 
 
 def shuffled(features: Tensor, labels: Tensor, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -95,7 +96,8 @@ def main() -> None:
         auxiliaries=((arguments.aux,),), methods=methods,
         shots=(arguments.shots,), seeds=tuple(range(1, arguments.seeds + 1)), loader="device",
     )  # fmt: skip
-    _, _, problem, resolved = prepare_run(settings, QUIET)
+    session = open_heads(settings, Ranks(), QUIET)
+    problem, resolved = session.problem, session.settings
     schedule = Schedule(steps=arguments.steps, warmup=50, eval_every=50, patience=5)
     grid = Grid(name="quick", candidates=load_grid("quick").candidates, schedule=schedule)
     labels = torch.from_numpy(problem.target.labels[problem.test])

@@ -22,7 +22,7 @@ COMMON: dict[str, Any] = {
     "cache": Path("c"), "auxiliaries": (("text.cupl:a/b@c", "audio"), ("text",)),
     "methods": ("unimodal", "uml"),
     "controls": ("random", "unrelated:birds"), "shots": (2, "all"), "seeds": (7, 3), "grid": "mine.toml",
-    "alpha": (0.5, 2.0), "splits": Path("s p.csv"), "loader": "host", "device": "cpu",
+    "alpha": (0.5, 2.0), "splits": Path("s p.csv"), "loader": "host", "device": "cpu", "ids": "own",
     "precision": "bfloat16", "out": Path("o"),
 }  # fmt: skip
 FEATURES: dict[str, Any] = {"dataset": "birds", "target": "audio:log-mel", "normalize": "standard"}
@@ -66,11 +66,11 @@ def _config(way: str) -> dict[str, Any]:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[list[Settings]]:
     """What a command would have trained."""
     found: list[list[Settings]] = []
-    monkeypatch.setattr("uml_train.training.train", lambda *settings, output: found.append([*settings]))
+    monkeypatch.setattr("uml_train.training.train", lambda *settings, **_: found.append([*settings]))
     monkeypatch.setattr(
-        "uml_train.finetune.finetuning.fine_tune", lambda *settings, output: found.append([*settings])
+        "uml_train.finetune.finetuning.fine_tune", lambda *settings, **_: found.append([*settings])
     )
-    monkeypatch.setattr("uml_train.commands._answer", lambda run: ({}, ""))
+    monkeypatch.setattr("uml_train.commands._answer", lambda run: ({"rows": {}}, ""))
     return found
 
 
@@ -156,7 +156,8 @@ def test_records_of_version_0_1_are_read() -> None:
         "out": "/data/runs", "objective": "supervised", "checkpoint_minutes": 10.0,
     }  # fmt: skip
     settings = TrainSettings.from_json(record)
-    assert settings.to_json() == {**record, "refit": False}
+    later = {"ids": "recorded", "refit": False}  # settings that it did not have
+    assert settings.to_json() == record | later
     assert asked({"settings": record}).command() == (
         "uml train --cache /data/feats --dataset shapes --target image:hog-color --aux text "
         "--method unimodal,uml --control permuted --shots 4,all --seeds 1,2 --grid demo --out /data/runs "
@@ -168,7 +169,7 @@ def test_recipes_take_every_choice() -> None:
     """What decides numbers and is neither a place nor data."""
     assert set(TRAIN) == {
         "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-        "sampling", "aligned", "trunk", "precision", "texts", "refit",
+        "sampling", "aligned", "trunk", "precision", "texts", "ids", "refit",
     }  # fmt: skip
     assert set(FINETUNE) == {
         "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "ema", "compile",
@@ -214,4 +215,5 @@ def test_keys_may_be_the_options_names(tmp_path: Path) -> None:
         "auxiliaries": (("text",), ("text", "audio")),
         "methods": ("unimodal", "uml"),
         "normalize_on": "pool",
+        "refit": True,
     }

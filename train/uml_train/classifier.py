@@ -16,9 +16,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
 
 from uml_train.data.normalize import Normalizer
-from uml_train.heads.bank import HeadBank, HeadModel, Samples
+from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import Head, folded
 from uml_train.heads.grid import load_grid
+from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ uml pretrain --cache ./feats --target image --aux text
 uml embed ./runs --modality image
 """
 _METHODS = {
-    "help": "unimodal and uml; with --objective joint self-supervised, too. Default: all of them.",
+    "help": "Methods to compare: unimodal, uml, and with --objective joint self-supervised. Default: all.",
     "default": None,
 }
 _OBJECTIVE = {"choices": ("ssl", "joint"), "default": "ssl"}

@@ -25,7 +25,8 @@ uml embed ./runs --modality image
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path),
               help="Cache folder to write to.  [default: the run's]")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where the network runs.")  # fmt: skip
 def embed(
     output: Output,
     run: Path,
@@ -51,8 +52,5 @@ def embed(
         device=device,
         output=output,
     )
-    lines = [
-        f"{one.store}: {one.rows:,} rows" + (f", {one.failed} of them flagged" if one.failed else "")
-        for one in done
-    ]
+    lines = [f"{one.store}: {one.used.text()}" for one in done]
     output.result([one.to_json() for one in done], "\n".join(lines))

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import platform
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
-from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import LockFile, NoLocks, Output, declared, make_folder, remove_leftovers
+from uml_cache import (
+    QUIET,
+    InputError,
+    LockFile,
+    NoLocks,
+    Output,
+    make_folder,
+    remove_leftovers,
+    write_changed,
+    write_together,
+)
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.heads.grid import Grid
 from uml_train.problem import Problem, read_class_map
-from uml_train.run import Run, write_atomic
+from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
+from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
+from uml_train.record.keeping import array_bytes
+from uml_train.run import FORMAT, Run
 from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
@@ -30,9 +40,6 @@ from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
     from uml_train.pretrain.searches import Pretraining
-
-# Where and how, not what; of files the content decides, not the path.
-_NOT_DECISIVE = [s.name for s in declared(TrainSettings).values() if s.role in ("local", "file")]
 
 _ALONE = Ranks()
 
@@ -44,52 +51,45 @@ def begin(
     problem: Problem,
     grid: Grid | Pretraining,
     finetune: dict[str, Any] | None = None,
+    output: Output = QUIET,
 ) -> Run:
     """The run's folder with its configuration: made, or found as it was left.
 
+    What is damaged in it is written anew. A run of the same settings over other content is another run, whose
+    folder stays as it is; that is said.
+
     Args:
         finetune: what decides a fine-tuning beside the settings, as JSON values; `local` in it does not.
+
+    Raises:
+        InputError: the folder holds another run.
     """
-    roles = [selection.target, *selection.auxiliaries, *unrelated]
-    sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
-    stores = {
-        role.label: {
-            "path": str(Path(os.path.abspath(role.store.path))),
-            "dataset": role.store.dataset,
-            "modality": role.store.modality,
-            "set": role.store.set,
-            "encoder": source.encoder,
-            "joint_space": source.joint_space,
-            "fingerprint": role.store.fingerprint,
-            "rows": len(source.features.label),
-            "usable_rows": len(source.rows),
-            "failed_rows": int((~source.features.valid).sum()),
-            "dim": source.dim,
-            "token_dim": source.token_dim,
-        }
-        for role, source in zip(roles, sources, strict=True)
-    }
-    values = settings.to_json()
-    decisive = {k: v for k, v in values.items() if k not in _NOT_DECISIVE}
     class_map = read_class_map(settings.class_map) if settings.class_map else None
-    fingerprints = {label: store["fingerprint"] for label, store in stores.items()}
-    more: list[Any] = [{k: v for k, v in finetune.items() if k != "local"}] if finetune else []
-    if settings.splits:
-        more.append(asdict(read_splits(settings.splits)))
-    if problem.drawn:  # parts that were drawn otherwise are another run
-        parts = [problem.ids(rows) for rows in (problem.train, problem.val, problem.test)]
-        more.append(sha256(json.dumps(parts).encode()).hexdigest())
-    key = settings_hash([decisive, fingerprints, class_map, asdict(grid), *more])
-    target = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.target.label)
-    name = "".join(c if c.isalnum() or c in ".-_" else "_" for c in selection.dataset)
-    path = settings.out / f"{name}-{target}-{key}"
+    splits = read_splits(settings.splits) if settings.splits else None
+    roles = [selection.target, *selection.auxiliaries, *unrelated]
+    fingerprints = {role.label: content_of(role.store) for role in roles}
+    identity = identity_of(
+        settings,
+        fingerprints,
+        grid,
+        class_map=class_map,
+        splits=splits,
+        drawn=_parts(problem) if problem.drawn else None,
+        finetune=finetune,
+    )
+    parts = (_plain(selection.dataset), _plain(selection.target.label), settings_hash(identity))
+    path = settings.out / "-".join(parts)
+    run = _found(path, identity, output)
+    labels = array_bytes(problem.target.labels[problem.test].astype(np.int32))
     for folder in ("cells", "heads", "predictions"):
         make_folder(path / folder)
-    if not (path / "config.json").exists():
+    if run is None:
+        remark_siblings(path, identity, output.say)
         config = {
-            "format": 1,
+            "format": FORMAT,
             "created": datetime.now(UTC).isoformat(),
-            "settings": values,
+            "digest": digest_of(identity),
+            "settings": settings.to_json(),
             "dataset": selection.dataset,
             "target": selection.target.label,
             "configurations": [[role.label for role in roles] for roles in selection.configurations],
@@ -98,7 +98,7 @@ def begin(
             "trunk": settings.trunk,
             "classes": list(problem.classes),
             "grid": asdict(grid),
-            "stores": stores,
+            "stores": _stores(roles, problem),
             "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
             "test_groups": problem.test_groups,
             "drawn": problem.drawn,
@@ -111,24 +111,78 @@ def begin(
                 "numpy": version("numpy"),
                 "python": platform.python_version(),
             },
+            "files": {"test_labels.npy": file_sum(labels)},
+            "identity": identity,
         }
-        labels = problem.target.labels[problem.test].astype(np.int32)
-        save_array(path / "test_labels.npy", labels)
-        _write_splits(path, problem, {(k, s) for k in settings.shots or () for s in settings.seeds})
+        write_together({path / "test_labels.npy": labels})
         _write_config(path, config)
-        return Run(path)
-    run = Run(path)
-    where = {key: values[key] for key in ("device", "loader")}
+        run = Run(path)
+    elif not _is_whole(path / "test_labels.npy", run):
+        output.say(f"{path / 'test_labels.npy'} was damaged or gone; it is written anew")
+        write_together({path / "test_labels.npy": labels})
+    extend_splits(run, problem, {(k, s) for k in settings.shots or () for s in settings.seeds}, output)
+    # What the run was asked to do, as the file that `--config` takes.
+    write_changed({path / "settings.toml": asked(run.config).to_toml().encode()})
+    where = {key: settings.to_json()[key] for key in ("device", "loader")}
     if any(run.config["settings"].get(key) != value for key, value in where.items()):
         _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
         run = Run(path)
     return run
 
 
+def _plain(text: str) -> str:
+    return "".join(c if c.isalnum() or c in ".-_" else "_" for c in text)
+
+
+def _found(path: Path, identity: dict[str, Any], output: Output) -> Run | None:
+    """The run in a folder, which must be the one that is asked for; None where there is none."""
+    try:
+        run = Run(path)
+    except DamagedFile as damaged:
+        # The folder's name is the identity's, and every cell carries the identity: nothing else gets in.
+        output.say(f"{damaged.path} {damaged.why}; it is written anew")
+        return None
+    except InputError:
+        if (path / "config.json").exists():
+            raise
+        return None
+    if run.identity != identity:
+        at = first_difference(run.identity, identity)
+        raise InputError(f"{path} holds another run ({at}); move it away, or choose another --out")
+    return run
+
+
+def _is_whole(path: Path, run: Run) -> bool:
+    try:
+        return not difference(path.read_bytes(), run.config["files"][path.name])
+    except OSError:
+        return False
+
+
+def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
+    """What a run's configuration says of its stores, by label."""
+    sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
+    return {
+        role.label: {
+            "path": str(Path(os.path.abspath(role.store.path))),
+            "dataset": role.store.dataset,
+            "modality": role.store.modality,
+            "set": role.store.set,
+            "encoder": source.encoder,
+            "joint_space": source.joint_space,
+            "fingerprint": content_of(role.store),
+            "rows": len(source.features.label),
+            "usable_rows": len(source.rows),
+            "failed_rows": int((~source.features.valid).sum()),
+            "dim": source.dim,
+            "token_dim": source.token_dim,
+        }
+        for role, source in zip(roles, sources, strict=True)
+    }
+
+
 def _write_config(path: Path, config: dict[str, Any]) -> None:
-    """Write what the run was asked to do: the record, and the file that `--config` takes."""
-    write_atomic(path / "settings.toml", asked(config).to_toml().encode())
-    write_atomic(path / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    write_together({path / "config.json": record_bytes(config, indent=1)})
 
 
 @contextlib.contextmanager
@@ -157,35 +211,34 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
         lock.close()
 
 
-def _write_splits(path: Path, problem: Problem, draws: Iterable[tuple[Shots, int]]) -> None:
-    """The ids of every part and every draw, so that a run can be repeated on other software."""
-    splits: dict[str, Any] = {
-        "train": problem.ids(problem.train),
-        "val": problem.ids(problem.val),
-        "test": problem.ids(problem.test),
-        "draws": {},
-    }
-    for shots, seed in sorted(draws, key=str):
-        if shots == "all":
-            continue
-        draw = draw_rows(problem, shots, seed)
-        splits["draws"][f"k{shots}-s{seed}"] = {
-            "train": problem.ids(draw.train),
-            "val": problem.ids(draw.val),
-        }
-    write_atomic(path / "splits.json", json.dumps(splits, ensure_ascii=False).encode())
+def _parts(problem: Problem) -> dict[str, list[str]]:
+    """The sample ids of every part."""
+    return {name: problem.ids(getattr(problem, name)) for name in ("train", "val", "test")}
 
 
-def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]]) -> None:
-    known = json.loads((run.path / "splits.json").read_text(encoding="utf-8"))["draws"]
-    for name in known:
+def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]], output: Output = QUIET) -> None:
+    """Write the ids of every part and every draw, those that the file has already and `draws`.
+
+    So a run can be repeated on other software. A file that says all this is left alone.
+    """
+    path = run.path / "splits.json"
+    try:
+        known = run.splits
+    except DamagedFile as damaged:
+        known = None
+        cells = run.inspect(thorough=False).whole
+        draws = draws | {(result.cell.shots, result.cell.seed) for result in cells}
+        if path.exists():
+            output.say(f"{damaged.path} {damaged.why}; it is written anew")
+    names = {f"k{shots}-s{seed}": (shots, seed) for shots, seed in draws if shots != "all"}
+    drawn = set() if known is None else set(known["draws"])
+    if known is not None and set(names) <= drawn:
+        return
+    for name in drawn:
         shots, _, seed = name.removeprefix("k").partition("-s")
-        draws.add((int(shots), int(seed)))
-    _write_splits(run.path, problem, draws)
-
-
-def save_array(path: Path, values: np.ndarray) -> None:
-    """Write an array so that its file is either whole or as it was."""
-    buffer = io.BytesIO()
-    np.save(buffer, values, allow_pickle=False)
-    write_atomic(path, buffer.getvalue())
+        names[name] = (int(shots), int(seed))
+    splits: dict[str, Any] = {**_parts(problem), "draws": {}}
+    for name, (shots, seed) in sorted(names.items(), key=lambda item: str(item[1])):
+        draw = draw_rows(problem, shots, seed)
+        splits["draws"][name] = {"train": problem.ids(draw.train), "val": problem.ids(draw.val)}
+    write_together({path: record_bytes(splits)})

@@ -1,7 +1,7 @@
 """A run on disk: its configuration, one record per finished cell, and the tables made of them.
 
-    RUNS/<dataset>-<target>-<hash8>/
-        config.json          everything needed to repeat the run; fingerprints of the stores; when it began
+    RUNS/<dataset>-<target>-<hash16>/
+        config.json          everything needed to repeat the run; its identity; when it began
         splits.json          ids of the rows of every draw
         test_labels.npy      (N,) int32, the target's test rows
         cells/<cell>.json    one finished cell: every candidate, the selected one, its score and history
@@ -10,143 +10,58 @@
 
 A cell is one (auxiliaries, method, control, shots, seed): the candidates of one grid, of which validation
 selects one. Its record is written last, so a cell either is whole or does not exist.
+
+Records carry their own checksum and those of the files they speak of (`uml_train.record.checksums`), and
+every cell the run's identity. Runs of version 0.1 (`format` 1) have none of these and are read all the same.
 """
 
 from __future__ import annotations
 
-import csv
 import io
-import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, escapes, write_atomic
-from uml_train.settings import Shots, TrainSettings
+from uml_cache import InputError, write_atomic, write_changed
+from uml_train.record.cell import Cell, CellResult, remedy
+from uml_train.record.checksums import DamagedFile, FileSum, checked_bytes, path_sum, read_record
+from uml_train.record.results import metrics_lines, results_table
+from uml_train.settings import TrainSettings
 
-RESULT_COLUMNS = (
-    "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "shots", "seed",
-    "solver", "lr", "weight_decay", "batch_size", "learnable_scale", "alpha", "trunk", "normalize", "texts",
-    "grid",
-    "ratio", "repeat", "width", "step", "shared_width", "aligned", "label_budget", "selected", "chosen",
-    "val_acc", "val_loss", "test_acc", "best_step", "steps", "seconds", "hyperparameters",
-)  # fmt: skip
+__all__ = [
+    "Cell",
+    "CellResult",
+    "Inspection",
+    "Run",
+    "find_runs",
+    "load_run",
+    "missing_cells",
+    "newest_run",
+    "write_atomic",
+]
+
+FORMAT = 2
+FIRST_FORMAT = 1  # of version 0.1: no checksums, no identity
+_CONFIG = "config.json"
+_AGAIN = "the same `uml train` command writes it anew"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One entry of the table: what is trained, on which draw, with which seed.
+@dataclass(frozen=True)
+class Inspection:
+    """The cells of a run that are whole, and what is wrong with the others, by their records.
 
-    `auxiliaries` are labels such as `text` or `text.cupl`, in order; the first one's space is the shared one.
-    The unimodal methods have none; `unimodal-deep` differs by `shared_width`, and by whether the target needs
-    no projection because its encoder shares a space with the first auxiliary's (`aligned`).
+    `gone` are records that lack a file, such as a power cut leaves; `damaged` have a file that is not what
+    was written.
     """
 
-    auxiliaries: tuple[str, ...]
-    method: str
-    control: str | None
-    shots: Shots
-    seed: int
-    shared_width: int
-    aligned: bool = False
-
-    @property
-    def key(self) -> str:
-        """A file name, unique within a run."""
-        parts = [self.method, self.control or "data", "+".join(self.auxiliaries) or "alone"]
-        name = "-".join([*parts, f"w{self.shared_width}{'a' * self.aligned}", f"k{self.shots}"])
-        name += f"-s{self.seed}"
-        return re.sub(r"[^A-Za-z0-9.+_-]", "_", name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellResult:
-    """A finished cell.
-
-    Accuracies are in percent. `candidates` has one record per model (hyperparameters, `val_acc`, `best_step`,
-    `steps`, `seconds`; what a probe tunes is in its `hyperparameters`); `selected` is the index of the one
-    that validated best (ties: the earlier step, then the earlier in the grid), the only one that the test
-    rows were shown to. A cell of the method `auto` names in `chosen` the method whose model it is.
-    `solver` is `full batch` or `adamw` (None: no head, or of an earlier version).
-    `injection` says, for the control `unrelated`, which class of the other data set stood for which of the
-    target's.
-    """
-
-    cell: Cell
-    dataset: str
-    target: str
-    encoders: dict[str, str]
-    objective: str
-    trunk: str
-    normalize: str
-    texts: int | str
-    grid: str
-    label_budget: int
-    candidates: list[dict[str, Any]]
-    selected: int
-    val_acc: float
-    test_acc: float
-    best_step: int
-    seconds: float
-    history: list[list[dict[str, float]]] = field(repr=False)
-    folder: Path
-    chosen: str | None = None
-    injection: dict[str, str] = field(default_factory=dict, repr=False)
-    solver: str | None = None
-
-    @property
-    def test_predictions(self) -> np.ndarray:
-        """(N,) int32: the class that the selected model gives each row of `test_labels`."""
-        return np.load(self.predictions_path, allow_pickle=False)
-
-    @property
-    def predictions_path(self) -> Path:
-        """The file of `test_predictions`."""
-        return self.folder / "predictions" / f"{self.cell.key}.npy"
-
-    @property
-    def record_path(self) -> Path:
-        """The cell's record, whose existence says that the cell is finished."""
-        return self.folder / "cells" / f"{self.cell.key}.json"
-
-    @property
-    def head_path(self) -> Path:
-        """The selected model's weights (safetensors)."""
-        return self.folder / "heads" / f"{self.cell.key}.safetensors"
-
-    def about(self, classes: Sequence[str]) -> dict[str, Any]:
-        """What the file of its head says of it."""
-        cell = self.cell
-        return {
-            "classes": list(classes),
-            "dataset": self.dataset,
-            "target": self.target,
-            "encoder": self.encoders[self.target],
-            "auxiliaries": list(cell.auxiliaries),
-            "method": cell.method,
-            "control": cell.control,
-            "normalize": self.normalize,
-            "trunk": self.trunk,
-            "shots": cell.shots,
-            "seed": cell.seed,
-            "val_acc": self.val_acc,
-            "test_acc": self.test_acc,
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        values = {k: v for k, v in asdict(self).items() if k not in ("cell", "folder")}
-        return {**asdict(self.cell), **values}
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any], folder: Path) -> CellResult:
-        fixed = {**values, "auxiliaries": tuple(values["auxiliaries"])}
-        cell = Cell(**{k: fixed.pop(k) for k in Cell.__dataclass_fields__})
-        return cls(cell=cell, folder=folder, **fixed)
+    whole: list[CellResult] = field(default_factory=list)
+    gone: dict[Path, DamagedFile] = field(default_factory=dict)
+    damaged: dict[Path, DamagedFile] = field(default_factory=dict)
 
 
 class Run:
@@ -155,11 +70,31 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self.config: dict[str, Any] = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            self.config = read_record(path / _CONFIG, _AGAIN, required=False)
+        except (FileNotFoundError, NotADirectoryError):
             raise InputError(f"{path} is no run: it has no config.json; `uml train` makes one") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path / 'config.json'} is damaged ({error}); train again") from None
+        version = self.config.get("format")
+        if version not in (FIRST_FORMAT, FORMAT):
+            raise InputError(
+                f"{path} has run format {version!r}, and this version reads {FIRST_FORMAT} and {FORMAT}"
+            )
+        if version != FIRST_FORMAT:
+            read_record(path / _CONFIG, _AGAIN)
+
+    @property
+    def checked(self) -> bool:
+        """Whether its files carry checksums and it knows its stores' content: not those of version 0.1."""
+        return bool(self.config["format"] != FIRST_FORMAT)
+
+    @property
+    def identity(self) -> dict[str, Any] | None:
+        """All that decides its numbers; None in a run of version 0.1."""
+        return self.config.get("identity")
+
+    @property
+    def digest(self) -> str | None:
+        """sha256 of the identity, which every cell carries."""
+        return self.config.get("digest")
 
     @property
     def settings(self) -> TrainSettings:
@@ -172,58 +107,100 @@ class Run:
 
     @cached_property
     def test_labels(self) -> np.ndarray:
-        """(N,) int32 class indices of the target's test rows."""
-        return np.load(self.path / "test_labels.npy", allow_pickle=False)
+        """(N,) int32 class indices of the target's test rows. Raises `DamagedFile`."""
+        path = self.path / "test_labels.npy"
+        data = checked_bytes(path, self.config.get("files", {}).get(path.name), _AGAIN)
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DamagedFile(path, f"cannot be read ({error})", _AGAIN) from None
+
+    @property
+    def splits(self) -> dict[str, Any]:
+        """The ids of its parts, and of every draw by its name (`k4-s1`). Raises `DamagedFile`."""
+        path = self.path / "splits.json"
+        try:
+            return read_record(path, _AGAIN, required=self.checked)
+        except OSError as error:
+            raise DamagedFile(path, f"cannot be read ({error.strerror})", _AGAIN) from None
 
     @property
     def cells(self) -> list[CellResult]:
-        """The finished cells, in a fixed order."""
-        return list(self._read_cells())
+        """The finished cells, in a fixed order. Raises `DamagedFile` for a record that is damaged."""
+        return [self._read(path) for path in self._records()]
 
-    def _read_cells(self) -> Iterator[CellResult]:
-        for path in sorted((self.path / "cells").glob("*.json")):
+    def _records(self) -> list[Path]:
+        return sorted((self.path / "cells").glob("*.json"))
+
+    def _read(self, path: Path) -> CellResult:
+        try:
+            values = read_record(path, remedy(path), required=self.checked)
+            found = CellResult.from_json(values, self.path, path.stem)
+        except (KeyError, TypeError, AttributeError, OSError) as error:
+            raise DamagedFile(path, f"is damaged ({error})", remedy(path)) from None
+        if self.checked and (found.run != self.digest or found.stem is not None):
+            raise DamagedFile(path, "is the record of another run or cell", remedy(path))
+        return found
+
+    def inspect(self, *, thorough: bool) -> Inspection:
+        """Which cells are whole: their records sound and their files there.
+
+        Args:
+            thorough: whether the content of every file is compared with its checksum, too.
+        """
+        found = Inspection()
+        with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter to others
+            for path, answer in pool.map(
+                lambda path: (path, self._looked_at(path, thorough)), self._records()
+            ):
+                if isinstance(answer, CellResult):
+                    found.whole.append(answer)
+                elif isinstance(answer, _GoneFile):
+                    found.gone[path] = answer
+                else:
+                    found.damaged[path] = answer
+        return found
+
+    def _looked_at(self, path: Path, thorough: bool) -> CellResult | DamagedFile:
+        try:
+            result = self._read(path)
+        except DamagedFile as error:
+            return error
+        files: dict[str, FileSum | None] = {**result.files}
+        if not files:  # version 0.1
+            files[result.predictions_path.relative_to(self.path).as_posix()] = None
+        for name, expected in files.items():
+            file = self.path / name
             try:
-                yield CellResult.from_json(json.loads(path.read_text(encoding="utf-8")), self.path)
-            except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-                raise InputError(f"{path} is damaged ({error}); delete it and train again") from None
+                size = file.stat().st_size
+                whole = not thorough or expected is None or path_sum(file)["sha256"] == expected["sha256"]
+            except OSError:
+                if expected is not None and expected.get("optional"):
+                    continue
+                return _GoneFile(file, "is gone", result.remedy)
+            if expected is not None and size != expected["bytes"]:
+                why = f"is damaged (it has {size} bytes, and {expected['bytes']} were written)"
+                return DamagedFile(file, why, result.remedy)
+            if not whole:
+                return DamagedFile(file, "is damaged (it is not what its checksum says)", result.remedy)
+        return result
 
     def finished(self) -> set[str]:
-        """Keys of the finished cells."""
-        return {path.stem for path in (self.path / "cells").glob("*.json")}
+        """Keys of the finished cells: those whose record is sound and whose files are there."""
+        return {result.cell.key for result in self.inspect(thorough=False).whole}
 
     def write_tables(self) -> None:
-        """Write `results.csv` (one row per model) and `metrics.jsonl` (one line per evaluation)."""
+        """Write `results.csv` (one row per model) and `metrics.jsonl` (one line per evaluation).
+
+        Files that are as they should be are left alone, so that a run that cannot be written can be read.
+        """
         cells = self.cells
-        text = io.StringIO()
-        table = csv.DictWriter(text, RESULT_COLUMNS, lineterminator="\n")
-        table.writeheader()
-        for result in cells:
-            table.writerows(_rows(result))
-        write_atomic(self.path / "results.csv", text.getvalue().encode())
-        lines = (
-            json.dumps({"cell": r.cell.key, "candidate": i, **point})
-            for r in cells
-            for i, history in enumerate(r.history)
-            for point in history
-        )
-        write_atomic(self.path / "metrics.jsonl", "".join(f"{line}\n" for line in lines).encode())
+        tables = {"results.csv": results_table(cells), "metrics.jsonl": metrics_lines(cells)}
+        write_changed({self.path / name: text.encode() for name, text in tables.items()})
 
 
-def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
-    values = {**asdict(result.cell), **result.to_json()}
-    values["auxiliaries"] = "+".join(result.cell.auxiliaries)
-    values["encoders"] = json.dumps(result.encoders, sort_keys=True)
-    for i, candidate in enumerate(result.candidates):
-        chosen = i == result.selected
-        row = {
-            **values,
-            **candidate,
-            "selected": int(chosen),
-            "test_acc": result.test_acc if chosen else None,
-        }
-        if own := row.get("hyperparameters"):
-            row["hyperparameters"] = json.dumps(own, sort_keys=True)
-        yield {column: escapes.csv_cell(row.get(column)) for column in RESULT_COLUMNS}
+class _GoneFile(DamagedFile):
+    """A file of a cell that is not there."""
 
 
 def load_run(path: Path | str) -> Run:
@@ -237,9 +214,9 @@ def load_run(path: Path | str) -> Run:
 def find_runs(runs: Path | str) -> list[Run]:
     """All runs below a folder, oldest first; a run folder itself counts as one."""
     runs = Path(runs)
-    if (runs / "config.json").is_file():
+    if (runs / _CONFIG).is_file():
         return [Run(runs)]
-    found = [Run(p.parent) for p in runs.glob("*/config.json")] if runs.is_dir() else []
+    found = [Run(p.parent) for p in runs.glob(f"*/{_CONFIG}")] if runs.is_dir() else []
     return sorted(found, key=lambda run: (run.created, run.path.name))
 
 
@@ -252,18 +229,10 @@ def newest_run(runs: Path | str) -> Run:
     return found[-1]
 
 
-def write_cell(result: CellResult, predictions: np.ndarray, head: bytes | None) -> None:
-    """Write a finished cell, its record last; `head` is None for a classifier that is no head."""
-    if head is not None:
-        write_atomic(result.head_path, head)
-    buffer = io.BytesIO()
-    np.save(buffer, predictions, allow_pickle=False)
-    write_atomic(result.predictions_path, buffer.getvalue())
-    record = json.dumps(result.to_json(), ensure_ascii=False)
-    write_atomic(result.record_path, record.encode())
-
-
 def missing_cells(wanted: Iterable[Cell], run: Run) -> list[Cell]:
-    """Those of the cells that the run has not finished, in the order given."""
-    finished = run.finished()
-    return [cell for cell in wanted if cell.key not in finished]
+    """Those of the cells that the run has not finished, in the order given. Raises `DamagedFile`."""
+    found = run.inspect(thorough=False)
+    for error in found.damaged.values():
+        raise error
+    finished = {result.cell for result in found.whole}
+    return [cell for cell in wanted if cell not in finished]

@@ -2,7 +2,6 @@
 
 # Annotations are not postponed here: they hold the declarations, and those are values.
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from math import inf
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from uml_cache import InputError, Setting, Settings, at_least, different, unknown
-from uml_train.heads.grid import RATIOS
 
 METHODS = ("unimodal", "ridge", "prior", "unimodal-deep", "init-only", "uml", "uml-init")
 SOLVED = ("ridge", "prior")  # in closed form, by no grid of AdamW
@@ -27,6 +25,7 @@ FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
 UNRELATED = "unrelated:"  # and the name of a data set
 TRANSFORMER = "transformer"
+RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 STEPPED = {"grid": "quick", "normalize": "none"}  # `auto` where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
 
@@ -131,7 +130,7 @@ class TrainSettings(Settings):
         ways=_FEATURES,
     )] = "auto"
     normalize_on: Annotated[str, Setting(
-        "pool: normalisation is fitted on all training rows of the target, without their labels.",
+        "Rows that normalisation is fitted on. pool: all training rows of the target, without labels.",
         group=_DATA, choices=("draw", "pool"), ways=("train",),
     )] = "draw"
     texts: Annotated[Texts, Setting(
@@ -254,5 +253,7 @@ class TrainSettings(Settings):
 
 
 def settings_hash(values: Any) -> str:
-    """Eight hexadecimal digits that name a run: the same for the same choices over the same stores."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
+    """Sixteen hexadecimal digits that name a run: the same for the same choices over the same content."""
+    from hashlib import sha256
+
+    return sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

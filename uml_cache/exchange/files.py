@@ -6,7 +6,6 @@ A leaf is a numpy array, an h5py data set (read piece by piece), a list, a strin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.exchange.nested import ATTRIBUTES, Nested, nest
 from uml_cache.exchange.numpy_files import read_archive, read_array
@@ -71,7 +71,7 @@ def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
         metadata = opened.metadata() or {}
     for name, text in metadata.items():
         if name in ("id", "group"):  # strings are no tensors: export puts them here, as JSON
-            flat[name] = json.loads(text)
+            flat[name] = parse_json(text)
         elif name == ATTRIBUTES:
             flat[name] = text
     return nest(flat)

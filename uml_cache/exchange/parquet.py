@@ -5,7 +5,6 @@ Shapes: N samples, D features, T tokens of all samples.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
 from uml_cache.exchange.nested import ATTRIBUTES, Nested
 from uml_cache.exchange.numpy_files import read_array
@@ -39,11 +39,18 @@ def read_parquet(path: Path) -> Nested:
         found[ATTRIBUTES] = metadata[ATTRIBUTES.encode()].decode()
     if "tokens" in found and "token_lengths" in found and "tokens" in table.column_names:
         lengths = np.asarray(found["token_lengths"], np.int64)
-        width = int(json.loads(found[ATTRIBUTES])["token_dim"]) if ATTRIBUTES in found else 0
+        width = _token_dim(path, found[ATTRIBUTES]) if ATTRIBUTES in found else 0
         values = table["tokens"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         if width and values.size == lengths.sum() * width:
             found["tokens"] = values.reshape(-1, width)
     return found
+
+
+def _token_dim(path: Path, attributes: str) -> int:
+    try:
+        return int(parse_json(attributes)["token_dim"])
+    except (ValueError, TypeError, KeyError):
+        raise InputError(f"{path}: its attributes do not say how wide its tokens are (token_dim)") from None
 
 
 def _column(path: Path, name: str, column: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
+from uml_cache.exchange.attributes import check_attributes
 from uml_cache.exchange.nested import ATTRIBUTES, Nested
 from uml_cache.store.layout import SPLIT_NAMES
 from uml_cache.tables.cells import strict_json, strings, text_of, uniques
@@ -178,6 +179,7 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
             part.attributes = dict(strict_json(attributes))
         except (ValueError, TypeError):
             raise InputError(f"{where}: its attributes are not a JSON object") from None
+        check_attributes(part.attributes, where)
     _classes(part, content)
     return part
 

@@ -78,11 +78,14 @@ class StoreInfo:
 
     @cached_property
     def fingerprint(self) -> str | None:
-        """Digest of the content: changes whenever a byte of an array does. Without a journal, the `stamp`.
+        """Digest of the content: changes whenever a byte of an array does. The files of a
+        store without a journal are read for it, and remembered.
 
         Raises `WorkError` for a journal that is damaged.
         """
-        return identity.fingerprint(self.records, self.classes) if self.own else self.stamp
+        if self.own:
+            return identity.fingerprint(self.records, self.classes)
+        return self.stamp or identity.foreign_fingerprint(self.path)
 
     @cached_property
     def plan(self) -> str | None:
@@ -105,7 +108,7 @@ class StoreInfo:
             "encoder": self.encoder_name,
             "variant": self.variant,
             "dim": self.dim if self.dim is not None else self.token_dim,
-            "fingerprint": self._or_none("fingerprint"),
+            "fingerprint": self._or_none("fingerprint") if self.own else None,  # foreign ones take reading
             "plan": self._or_none("plan"),
         }
 
@@ -128,6 +131,7 @@ class StoreInfo:
         }
         return {
             **self.summary(),
+            "fingerprint": self._or_none("fingerprint"),
             "encoder": self.encoder,
             "arrays": arrays,
             "tasks": self.tasks,
@@ -181,7 +185,7 @@ def _described(path: Path) -> StoreInfo:
         encoder=encoder if isinstance(encoder, dict) else {"name": str(encoder)},
         variant=attributes.get("variant"),
         classes=tuple(attributes.get("classes", ())),
-        stamp=attributes.get("fingerprint"),
+        stamp=attributes.get("fingerprint") if own else None,
         rows=rows,
         dim=_width(arrays.get("pooled")),
         token_dim=_width(arrays.get("tokens/values")),
@@ -198,13 +202,18 @@ class DamagedStore:
     """A store that cannot be described, and why."""
 
     path: Path
-    reason: str
+    error: InputError | WorkError | OSError
+
+    @property
+    def reason(self) -> str:
+        return str(self.error)
 
 
 def find_stores(feats: Path | str) -> list[StoreInfo]:
     """Every sound store in a cache folder, sorted by path; `feats` may be a store itself.
 
-    A damaged store is left out, with a `Remark` that names it: it never stops the others. An existing folder
+    A damaged store is left out, with a `Remark` that names it: it never stops the others; where there are no
+    others, what is wrong with it is raised. An existing folder
     without stores gives an empty list; a path that is no folder raises `InputError`.
     """
     found, damaged = look_for_stores(feats)
@@ -214,7 +223,10 @@ def find_stores(feats: Path | str) -> list[StoreInfo]:
 
 
 def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedStore]]:
-    """The sound and the damaged stores of a cache folder, each sorted by path; raises as `find_stores`."""
+    """The sound and the damaged stores of a cache folder, each sorted by path.
+
+    Raises as `find_stores` does, and where none is sound what is wrong with the first.
+    """
     feats = as_path(feats)
     if not feats.is_dir():
         what = "is a file" if feats.exists() else "does not exist"
@@ -227,7 +239,9 @@ def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedSto
         try:
             found.append(store_info(path))
         except (InputError, WorkError, OSError) as error:
-            damaged.append(DamagedStore(path, str(error)))
+            damaged.append(DamagedStore(path, error))
+    if damaged and not found:
+        raise damaged[0].error
     return found, damaged
 
 

@@ -71,8 +71,20 @@ class Memory:
                 bad.append(entry)
             elif state is not None and state == self._state(entry) and _settled(state):
                 self._known[entry["path"]] = self._new[entry["path"]] = state
-        self._save()
+        self.save()
         return bad
+
+    def sha256(self, name: str) -> str:
+        """The sha256 of a file that no record lists; it is read if it is not known."""
+        state = _stamp(self._store / name)
+        known = self._known.get(name)
+        if known is not None and known[:-1] == state:
+            return str(known[-1])
+        with open(self._store / name, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if state == _stamp(self._store / name) and _settled(state):
+            self._known[name] = self._new[name] = [*state, digest]
+        return digest
 
     def _state(self, entry: Mapping[str, Any]) -> list[Any] | None:
         """What tells one state of a file from another, and the content that the journal wants."""
@@ -80,17 +92,9 @@ class Memory:
         try:
             if isinstance(path, RemotePath):
                 return [path.tag(), entry["bytes"], entry["sha256"]]
-            found = os.stat(path)
+            return [*_stamp(path), entry["sha256"]]
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return [
-            found.st_dev,
-            found.st_ino,
-            found.st_size,
-            found.st_mtime_ns,
-            found.st_ctime_ns,
-            entry["sha256"],
-        ]
 
     def _load(self) -> None:
         if self._file is None:
@@ -100,7 +104,8 @@ class Memory:
             if content["format"] == _FORMAT:
                 self._known = {**dict(content["files"].items()), **self._known}
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Keep what `sha256` has found; `unsound` does so of itself."""
         if not self._new or self._file is None:
             return
         new, self._new = self._new, {}
@@ -130,6 +135,12 @@ def _crc32c(stream: Any) -> int:
     while count := stream.readinto(buffer):
         value = google_crc32c.extend(value, buffer[:count])
     return value
+
+
+def _stamp(path: Path) -> list[int]:
+    """What tells one state of a file from another. The time of the last change of state cannot be set."""
+    found = os.stat(path)
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _settled(state: Sequence[Any]) -> bool:

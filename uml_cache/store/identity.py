@@ -3,18 +3,21 @@
 `fingerprint` changes whenever a byte of an array does, and with the encoder and the class names, without
 which the bytes mean nothing. Library versions, device and seconds leave it as it is: a store that is made
 again with the same bytes is the same store. Of the journal only checksums count, which version 0.1 wrote too.
+A store that another tool wrote has no journal: its files are read.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import WorkError
-from uml_cache.remote import is_remote
+from uml_cache.remote import RemotePath, is_remote
 from uml_cache.store import journal
+from uml_cache.store.checking import Memory
 
 _AT_ONCE = 32  # requests to object storage
 _OF_THE_STORE = ("zarr.json", "journal/zarr.json", "tokens/zarr.json")  # groups: these hold no array
@@ -45,6 +48,26 @@ def fingerprint(records: dict[str, dict[str, Any]], classes: Sequence[str]) -> s
         if entry["path"] not in _OF_THE_STORE
     }
     return journal.digest({"encoder": encoder, "classes": list(classes), "files": files})
+
+
+def foreign_fingerprint(store: Path) -> str:
+    """sha256 over the files of a store that another tool wrote: their names and all that is in them.
+
+    They are read once, and remembered as files that are checked are. On object storage what the storage says
+    of each object's state stands for its content.
+    """
+    if isinstance(store, RemotePath):
+        return journal.digest(store.states())
+    memory = Memory(store)
+    found = {}
+    for place, folders, names in os.walk(store):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            file = os.path.relpath(os.path.join(place, name), store)
+            if not name.startswith("."):
+                found[file] = memory.sha256(file)
+    memory.save()
+    return journal.digest(found)
 
 
 def _files(records: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.disk import make_folder, scratch, sync_folder, write_atomic
+from uml_cache.disk import make_folder, scratch, sync_folder, tidy, write_atomic
 from uml_cache.errors import InputError
 from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
@@ -32,6 +32,8 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
     """
     path = as_path(path)
     there = recorded_plan(path)
+    if not is_remote(path) and path.parent.is_dir():
+        tidy(path.parent)
     if there is None:
         if is_remote(path):
             from uml_cache.store.remote_store import create_or_resume_remote

@@ -181,7 +181,7 @@ def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], rema
 
 def _sorted_names(names: set[str]) -> tuple[str, ...]:
     if all(_INTEGER.fullmatch(name) for name in names):
-        return tuple(sorted(names, key=int))
+        return tuple(sorted(names, key=lambda name: (len(name), name)))  # as numbers, however long
     return tuple(sorted(names))
 
 

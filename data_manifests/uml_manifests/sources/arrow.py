@@ -32,6 +32,16 @@ class SavedRows:
 
 def saved_rows(path: Path, modality: str | None, choice: Choice) -> SavedRows:
     """Index a saved data set, or the splits of a saved `DatasetDict`; `InputError` if it is none."""
+    try:
+        return _indexed(path, modality, choice)
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError) as error:  # its JSON files hold something else
+        said = " ".join(str(error).split())[:100]
+        raise InputError(f"{path}: is no sound saved data set ({type(error).__name__}: {said})") from None
+
+
+def _indexed(path: Path, modality: str | None, choice: Choice) -> SavedRows:
     parts = [""]
     if (path / "dataset_dict.json").is_file():
         parts = [str(part) for part in _json(path / "dataset_dict.json").get("splits", ())]
@@ -71,8 +81,15 @@ def saved_rows(path: Path, modality: str | None, choice: Choice) -> SavedRows:
 
 def _tables(path: Path, part: str) -> Iterator[tuple[str, Any]]:
     """Name (below `path`) and table of every arrow file of a split."""
-    for file in _json(path / part / "state.json").get("_data_files", ()):
-        name = f"{part}/{file['filename']}" if part else file["filename"]
+    state = path / part / "state.json"
+    files = _json(state).get("_data_files", [])
+    if not isinstance(files, list):
+        raise InputError(f"{state}: its _data_files are no list")
+    for entry in files:
+        file = entry.get("filename") if isinstance(entry, dict) else None
+        if not isinstance(file, str) or Path(file).name != file:  # nowhere else than here
+            raise InputError(f"{state}: _data_files names {file!r}; expected files of its own folder")
+        name = f"{part}/{file}" if part else file
         yield name, open_arrow(path / name)
 
 
@@ -117,7 +134,7 @@ def open_arrow(path: Path) -> Any:
         raise InputError("saved data sets need pyarrow: pip install 'uml-cache[hub]'") from None
     try:
         return pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))).read_all()
-    except (pyarrow.ArrowException, OSError) as error:
+    except Exception as error:  # arrow raises nearly anything on broken bytes
         raise InputError(f"{path}: cannot be read as arrow ({' '.join(str(error).split())[:100]})") from None
 
 

@@ -92,6 +92,9 @@ def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -
     inside = {name: _inside(folder / name) for name in top}
     named = {name: code for name in top if (code := split_of_folder(name)) is not None}
     parts = {name: code for name, code in named.items() if inside[name][0] and not _media(inside[name][1])}
+    known = {sub for name in parts for sub in inside[name][0]}
+    # A stray picture does not make a class of a split that holds the other splits' classes.
+    parts |= {name: code for name, code in named.items() if known & set(inside[name][0])}
     others = [name for name in top if name not in parts]
     flat = [name for name in others if name in named and _media(inside[name][1])]
     left_out += [(name, "in no class folder") for name in _media(loose)]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stores
+from uml_cache import QUIET, InputError, Output, StoreInfo, Used, WorkError, find_stores
 from uml_evaluate.advice.combine import Prediction, predict
 from uml_evaluate.advice.evidence import Evidence, compare_geometry, gather
 from uml_evaluate.advice.training_rows import Rows, capped, reduced, rows_per_class, shots
@@ -66,6 +66,7 @@ class Advice:
     skipped: dict[str, str]
     seconds: float
     estimator_seconds: dict[str, float]
+    used: dict[str, Used]
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml eval --advise --json`."""
@@ -79,6 +80,7 @@ class Advice:
             "skipped": [{"auxiliary": name, "reason": reason} for name, reason in self.skipped.items()],
             "seconds": round(self.seconds, 2),
             "estimator_seconds": {name: round(value, 3) for name, value in self.estimator_seconds.items()},
+            "rows": {label: used.to_json() for label, used in self.used.items()},
         }
 
 
@@ -150,6 +152,7 @@ def advise(
             "geometry": sum(seconds for _, seconds in geometry),
             "pilot": sum(estimate.evidence.seconds for estimate in estimates),
         },
+        used={label: used for opened in (problem, *problems) for label, used in opened.used.items()},
     )
 
 
@@ -183,10 +186,15 @@ def _opened(
 
 
 def _target_rows(problem: Problem, rng: np.random.Generator) -> Rows:
-    """Training rows of the target, so many per class as are needed, rotated into few directions."""
-    labels, classes = problem.target.labels[problem.train], len(problem.classes)
+    """Training rows of the target, so many per class as are needed, rotated into few directions.
+
+    One view of a sample stands for all, so that none is trained on while another is held out.
+    """
+    _, first = np.unique(problem.target.samples[problem.train], return_index=True)
+    train = problem.train[np.sort(first)]
+    labels, classes = problem.target.labels[train], len(problem.classes)
     kept = capped(labels, rows_per_class(classes), rng)
-    return reduced(problem.target.values(problem.train[kept]).numpy(), labels[kept], classes, rng)
+    return reduced(problem.target.values(train[kept]).numpy(), labels[kept], classes, rng)
 
 
 def _auxiliary_rows(source: Source, classes: int, rng: np.random.Generator) -> Rows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, declared
+from uml_cache import InputError, Output, declared, used_lines
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
 from uml_train import TrainSettings, newest_run
@@ -45,7 +45,10 @@ def run_asked(
         options=options,
         output=output,
     )
-    output.result(found.to_json(), found.text())
+    answer = found.to_json()
+    output.result(answer, found.text())
+    for line in used_lines(answer["rows"]):
+        output.say(line)
 
 
 def _parts(text: str, separator: str) -> list[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.analyses.finding import Finding, Table
+from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import (
     Reading,
     arm_of,
@@ -100,6 +100,12 @@ def analyse(reading: Reading) -> Finding:
     features, labels = reading.test
     some = stratified(labels, ROWS, np.random.default_rng(0))
     features, labels = features[some], labels[some]
+    if len(np.unique(labels)) < 2:
+        raise NotPossible(
+            f"the {len(labels)} test rows are of one class alone, {reading.classes[labels[0]]!r}; clusters "
+            f"need "
+            "two classes or more"
+        )
     raw = _both(features, labels)
     records: list[dict[str, Any]] = [{"method": "–", "shots": None, "seed": None, "space": _RAW, **raw}]
     for result in reading.cells:

@@ -16,7 +16,7 @@ from uml_cache import QUIET, InputError
 from uml_evaluate.analyses.finding import NotPossible
 from uml_evaluate.analyses.reading import Reading, data_arm
 from uml_manifests import resolve_data
-from uml_train import train
+from uml_train import require_content, train
 
 if TYPE_CHECKING:
     from uml_cache import Output
@@ -100,6 +100,7 @@ def _run(
     reading: Reading, method: str, shots: list[int], seeds: list[int], texts: int, output: Output
 ) -> Run:
     parent = reading.run
+    require_content(parent)
     settings = replace(
         parent.settings,
         cache=reading.cache or parent.settings.cache,

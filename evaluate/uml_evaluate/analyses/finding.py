@@ -9,8 +9,6 @@ The record is written last and holds the digest of the arrays, so that a finding
 from __future__ import annotations
 
 import io
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -20,10 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_cache import InputError, parse_json
-from uml_train import write_atomic
+from uml_cache import InputError, write_together
+from uml_train import DamagedFile, plain_name, read_record, record_bytes
 
-FORMAT = 1
+FORMAT = 2
+_UNCHECKED = 1  # of version 0.1, whose record had no checksum of its own
+
+_AGAIN = "the same `uml eval --analysis` command computes it again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,49 +93,66 @@ class Finding:
 
 def file_stem(analysis: str, auxiliaries: Sequence[str]) -> str:
     """Such as `margin-text+audio`."""
-    return re.sub(r"[^A-Za-z0-9.+_-]", "_", f"{analysis}-{'+'.join(auxiliaries) or 'alone'}")
+    return plain_name(f"{analysis}-{'+'.join(auxiliaries) or 'alone'}")
 
 
 def save(finding: Finding, run: Path) -> None:
-    """Write a finding into a run's folder, atomically."""
+    """Write a finding into a run's folder; it is whole or as it was."""
     folder = run / "analyses"
-    folder.mkdir(exist_ok=True)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **finding.arrays)
     data = buffer.getvalue()
     record = {"format": FORMAT, **finding.to_json(), "arrays": sha256(data).hexdigest()}
-    write_atomic(folder / f"{finding.name}.npz", data)
-    text = json.dumps(record, ensure_ascii=False, indent=1, allow_nan=False)
-    write_atomic(folder / f"{finding.name}.json", text.encode())
+    arrays, text = folder / f"{finding.name}.npz", folder / f"{finding.name}.json"
+    write_together({arrays: data}, {text: record_bytes(record, indent=1)})
 
 
 def load(path: Path) -> Finding | None:
-    """Read a finding's record and arrays; None where one of them is torn or of another format.
+    """Read a finding's record and arrays; None where there is none, or one of another format.
 
-    An analysis can always be made again, so that a damaged one is as good as none.
+    Raises:
+        DamagedFile: one of the two is not what was written.
     """
     try:
-        values = parse_json(path.read_text(encoding="utf-8"))
-        data = path.with_suffix(".npz").read_bytes()
-        if values.pop("format") != FORMAT or values.pop("arrays") != sha256(data).hexdigest():
+        values = read_record(path, _AGAIN, required=False)
+        version = values.pop("format", None)
+        if version == FORMAT:
+            read_record(path, _AGAIN)
+        elif version != _UNCHECKED:
             return None
+        file = path.with_suffix(".npz")
+        data = file.read_bytes()
+        if values.pop("arrays") != sha256(data).hexdigest():
+            raise DamagedFile(file, "is damaged (it is not what its checksum says)", _AGAIN)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         tables = [Table(**table) for table in values.pop("tables")]
         auxiliaries = tuple(values.pop("auxiliaries"))
         return Finding(auxiliaries=auxiliaries, tables=tables, arrays=arrays, **values)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except FileNotFoundError:
         return None
+    except DamagedFile:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedFile(path, f"is damaged ({error})", _AGAIN) from None
 
 
-def findings(run: Path) -> list[Finding]:
-    """All findings in a run's folder, in the order of the analyses."""
+def findings(run: Path) -> tuple[list[Finding], list[DamagedFile]]:
+    """All findings in a run's folder, in the order of the analyses, and what is wrong with the others."""
     from uml_evaluate.analyses import ANALYSES
 
     order = list(ANALYSES)
-    found = [f for path in sorted((run / "analyses").glob("*.json")) if (f := load(path)) is not None]
+    found: list[Finding] = []
+    damaged: list[DamagedFile] = []
+    for path in sorted((run / "analyses").glob("*.json")):
+        try:
+            finding = load(path)
+        except DamagedFile as error:
+            damaged.append(error)
+            continue
+        found += [finding] if finding is not None else []
     known = [f for f in found if f.analysis in order]
-    return sorted(known, key=lambda f: (f.auxiliaries, order.index(f.analysis)))
+    return sorted(known, key=lambda f: (f.auxiliaries, order.index(f.analysis))), damaged
 
 
 class NotPossible(InputError):

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from uml_cache import InputError, unknown
-from uml_evaluate.comparing.rows import ALONE, ORDER, PROBES, Arm
+from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_order, shots_order
 from uml_train import (
     CellResult,
     Head,
@@ -106,7 +106,7 @@ class Reading:
                     or (r.cell.shared_width, r.cell.aligned) in widths
                 )
             ),
-            key=lambda r: (_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
+            key=lambda r: (arm_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
         )
         if not self.cells:
             raise InputError(f"{run.path} has no finished cell with {'+'.join(self.auxiliaries)}")
@@ -157,18 +157,19 @@ class Reading:
 
     def head(self, result: CellResult) -> Head:
         """The folded classifier of raw features."""
+        result.checked(result.head_path)
         return load_head(result.head_path)
 
     def shared(self, result: CellResult) -> SharedHead:
         """The head before folding, with the target's projection."""
-        arrays = _arrays(result.head_path)
+        arrays = _arrays(result)
         trunk = (arrays["trunk.up"], arrays["trunk.down"]) if "trunk.up" in arrays else None
         projection = arrays.get(f"projection.{self.problem.target.label}")
         return SharedHead(arrays["head"], float(arrays["scales"][0]), projection, trunk)
 
     def target_space(self, result: CellResult, features: F32) -> F32:
         """Raw features (n, D) of the target in the space that the head reads, (n, W)."""
-        arrays, head = _arrays(result.head_path), self.shared(result)
+        arrays, head = _arrays(result), self.shared(result)
         label = self.problem.target.label
         mean, scale = (arrays.get(f"normalize.{part}.{label}") for part in ("mean", "scale"))
         normalizer = Normalizer(
@@ -184,7 +185,7 @@ class Reading:
         None where the model has no way there: an auxiliary other than the first of a model that never saw it.
         """
         source = self.problem.auxiliaries[label]
-        arrays, head = _arrays(result.head_path), self.shared(result)
+        arrays, head = _arrays(result), self.shared(result)
         projection = arrays.get(f"projection.{label}")
         first = self.problem.auxiliaries[self.auxiliaries[0]]
         joint = first.joint_space is not None and source.joint_space == first.joint_space
@@ -218,15 +219,14 @@ class Reading:
         return shlex.join(words)
 
 
-def _arrays(path: Path) -> dict[str, F32]:
-    from safetensors.numpy import load_file
+def _arrays(result: CellResult) -> dict[str, F32]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
 
     try:
-        return load_file(path)
-    except Exception as error:  # a safetensors error is no subclass of anything narrower
-        raise InputError(
-            f"{path} cannot be read ({error}); delete its record in `cells` and train again"
-        ) from None
+        return load(result.checked(result.head_path))
+    except SafetensorError as error:
+        raise InputError(f"{result.head_path} cannot be read ({error}); {result.remedy}") from None
 
 
 def arm_of(result: CellResult) -> Arm:
@@ -253,15 +253,6 @@ def seeds_text(reading: Reading) -> str:
     """`5 seeds`."""
     n = len({r.cell.seed for r in reading.cells})
     return f"{n} seed{'s' * (n != 1)}"
-
-
-def shots_order(shots: Shots) -> float:
-    return float("inf") if shots == "all" else shots
-
-
-def _order(arm: Arm) -> tuple[int, str]:
-    method, control = arm
-    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
 
 
 def finite(value: float) -> float | None:

@@ -14,6 +14,7 @@ from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load,
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.comparing.figures import save as save_figure
+from uml_train import DamagedFile, store_remarks
 
 if TYPE_CHECKING:
     from uml_train import Run, Shots
@@ -35,6 +36,7 @@ class Analyses:
             "analyses": [finding.to_json() for finding in self.findings],
             "computed": self.computed,
             "figures": [str(path) for path in self.figures],
+            "rows": self.run.config.get("used", {}),
         }
 
     def text(self) -> str:
@@ -68,6 +70,8 @@ def analyse(
         InputError: stores that are gone or have changed, unknown shots or configurations, damaged files.
         NotPossible: none of the analyses has anything to look at in this run.
     """
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     reading = Reading(run, auxiliaries=auxiliaries, shots=shots, cache=cache)
     found: list[Finding] = []
     computed: list[str] = []
@@ -76,7 +80,7 @@ def analyse(
     for name in names:
         module, chosen = module_of(name), dict((options or {}).get(name, {}))
         key = reading.key(name, module.VERSION, chosen)
-        stored = load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
+        stored = _stored(run, name, reading, output)
         if stored is not None and stored.key == key:
             finding = stored
         else:
@@ -105,6 +109,15 @@ def analyse(
     if refusals and len(refusals) == len(names):
         raise refusals[0]
     return Analyses(run, found, figures, computed)
+
+
+def _stored(run: Run, name: str, reading: Reading, output: Output) -> Finding | None:
+    """What the run holds of an analysis; a damaged finding is as good as none, and that is said."""
+    try:
+        return load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
+    except DamagedFile as damaged:
+        output.say(f"{damaged.path} {damaged.why}; it is computed again")
+        return None
 
 
 def _drawn(finding: Finding, folder: Path, output: Output) -> list[Path]:

@@ -41,13 +41,13 @@ _BELONGS = {
 @uml_command("eval", example=_EXAMPLE, short_help="Show what the unpaired data added in the newest run.")
 @click.option("--probe", type=click.Choice([*_HEADS, "knn", "zeroshot", "logreg", "logreg-sklearn"]),
               default="fewshot", show_default=True,
-              help="fewshot: the run's heads at k labelled samples per class; linear: at all of them. knn, "
-                   "zeroshot, logreg (logreg-sklearn: scikit-learn's solver): without heads, at --k samples "
-                   "per class or all.")  # fmt: skip
+              help="What is evaluated. fewshot: the run's heads at k labelled samples per class; linear: at "
+                   "all of them. knn, zeroshot and logreg (logreg-sklearn: scikit-learn's solver) need no "
+                   "heads and take --k samples per class, or all.")  # fmt: skip
 @click.option("--k", metavar="K[,K]", help=f"Labelled samples per class.  [default of fewshot: {_DEFAULT_K}]")
 @click.option("--rivals", metavar="all|NAME[,NAME]",
-              help="Beside the run's heads, on the same draws: logreg, lda, ncm, ridge-text; where encoders "
-                   "share a space also cross-modal, tip-adapter, tip-adapter-f, lp++.")  # fmt: skip
+              help="Other classifiers on the same draws: logreg, lda, ncm, ridge-text. Where encoders share "
+                   "a space: cross-modal, tip-adapter, tip-adapter-f, lp++, too.")  # fmt: skip
 @click.option("--cache", type=click.Path(path_type=Path),
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
@@ -57,8 +57,8 @@ _BELONGS = {
                    "RUNS/probes; with --advise the target.")  # fmt: skip
 @click.option("--dataset", metavar="NAME", help="The data set of --target, where the cache holds several.")
 @click.option("--analysis", metavar="NAME[,NAME]|all",
-              help="What the run learnt instead of a table: margin, silhouette, prototypes, boundary, "
-                   "alignment, exchange; at the shots of --k, by default all of the run.")  # fmt: skip
+              help="Analyses of what the run learnt, instead of the table: margin, silhouette, prototypes, "
+                   "boundary, alignment, exchange. They look at the shots of --k, or at all.")  # fmt: skip
 @click.option("--aux", metavar="MODALITY[+MODALITY]",
               help="Configuration that --analysis looks at.  [default: the run's first]")  # fmt: skip
 @click.option("--pair", nargs=2, metavar="CLASS CLASS",
@@ -136,9 +136,13 @@ def _option(name: str) -> str:
 
 def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
     from uml_evaluate.comparing.contrast import contrast
-    from uml_train import load_run
+    from uml_train import load_run, store_remarks
 
-    found = contrast(*map(load_run, folders), shots=None if k is None else _shots("fewshot", k))
+    runs = [load_run(folder) for folder in folders]
+    for run in runs:
+        for remark in store_remarks(run):
+            output.say(remark)
+    found = contrast(*runs, shots=None if k is None else _shots("fewshot", k))
     output.result(found.to_json(), found.text())
 
 
@@ -157,7 +161,16 @@ def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given
         class_map=given["class_map"],
         output=output,
     )
-    output.result(found.to_json(), text(found))
+    _result(output, found.to_json(), text(found))
+
+
+def _result(output: Output, value: dict[str, Any], text: str) -> None:
+    """Print a result, and last how many rows of every store it rests on."""
+    from uml_cache import used_lines
+
+    output.result(value, text)
+    for line in used_lines(value["rows"]):
+        output.say(line)
 
 
 def _shift(
@@ -171,7 +184,7 @@ def _shift(
     output.say(f"newest run: {run.path}")
     names = given["shift"].split(",")
     found = shifted(run, names, shots=shots, cache=cache, class_map=given["class_map"], output=output)
-    output.result(found.to_json(), found.text())
+    _result(output, found.to_json(), found.text())
 
 
 def _table(
@@ -200,7 +213,7 @@ def _table(
         cache=cache,
         output=output,
     )
-    output.result(found.to_json(), found.text())
+    _result(output, found.to_json(), found.text())
 
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:

@@ -34,9 +34,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--only", metavar="NAME[,NAME]", help="These data sets of the recipe alone.")
 @click.option("--seeds", metavar="S[,S]|S-S", help="Seeds.  [default: the recipe's]")
 @click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True,
-              help="tiny: a small version on generated data, to see it run; its numbers mean "
+              help="How much is run. tiny: a small version on generated data, whose numbers mean "
                    "nothing.")  # fmt: skip
-@click.option("--sweep", metavar="SETTING", help="Of the Gaussian experiment: vary this setting instead.")
+@click.option("--sweep", metavar="SETTING", help="Setting of the Gaussian experiment that is varied instead.")
 @click.option("--with", "beside", type=_PATH, multiple=True, metavar="FILE|FOLDER",
               help="Result files of others, shown beside the paper's numbers; repeatable.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,

@@ -15,7 +15,6 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     LADDER,
-    ORDER,
     PROBES,
     SEQUENCES,
     TRAINED_ON_DATA,
@@ -24,6 +23,8 @@ from uml_evaluate.comparing.rows import (
     Difference,
     Row,
     arm_name,
+    arm_order,
+    shots_order,
 )
 from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from uml_train import CellResult, Run, Shots
+
+_ROUNDING = 1e-9  # percent; a record holds an accuracy to the last bit
 
 
 class Comparison:
@@ -69,14 +72,14 @@ class Comparison:
         self.dataset = next(iter(first.values())).dataset
         self.target = next(iter(first.values())).target
         self.objective = next(iter(first.values())).objective
-        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=_arm_order)
-        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=_shots_order)
+        self.arms: list[Arm] = sorted({arm for arm, _ in self._cells}, key=arm_order)
+        self.shots: list[Shots] = sorted({shots for _, shots in self._cells}, key=shots_order)
 
     @cached_property
     def rows(self) -> list[Row]:
         """Every method at every number of shots, in the order of the ladder, controls after their method."""
         return [
-            _row(list(self._cells[a, k].values()))
+            _row(list(self._cells[a, k].values()), self._scores)
             for a in self.arms
             for k in self.shots
             if (a, k) in self._cells
@@ -232,9 +235,9 @@ def across(comparisons: Iterable[Comparison]) -> list[AcrossDataSets]:
     return found
 
 
-def _row(results: list[CellResult]) -> Row:
+def _row(results: list[CellResult], scores: Scores) -> Row:
     first = results[0]
-    mean, std = mean_std(r.test_acc for r in results)
+    mean, std = mean_std(scores.accuracy(r) for r in results)
     return Row(
         dataset=first.dataset,
         target=first.target,
@@ -264,29 +267,25 @@ class Scores:
         self._known: dict[str, NDArray[np.bool_]] = {}
 
     def correct(self, result: CellResult) -> NDArray[np.bool_]:
-        """(N,) right or wrong. Raises `InputError` for files that are gone or damaged."""
+        """(N,) right or wrong. Raises `InputError` for files that are gone, damaged or at odds."""
         key = result.cell.key
         if key not in self._known:
-            record = self._run.path / "cells" / f"{key}.json"
-            try:
-                labels, predictions = self._run.test_labels, result.test_predictions
-            except (OSError, ValueError, EOFError) as error:
-                raise InputError(
-                    f"the predictions of {record} cannot be read ({error}); delete that file and train again"
-                ) from None
+            labels, predictions = self._run.test_labels, result.test_predictions
             if predictions.shape != labels.shape:
                 raise InputError(
-                    f"{record} has {len(predictions)} predictions for {len(labels)} test rows; "
-                    "delete that file and train again"
+                    f"{result.predictions_path} has {len(predictions)} predictions for {len(labels)} test "
+                    f"rows; {result.remedy}"
                 )
-            self._known[key] = predictions == labels
+            correct = predictions == labels
+            found = 100.0 * float(correct.mean())
+            if abs(found - result.test_acc) > _ROUNDING:
+                raise InputError(
+                    f"{result.record_path} says {result.test_acc:.2f} % and its predictions are right on "
+                    f"{found:.2f} %: one of the two is damaged; {result.remedy}"
+                )
+            self._known[key] = correct
         return self._known[key]
 
-
-def _arm_order(arm: Arm) -> tuple[int, str]:
-    method, control = arm
-    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
-
-
-def _shots_order(shots: Shots) -> float:
-    return float("inf") if shots == "all" else shots
+    def accuracy(self, result: CellResult) -> float:
+        """Percent of the test rows that a cell is right about, from its predictions."""
+        return 100.0 * float(self.correct(result).mean())

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import InputError, parse_json
+from uml_cache import InputError
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
-from uml_evaluate.comparing.rows import ORDER, arm_name
+from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
@@ -183,7 +183,7 @@ def contrast(a: Run, b: Run, *, shots: Iterable[Shots] | None = None) -> Contras
 
 def _comparable(a: Run, b: Run) -> None:
     """Refuse runs whose numbers mean different things."""
-    splits = [_splits(run) for run in (a, b)]
+    splits = [run.splits for run in (a, b)]
     fields = (
         ("data set", *(run.config["dataset"] for run in (a, b))),
         ("target", *(str(run.config["target"]).partition(":")[0] for run in (a, b))),
@@ -203,7 +203,7 @@ def _comparable(a: Run, b: Run) -> None:
 
 def _same_draws(a: Run, b: Run, draws: set[tuple[Shots, int]]) -> None:
     """Refuse seeds that mean different rows in the two runs."""
-    ours, theirs = _splits(a), _splits(b)
+    ours, theirs = a.splits, b.splits
     for k, seed in sorted(draws, key=str):
         name = f"k{k}-s{seed}"
         parts = (ours, theirs) if k == "all" else (ours["draws"].get(name), theirs["draws"].get(name))
@@ -215,15 +215,6 @@ def _same_draws(a: Run, b: Run, draws: set[tuple[Shots, int]]) -> None:
                     f"{a.path} and {b.path} cannot be compared: the {rows} rows of draw {name} differ, "
                     "so that seeds do not pair"
                 )
-
-
-def _splits(run: Run) -> dict[str, Any]:
-    path = run.path / "splits.json"
-    try:
-        found: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be read ({error}); train again") from None
-    return found
 
 
 def _what(one: Any, other: Any) -> str:
@@ -255,8 +246,8 @@ def _cells(run: Run, shots: Iterable[Shots] | None) -> dict[_Key, dict[int, Cell
 
 def _order(key: _Key) -> tuple[Any, ...]:
     labels, method, control, shots = key
-    rank = ORDER.index(method) if method in ORDER else len(ORDER)
-    return float("inf") if shots == "all" else shots, rank, labels, control or ""
+    rank, control_name = arm_order((method, control))
+    return shots_order(shots), rank, labels, control_name
 
 
 def _differing_settings(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
@@ -271,7 +262,10 @@ def _differing_settings(a: Run, b: Run) -> list[tuple[str, Any, Any]]:
 def _described(run: Run) -> dict[str, Any]:
     places = ("cache", "out", "device", "class_map", "shots", "seeds", "auxiliaries", "target", "grid")
     settings = {k: v for k, v in run.config["settings"].items() if k not in places}
-    stores = {label.partition(":")[0]: store["encoder"] for label, store in run.config["stores"].items()}
+    stores = {
+        label.partition(":")[0]: f"{store['encoder']} ({str(store['fingerprint'])[:8]})"
+        for label, store in run.config["stores"].items()
+    }
     grid = run.config["grid"]
     return {
         "dataset": run.config["dataset"],

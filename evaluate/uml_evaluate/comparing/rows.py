@@ -57,6 +57,17 @@ def arm_name(arm: Arm) -> str:
     return method if control is None else f"{method}[{control}]"
 
 
+def arm_order(arm: Arm) -> tuple[int, str]:
+    """Sorts methods as they are listed, each with its controls behind it."""
+    method, control = arm
+    return (ORDER.index(method) if method in ORDER else len(ORDER)), control or ""
+
+
+def shots_order(shots: int | str) -> float:
+    """Sorts numbers of shots: ascending, `all` last."""
+    return float(shots) if isinstance(shots, int) else float("inf")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""

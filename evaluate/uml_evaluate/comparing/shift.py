@@ -10,7 +10,6 @@ head competing, are what the drop is measured from. Each shifted data set become
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,24 +18,44 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from uml_cache import QUIET, FeatureSet, InputError, Output, StoreInfo, find_stores, open_features, unknown
+from uml_cache import (
+    QUIET,
+    FeatureSet,
+    InputError,
+    Output,
+    StoreInfo,
+    Tally,
+    Used,
+    find_stores,
+    make_folder,
+    open_features,
+    unknown,
+    write_changed,
+)
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
+    FORMAT,
+    Finished,
+    Head,
+    Keeper,
     Run,
     Source,
+    array_bytes,
+    digest_of,
+    file_sum,
     load_head,
     match_classes,
     open_run_problem,
     read_class_map,
+    record_bytes,
+    recorded_store,
     require_heads,
-    save_array,
     settings_hash,
-    write_atomic,
-    write_cell,
+    store_remarks,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +72,7 @@ class Shift:
     run: Run
     classes: int
     rows: int
+    used: Used
     source: list[Comparison]
     shifted: list[Comparison]
 
@@ -90,7 +110,8 @@ class Shifted:
                     "source": [row.to_json() for row in table(shift.source)],
                 }
                 for shift in self.shifts
-            ]
+            ],
+            "rows": {shift.dataset: shift.used.to_json() for shift in self.shifts},
         }
 
     def text(self) -> str:
@@ -126,6 +147,8 @@ def shifted(
             common, or no head at these shots.
     """
     require_heads(run, pooled=True)
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     results = [
         r
         for r in run.cells
@@ -148,11 +171,7 @@ def _same_encoder(run: Run, cache: Path, name: str) -> StoreInfo:
     """The data set's store that was made as the run's target was. Raises `InputError` naming what differs."""
     recorded = run.config["stores"][run.config["target"]]
     stores = [s for s in find_stores(cache) if s.modality == recorded["modality"]]
-    ours = next((s for s in stores if s.fingerprint == recorded["fingerprint"]), None)
-    if ours is None:
-        raise InputError(
-            f"{cache} does not hold the store that {run.path} was trained on; say where it is with --cache"
-        )
+    ours = recorded_store(run, run.config["target"], cache)
     others = [s for s in stores if s.dataset == name]
     if not others:
         raise unknown(f"data set with {recorded['modality']} features in --shift:", name,
@@ -197,7 +216,7 @@ def _shift(
             f"{store.dataset} and {run.config['dataset']} have no class in common; name the pairs with "
             "--class-map FILE.csv (columns auxiliary,target)"
         )
-    rows, labels = _rows(features, to_ours)
+    rows, labels, used = _rows(features, to_ours)
     if unused := int((to_ours < 0).sum()):
         output.say(f"{store.dataset}: {unused} of its {len(to_ours)} classes are not the run's; left out")
     key = settings_hash([store.fingerprint, pairs])
@@ -208,6 +227,7 @@ def _shift(
         "of": str(run.path),
         "source": False,
         "fingerprint": store.fingerprint,
+        "used": used.to_json(),
         "groups": None if groups is None else len(set(np.asarray(groups)[rows].astype(str))),
     }
     moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about)
@@ -230,22 +250,26 @@ def _shift(
         )
     shots = {r.cell.shots for r in results}
     return Shift(
-        store.dataset, moved, len(competing), len(rows), compare(origin, shots), compare(moved, shots)
+        store.dataset, moved, len(competing), len(rows), used, compare(origin, shots), compare(moved, shots)
     )
 
 
-def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows (N,) that count, and their classes of the run (N,)."""
+def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray, Used]:
+    """Rows (N,) that count, their classes of the run (N,), and what became of the others."""
     labels = np.full(len(features.label), -1, dtype=np.int64)
     labelled = features.label >= 0
     labels[labelled] = to_ours[features.label[labelled]]
-    keep = (labels >= 0) & features.valid
+    tally = Tally(len(labels))
+    tally.leave_out(~features.valid, "unreadable")
+    tally.leave_out(~labelled, "no label")
+    tally.leave_out(labels < 0, "class that the run does not have")
     if (features.split != NO_SPLIT).any():
-        keep &= features.split == SPLITS.index("test")
-    rows = np.flatnonzero(keep)
+        tally.leave_out(features.split == NO_SPLIT, "in no split")
+        tally.leave_out(features.split != SPLITS.index("test"), "not in its test part")
+    rows = np.flatnonzero(tally.kept)
     if not len(rows):
         raise InputError(f"{features.path} has no readable test row of the run's classes")
-    return rows, labels[rows]
+    return rows, labels[rows], tally.used
 
 
 def _score(
@@ -259,35 +283,60 @@ def _score(
     competing: np.ndarray,
     about: dict[str, Any],
 ) -> Run:
-    """The folder of the scores of every head on some rows; heads that it has already are left."""
+    """The folder of the scores of every head on some rows; what it has of the same heads is left."""
     for part in ("cells", "predictions"):
-        (folder / part).mkdir(parents=True, exist_ok=True)
-    if not (folder / "config.json").exists():
-        ids = [str(features.id[row]) for row in rows]
-        save_array(folder / "test_labels.npy", labels.astype(np.int32))
-        write_atomic(folder / "splits.json", json.dumps({"test": ids, "draws": {}}).encode())
-        remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
-        config = {
-            **run.config,
-            "dataset": dataset,
-            "rows": {**run.config["rows"], "test": len(rows)},
-            "test_groups": about["groups"],
-            "remarks": [*run.config.get("remarks", []), remark],
-            "shift": about,
+        make_folder(folder / part)
+    truth = array_bytes(labels.astype(np.int32))
+    identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
+    remark = f"Heads of {run.path.name}, scored on {dataset}: {len(competing)} classes compete."
+    config = {
+        **run.config,
+        "format": FORMAT,
+        "dataset": dataset,
+        "rows": {**run.config["rows"], "test": len(rows)},
+        "test_groups": about["groups"],
+        "remarks": [*run.config.get("remarks", []), remark],
+        "shift": about,
+        "identity": identity,
+        "digest": digest_of(identity),
+        "files": {"test_labels.npy": file_sum(truth)},
+    }
+    splits = {"test": [str(features.id[row]) for row in rows], "draws": {}}
+    # What is there already is left alone, what is damaged or from another run is not.
+    write_changed(
+        {
+            folder / "test_labels.npy": truth,
+            folder / "splits.json": record_bytes(splits),
+            folder / "config.json": record_bytes(config, indent=1),
         }
-        write_atomic(folder / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
+    )
     moved = Run(folder)
-    finished = moved.finished()
-    for result in results:
-        if result.cell.key in finished:
-            continue
-        head = load_head(result.head_path)
-        predictions = np.empty(len(rows), dtype=np.int32)
-        for start in range(0, len(rows), _BLOCK):
-            index = torch.from_numpy(rows[start : start + _BLOCK])
-            logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-            predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-        accuracy = 100.0 * float((predictions == labels).mean())
-        write_cell(replace(result, dataset=dataset, test_acc=accuracy, folder=folder), predictions, None)
+    there = {result.cell.key: result for result in moved.inspect(thorough=True).whole}
+    with Keeper(moved) as keeper:
+        for result in results:
+            head = {f"../../heads/{result.head_path.name}": file_sum(result.checked(result.head_path))}
+            known = there.get(result.cell.key)
+            if known is not None and head.items() <= known.files.items():
+                continue
+            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            scored = replace(
+                result,
+                dataset=dataset,
+                test_acc=100.0 * float((predictions == labels).mean()),
+                folder=folder,
+                files=head,
+                stem=None,
+            )
+            keeper.keep(Finished(scored, predictions, None))
     moved.write_tables()
     return moved
+
+
+def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
+    """(N,) int32 classes that a head gives some rows, of those that compete."""
+    predictions = np.empty(len(rows), dtype=np.int32)
+    for start in range(0, len(rows), _BLOCK):
+        index = torch.from_numpy(rows[start : start + _BLOCK])
+        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
+        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
+    return predictions

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from uml_cache import QUIET, Output
-from uml_evaluate.probes.registry import PROBES
-from uml_train import Run, TrainSettings, begin, load_grid, prepare_run
+from uml_evaluate.probes.registry import probe_named
+from uml_train import Ranks, Run, TrainSettings, begin_run, open_heads
 
 
 def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out: Path, output: Output) -> Run:
@@ -23,11 +23,11 @@ def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out:
         cache=cache,
         dataset=dataset,
         target=target,
-        auxiliaries=() if PROBES[probe].needs == "target" else None,
+        auxiliaries=() if probe_named(probe).needs == "target" else None,
         methods=("unimodal",),
         out=out,
     )
-    selection, unrelated, problem, resolved = prepare_run(settings, QUIET)
-    for remark in problem.remarks:
+    session = open_heads(settings, Ranks(), QUIET)
+    for remark in session.problem.remarks:
         output.say(remark)
-    return begin(resolved, selection, unrelated, problem, load_grid(resolved.grid))
+    return begin_run(session)

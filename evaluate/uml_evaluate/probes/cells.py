@@ -4,8 +4,7 @@ Rows, draws, normalisation and texts come from `uml_train.runs.cells.prepare`, s
 `unimodal` (or, with an auxiliary, `uml-init`) is trained on. Validation chooses among a probe's candidates;
 the test rows are shown to the chosen one. Beside heads that AdamW trained, a probe has at most as many
 candidates as validation had looks at heads (candidates of the run's grid × evaluations while one trains):
-more are thinned out evenly. Beside heads that are solved it has all of its own. A cell's record
-is written last, so that a cell either is whole or does not exist.
+more are thinned out evenly. Beside heads that are solved it has all of its own.
 """
 
 from __future__ import annotations
@@ -19,17 +18,20 @@ from typing import Any
 import numpy as np
 
 from uml_cache import QUIET, InputError, Output, unknown
-from uml_evaluate.comparing.rows import RIVALS
+from uml_evaluate.comparing.rows import PROBES, RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
-from uml_evaluate.probes.registry import PROBES, Probe
+from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
     Cell,
     CellResult,
+    Finished,
+    Keeper,
     Prepared,
     Problem,
     Run,
     Shots,
+    Watch,
     draw_rows,
     extend_splits,
     linear_head_file,
@@ -37,10 +39,11 @@ from uml_train import (
     named_cells,
     open_run_problem,
     prepare,
+    require_content,
     require_heads,
     run_grid,
+    run_lock,
     vectors,
-    write_cell,
 )
 
 _TEST_BLOCK = 8_192
@@ -93,24 +96,29 @@ def complete_probes(
     lacking = {cell.key for cell in missing_cells([w.cell for w in wanted], run)}
     todo = [w for w in wanted if w.cell.key in lacking]
     if not todo:
+        run.write_tables()  # whoever was to write them may have been killed
         return []
+    require_content(run)
     problem = open_run_problem(run, cache)
-    for w in todo:
-        draw_rows(problem, w.cell.shots, w.cell.seed)
+    draws = {(w.cell.shots, w.cell.seed) for w in todo}
+    for k, seed in draws:
+        draw_rows(problem, k, seed)
     groups: dict[tuple[Any, ...], list[_Wanted]] = {}
     for w in todo:
         # Draws that are one problem are solved together; all labels are one draw, and large.
-        seed = w.cell.seed if w.cell.shots == "all" else None
-        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, seed), []).append(w)
+        draw = w.cell.seed if w.cell.shots == "all" else None
+        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, draw), []).append(w)
     fitted: list[Cell] = []
-    with output.progress(len(todo), "cell", "probes") as bar:
-        for group in groups.values():
-            try:
-                fitted += _fit_group(run, problem, group, output)
-            finally:
+    with run_lock(run.path, output):
+        extend_splits(run, problem, draws, output)
+        watch = Watch([source.features.info for source in (problem.target, *problem.auxiliaries.values())])
+        with output.progress(len(todo), "cell", "probes") as bar, Keeper(run, watch.check) as keeper:
+            for group in groups.values():
+                for finished in _fitted(run, problem, group, output):
+                    keeper.keep(finished)
+                    fitted.append(finished.result.cell)
                 bar.update(len(group))
-    run.write_tables()
-    extend_splits(run, problem, {(cell.shots, cell.seed) for cell in fitted})
+        run.write_tables()
     return fitted
 
 
@@ -122,7 +130,7 @@ def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[lis
     space = stores[run.config["target"]].get("joint_space")
     wanted, remarks = [], []
     for name in names:
-        needs = PROBES[name].needs
+        needs = probe_named(name).needs
         if needs == "target":
             own = [t for t in templates if t.method == "unimodal"]
             wanted += [_Wanted(replace(t, method=name), t) for t in own]
@@ -150,12 +158,12 @@ def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
     )
 
 
-def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Cell]:
-    """Fit the draws of one probe and write its cells."""
+def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Finished]:
+    """Fit the draws of one probe: its cells, still to be written; none where it cannot be fitted."""
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
-    probe = PROBES[name]
+    probe = probe_named(name)
     if probe.needs == "joint":
         settings = replace(settings, aligned="normalized")
     began = time.perf_counter()
@@ -171,11 +179,12 @@ def _fit_group(run: Run, problem: Problem, group: list[_Wanted], output: Output)
         budget = len(grid.candidates) * grid.schedule.looks
         found = [_thinned(candidates, budget) for candidates in found]
     seconds = (time.perf_counter() - began) / len(group)
+    finished = []
     for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
         aligned = w.rows_of.aligned and settings.aligned == "normalized"
         normalize = "l2" if aligned else settings.normalization
-        _score(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds)
-    return [w.cell for w in group]
+        finished.append(_scored(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds))
+    return finished
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
@@ -202,7 +211,7 @@ def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
     )
 
 
-def _score(
+def _scored(
     run: Run,
     problem: Problem,
     cell: Cell,
@@ -212,8 +221,8 @@ def _score(
     candidates: list[Candidate],
     normalize: str,
     seconds: float,
-) -> None:
-    """Choose on validation, show the test rows to the chosen one, write the cell."""
+) -> Finished:
+    """Choose on validation, and show the test rows to the chosen one."""
     features, labels = episode.validation
     accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
     selected = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
@@ -260,4 +269,4 @@ def _score(
     if isinstance(chosen.logits, Linear):
         about = result.about(run.config["classes"])
         head = linear_head_file(*chosen.logits.plain(), normalizer, about)
-    write_cell(result, predictions, head)
+    return Finished(result, predictions, head)

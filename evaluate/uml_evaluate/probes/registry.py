@@ -1,4 +1,4 @@
-"""The probes and rivals by name, and what each of them needs."""
+"""The probes and rivals by name (those of `comparing.rows.PROBES`), and what each of them needs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Probe:
     labels: bool = True
 
 
-PROBES: dict[str, Probe] = {
+_KNOWN: dict[str, Probe] = {
     "knn": Probe(neighbours.nearest_neighbours, "target"),
     "ncm": Probe(neighbours.nearest_class_mean, "target"),
     "lda": Probe(discriminant.shrinkage_lda, "target"),
@@ -35,3 +35,8 @@ PROBES: dict[str, Probe] = {
     "tip-adapter-f": Probe(aligned.tip_adapter_f, "joint"),
     "lp++": Probe(aligned.lp_plus, "joint"),
 }
+
+
+def probe_named(name: str) -> Probe:
+    """One of `PROBES`."""
+    return _KNOWN[name]

@@ -84,7 +84,6 @@ def _texts(
     rows: Sequence[Sequence[str]],
     bold: set[tuple[int, int]],
 ) -> list[Path]:
-    folder.mkdir(parents=True, exist_ok=True)
     pipes, typeset = folder / f"{name}.md", folder / f"{name}.tex"
     text = markdown_table(
         head,

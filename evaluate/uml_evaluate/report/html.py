@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, escapes
 from uml_evaluate.comparing.comparison import Comparison, across, compare
@@ -14,32 +13,15 @@ from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, 
 from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import markdown
-from uml_evaluate.report import page
 from uml_evaluate.report.export import write_comparison
-from uml_evaluate.report.html_tables import accuracy_table, across_section, difference_table, summary_table
-from uml_evaluate.report.page import Cell
+from uml_evaluate.report.html_tables import accuracy_table, across_table, difference_table, summary_table
+from uml_evaluate.report.page import Cell, PageTable, page
 from uml_evaluate.report.record import RunRecord, describe, mixed_features
-from uml_evaluate.report.section import analyses_section
+from uml_evaluate.report.section import shown_findings
 from uml_train import find_runs, write_atomic
 
 if TYPE_CHECKING:
     from uml_train import Run
-
-_LADDER_NOTE = (
-    "Read the methods as a ladder: unimodal is one linear layer on the target's features; unimodal-deep is "
-    "the same projection and head that uml has, without any other modality; init-only starts this head from "
-    "the mean embedding of each class in the first auxiliary; uml and uml-init also train it on the unpaired "
-    "samples. What the data adds is uml − unimodal-deep and uml-init − init-only. Controls train on the same "
-    "samples with their classes permuted, or on random class vectors. All had the same search, and "
-    "validation chose."
-)
-
-_SEQUENCES_NOTE = (
-    "Runs of the objectives ssl and joint train a transformer on sequences, and score a logistic regression "
-    "on the mean of its outputs: unimodal is the same network on as many samples of the target alone, uml "
-    "has the unpaired sequences beside them, self-supervised lacks the labels of joint. What the data adds "
-    "is uml − unimodal; the control random puts noise in the place of the data."
-)
 
 _SENTENCES_ON_TOP = 3
 
@@ -89,114 +71,87 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         raise InputError(
             f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []
-    sections: list[str] = []
-    texts: list[str] = []
-    sentences: list[str] = []
-    summary: list[tuple[str, Comparison]] = []
-    records: list[RunRecord] = []
+    shown: list[dict[str, Any]] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
-            records.append(describe(run, comparisons))
-            sections += _run_section(records[-1], comparisons)
+            record = describe(run, comparisons)
+            for remark in record.remarks:
+                output.say(remark)
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
+            parts = []
             for comparison in comparisons:
-                html, written = _comparison_section(comparison, run, path.parent, prefix)
-                summary.append((_anchor(prefix, comparison), comparison))
-                sections += html
+                part, written = _part(comparison, run, path.parent, prefix)
+                parts.append(part)
                 files += written
-                sentences.append(sentence(comparison))
-                texts += [escapes.markdown(sentence(comparison)), markdown(comparison)]
                 bar.update()
-    any_sequences = any(c.on_sequences for _, found in compared for c in found)
-    head = [
-        page.heading(1, "What the unpaired data added"),
-        page.paragraph(f"{len(compared)} run{'s' if len(compared) != 1 else ''} from {runs}", "soft"),
-        *(page.paragraph(text, "finding") for text in sentences if len(sentences) <= _SENTENCES_ON_TOP),
-        summary_table(summary),
-        page.paragraph(_LADDER_NOTE, "soft"),
-        page.bullets(mixed_features(records), "caveats"),
-        *(page.paragraph(_SEQUENCES_NOTE, "soft") for _ in range(any_sequences)),
-        *across_section(across(c for _, comparisons in compared for c in comparisons)),
-    ]
-    write_atomic(path, page.page("uml report", [*head, *sections]).encode())
+            shown.append({"record": record, "stores": _stores_table(record), "parts": parts})
+    parts = [part for run in shown for part in run["parts"]]
+    every = [part["comparison"] for part in parts]
+    over = across(c for _, comparisons in compared for c in comparisons)
+    text = page(
+        folder=runs,
+        runs=shown,
+        on_top=[part["sentence"] for part in parts if len(parts) <= _SENTENCES_ON_TOP],
+        summary=summary_table([(part["anchor"], part["comparison"]) for part in parts]),
+        mixed=mixed_features([run["record"] for run in shown]),
+        any_sequences=any(comparison.on_sequences for comparison in every),
+        across=across_table(over) if over else None,
+    )
+    write_atomic(path, text.encode())
     markdown_path = path.with_suffix(".md")
+    texts = [t for c in every for t in (escapes.markdown(sentence(c)), markdown(c))]
     write_atomic(markdown_path, "\n".join(texts).encode())
     paths = [run.path for run, _ in reversed(compared)]
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
-    return Report(path, markdown_path, figures, tables, paths, [comparison for _, comparison in summary])
+    return Report(path, markdown_path, figures, tables, paths, every)
 
 
-def _anchor(prefix: str, comparison: Comparison) -> str:
-    return f"{prefix}{file_name(comparison)}"
-
-
-def _run_section(record: RunRecord, comparisons: Sequence[Comparison]) -> list[str]:
-    stores = page.table(
-        ["role", "encoder", "samples", "width", "fingerprint", "store"],
-        [
-            (
-                "",
-                [
-                    Cell(store.role),
-                    Cell(store.encoder, kind="text"),
-                    Cell(str(store.rows), f"{store.failed_rows} unread" if store.failed_rows else ""),
-                    Cell(str(store.dim)),
-                    Cell(store.fingerprint[:16], kind="text"),
-                    Cell(store.path, kind="wrap"),
-                ],
-            )
-            for store in record.stores
-        ],
-        caption="feature stores",
-    )
-    return [
-        page.heading(2, f"{record.dataset}: {record.target}"),
-        page.paragraph(str(record.path), "soft"),
-        page.definitions(record.facts),
-        stores,
-        page.heading(4, "Caveats"),
-        page.bullets(record.caveats, "caveats"),
-        page.heading(4, "Repeat it"),
-        page.code_block(record.command),
+def _stores_table(record: RunRecord) -> PageTable:
+    rows = [
+        (
+            "",
+            [
+                Cell(store.role),
+                Cell(store.encoder, kind="text"),
+                Cell(str(store.rows), f"{store.failed_rows} unread" if store.failed_rows else ""),
+                Cell(str(store.dim)),
+                Cell(store.fingerprint[:16], kind="text"),
+                Cell(store.path, kind="wrap"),
+            ],
+        )
+        for store in record.stores
     ]
+    head = ["role", "encoder", "samples", "width", "fingerprint", "store"]
+    return PageTable(head, rows, caption="feature stores")
 
 
-def _comparison_section(
-    comparison: Comparison, run: Run, out: Path, prefix: str
-) -> tuple[list[str], list[Path]]:
-    name, folder = _anchor(prefix, comparison), out / "figures"
-    seeds = f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
+def _part(comparison: Comparison, run: Run, out: Path, prefix: str) -> tuple[dict[str, Any], list[Path]]:
+    """One comparison for the template, and the files beside the page."""
+    name, folder = f"{prefix}{file_name(comparison)}", out / "figures"
     what = f"{comparison.title}: test accuracy versus labelled samples per class"
-    drawn = save(accuracy_figure(comparison), folder, f"{name}-accuracy", what)
-    files = drawn.files + write_comparison(comparison, out / "tables", name)
-    html = [
-        page.heading(3, comparison.title, name),
-        page.paragraph(sentence(comparison), "finding"),
-        accuracy_table(comparison),
-        page.figure(
-            drawn.svg_html,
-            f"Test accuracy versus labelled samples per class, {seeds}, bars: standard deviation. "
-            "Lines stand a little aside of each other so that no bar hides another.",
-        ),
-    ]
+    accuracies = save(accuracy_figure(comparison), folder, f"{name}-accuracy", what)
+    analyses = shown_findings(run, comparison.auxiliaries, out, prefix)
+    files = accuracies.files + write_comparison(comparison, out / "tables", name)
+    part = {
+        "comparison": comparison,
+        "title": comparison.title,
+        "anchor": name,
+        "sentence": sentence(comparison),
+        "seeds": f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed",
+        "accuracies": accuracy_table(comparison),
+        "accuracy_figure": accuracies,
+        "differences": None,
+        "command": _command(comparison, run),
+        "analyses": analyses,
+    }
     if comparison.differences:
         what = f"{comparison.title}: differences with intervals"
         drawn = save(differences_figure(comparison), folder, f"{name}-differences", what)
         files = files + drawn.files
-        html += [
-            difference_table(comparison),
-            page.figure(
-                drawn.svg_html,
-                "Paired differences in percentage points; bars: 95 % interval from a bootstrap over seeds × "
-                "test samples (none below 3 seeds).",
-            ),
-        ]
-    html.append(page.code_block(_command(comparison, run)))
-    more, written = analyses_section(run, comparison.auxiliaries, out, prefix)
-    return html + more, files + written
+        part |= {"differences": difference_table(comparison), "differences_figure": drawn}
+    return part, files + [file for shown in analyses for file in shown.files]
 
 
 def _command(comparison: Comparison, run: Run) -> str:

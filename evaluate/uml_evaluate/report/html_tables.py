@@ -1,4 +1,4 @@
-"""The tables of the report, as HTML: of all comparisons, of one, and across data sets."""
+"""The tables of the report: of all comparisons, of one, and across data sets."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
-from uml_evaluate.report import page
-from uml_evaluate.report.page import Cell
+from uml_evaluate.report.page import Cell, PageTable
 
 _SUMMARY = (
     ("deeper head", "unimodal-deep", "unimodal"),
@@ -22,7 +21,7 @@ _SUMMARY = (
 )
 
 
-def summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
+def summary_table(summary: Sequence[tuple[str, Comparison]]) -> PageTable:
     """The steps of the ladder, over the shots: a row for every comparison, with its section's anchor."""
     rows = []
     for anchor, comparison in summary:
@@ -31,7 +30,7 @@ def summary_table(summary: Sequence[tuple[str, Comparison]]) -> str:
         pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
         cells = [_difference_cell(found.get(pair)) for pair in pairs]
         rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
-    return page.table(
+    return PageTable(
         ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
     )
 
@@ -40,7 +39,7 @@ def _over(comparison: Comparison) -> str:
     return f"k = {', '.join(map(str, comparison.shots))}; {comparison.seeds} seeds"
 
 
-def accuracy_table(comparison: Comparison) -> str:
+def accuracy_table(comparison: Comparison) -> PageTable:
     """Test accuracy of every method and control, best and significant marked, and the labels they saw."""
     rows = []
     for arm in comparison.arms:
@@ -52,10 +51,10 @@ def accuracy_table(comparison: Comparison) -> str:
         next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots
     ]
     rows.append(("control", [Cell("labelled samples, train + validation"), *(Cell(str(b)) for b in budgets)]))
-    return page.table(["method", *names], rows, caption=f"{caption(comparison)}. {MARKS}")
+    return PageTable(["method", *names], rows, caption=f"{caption(comparison)}. {MARKS}")
 
 
-def difference_table(comparison: Comparison) -> str:
+def difference_table(comparison: Comparison) -> PageTable:
     """Paired differences in points with their intervals; over all shots, where there are several, too."""
     several = len(comparison.shots) > 1
     differences = [*comparison.differences, *(comparison.averaged if several else [])]
@@ -68,7 +67,7 @@ def difference_table(comparison: Comparison) -> str:
         for (role, a, b), by_shots in grouped(comparison, differences).items()
     ]
     names = ["mean" if k is None else shots_name(k) for k in columns]
-    return page.table(["difference", *names], rows, caption=LEGEND)
+    return PageTable(["difference", *names], rows, caption=LEGEND)
 
 
 def _difference_cell(difference: Difference | None) -> Cell:
@@ -78,10 +77,8 @@ def _difference_cell(difference: Difference | None) -> Cell:
     return Cell(delta_text(difference), interval_text(difference), kind)
 
 
-def across_section(found: Sequence[AcrossDataSets]) -> list[str]:
-    """Heading and table of the differences over data sets; nothing where there are none."""
-    if not found:
-        return []
+def across_table(found: Sequence[AcrossDataSets]) -> PageTable:
+    """The differences over data sets."""
     rows = []
     for item in found:
         low, high = item.interval.low, item.interval.high
@@ -98,4 +95,4 @@ def across_section(found: Sequence[AcrossDataSets]) -> list[str]:
         rows.append(("control" if "[" in item.a + item.b else "", cells))
     title = "mean of the data sets' differences; interval from a bootstrap over data sets (none below 3)"
     head = ["difference", "target", "labelled per class", "points", "data sets"]
-    return [page.heading(2, "Across data sets"), page.table(head, rows, caption=title)]
+    return PageTable(head, rows, caption=title)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache import InputError, declared
+from uml_evaluate.analyses.finding import findings
 from uml_evaluate.comparing.comparison import Comparison
+from uml_evaluate.comparing.rows import shots_order
 from uml_evaluate.comparing.statistics import MIN_DRAWS
-from uml_train import Asked, asked
+from uml_train import Asked, asked, store_remarks
 
 if TYPE_CHECKING:
-    from uml_train import Run
+    from uml_evaluate.analyses.finding import findings
+from uml_train import Run
 
 _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
@@ -36,7 +39,7 @@ class StoreRecord:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run's configuration, as a reader wants it."""
+    """A run's configuration, as a reader wants it; `remarks` say what has become of it since."""
 
     path: Path
     dataset: str
@@ -46,12 +49,15 @@ class RunRecord:
     stores: tuple[StoreRecord, ...]
     caveats: tuple[str, ...]
     command: str
+    remarks: tuple[str, ...] = ()
 
 
 def describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
     """Read a run's configuration. Raises `InputError` where it lacks something that a run has."""
     try:
-        return _describe(run, comparisons)
+        _, damaged = findings(run.path)
+        left_out = [f"an analysis is left out: {error}" for error in damaged]
+        return replace(_describe(run, comparisons), remarks=(*store_remarks(run), *left_out))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
@@ -71,7 +77,7 @@ def _describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
             rows=store["rows"],
             failed_rows=store["failed_rows"],
             dim=store["dim"],
-            fingerprint=store["fingerprint"],
+            fingerprint=str(store["fingerprint"]),
             path=store["path"],
         )
         for role, store in config["stores"].items()
@@ -137,7 +143,7 @@ def _choices(done: Asked) -> Iterator[tuple[str, str]]:
 
 def _shots(comparisons: Sequence[Comparison]) -> list[Any]:
     found = {k for comparison in comparisons for k in comparison.shots}
-    return sorted(found, key=lambda k: float("inf") if k == "all" else k)
+    return sorted(found, key=shots_order)
 
 
 def _caveats(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,54 +12,50 @@ from uml_evaluate.analyses import module_of
 from uml_evaluate.analyses.finding import Finding, findings
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.analyses.running import draw
-from uml_evaluate.report import page
+from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.report.export import write_table
-from uml_evaluate.report.page import Cell
+from uml_evaluate.report.page import Cell, PageTable
 
 if TYPE_CHECKING:
     from uml_train import Run
 
-_OPEN_ROWS = 12  # a longer table opens on a click
-_STALE = "The run has changed since this was computed; the command below computes it again."
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding on the page, whether the run has changed since, and what is written beside the page."""
+
+    finding: Finding
+    anchor: str
+    stale: bool
+    drawn: Drawn | None
+    tables: list[PageTable]
+    files: list[Path]
 
 
-def analyses_section(
-    run: Run, auxiliaries: Sequence[str], folder: Path, prefix: str
-) -> tuple[list[str], list[Path]]:
-    """Everything that was analysed in a run with one configuration: HTML, and the files beside the page.
+def shown_findings(run: Run, auxiliaries: Sequence[str], folder: Path, prefix: str) -> list[ShownFinding]:
+    """Everything that was analysed in a run with one configuration.
 
     Args:
         folder: of the page; figures go into `figures`, tables into `tables`.
         prefix: of the files' names.
     """
-    html: list[str] = []
-    files: list[Path] = []
-    for finding in findings(run.path):
-        if finding.auxiliaries == tuple(auxiliaries):
-            parts, written = _finding(finding, run, folder, prefix)
-            html += parts
-            files += written
-    return html, files
-
-
-def _finding(finding: Finding, run: Run, folder: Path, prefix: str) -> tuple[list[str], list[Path]]:
-    files: list[Path] = []
-    html = [
-        page.heading(4, f"{finding.title} (paper {finding.paper})", f"{prefix}{finding.name}"),
-        *(page.paragraph(text) for text in finding.said),
+    return [
+        _shown(finding, run, folder, prefix)
+        for finding in findings(run.path)[0]
+        if finding.auxiliaries == tuple(auxiliaries)
     ]
-    if _stale(finding, run):
-        html.append(page.paragraph(_STALE, "finding"))
-    if (drawn := draw(finding, folder / "figures", prefix)) is not None:
-        html.append(page.figure(drawn.svg_html, finding.caption))
-        files += drawn.files
+
+
+def _shown(finding: Finding, run: Run, folder: Path, prefix: str) -> ShownFinding:
+    name = f"{prefix}{finding.name}"
+    drawn = draw(finding, folder / "figures", prefix)
+    files = [] if drawn is None else list(drawn.files)
+    tables = []
     for i, table in enumerate(finding.tables):
-        files += write_table(table, folder / "tables", f"{prefix}{finding.name}-{i + 1}")
+        files += write_table(table, folder / "tables", f"{name}-{i + 1}")
         rows = [("control" if "[" in row[0] else "", [Cell(cell) for cell in row]) for row in table.rows]
-        shown = page.table(table.head, rows, caption=table.caption)
-        html.append(page.folded(table.caption, [shown]) if len(rows) > _OPEN_ROWS else shown)
-    html += [page.bullets(finding.notes, "soft"), page.code_block(finding.command)]
-    return html, files
+        tables.append(PageTable(table.head, rows, table.caption))
+    return ShownFinding(finding, name, _stale(finding, run), drawn, tables, files)
 
 
 def _stale(finding: Finding, run: Run) -> bool:

@@ -98,7 +98,6 @@ def _trained(
 ) -> dict[gaussian.GaussianJob, float]:
     """The error of every job; those that `out` lacks are trained, one core each."""
     folder = out / "jobs"
-    folder.mkdir(parents=True, exist_ok=True)
     found = {job: error for job in jobs if (error := _known(folder, job)) is not None}
     todo = [job for job in jobs if job not in found]
     with output.progress(len(jobs), "network", "gaussian", initial=len(found)) as bar:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import InputError, Output, StoreInfo, WorkError
+from uml_cache import InputError, Output, StoreInfo, WorkError, make_folder
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.comparison import Comparison, compare
 from uml_evaluate.comparing.shift import shifted
@@ -63,7 +63,7 @@ def run_parts(
     parts = parts_of(recipe, datasets)
     if not parts:
         raise InputError(f"{recipe.name} has none of these data sets; it has {', '.join(recipe.datasets)}")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     outcome = Outcome(recipe=recipe, runs=[], comparisons=[], shifted=[], findings=[], numbers=[], lacking=[])
     values: dict[Key, list[Number]] = defaultdict(list)
     for i, part in enumerate(parts):

@@ -151,5 +151,4 @@ def _gaussian(
 def _write(path: Path, text: str) -> None:
     from uml_train import write_atomic
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, text.encode())

@@ -8,7 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.comparison import across
-from uml_evaluate.comparing.rows import ORDER, arm_name
+from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.statistics import student_difference
 from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, plain_table
@@ -138,15 +138,13 @@ def _blocks(head: list[str], rows: list[list[str]]) -> str:
 
 def _rank(key: Key, order: dict[str, list[Any]]) -> tuple[Any, ...]:
     places = [order[n].index(getattr(key, n)) if getattr(key, n) in order[n] else -1 for n in order]
-    shots = float("inf") if key.shots == "all" else key.shots or 0
-    method = ORDER.index(key.method) if key.method in ORDER else len(ORDER)
-    return *places, shots, method, key.control or ""
+    return *places, shots_order(key.shots or 0), arm_order((key.method or "", key.control))
 
 
 def _distinct(numbers: Sequence[Number], name: str) -> list[Any]:
     found = dict.fromkeys(getattr(number.key, name) for number in numbers)
     if name == "shots":
-        return sorted(found, key=lambda k: float("inf") if k in ("all", None) else k)
+        return sorted(found, key=lambda k: shots_order(k or "all"))
     return list(found)
 
 

@@ -13,6 +13,8 @@ from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.sentence import PLAIN, Sentence
 
 LONGEST = 2048  # tokens; models that take more would make one long text the whole batch's cost
+_SPECIAL = 8  # at most so many special tokens are put around a text
+_TOGETHER = 1024
 _SENTENCEPIECE = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 _FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", *_SENTENCEPIECE)
 
@@ -42,14 +44,29 @@ class Tokens:
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, special tokens included, cut at the longest input."""
-        squeeze = self._squeeze
-        own = self._sentence
-        given = [own.prompt + (text.lower() if own.lower else text) for text in texts]
-        given = [_squeezed(text, squeeze) for text in given] if squeeze else given
+        given = self._given(texts)
         with self._lock:
             return self._tokenizer(
                 given, truncation=True, max_length=self._longest, return_attention_mask=False
             )["input_ids"]
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts have more tokens than the longest input."""
+        # A token stands for one byte at least: most texts need no look.
+        given = [text for text in self._given(texts) if len(text.encode()) + _SPECIAL > self._longest]
+        found = 0
+        for at in range(0, len(given), _TOGETHER):
+            with self._lock:
+                ids = self._tokenizer(
+                    given[at : at + _TOGETHER], truncation=False, return_attention_mask=False, verbose=False
+                )["input_ids"]
+            found += sum(len(one) > self._longest for one in ids)
+        return found
+
+    def _given(self, texts: Sequence[str]) -> list[str]:
+        own, squeeze = self._sentence, self._squeeze
+        given = [own.prompt + (text.lower() if own.lower else text) for text in texts]
+        return [_squeezed(text, squeeze) for text in given] if squeeze else given
 
 
 def load_tokens(name: str, folder: Path, config: Any, sentence: Sentence = PLAIN) -> Tokens:

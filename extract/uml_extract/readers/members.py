@@ -98,6 +98,12 @@ def row_shape(path: Path) -> tuple[int | None, ...]:
     return tuple(_open_array(file, part.rpartition(MARK)[0]).shape[1:])
 
 
+def array_dtype(path: Path) -> np.dtype[Any]:
+    """Type of the values of a row's array, without reading it."""
+    file, part = file_and_part(path)
+    return np.dtype(_open_array(file, part.rpartition(MARK)[0]).dtype)
+
+
 def row_length(path: Path) -> int:
     """How many steps (t, D) a row has, without reading it."""
     file, part = file_and_part(path)
@@ -115,6 +121,7 @@ class _Ragged:
         self._values = inner(group, "values")
         self.lengths = np.asarray(inner(group, "length")[()], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
+        self.dtype = self._values.dtype
         if self._values.ndim != 2 or (self.lengths < 0).any() or self.lengths.sum() != len(self._values):
             raise ValueError(f"{group.name}: length does not add up to the rows of values")
         self.shape = (len(self.lengths), None, self._values.shape[1])

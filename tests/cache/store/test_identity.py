@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 from uml_cache import store_info
 
@@ -65,3 +67,15 @@ def test_a_damaged_record_leaves_a_list_without_a_fingerprint(maker: Maker) -> N
     record = made.path / "journal" / "2.json"
     record.write_bytes(record.read_bytes().replace(b'"rows": 64', b'"rows": 63'))
     assert store_info(made.path).summary()["fingerprint"] is None
+
+
+def test_a_foreign_store_is_known_by_its_bytes(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "net.zarr")
+    group.create_array("pooled", data=np.ones((300, 8), np.float32), chunks=(100, 8))
+    before = store_info(tmp_path / "net.zarr").fingerprint
+    assert before == store_info(tmp_path / "net.zarr").fingerprint
+    group["pooled"][7, 3] = 2
+    changed = store_info(tmp_path / "net.zarr").fingerprint
+    group["pooled"][7, 3] = 1
+    assert changed != before
+    assert store_info(tmp_path / "net.zarr").fingerprint == before

@@ -104,7 +104,9 @@ def test_eval_reads_the_newest_run_and_trains_what_it_lacks(
     assert uml(*arguments) == 0
     out, err = capsys.readouterr()
     answer = json.loads(out)
-    assert set(answer) == {"table", "differences", "figures"}
+    assert set(answer) == {"table", "differences", "figures", "rows"}
+    assert answer["rows"]["image"]["used"] == answer["rows"]["image"]["of"]
+    assert err.splitlines()[-1] == "audio: 96 of 288 used; left out: not in its training part (192)"
     assert {row["shots"] for row in answer["table"]} == {2}
     assert {row["target"] for row in answer["table"]} == {"image"}  # trained last
     assert all(Path(path).is_file() for path in answer["figures"])
@@ -199,7 +201,7 @@ def of_samples(path: Path) -> None:
         (("--runs", "nowhere"), None, "nowhere does not exist; make one with `uml train"),
         ((), damage, "config.json is damaged"),
         ((), strip_settings, "config.json is damaged"),
-        (("--k", "2"), None, "feats"),  # cells are lacking and the stores are gone
+        (("--k", "2"), None, "was made by version 0.1"),  # and lacks cells
     ],
 )
 def test_eval_mistakes_are_one_line(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from run_records import change_predictions
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import Comparison, across, compare, table
 from uml_evaluate.comparing.sentence import sentence, signed
@@ -65,7 +66,7 @@ def test_average_over_shots_is_their_mean(write_run: WriteRun) -> None:
     run = load_run(path)
     for result in run.cells:
         if result.cell.shots == 4 and result.cell.method == "uml" and result.cell.control is None:
-            np.save(path / "predictions" / f"{result.cell.key}.npy", run.test_labels)
+            change_predictions(run, result, run.test_labels)
     comparison = only(path)
     pair = ("uml", "unimodal-deep")
     by_shots = {d.shots: d.interval.delta for d in comparison.differences if (d.a, d.b) == pair}
@@ -215,11 +216,14 @@ def test_damaged_predictions_are_named(write_run: WriteRun) -> None:
     path = write_run()
     victim = next((path / "predictions").glob("uml-data-*.npy"))
     victim.write_bytes(b"\x93NUMPY")
-    with pytest.raises(InputError, match=r"cannot be read.*train again"):
+    with pytest.raises(InputError, match=r"cannot be read.*makes the cell anew"):
         _ = only(path).differences
     np.save(victim, np.zeros(3, dtype=np.int32))
     with pytest.raises(InputError, match="3 predictions for 200 test rows"):
         _ = only(path).differences
+    np.save(victim, np.zeros(200, dtype=np.int32))
+    with pytest.raises(InputError, match=r"says 60.00 % and its predictions are right on 25.00 %"):
+        _ = only(path).rows
     victim.unlink()
     with pytest.raises(InputError, match=str(victim.stem)):
         _ = only(path).differences
@@ -240,9 +244,9 @@ def test_sentence_says_where_the_data_did_the_opposite(write_run: WriteRun) -> N
     for result in run.cells:
         if result.cell.shots == 2 and result.cell.method == "uml" and result.cell.control is None:
             wrong = (run.test_labels + 1) % (run.test_labels.max() + 1)
-            np.save(path / "predictions" / f"{result.cell.key}.npy", wrong)
+            change_predictions(run, result, wrong)
         if result.cell.shots != 2 and result.cell.method == "uml" and result.cell.control is None:
-            np.save(path / "predictions" / f"{result.cell.key}.npy", run.test_labels)
+            change_predictions(run, result, run.test_labels)
     text = sentence(only(path))
     assert "helped: +" in text
     assert "but at k = 2 it hurt: −50.0" in text

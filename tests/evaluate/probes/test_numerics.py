@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uml_evaluate.probes.episode import Episode
 from uml_evaluate.probes.neighbours import Keys, nearest_class_mean
-from uml_evaluate.probes.registry import PROBES
+from uml_evaluate.probes.registry import probe_named
 
 C, D, SHOTS = 6, 16, 4
 OFFSET_BLIND = ("ncm", "lda", "logreg", "logreg-sklearn", "ridge-text")
@@ -54,7 +54,7 @@ def _predictions(name: str, change: Callable[[Tensor], Tensor]) -> list[list[int
         features=change(features), labels=labels, validation=(change(features), labels), classes=C, seed=0,
         text=(text, text_labels), class_means=torch.nn.functional.normalize(means, dim=1),
     )  # fmt: skip
-    (candidates,) = PROBES[name].fit([episode])
+    (candidates,) = probe_named(name).fit([episode])
     queries, _ = _rows(3, 40)
     return [c.logits(change(queries)).argmax(1).tolist() for c in candidates]
 
@@ -81,7 +81,7 @@ def test_near_classes_are_told_apart_beside_a_far_one(name: str) -> None:
     episode = Episode(
         features=values[:60], labels=codes[:60], validation=(values[:60], codes[:60]), classes=3, seed=0
     )
-    for candidate in PROBES[name].fit([episode])[0]:
+    for candidate in probe_named(name).fit([episode])[0]:
         assert (candidate.logits(values[60:]).argmax(1) == codes[60:]).all()
 
 

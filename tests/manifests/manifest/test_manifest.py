@@ -64,7 +64,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     def column(values: st.SearchStrategy[Any]) -> list[Any]:
         return draw(st.lists(values, min_size=count, max_size=count))
 
-    path = _TEXT.filter(lambda text: text and ".." not in text)
+    path = _TEXT.filter(lambda text: text and ".." not in text and "\0" not in text)
     return Manifest(
         name=draw(_NAME),
         modality=modality,

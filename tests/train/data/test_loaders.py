@@ -13,7 +13,7 @@ import torch
 
 from toy_stores import clusters, write_store
 from uml_cache import FeatureSet, open_features
-from uml_cache.command import Output
+from uml_cache.command import QUIET
 from uml_train import HeadBank, HeadModel, Samples, TrainSettings, load_grid, train
 from uml_train.data.batches import batch_rows
 from uml_train.data.normalize import Normalizer
@@ -21,7 +21,8 @@ from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import BLOCK, Held, Stored, block_bounds
 from uml_train.runs.cells import prepare
 from uml_train.runs.combinations import cells_of
-from uml_train.training import prepare_run
+from uml_train.runs.head_session import open_heads
+from uml_train.runs.ranks import Ranks
 
 Settings = Callable[..., TrainSettings]
 LOADERS = ("device", "host", "stream")
@@ -140,7 +141,8 @@ def test_a_stack_gathers_from_stores_too(cache: Path, settings_for: Settings) ->
     found = []
     for loader in LOADERS:
         settings = settings_for(cache, loader=loader, shots=("all",), auxiliaries=(("text",),), trunk="mlp")
-        _, _, problem, resolved = prepare_run(settings, Output(quiet=True))
+        session = open_heads(settings, Ranks(), QUIET)
+        problem, resolved = session.problem, session.settings
         cell = next(c for c in cells_of(resolved, problem, ("all",)) if c.method == "uml")
         grid = load_grid(resolved.grid)
         models: list[HeadModel] = prepare(problem, cell, resolved, grid).models

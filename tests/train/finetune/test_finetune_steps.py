@@ -14,12 +14,12 @@ from uml_extract import Trainable, load_trainable, read_image
 from uml_manifests import Manifest, resolve_data
 from uml_train.data.batches import batch_rows
 from uml_train.finetune.backbones import Backbone
-from uml_train.finetune.checkpoints import Checkpoint
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
 from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Candidate, Schedule
+from uml_train.heads.models import HeadModel, Samples
+from uml_train.record.checkpoint import Checkpoint
 
 SCHEDULE = Schedule(steps=7, warmup=2, eval_every=3, patience=9)
 SEED, ALPHA = 4, 0.7

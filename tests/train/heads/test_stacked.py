@@ -16,8 +16,8 @@ from torch import Tensor
 
 from uml_train import HeadBank, HeadModel, Samples, TrainSettings, train
 from uml_train.heads.adamw import adamw
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Candidate, Schedule
+from uml_train.heads.models import Fitted
 from uml_train.heads.stacks import bytes_of, stacks
 from uml_train.heads.weights import class_mean_rows
 from uml_train.runs.workers import run_grid, train_together

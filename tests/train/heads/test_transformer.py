@@ -13,7 +13,7 @@ from torch import nn
 
 from toy_stores import clusters, write_store
 from uml_cache import open_features
-from uml_cache.command import Output
+from uml_cache.command import QUIET, Output
 from uml_cache.errors import InputError
 from uml_train import Cell, HeadBank, HeadModel, Samples, TrainSettings, load_head, load_run, train
 from uml_train.data.batches import BatchOrder
@@ -24,7 +24,8 @@ from uml_train.heads.transformer import HEADS, Block, Padding, attend, initial_b
 from uml_train.heads.weights import class_mean_rows, initial_weights, seeded
 from uml_train.runs.cells import auxiliary_rows
 from uml_train.runs.combinations import named_cells
-from uml_train.training import prepare_run
+from uml_train.runs.head_session import open_heads
+from uml_train.runs.ranks import Ranks
 
 Settings = Callable[..., TrainSettings]
 LENGTHS = (3, 1, 7, 4)
@@ -253,7 +254,7 @@ def test_class_means_of_sequences_are_one_vector_and_controls_move_all_tokens(
     token_cache: Path, settings_for: Settings
 ) -> None:
     settings = settings_for(token_cache, trunk="transformer", auxiliaries=(("text",),))
-    problem = prepare_run(settings, Output(quiet=True))[2]
+    problem = open_heads(settings, Ranks(), QUIET).problem
     source = problem.auxiliaries["text"]
     cell = Cell(auxiliaries=("text",), method="uml", control=None, shots=2, seed=1, shared_width=14)
     rows, labels = auxiliary_rows(source, cell, settings)
@@ -277,7 +278,7 @@ def test_without_tokens_it_says_how_to_get_them(
     settings = settings_for(token_cache, trunk="transformer", methods=("unimodal",))
     run = train(settings, output=Output())
     assert run.config["stores"]["image"]["encoder"] == "made-up@tokens"
-    assert prepare_run(settings_for(token_cache), Output(quiet=True))[2].target.encoder == "made-up"
+    assert open_heads(settings_for(token_cache), Ranks(), QUIET).problem.target.encoder == "made-up"
     assert "audio has no tokens and takes part with one vector a sample" in capsys.readouterr().err
 
 

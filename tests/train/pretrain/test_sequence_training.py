@@ -19,6 +19,7 @@ from uml_train.pretrain.network_training import Task, Timetable, Trainer, Where,
 from uml_train.pretrain.searches import Pretraining, load_pretraining
 from uml_train.pretrain.sequences import Sequences, pieces, sequences
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
+from uml_train.record.checkpoint import Checkpoint
 from uml_train.runs.ranks import Ranks
 
 STEPS = 8
@@ -66,11 +67,13 @@ def test_a_killed_training_resumes_to_the_same_bits(streams: list[Sequences], tm
     expected = Trainer(whole, _task(streams, clip=1.0), Where()).fit(_Stopper(_ENDLESS))
     file = tmp_path / "checkpoint.pt"
     for after in (3, 2):  # killed twice, the second time on the way that the first left
-        trainer = Trainer(_model(streams), _task(streams, clip=1.0), Where(), file, minutes=0.0)
+        trainer = Trainer(_model(streams), _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0)
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(_Stopper(after))
     resumed = _model(streams)
-    outcome = Trainer(resumed, _task(streams, clip=1.0), Where(), file, minutes=0.0).fit(_Stopper(_ENDLESS))
+    outcome = Trainer(resumed, _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0).fit(
+        _Stopper(_ENDLESS)
+    )
     assert outcome.history == expected.history
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name

@@ -17,7 +17,7 @@ from torch import Tensor
 from uml_cache import Sampler
 
 if TYPE_CHECKING:
-    from uml_train.heads.bank import HeadModel
+    from uml_train.heads.models import HeadModel
 
 _KEPT_CHUNKS = 512
 

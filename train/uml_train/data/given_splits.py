@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,9 +48,8 @@ def read_splits(path: Path) -> GivenSplits:
         raise InputError(f"splits {path} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def recorded_splits(run: Path) -> GivenSplits:
+def recorded_splits(recorded: Mapping[str, Any]) -> GivenSplits:
     """The splits of a run as its `splits.json` has them, so that the file they came from may be gone."""
-    recorded = parse_json((run / "splits.json").read_text(encoding="utf-8"))
     codes = {one: code for code, name in enumerate(SPLITS) for one in recorded[name]}
     return GivenSplits(codes, recorded=True)
 

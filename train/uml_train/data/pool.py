@@ -14,7 +14,7 @@ from torch import Tensor
 from uml_train.data.rows import Held, Stored
 
 if TYPE_CHECKING:
-    from uml_train.heads.bank import Samples
+    from uml_train.heads.models import Samples
 
 
 class Pool:

@@ -25,7 +25,8 @@ class ManifestRows:
     `pooled` (N, D) are zeros that take no memory, in place of features that training has yet to make. With
     `real` it is what the network makes of the samples before it is trained: what a class's texts mean at the
     start. It is computed when it is first asked for. `joint` says whether the network starts in the space
-    that its weights share with another's. `variant` is what tables say of how it is trained.
+    that its weights share with another's. `variant` is what tables say of how it is trained, `content`
+    a digest of all samples.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class ManifestRows:
         unreadable: Iterable[int],
         features: Callable[[], torch.Tensor],
         *,
+        content: str,
         real: bool = False,
         joint: bool = True,
         variant: str | None = None,
@@ -48,7 +50,7 @@ class ManifestRows:
         self.dim = int(encoder.spec.width or 0)
         self.path = manifest.root
         self.dataset, self.modality, self.set = manifest.name, manifest.modality, manifest.set
-        self.fingerprint = manifest.digest
+        self.fingerprint = content
         self.classes = manifest.classes
         self.label, self.split = manifest.labels, manifest.splits
         self.id, self.groups = manifest.ids, manifest.groups

@@ -9,20 +9,28 @@ processes that read, which are those of extraction, run ahead of the training wi
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from uml_cache import Output, WorkError, parse_json
-from uml_extract import Reading, SampleError, Trainable, read_for, reader_count
+from uml_cache import Output, WorkError, write_together
+from uml_extract import (
+    Reading,
+    SampleError,
+    Trainable,
+    content_digest,
+    read_for,
+    reader_count,
+    sources_digest,
+)
 from uml_train.finetune.views import Views
 from uml_train.heads.weights import seeded
-from uml_train.run import write_atomic
+from uml_train.record.checksums import read_record, record_bytes
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -143,26 +151,46 @@ class Loader:
         return self._encoder.prepare(sample)
 
 
-def check_readable(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> dict[int, str]:
-    """Rows of a manifest that cannot be read: looked for once, then remembered beside the runs.
+@dataclass(frozen=True)
+class Looked:
+    """What reading every sample of a manifest found: rows that cannot be read, with the reasons, and a digest
+    of all content, which changes whenever a sample does."""
 
-    As in feature stores such rows are left out of every part, so all methods see the same samples.
+    unreadable: dict[int, str]
+    content: str
+
+
+def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> Looked:
+    """Read every sample of a manifest once; remembered beside the runs until a file of it is changed.
+
+    As in feature stores rows that cannot be read are left out of every part, so all methods see the same
+    samples.
     """
     record = runs / f".readable-{manifest.digest[:16]}.json"
-    try:
-        known: Mapping[str, str] = parse_json(record.read_text(encoding="utf-8"))
-        found = {int(row): reason for row, reason in known.items()}
-    except (OSError, ValueError, AttributeError):
-        found = loader.unreadable(output)
-        runs.mkdir(parents=True, exist_ok=True)
-        write_atomic(record, json.dumps(found, ensure_ascii=False).encode())
-    if found:
-        row = next(iter(found))
+    about = {"manifest": manifest.digest, "stamps": sources_digest(manifest, range(len(manifest)))}
+    known = _remembered(record, about)
+    if known is None:
+        known = Looked(loader.unreadable(output), content_digest(manifest))
+        unreadable = {str(row): reason for row, reason in known.unreadable.items()}
+        write_together({record: record_bytes({**about, "content": known.content, "unreadable": unreadable})})
+    if known.unreadable:
+        row = next(iter(known.unreadable))
         output.say(
-            f"{len(found)} of {len(manifest)} samples cannot be read and are left out, such as "
-            f"{manifest.ids[row]!r} ({found[row]}); delete {record} to have them looked at again"
+            f"{len(known.unreadable)} of {len(manifest)} samples cannot be read and are left out, such as "
+            f"{manifest.ids[row]!r} ({known.unreadable[row]}); delete {record} to have them looked at again"
         )
-    return found
+    return known
+
+
+def _remembered(record: Path, about: dict[str, str | None]) -> Looked | None:
+    try:
+        values = read_record(record, "")
+        if all(values[name] == value for name, value in about.items()):
+            unreadable = {int(row): reason for row, reason in values["unreadable"].items()}
+            return Looked(unreadable, values["content"])
+    except (OSError, ValueError, KeyError, AttributeError):
+        pass  # it is only looked at again
+    return None
 
 
 def torch_seed(*key: object) -> int:

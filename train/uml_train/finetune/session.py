@@ -1,199 +1,170 @@
-"""What is open while the cells of a run are trained: networks, samples, auxiliaries, the problem they make.
-
-Shapes: N rows of a manifest, D features.
-"""
+"""Whole networks on samples, as a session: a network per candidate of every cell."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
-
-from uml_cache import QUIET, InputError, Output
-from uml_extract import Trainable, load_trainable
-from uml_manifests import Manifest, resolve_data
-from uml_train.data.given_splits import GivenSplits
-from uml_train.data.selection import Role, Selection, select_beside, select_unrelated
-from uml_train.finetune.backbones import Backbone
+from uml_cache import InputError, Output, Progress, StoreInfo, make_folder
+from uml_train.data.selection import select_beside
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.finetune.manifest_rows import ManifestRows
-from uml_train.finetune.samples import Loader, check_readable
-from uml_train.finetune.whole_network import moved
-from uml_train.problem import Problem, open_problem, read_class_map
-from uml_train.run import Run
+from uml_train.finetune.opening import Networks, load_networks
+from uml_train.finetune.tuned_cell import CellTuner, write_backbones
+from uml_train.heads.grid import Grid, load_grid
+from uml_train.problem import open_problem, read_class_map
+from uml_train.record.checksums import path_sum
+from uml_train.record.identity import content_of
+from uml_train.record.keeping import Finished
+from uml_train.run import Cell, Run
+from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.workers import chosen_device
-from uml_train.settings import UNRELATED, TrainSettings
-from uml_train.training import resolve, splits_of
+from uml_train.runs.reopening import class_map_of, splits_of
+from uml_train.runs.resolving import resolve, unrelated_roles
+from uml_train.runs.session import Session
+from uml_train.runs.workers import chosen_device, finished_cell, run_grid
+from uml_train.settings import TrainSettings
 
-_ENCODED_AT_ONCE = 64
-
-
-@dataclass(eq=False)
-class Part:
-    """A modality with a network of its own."""
-
-    role: Role
-    manifest: Manifest
-    backbone: Backbone
-    loader: Loader
-    rows: ManifestRows
+_FAMILY = "finetune-"
 
 
-@dataclass(eq=False)
-class Session:
-    """Everything that is open while cells are trained."""
+@dataclass(eq=False, kw_only=True)
+class SampleSession(Session):
+    """All processes train one network together."""
 
-    settings: TrainSettings
-    finetune: FinetuneSettings
-    selection: Selection
-    unrelated: list[Role]
-    problem: Problem
-    target: Part
-    tuned: Part | None
-    ranks: Ranks
+    grid: Grid
+    networks: Networks
     device: str
 
+    doing = "fine-tuning"
+    done = "fine-tuned"
 
-def reopened(run: Run, settings: TrainSettings, output: Output, stack: ExitStack) -> Session:
-    """What a run was trained with. Raises `InputError` where data, features or weights have changed since."""
-    tuning = FinetuneSettings.from_json(run.config["finetune"])
-    session = open_session(settings, tuning, Ranks(), output, stack, splits_of(run))
-    now = {role.label: role.store.fingerprint for role in roles(session)}
-    for label, store in run.config["stores"].items():
-        if now.get(label) != store["fingerprint"]:
-            raise InputError(f"{label} has changed since {run.path} was trained; train again")
-    if described(session)["networks"] != run.config["finetune"]["networks"]:
-        raise InputError(f"the network's weights have changed since {run.path} was trained; train again")
-    return session
+    def cells(self) -> list[Cell]:
+        return cells_of(self.settings, self.problem, self.settings.shots or ())
+
+    def described(self) -> dict[str, Any]:
+        return self.networks.described()
+
+    @property
+    def stores(self) -> list[StoreInfo]:
+        tuned = {part.role.label for part in self.networks.parts}
+        roles = [*self.selection.auxiliaries, *self.unrelated]
+        return [role.store for role in roles if role.label not in tuned]
+
+    def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        tuner = CellTuner(
+            self.networks, self.problem, self.settings, self.grid, self.ranks, self.device, self.output
+        )
+        for folder in ("checkpoints", "backbones"):
+            make_folder(run.path / folder)
+        for cell in cells:
+
+            def told(step: int, accuracy: float, cell: Cell = cell) -> None:
+                bar.set_postfix_str(f"{cell.key}: step {step}, val {accuracy:.1f}")
+
+            tuned = tuner.train(cell, run.path / "checkpoints", told)
+            self.ranks.wait()
+            if self.ranks.first:
+                found, remark = finished_cell(
+                    run, self.problem, self.grid, cell, self.settings, tuned.trained, tuned.seconds
+                )
+                if self.networks.tuning.keep:
+                    written = write_backbones(cell, tuned.tuner, tuned.state, run.path / "backbones")
+                    found = replace(found, result=replace(found.result, files=_sums(run.path, written)))
+                bar.set_postfix_str(remark)
+                yield replace(found, at_once=True)
+                for checkpoint in tuned.checkpoints:
+                    checkpoint.remove()
+            self.ranks.wait()
+            bar.update(1)
 
 
-def open_session(
+def _sums(run: Path, folders: Sequence[Path]) -> dict[str, Any]:
+    """What the cell's record says of the files in some folders."""
+    files = [file for folder in folders for file in sorted(folder.rglob("*")) if file.is_file()]
+    # Whoever lacks the space may delete them: a cell is whole without.
+    return {file.relative_to(run).as_posix(): {**path_sum(file), "optional": True} for file in files}
+
+
+def open_samples(
     settings: TrainSettings,
     tuning: FinetuneSettings,
     ranks: Ranks,
     output: Output,
     stack: ExitStack,
-    splits: GivenSplits | None = None,
-) -> Session:
-    """Load the networks and open the data. Raises `InputError` where these do not go together.
+    run: Run | None = None,
+) -> SampleSession:
+    """Load the networks and open the data; nothing is written but which samples can be read.
 
     Args:
-        splits: those that a run was made with, in place of the manifest's.
+        stack: closes the processes that read samples.
+        run: that is reopened: its search and its parts are taken, whatever files and manifest say now.
+
+    Raises:
+        InputError: data or weights that are missing, classes that do not meet, draws larger than the data.
     """
     device = chosen_device(settings.device)
-    encoder = load_trainable(
-        tuning.encoder,
-        weights=tuning.weights,
-        img_size=tuning.img_size,
-        patch_size=tuning.patch_size,
-        untrained=tuning.start == "random",
-        device="cpu",
-    )
-    manifest = _manifest(tuning.data, tuning.name, encoder)
-    backbone = Backbone(encoder, kind=tuning.start, freeze=tuning.freeze, compiled=tuning.compile)
-    opened = partial(_part, tuning=tuning, runs=settings.out, ranks=ranks, output=output, stack=stack)
-    target = opened(manifest, backbone, variant=tuning.variant)
-    tuned = None
-    if tuning.tune_aux is not None and tuning.aux_data is not None:
-        other = load_trainable(tuning.tune_aux, device="cpu")
-        theirs = _manifest(tuning.aux_data, manifest.name, other)
-        if theirs.name != manifest.name:
-            raise InputError(
-                f"--aux-data is of data set {theirs.name!r}, --data of {manifest.name!r}; they meet by name"
-            )
-        tuned = opened(theirs, Backbone(other, compiled=tuning.compile), real=True, variant="tuned")
-        if tuned.role.label == target.role.label:
-            raise InputError(f"--aux-data holds {theirs.modality}, as --data does; it is another modality")
-    selection = select_beside(
-        settings.cache, target.role, settings.auxiliaries, None if tuned is None else tuned.role
-    )
-    names = [c.removeprefix(UNRELATED) for c in settings.controls if c.startswith(UNRELATED)]
-    unrelated = [role for name in names for role in select_unrelated(settings.cache, name, selection)]
-    parts = [target] if tuned is None else [target, tuned]
+    networks = load_networks(tuning, settings.out, ranks, output, stack)
+    tuned = None if networks.tuned is None else networks.tuned.role
+    selection = select_beside(settings.cache, networks.target.role, settings.auxiliaries, tuned)
+    unrelated = unrelated_roles(settings, selection)
     problem = open_problem(
         selection.dataset,
         selection.target,
         selection.auxiliaries,
-        read_class_map(settings.class_map) if settings.class_map else None,
+        _class_map(settings, run),
         unrelated=unrelated,
-        splits=splits,
+        splits=None if run is None else splits_of(run),
         ids=settings.ids,
-        opened={part.role.label: part.rows for part in parts},
+        opened={part.role.label: part.rows for part in networks.parts},
     )
     for remark in problem.remarks:
         output.say(remark)
     resolved = resolve(settings, selection, problem, output)
-    return Session(resolved, tuning, selection, unrelated, problem, target, tuned, ranks, device)
-
-
-def _manifest(data: str, name: str | None, encoder: Trainable) -> Manifest:
-    manifest = resolve_data(data, modality=encoder.spec.modality)
-    if name is None or manifest.name == name:
-        return manifest
-    return resolve_data(data, name=name, modality=encoder.spec.modality)
-
-
-def _part(
-    manifest: Manifest,
-    backbone: Backbone,
-    *,
-    tuning: FinetuneSettings,
-    runs: Path,
-    ranks: Ranks,
-    output: Output,
-    stack: ExitStack,
-    real: bool = False,
-    variant: str | None = None,
-) -> Part:
-    workers: int | Literal["auto"] = "auto" if tuning.workers is None else tuning.workers
-    loader = stack.enter_context(
-        Loader(manifest, backbone.encoder, views=tuning.views, workers=workers, beside=ranks.world)
+    if run is None:
+        grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio, family=_FAMILY)
+    else:
+        grid = run_grid(run)
+    _check_batches(grid, ranks)
+    return SampleSession(
+        settings=resolved,
+        selection=selection,
+        unrelated=unrelated,
+        problem=problem,
+        grid=grid,
+        networks=networks,
+        device=device,
+        ranks=ranks,
+        output=output,
     )
-    ranks.in_turn(lambda: check_readable(loader, manifest, runs, output))
-    lost = check_readable(loader, manifest, runs, QUIET)
-    rows = ManifestRows(
-        manifest,
-        backbone.encoder,
-        lost,
-        lambda: _features(backbone, loader, lost),
-        real=real,
-        joint=backbone.kind == "pretrained",
-        variant=variant,
-    )
-    role = Role(manifest.store_name, rows.info)
-    return Part(role, manifest, backbone, loader, rows)
 
 
-def _features(backbone: Backbone, loader: Loader, lost: dict[int, str]) -> torch.Tensor:
-    """(N, D) what the untrained network makes of a whole manifest; zeros where a sample cannot be read."""
-    rows = [row for row in range(len(loader)) if row not in lost]
-    values = torch.zeros(len(loader), int(backbone.encoder.spec.width or 0))
-    parts = [rows[at : at + _ENCODED_AT_ONCE] for at in range(0, len(rows), _ENCODED_AT_ONCE)]
-    device = next(backbone.network.parameters()).device
-    backbone.reset(0)
-    backbone.network.eval()
-    with torch.no_grad():
-        for part, inputs in zip(parts, loader.batches(loader.plain(parts)), strict=True):
-            values[part] = backbone.encoder.features(moved(inputs, device)).float().cpu()
-    return values
+def reopen_samples(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> SampleSession:
+    """What a run was trained with. Raises `InputError` where data, features or weights have changed since."""
+    tuning = FinetuneSettings.from_json(run.config["finetune"])
+    settings = run.settings if cache is None else replace(run.settings, cache=cache)
+    session = open_samples(settings, tuning, Ranks(), output, stack, run)
+    roles = [session.selection.target, *session.selection.auxiliaries, *session.unrelated]
+    now = {role.label: content_of(role.store) for role in roles}
+    for label, store in run.config["stores"].items():
+        if now.get(label) != store["fingerprint"]:
+            raise InputError(f"{label} has changed since {run.path} was trained; train again")
+    if session.described()["networks"] != run.config["finetune"]["networks"]:
+        raise InputError(f"the network's weights have changed since {run.path} was trained; train again")
+    return session
 
 
-def roles(session: Session) -> list[Role]:
-    return [session.selection.target, *session.selection.auxiliaries, *session.unrelated]
+def _class_map(settings: TrainSettings, run: Run | None) -> dict[str, str] | None:
+    if run is not None:
+        return class_map_of(run)
+    return read_class_map(settings.class_map) if settings.class_map else None
 
 
-def described(session: Session) -> dict[str, Any]:
-    """What the run's configuration says of the fine-tuning."""
-    parts = [session.target] if session.tuned is None else [session.target, session.tuned]
-    values = session.finetune.to_json()
-    for key in ("data", "aux_data", "weights", "encoder", "tune_aux"):
-        if values[key] is not None and Path(values[key]).exists():
-            values[key] = os.path.abspath(values[key])
-    networks = {part.role.label: part.backbone.encoder.spec.to_json() for part in parts}
-    return {**values, "networks": networks}
+def _check_batches(grid: Grid, ranks: Ranks) -> None:
+    smallest = min(candidate.batch_size for candidate in grid.candidates)
+    if smallest < ranks.world:
+        raise InputError(
+            f"{ranks.world} processes share a batch of {smallest}; use fewer, or a larger batch_size"
+        )

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from uml_train.data.rows import Held, Rows, as_rows
 from uml_train.finetune.averages import Average
 from uml_train.finetune.backbones import State
-from uml_train.finetune.checkpoints import Checkpoint, Progress
 from uml_train.finetune.order import Order
+from uml_train.finetune.progress import Progress
 from uml_train.finetune.samples import torch_seed
 from uml_train.finetune.whole_network import Network, Task, moved
-from uml_train.heads.bank import Fitted
 from uml_train.heads.grid import Schedule
+from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
+from uml_train.record.checkpoint import Checkpoint
 from uml_train.runs.ranks import Ranks
 
 

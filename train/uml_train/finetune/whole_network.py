@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
-from uml_train.heads.bank import HeadModel
+from uml_train.heads.models import HeadModel
 from uml_train.heads.weights import HeadWeights
 
 

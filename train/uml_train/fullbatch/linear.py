@@ -17,8 +17,8 @@ from uml_train.fullbatch.problem import LinearProblem
 from uml_train.fullbatch.shared import REFINING, STEPS, TOLERANCE, Shared, auxiliary_stream
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
-from uml_train.heads.bank import HeadModel
 from uml_train.heads.grid import Point
+from uml_train.heads.models import HeadModel
 
 
 def solve_linear(model: HeadModel, points: list[Point]) -> Shared:

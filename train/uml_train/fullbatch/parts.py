@@ -16,7 +16,7 @@ from torch import Tensor
 
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.softmax import principal
-from uml_train.heads.bank import Samples
+from uml_train.heads.models import Samples
 from uml_train.heads.weights import seeded
 
 Made = TypeVar("Made")

@@ -15,9 +15,10 @@ from uml_train.data.rows import vectors
 from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import Shared, solve_shared
-from uml_train.heads.bank import Fitted, HeadModel, one_thread
+from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
 from uml_train.heads.grid import Point
+from uml_train.heads.models import Fitted, HeadModel
 from uml_train.heads.weights import HeadWeights
 
 _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1

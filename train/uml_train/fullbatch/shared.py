@@ -34,8 +34,8 @@ from uml_train.data.rows import vectors
 from uml_train.fullbatch.parts import Stream, Thin, axes_of, directions, remembered, squares_of
 from uml_train.fullbatch.problem import LinearProblem
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of
-from uml_train.heads.bank import HeadModel, Samples
 from uml_train.heads.grid import Point
+from uml_train.heads.models import HeadModel, Samples
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
 TOLERANCE = 2e-2

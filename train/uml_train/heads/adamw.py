@@ -24,6 +24,8 @@ def adamw(
     unscale: Tensor,
 ) -> None:
     """One AdamW update of all models (M, P); lr and decay are (M, 1), the corrections scalars."""
+    # Loshchilov and Hutter (arXiv 1711.05101), Alg. 2 with beta 0.9 and 0.999: the decay acts on the weights,
+    # apart from the gradient; corrections 1 − betaᵗ undo that both moments begin at zero.
     g = grad * unscale
     m1 = moment1 + (g - moment1) * 0.1
     m2 = moment2 * 0.999 + g * g * 0.001

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.data.rows import Packed, Stored, as_rows
-from uml_train.heads.bank import Fitted, HeadModel
 from uml_train.heads.grid import Schedule
+from uml_train.heads.models import Fitted, HeadModel
 
 _WATCHED = 128  # training rows of each modality that the reported training accuracy looks at
 
@@ -179,6 +179,7 @@ def head_gradient(
         scale: (…,) of the logits.
         counts: (…, n) bool, the rows that count; None: all.
     """
+    # ∂R = Δᵀ H with Δ = s · (softmax − Y) / n: the equations of `one_model.py`, for the head alone.
     delta = logits.softmax(-1)
     delta.scatter_add_(-1, labels.unsqueeze(-1), delta.new_full((1,), -1.0).expand(*labels.shape, 1))
     rows: Tensor | int = labels.shape[-1]

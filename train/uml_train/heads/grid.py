@@ -25,6 +25,7 @@ from uml_cache import (
     read_table,
     unknown,
 )
+from uml_train.settings import RATIOS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +241,6 @@ _NAMED: dict[str, dict[str, Any]] = {
     },
 }
 
-RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 _POSITIVE, _FROM_0, _WHOLE = "numbers above 0", "numbers from 0 on", "whole numbers from 1 on"
 _RATIOS = ", ".join(f"{r:g}" for r in RATIOS)
 

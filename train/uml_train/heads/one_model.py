@@ -4,7 +4,20 @@ Shapes: B rows of a step (all modalities together), D features of a modality, W 
 width of the trunk, C classes, P parameters of the model.
 
 Gradients are written out by hand, because autograd's bookkeeping costs several times the arithmetic at these
-sizes; the same equations, batched, are in `stacked.py`.
+sizes; the same equations, batched, are in `stacked.py`. With X_m the rows of modality m, P_m its projection,
+Z the rows of all modalities one below the other, head R, scale s and weight r of each row (1 over the batch,
+an auxiliary's times alpha), labels y as one-hot rows Y, and U, V the trunk (without one H = Z):
+
+    Z_m = X_m P_mᵀ,  A = relu(Z Uᵀ),  H = Z + A Vᵀ,  L = s ∘ H Rᵀ,  loss = −Σ r log softmax(L)_y
+
+The derivative of −log softmax(L)_y by L is softmax(L) − Y (Bishop, PRML, eq. 4.109). By the chain rule:
+
+    Δ = r ∘ (softmax(L) − Y),  ∂s = Σ Δ ∘ H Rᵀ over a modality's rows,  then Δ ← s ∘ Δ
+    ∂R = Δᵀ H,  ∂H = Δ R
+    ∂V = ∂Hᵀ A,  ∂A = (∂H V) ∘ [A > 0],  ∂U = ∂Aᵀ Z,  ∂Z = ∂H + ∂A U
+    ∂P_m = ∂Z_mᵀ X_m
+
+A step without auxiliaries has no rows of theirs; their projections and scales then have gradient 0.
 """
 
 from __future__ import annotations
@@ -13,9 +26,9 @@ import torch
 from torch import Tensor
 
 from uml_train.data.batches import BatchOrder
-from uml_train.heads.bank import HeadModel
 from uml_train.heads.fitting import Fitting
 from uml_train.heads.grid import Schedule
+from uml_train.heads.models import HeadModel
 
 
 class Trainer(Fitting):
@@ -86,8 +99,8 @@ class Trainer(Fitting):
                 torch.mm(self.inputs[i], projection, out=self.z_of[i])
         h = z
         if weights.trunk is not None:
-            up, down = weights.trunk
-            active_units = torch.relu_(z @ up.T)
+            up, down = weights.trunk  # U, V
+            active_units = torch.relu_(z @ up.T)  # A
             h = torch.addmm(z, active_units, down.T)
         torch.mm(h, self.head_wc, out=products)
         if self.learns_scale:
@@ -96,7 +109,7 @@ class Trainer(Fitting):
         logits = products * row_scale if self.scaled else products
         torch.softmax(logits, dim=1, out=delta)
         likelihood = delta.gather(1, labels)
-        delta.scatter_add_(1, labels, minus_one).mul_(row_weight)
+        delta.scatter_add_(1, labels, minus_one).mul_(row_weight)  # Δ, before the scale
         if self.learns_scale:
             slope = (delta * products).sum(1)
             for i in range(len(self.streams)):
@@ -110,7 +123,7 @@ class Trainer(Fitting):
         if weights.trunk is not None and grads.trunk is not None:
             up, down = weights.trunk
             torch.mm(dz.T, active_units, out=grads.trunk[1])
-            d_raised = (dz @ down).mul_(active_units > 0)
+            d_raised = (dz @ down).mul_(active_units > 0)  # ∂A; dz was ∂H so far
             torch.mm(d_raised.T, z, out=grads.trunk[0])
             dz.addmm_(d_raised, up)
         for i, grad in enumerate(self.grads_dw):

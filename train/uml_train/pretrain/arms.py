@@ -59,6 +59,11 @@ class Arms:
             found.setdefault(self.name(cell), []).append(cell)
         return found
 
+    def steps(self, cells: Sequence[Cell]) -> int:
+        """Steps of all networks of the cells' arms."""
+        firsts = [cells_of_arm[0] for cells_of_arm in self.by_arm(cells).values()]
+        return sum(self.timetable(first, c).steps for first in firsts for c in self.candidates(first))
+
     def name(self, cell: Cell) -> str:
         """The arm of a cell: without labels it is the same whatever the probe's shots."""
         return (cell if self.joint else replace(cell, shots="all")).key

@@ -22,6 +22,8 @@ from uml_cache import (
     InputError,
     Output,
     StorePlan,
+    Tally,
+    Used,
     create_or_resume,
     open_features,
     store_path,
@@ -31,9 +33,9 @@ from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import Network, load_network
 from uml_train.pretrain.network_training import Where, embed_rows
 from uml_train.pretrain.sequences import Sequences
+from uml_train.record.identity import recorded_store, store_remarks
 from uml_train.run import CellResult, Run
 from uml_train.runs.workers import chosen_device
-from uml_train.training import recorded_store
 
 _NO_TOKENS = "has no tokens"
 
@@ -47,9 +49,10 @@ class Embedded:
     cell: str
     rows: int
     failed: int
+    used: Used
 
     def to_json(self) -> dict[str, Any]:
-        return {**vars(self), "store": str(self.store)}
+        return {**vars(self), "store": str(self.store), "used": self.used.to_json()}
 
 
 def embed(
@@ -79,14 +82,16 @@ def embed(
             f"{run.path} trained heads on features, which represent nothing new; `uml embed` takes runs of "
             "`uml train --objective ssl` or joint"
         )
+    for remark in store_remarks(run, cache):
+        output.say(remark)
     result = _choose(run, cell)
     output.say(f"{result.cell.key}: validated at {result.val_acc:.1f} %")
+    digest = hashlib.sha256(result.checked(result.head_path)).hexdigest()
     network = load_network(result.head_path)
     known = [label for label in network.about["dims"] if label in run.config["stores"]]
     for label in modalities or ():
         if label not in known:
             raise unknown("modality of the network:", label, known)
-    digest = hashlib.sha256(result.head_path.read_bytes()).hexdigest()
     where = Where(chosen_device(device))
     network.model.to(where.device)
     done = []
@@ -96,7 +101,10 @@ def embed(
         store = _plan(out or run.settings.cache, features, spec, network)
         _fill(store, features, network, label, where, output)
         failed = len(store.failed())
-        done.append(Embedded(store.path, label, result.cell.key, len(features), failed))
+        tally = Tally(len(features))
+        tally.leave_out(~features.valid, "unreadable")
+        tally.leave_out(features.tokens.lengths == 0, "no tokens")
+        done.append(Embedded(store.path, label, result.cell.key, len(features), failed, tally.used))
     return done
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from uml_cache import QUIET, Output
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_training import Task, Timetable, Trainer, Where, embed_rows
-from uml_train.pretrain.pretraining import prepare_sequences
+from uml_train.pretrain.pretraining import open_networks
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import Candidate
 from uml_train.pretrain.shared_transformer import SharedTransformer
@@ -29,8 +29,8 @@ _STATE = 4  # weights, their gradient and Adam's two moments
 
 def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     """Count a run's networks, and time some steps, embeddings and a probe of every kind of them."""
-    prepared = prepare_sequences(settings, output)
-    arms, cells = prepared.arms, prepared.cells
+    session = open_networks(settings, Ranks(), output)
+    arms, cells = session.arms, session.cells()
     where = Where.of(arms.settings, Ranks())
     costs: dict[tuple[object, ...], _Cost] = {}
     networks, steps, seconds, written, largest = 0, 0, 0.0, 0, 0

@@ -14,14 +14,11 @@ and a resumed training is, on a CPU, the same bit for bit.
 from __future__ import annotations
 
 import contextlib
-import io
 import math
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +30,7 @@ from uml_train.data.batches import BatchOrder
 from uml_train.pretrain.dropout import Dropout
 from uml_train.pretrain.sequences import Sequences, pieces
 from uml_train.pretrain.shared_transformer import SharedTransformer
-from uml_train.run import write_atomic
+from uml_train.record.checkpoint import Checkpoint
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.workers import chosen_device
 from uml_train.settings import TrainSettings
@@ -130,7 +127,7 @@ class Trainer:
         model: SharedTransformer,
         task: Task,
         where: Where,
-        checkpoint: Path | None = None,
+        checkpoint: Checkpoint | None = None,
         minutes: float = 10.0,
     ) -> None:
         smallest = min(task.batch_size, *(len(stream.rows) for stream in task.streams))
@@ -253,11 +250,9 @@ class Trainer:
         return dict(zip(losses, values.tolist(), strict=True))
 
     def _resume(self) -> None:
-        if self._checkpoint is None or not self._checkpoint.exists():
+        state = None if self._checkpoint is None else self._checkpoint.read()
+        if state is None:
             return
-        state: dict[str, Any] = torch.load(
-            self._checkpoint, map_location=self._where.device, weights_only=True
-        )
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._history, self._step, self._seconds = state["history"], state["step"], state["seconds"]
@@ -266,16 +261,15 @@ class Trainer:
         if not self._where.ranks.first:
             return
         assert self._checkpoint is not None
-        buffer = io.BytesIO()
-        state = {
-            "model": self.model.state_dict(),
-            "optimizer": self._optimizer.state_dict(),
-            "history": self._history,
-            "step": self._step,
-            "seconds": self._seconds,
-        }
-        torch.save(state, buffer)
-        write_atomic(self._checkpoint, buffer.getvalue())
+        self._checkpoint.write(
+            {
+                "model": self.model.state_dict(),
+                "optimizer": self._optimizer.state_dict(),
+                "history": self._history,
+                "step": self._step,
+                "seconds": self._seconds,
+            }
+        )
 
 
 def embed_rows(model: SharedTransformer, source: Sequences, where: Where) -> np.ndarray:

@@ -16,108 +16,96 @@ The network and the number of target batches are the same for all methods of an 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output
+from uml_cache import InputError, Output, Progress
 from uml_train.data.given_splits import read_splits
-from uml_train.data.selection import Role, Selection, select_stores, select_unrelated
-from uml_train.folder import begin, extend_splits, run_lock
+from uml_train.data.selection import Selection, select_stores
 from uml_train.pretrain.arms import Arms, sequence_cells
 from uml_train.pretrain.searches import Pretraining, load_pretraining
 from uml_train.pretrain.sequence_problem import open_sequences
 from uml_train.pretrain.work import Work
-from uml_train.problem import LeftOut, Problem
-from uml_train.run import Cell, Run, missing_cells
-from uml_train.runs.cells import draw_rows
+from uml_train.problem import Problem
+from uml_train.record.keeping import Finished
+from uml_train.run import Cell, Run
 from uml_train.runs.ranks import Ranks
-from uml_train.settings import UNRELATED, Shots, TrainSettings
-from uml_train.training import splits_of, with_defaults
+from uml_train.runs.reopening import recorded_selection, splits_of
+from uml_train.runs.resolving import unrelated_roles, with_defaults
+from uml_train.runs.session import Session
+from uml_train.settings import Shots, TrainSettings
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """A run before it is begun: its stores, and its arms with every default of the settings resolved."""
+@dataclass(eq=False, kw_only=True)
+class NetworkSession(Session):
+    """Networks of arms, each trained by all processes together, and the probes that are its cells."""
 
-    selection: Selection
-    unrelated: list[Role]
+    grid: Pretraining
     arms: Arms
 
-    @property
+    unit = "step"
+
     def cells(self) -> list[Cell]:
-        """Every cell of the settings."""
-        settings = self.arms.settings
-        return sequence_cells(settings, self.arms.grid, settings.shots or ())
+        return sequence_cells(self.settings, self.grid, self.settings.shots or ())
+
+    def amount(self, cells: Sequence[Cell]) -> int:
+        return self.arms.steps(cells)
+
+    def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        yield from Work(run, self.arms, self.ranks, self.output).results(cells, bar)
 
 
-def prepare_sequences(settings: TrainSettings, output: Output) -> Prepared:
+def open_networks(settings: TrainSettings, ranks: Ranks, output: Output) -> NetworkSession:
     """Open the stores of settings with the objective `ssl` or `joint`; nothing is written."""
     grid = load_pretraining(settings.grid, alpha=settings.alpha)
     selection = select_stores(
         settings.cache, settings.dataset, settings.target, settings.auxiliaries, only_tokens=True
     )
-    names = [c.removeprefix(UNRELATED) for c in settings.controls if c.startswith(UNRELATED)]
-    unrelated = [r for n in names for r in select_unrelated(settings.cache, n, selection, only_tokens=True)]
+    unrelated = unrelated_roles(settings, selection, only_tokens=True)
     standardise = settings.normalize == "standard"
     splits = read_splits(settings.splits) if settings.splits else None
-    problem = open_sequences(selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids)
-    for remark in problem.problem.remarks:
+    sequences = open_sequences(selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids)
+    for remark in sequences.problem.remarks:
         output.say(remark)
-    resolved = _resolve(settings, selection, problem.problem, output)
-    return Prepared(selection, unrelated, Arms(problem, grid, resolved))
-
-
-def train_sequences(settings: TrainSettings, output: Output, left_out: list[LeftOut] | None = None) -> Run:
-    """Train and probe every cell of settings with the objective `ssl` or `joint`; the finished run."""
-    ranks = Ranks.of_environment()
-    output = output if ranks.first else replace(output, quiet=True)
-    prepared = prepare_sequences(settings, output)
-    arms, problem = prepared.arms, prepared.arms.problem.problem
-    if left_out is not None:
-        left_out += problem.left_out()
-    started = (arms.settings, prepared.selection, prepared.unrelated, problem, arms.grid)
-    ranks.in_turn(lambda: begin(*started))
-    run = begin(*started)
-    with run_lock(run.path, output, ranks):
-        todo = missing_cells(prepared.cells, run)
-        ranks.wait()  # every process has listed what is missing before one of them adds to it
-        Work(run, arms, ranks, output).train(todo)
-        ranks.in_turn(run.write_tables)
-    return run
-
-
-def complete_sequences(
-    run: Run, shots: Sequence[Shots], roles: dict[str, Role], settings: TrainSettings, output: Output
-) -> list[Cell]:
-    """Probe (and under `joint` train) those cells of a run at `shots` that it lacks; returns them.
-
-    Args:
-        roles: the run's stores by label, where they are now.
-    """
-    grid = load_pretraining_of(run)
-    wanted = sequence_cells(settings, grid, shots)
-    todo = missing_cells(wanted, run)
-    if not todo:
-        return []
-    left = dict(roles)
-    target = left.pop(run.config["target"])
-    configurations = tuple(tuple(roles[a] for a in labels) for labels in run.config["configurations"])
-    selection = Selection(run.config["dataset"], target, configurations)
-    for role in selection.auxiliaries:
-        del left[role.label]
-    standardise = settings.normalize == "standard"
-    problem = open_sequences(
-        selection, list(left.values()), standardise=standardise, splits=splits_of(run), ids=settings.ids
+    resolved = _resolve(settings, selection, sequences.problem, output)
+    return NetworkSession(
+        settings=resolved,
+        selection=selection,
+        unrelated=unrelated,
+        problem=sequences.problem,
+        grid=grid,
+        arms=Arms(sequences, grid, resolved),
+        ranks=ranks,
+        output=output,
     )
-    for cell in todo:
-        draw_rows(problem.problem, cell.shots, cell.seed)
-    with run_lock(run.path, output):
-        todo = missing_cells(wanted, run)
-        Work(run, Arms(problem, grid, settings), Ranks(), output).train(todo)
-        run.write_tables()
-        extend_splits(run, problem.problem, {(c.shots, c.seed) for c in todo if c.shots != "all"})
-    return todo
+
+
+def reopen_networks(run: Run, cache: Path | None, output: Output) -> NetworkSession:
+    """What a run without heads was trained on. Raises `InputError` where a store is gone or has changed."""
+    settings = run.settings if cache is None else replace(run.settings, cache=cache)
+    selection, unrelated = recorded_selection(run, cache)
+    grid = load_pretraining_of(run)
+    standardise = settings.normalize == "standard"
+    sequences = open_sequences(
+        selection, unrelated, standardise=standardise, splits=splits_of(run), ids=settings.ids
+    )
+    return NetworkSession(
+        settings=settings,
+        selection=selection,
+        unrelated=unrelated,
+        problem=sequences.problem,
+        grid=grid,
+        arms=Arms(sequences, grid, settings),
+        ranks=Ranks(),
+        output=output,
+    )
+
+
+def network_cells(run: Run, shots: Sequence[Shots]) -> list[Cell]:
+    """The cells at `shots` of a run whose stores need not be there."""
+    return sequence_cells(run.settings, load_pretraining_of(run), shots)
 
 
 def load_pretraining_of(run: Run) -> Pretraining:
@@ -143,5 +131,4 @@ def _resolve(
             f"only {selection.target.label} of {selection.dataset} has tokens: training unimodal alone"
         )
     shots: tuple[Shots, ...] = settings.shots or (("all",) if settings.objective == "ssl" else (4,))
-    settings = replace(settings, methods=methods, controls=controls)
-    return with_defaults(settings, selection, problem, shots)
+    return with_defaults(replace(settings, methods=methods, controls=controls), selection, problem, shots)

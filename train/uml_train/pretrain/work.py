@@ -7,24 +7,28 @@ Networks of an arm are kept in `RUN/models`; what an arm is, `uml_train.pretrain
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uml_cache import Output, Progress, WorkError
+from uml_cache import InputError, Output, Progress, WorkError, make_folder, write_together
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import Trainer, Where, embed_rows
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import Candidate
 from uml_train.pretrain.sequences import Sequences
-from uml_train.run import Cell, CellResult, Run, write_atomic, write_cell
+from uml_train.record.checkpoint import Checkpoint
+from uml_train.record.checksums import read_record, record_bytes
+from uml_train.record.keeping import Finished
+from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Draw, draw_rows
 from uml_train.runs.ranks import Ranks
+
+_AGAIN = "the same `uml train` command trains the network anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,34 +50,48 @@ class Work:
         self._where = Where.of(arms.settings, ranks)
         self._ranks = ranks
         for folder in ("models", "checkpoints"):
-            (run.path / folder).mkdir(exist_ok=True)
+            make_folder(run.path / folder)
 
-    def train(self, cells: Sequence[Cell]) -> None:
-        """Every arm's networks, then the probes that were asked for."""
+    def results(self, cells: Sequence[Cell], bar: Progress) -> Iterator[Finished]:
+        """Every arm's networks, then the probes that were asked for; the first process gives them."""
         for name, cells_of_arm in self._arms.by_arm(cells).items():
-            first = cells_of_arm[0]
-            steps = sum(self._arms.timetable(first, c).steps for c in self._arms.candidates(first))
-            with self._output.progress(steps, "step", name) as bar:
-                self._train_arm(cells_of_arm, bar)
+            bar.set_postfix_str(name)
+            yield from self._arm(cells_of_arm, bar)
 
-    def _train_arm(self, cells: Sequence[Cell], bar: Progress) -> None:
+    def _arm(self, cells: Sequence[Cell], bar: Progress) -> Iterator[Finished]:
         first = cells[0]
         draws = {cell: draw_rows(self._problem.problem, cell.shots, cell.seed) for cell in cells}
         for i, candidate in enumerate(self._arms.candidates(first)):
-            if not self._model_path(first, i).exists():
+            if self._is_trained(first, i):
+                bar.update(self._arms.timetable(first, candidate).steps)
+            else:
                 self._train_network(first, i, candidate, bar)
         if not self._ranks.first:
             return
         needed = np.unique(np.concatenate([p for d in draws.values() for p in (d.train, d.val)]))
         trained = [self._embedded(first, i, c, needed) for i, c in enumerate(self._arms.candidates(first))]
         for cell in cells:
-            self._probe(cell, draws[cell], trained)
+            yield self._probe(cell, draws[cell], trained)
+
+    def _is_trained(self, cell: Cell, i: int) -> bool:
+        """Whether a candidate's network is there and whole; all processes answer alike."""
+        path = self._model_path(cell, i)
+        whole = path.exists() and path.with_suffix(".json").exists()
+        if whole:
+            try:
+                load_network(path)
+                read_record(path.with_suffix(".json"), "", required=False)
+            except InputError as error:
+                self._output.say(f"{error}: the network is trained anew")
+                whole = False
+        self._ranks.wait()  # every process has looked before one of them writes
+        return whole
 
     def _train_network(self, cell: Cell, i: int, candidate: Candidate, bar: Progress) -> None:
         streams = self._arms.streams(cell)
         model, task = self._arms.network(cell, candidate, streams)
         path = self._model_path(cell, i)
-        checkpoint = self._run.path / "checkpoints" / f"{path.stem}.pt"
+        checkpoint = Checkpoint(self._run.path / "checkpoints" / f"{path.stem}.pt", self._output.say)
         minutes = self._arms.settings.checkpoint_minutes
         outcome = Trainer(model, task, self._where, checkpoint, minutes).fit(bar)
         if not outcome.finite:
@@ -91,9 +109,10 @@ class Work:
         seconds = round(outcome.seconds, 2)
 
         def write() -> None:
-            write_atomic(path.with_suffix(".json"), json.dumps({"seconds": seconds}).encode())
-            write_atomic(path, network_file(model, streams, self._arms.classes, about))
-            checkpoint.unlink(missing_ok=True)
+            times = record_bytes({"seconds": seconds})
+            network = network_file(model, streams, self._arms.classes, about)
+            write_together({path.with_suffix(".json"): times, path: network})
+            checkpoint.remove()
 
         self._ranks.in_turn(write)
 
@@ -101,7 +120,7 @@ class Work:
         """A candidate with embeddings of the target's rows at `positions`."""
         path = self._model_path(cell, i)
         network = load_network(path)
-        seconds = json.loads(path.with_suffix(".json").read_text())["seconds"]
+        seconds = read_record(path.with_suffix(".json"), _AGAIN, required=False)["seconds"]
         about = {**network.about, "seconds": seconds}
         rows = self._embed(path, positions) if about["finite"] else np.zeros((len(positions), 1), np.float32)
         return _Trained(path, candidate, about, dict(zip(positions.tolist(), rows, strict=True)))
@@ -111,7 +130,7 @@ class Work:
         network.model.to(self._where.device)
         return embed_rows(network.model, network.mapped(self._problem.target_rows(positions)), self._where)
 
-    def _probe(self, cell: Cell, draw: Draw, trained: Sequence[_Trained]) -> None:
+    def _probe(self, cell: Cell, draw: Draw, trained: Sequence[_Trained]) -> Finished:
         """Fit on the draw, choose on validation, score the chosen network once on the test rows."""
         problem = self._problem.problem
         labels = problem.target.labels
@@ -165,8 +184,8 @@ class Work:
             history=[one.about["history"] for one in trained],
             folder=self._run.path,
         )
-        write_cell(result, predictions, trained[best].path.read_bytes())
         self._output.say(f"{cell.key}: val {result.val_acc:.1f}, test {result.test_acc:.1f}")
+        return Finished(result, predictions, trained[best].path.read_bytes())
 
     def _model_path(self, cell: Cell, i: int) -> Path:
         return self._run.path / "models" / f"{self._arms.name(cell)}-c{i}.safetensors"

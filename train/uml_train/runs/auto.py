@@ -6,11 +6,11 @@ layer the linear layer is taken.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from uml_train.run import Cell, CellResult, Run, write_atomic
+from uml_train.record.keeping import Finished, Keeper
+from uml_train.run import Cell, CellResult, Run
 from uml_train.settings import LINEAR, METHODS, WITH_AUXILIARIES
 
 
@@ -19,6 +19,11 @@ def choose(run: Run, cells: Sequence[Cell]) -> None:
     if not cells:
         return
     trained = {r.cell: r for r in run.cells if r.chosen is None and r.cell.control is None}
+    with Keeper(run) as keeper:
+        _choose(cells, trained, keeper)
+
+
+def _choose(cells: Sequence[Cell], trained: dict[Cell, CellResult], keeper: Keeper) -> None:
     for cell in cells:
         rivals = [
             trained[rival] for method in METHODS if (rival := _rival(cell, method, trained)) is not None
@@ -26,8 +31,10 @@ def choose(run: Run, cells: Sequence[Cell]) -> None:
         best = max(
             rivals, key=lambda r: r.val_acc
         )  # the first of equals, and METHODS begin with the simplest
-        result = replace(
+        copy = replace(
             best,
+            files={},
+            stem=None,
             cell=cell,
             chosen=best.cell.method,
             candidates=[best.candidates[best.selected]],
@@ -35,7 +42,7 @@ def choose(run: Run, cells: Sequence[Cell]) -> None:
             history=[],
             seconds=0.0,
         )
-        _copy(best, result)
+        keeper.keep(Finished(copy, best.test_predictions, best.checked(best.head_path)))
 
 
 def _rival(cell: Cell, method: str, trained: dict[Cell, CellResult]) -> Cell | None:
@@ -45,13 +52,3 @@ def _rival(cell: Cell, method: str, trained: dict[Cell, CellResult]) -> Cell | N
         )
     rival = replace(cell, method=method, auxiliaries=cell.auxiliaries if method in WITH_AUXILIARIES else ())
     return rival if rival in trained else None
-
-
-def _copy(source: CellResult, result: CellResult) -> None:
-    for ours, theirs in (
-        (result.head_path, source.head_path),
-        (result.predictions_path, source.predictions_path),
-    ):
-        write_atomic(ours, theirs.read_bytes())
-    record = json.dumps(result.to_json(), ensure_ascii=False)
-    write_atomic(result.record_path, record.encode())

@@ -9,14 +9,15 @@ from typing import Any
 from uml_cache import QUIET, Output
 from uml_train.data.batches import BatchPlan
 from uml_train.fullbatch.search import solve
-from uml_train.heads.bank import HeadBank, HeadModel
-from uml_train.heads.grid import Schedule, load_grid
+from uml_train.heads.bank import HeadBank
+from uml_train.heads.grid import Schedule
+from uml_train.heads.models import HeadModel
 from uml_train.heads.stacks import bytes_of
 from uml_train.runs.cells import prepare
-from uml_train.runs.combinations import cells_of
+from uml_train.runs.head_session import open_heads
+from uml_train.runs.ranks import Ranks
 from uml_train.runs.workers import chosen_device, processes_of
 from uml_train.settings import AUTO, TrainSettings
-from uml_train.training import prepare_run
 
 _STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
 _CALIBRATION = 0.3  # seconds
@@ -72,10 +73,10 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         from uml_train.pretrain.forecast import estimate_sequences
 
         return estimate_sequences(settings, output=output)
-    _, _, problem, resolved = prepare_run(settings, output)
-    grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio)
-    cells = [c for c in cells_of(resolved, problem, resolved.shots or ()) if c.method != AUTO]
-    device = chosen_device(resolved.device)
+    session = open_heads(settings, Ranks(), output)
+    problem, resolved, grid = session.problem, session.settings, session.grid
+    cells = [c for c in session.cells() if c.method != AUTO]
+    device = "cpu" if grid.points else chosen_device(resolved.device)
     rates: dict[Any, float] = {}
     seconds, head_bytes, largest, models = 0.0, 0, 0, 0
     for cell in cells:
@@ -96,8 +97,6 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         head_bytes += int(rates["bytes", first])
         largest = max(largest, int(rates["bank", first]))
         models += grid.size
-    if grid.points:
-        device = "cpu"
     processes = 1 if device == "cuda" else processes_of(problem, cells, grid, resolved.trunk)
     return Estimate(
         dataset=problem.dataset,

@@ -1,4 +1,4 @@
-"""Cells over processes: each cell is trained whole by one process and written by it, record last."""
+"""Cells over processes: each cell is trained whole by one process, and the process that waits writes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
@@ -15,13 +15,18 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, WorkError, available_cores, no_processes
-from uml_train.heads.bank import Fitted, HeadBank
+from uml_cache import InputError, Output, Progress, WorkError, available_cores, no_processes, store_info
+from uml_train.data.selection import Role
+from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import head_file
 from uml_train.heads.grid import Candidate, Grid, Point, Schedule
+from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
-from uml_train.run import Cell, CellResult, Run, write_cell
+from uml_train.record.identity import content_of
+from uml_train.record.keeping import Finished
+from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
+from uml_train.runs.reopening import open_recorded, selection_of
 from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
@@ -30,44 +35,45 @@ _SEQUENCE = 20  # steps of pooled features that one of sequences is worth, about
 _WORTH_A_PROCESS_SOLVED = 1e9  # multiplications of one step, over all cells
 _MODELS_AT_ONCE = 2_000
 
+Told = tuple[Finished, str]
+"""A finished cell and a remark on it."""
+
 
 def train_cells(
     run: Run,
     problem: Problem,
     cells: Sequence[Cell],
+    stores: Mapping[str, Path],
+    bar: Progress,
     output: Output,
     *,
     alone: bool = True,
-    cache: Path | None = None,
-) -> None:
-    """Train cells on all cores at hand, or on the GPU, and write each as it is done.
-
-    A killed run loses the cells under way and nothing else.
+) -> Iterator[Finished]:
+    """Train cells on all cores at hand, or on the GPU, and give each as it is done.
 
     Args:
+        stores: where the run's stores are, by label, for processes that open them once more.
         alone: whether no other process trains cells of the run, so that all cores are ours.
-        cache: where the run's stores are now, if they have moved.
+
+    Raises:
+        WorkError: a process died, or found a store that is not what the run was begun with.
     """
     grid = run_grid(run)
     if chosen_device(run.settings.device) == "cuda" and not grid.points:
-        with output.progress(len(cells), "cell", "training") as bar:
-            for remark in train_together(run, problem, grid, cells, device="cuda"):
-                bar.set_postfix_str(remark)
-                bar.update(1)
-        return
-    processes = processes_of(problem, cells, grid, run.settings.trunk) if alone else 1
-    if processes > 1 and (reason := no_processes()):
-        output.say(f"{reason}; training in one process")
-        processes = 1
-    with output.progress(len(cells), "cell", "training") as bar:
-        if processes == 1:
-            for cell in cells:
-                bar.set_postfix_str(_train_one(run, problem, grid, cell))
-                bar.update(1)
-            return
-        for remark in _in_processes(run, cells, processes, cache):
-            bar.set_postfix_str(remark)
-            bar.update(1)
+        found = train_together(run, problem, grid, cells, device="cuda")
+    else:
+        processes = processes_of(problem, cells, grid, run.settings.trunk) if alone else 1
+        if processes > 1 and (reason := no_processes()):
+            output.say(f"{reason}; training in one process")
+            processes = 1
+        if processes > 1:
+            found = _in_processes(run, cells, processes, stores)
+        else:
+            found = (_train_one(run, problem, grid, cell) for cell in cells)
+    for finished, remark in found:
+        yield finished
+        bar.set_postfix_str(remark)
+        bar.update(1)
 
 
 def processes_for(cells: int, grid: Grid, trunk: str) -> int:
@@ -104,8 +110,8 @@ def chosen_device(device: str) -> str:
 
 def train_together(
     run: Run, problem: Problem, grid: Grid, cells: Sequence[Cell], *, device: str
-) -> Iterator[str]:
-    """Train the models of many cells as one stacked bank; each cell is written as its last model finishes.
+) -> Iterator[Told]:
+    """Train the models of many cells as one stacked bank; each cell is given as its last model finishes.
 
     Cells are taken some thousand models at a time, so that their rows need not all be in memory.
     """
@@ -133,21 +139,23 @@ def train_together(
             spent = (time.perf_counter() - began) / sum(map(len, fitted))
             models = [fitted[c][k] for k in range(len(prepared[c].models))]
             trained = finish(problem, prepared[c], models, [spent] * len(models))
-            yield keep_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
+            yield finished_cell(run, problem, grid, part[c], settings, trained, spent * len(models))
             prepared[c].models.clear()
             fitted[c] = dict.fromkeys(fitted[c], models[trained.selected])
 
 
-def _in_processes(run: Run, cells: Sequence[Cell], processes: int, cache: Path | None) -> Iterator[str]:
+def _in_processes(
+    run: Run, cells: Sequence[Cell], processes: int, stores: Mapping[str, Path]
+) -> Iterator[Told]:
     # Long cells first would finish sooner together, but the order given keeps the early ones early.
     context = get_context("spawn")
     stop = context.Event()
     with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start_worker, initargs=(run.path, cache, stop)
+        processes, mp_context=context, initializer=_start_worker, initargs=(run.path, stores, stop)
     ) as pool:
         try:
             with _no_interrupts():  # the processes started now inherit this from their first moment
-                waiting: set[Future[str]] = {pool.submit(_train_in_worker, cell) for cell in cells}
+                waiting: set[Future[Told]] = {pool.submit(_train_in_worker, cell) for cell in cells}
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -178,13 +186,19 @@ def _no_interrupts() -> Iterator[None]:
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(path: Path, cache: Path | None, stop: Event) -> None:
-    from uml_train.training import open_run_problem
-
+def _start_worker(path: Path, stores: Mapping[str, Path], stop: Event) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
-    run = Run(path)
-    _worker.update(run=run, problem=open_run_problem(run, cache), grid=run_grid(run))
+    try:
+        run = Run(path)
+        roles = {label: Role(label, store_info(store)) for label, store in stores.items()}
+        for label, role in roles.items():
+            if content_of(role.store) != run.config["stores"][label]["fingerprint"]:
+                raise WorkError(f"{role.store.path} was changed while a run trained on it; train again")
+        problem = open_recorded(run, *selection_of(run, roles))
+        _worker.update(run=run, problem=problem, grid=run_grid(run))
+    except (InputError, WorkError) as error:
+        _worker.update(error=error)  # an initializer that raises says nothing to the process that waits
 
 
 def _end_when_told(stop: Event) -> None:
@@ -200,7 +214,9 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _train_in_worker(cell: Cell) -> str:
+def _train_in_worker(cell: Cell) -> Told:
+    if "error" in _worker:
+        raise _worker["error"]
     return _train_one(_worker["run"], _worker["problem"], _worker["grid"], cell)
 
 
@@ -215,14 +231,14 @@ def run_grid(run: Run) -> Grid:
     )
 
 
-def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> str:
+def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> Told:
     began = time.perf_counter()
     settings = run.settings
     trained = train_cell(problem, cell, settings, grid, copies=available_cores())
-    return keep_cell(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
+    return finished_cell(run, problem, grid, cell, settings, trained, time.perf_counter() - began)
 
 
-def keep_cell(
+def finished_cell(
     run: Run,
     problem: Problem,
     grid: Grid,
@@ -230,11 +246,14 @@ def keep_cell(
     settings: TrainSettings,
     trained: Trained,
     seconds: float,
-) -> str:
-    """Write a trained cell, its record last; returns a remark for the person who waits."""
+) -> Told:
+    """A trained cell as it is to be written, and a remark for the person who waits."""
     result = _record(run, problem, grid, cell, settings, trained, seconds)
-    _write(run, result, trained)
-    return f"{cell.key}: {_remark(result, trained.streams)}"
+    weights = trained.fitted[trained.selected].weights
+    about = result.about(run.config["classes"])
+    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
+    remark = f"{cell.key}: {_remark(result, trained.streams)}"
+    return Finished(result, trained.predictions, head), remark
 
 
 def _remark(result: CellResult, streams: Sequence[str]) -> str:
@@ -268,7 +287,6 @@ def _record(
         objective=run.config["objective"],
         trunk=settings.trunk if cell.method not in LINEAR else "linear",
         normalize=_normalization(cell, settings),
-        solver="full batch" if grid.points else "adamw",
         texts=settings.texts,
         grid=grid.name,
         label_budget=trained.prepared.label_budget,
@@ -281,15 +299,9 @@ def _record(
         history=[fitted.history for fitted in trained.fitted],
         folder=run.path,
         injection=trained.prepared.injection,
+        solver="full batch" if grid.points else "adamw",
     )
 
 
 def _normalization(cell: Cell, settings: TrainSettings) -> str:
     return "l2" if cell.aligned and settings.aligned == "normalized" else settings.normalization
-
-
-def _write(run: Run, result: CellResult, trained: Trained) -> None:
-    weights = trained.fitted[trained.selected].weights
-    about = result.about(run.config["classes"])
-    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
-    write_cell(result, trained.predictions, head)

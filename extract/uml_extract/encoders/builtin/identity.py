@@ -13,7 +13,7 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_extract.encoders.builtin.plain import PlainEncoder, refuse_options
-from uml_extract.readers.members import row_length, row_shape
+from uml_extract.readers.members import array_dtype, row_length, row_shape
 from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Identity(PlainEncoder):
         seen = {source.rpartition("::")[0]: row for row, source in enumerate(manifest.sources)}
         try:
             shapes = {row_shape(manifest.path(row)) for row in seen.values()}
+            kinds = {array_dtype(manifest.path(row)) for row in seen.values()}
         except (OSError, KeyError, ValueError) as error:
             said = " ".join(str(error).split())
             raise InputError(f"data set {manifest.name!r}: its arrays cannot be read ({said})") from None
@@ -46,9 +47,11 @@ class Identity(PlainEncoder):
         width = int(shape[-1] or 0)
         made = Identity(replace(self.spec, width=width, token_width=width if len(shape) == 2 else None))
         made._shape = shape
+        made.own_dtype = "float16" if kinds == {np.dtype(np.float16)} else "float32"
         return made
 
     _shape: tuple[int | None, ...] = ()
+    own_dtype = "float32"  # of the arrays: what they are stored as, unless someone asks for less
 
     def prepare(self, sample: Any) -> np.ndarray:
         if sample.shape[-1:] != self._shape[-1:] or (None not in self._shape and sample.shape != self._shape):

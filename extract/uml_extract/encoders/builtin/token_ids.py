@@ -72,6 +72,10 @@ class TokenizerIds(_Ids):
         super().__init__(spec)
         self._tokens = tokens
 
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the tokenizer's longest input."""
+        return self._tokens.cut(texts)
+
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         return self._tokens.ids(texts)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,18 @@ class OwnTokens:
         """(C,) int64."""
         with self._lock:
             return self._tokenizer([text])[0].numpy().astype(np.int64)
+
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts have more tokens than the context takes."""
+        context = int(self._tokenizer.context_length)
+        found = 0
+        for text in texts:
+            longest = len(text.encode()) + 2  # a token stands for one byte at least; start and end
+            if longest > context:
+                with self._lock:
+                    ids = self._tokenizer([text], context_length=longest)[0].numpy()
+                found += self.length(ids) > context
+        return found
 
     def length(self, ids: np.ndarray) -> int:
         """How many of the ids are the text's own, start and end tokens included."""

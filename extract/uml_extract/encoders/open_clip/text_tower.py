@@ -65,6 +65,10 @@ class TextTower:
             raise SampleError("the tokenizer finds no token in the text")
         return ids
 
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the context."""
+        return self._own.cut(texts)
+
     def token_counts(self, manifest: Manifest) -> np.ndarray:
         """(N,) int32 lengths by the tokenizer."""
         lengths = (self._own.length(self._own.ids(text)) for text in manifest.sources)

@@ -92,6 +92,10 @@ class TransformersEncoder:
             raise SampleError("the tokenizer finds no token in the text")
         return np.array(ids, dtype=np.int64)
 
+    def cut(self, texts: Sequence[str]) -> int:
+        """How many texts are longer than the model reads."""
+        return self._tokens.cut(texts)
+
     def token_counts(self, manifest: Manifest) -> np.ndarray:
         """(N,) int32 lengths by the tokenizer."""
         counts = np.empty(len(manifest), dtype=np.int32)

@@ -1,0 +1,1 @@
+"""A run on disk: identity, records with checksums, how cells are kept and mended."""

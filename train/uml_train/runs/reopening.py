@@ -1,0 +1,110 @@
+"""Opening again what a run was trained on: its stores by their content, its classes and parts as recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from uml_cache import InputError
+from uml_train.data.given_splits import GivenSplits, recorded_splits
+from uml_train.data.selection import Role, Selection
+from uml_train.problem import Problem, open_problem, read_class_map
+from uml_train.record.identity import recorded_store
+from uml_train.run import Run
+from uml_train.settings import TRANSFORMER
+
+
+def require_heads(run: Run, *, pooled: bool = False) -> None:
+    """Refuse a run whose models are no heads on features, and say what to do instead.
+
+    Args:
+        pooled: whether heads that take tokens are refused, too.
+
+    Raises:
+        InputError: such a run.
+    """
+    config = run.config
+    if "shift" in config:
+        raise InputError(
+            f"{run.path} holds scores of heads on other data; take the run {config['shift']['of']} instead"
+        )
+    if "finetune" in config:
+        raise InputError(
+            f"{run.path} was trained on samples, not on features; `uml extract --encoder` with a folder of "
+            "its backbones makes features"
+        )
+    if run.settings.objective != "supervised":
+        raise InputError(
+            f"{run.path} (objective {run.settings.objective}) holds networks on sequences and no heads; `uml "
+            f"embed {run.path}` makes features of them, which `uml train` and the probes take"
+        )
+    if pooled and run.settings.trunk == TRANSFORMER:
+        raise InputError(
+            f"{run.path} has the transformer trunk, whose heads take tokens; give a run with heads of pooled "
+            "features (--trunk linear or mlp)"
+        )
+
+
+def recorded_selection(run: Run, cache: Path | None) -> tuple[Selection, list[Role]]:
+    """The stores that a run was trained on, whatever else the cache holds by now; and those of its controls.
+
+    Args:
+        cache: where the stores are now, if they have moved; they are known by their content.
+
+    Raises:
+        InputError: a store is gone or has changed.
+    """
+    return selection_of(
+        run, {label: Role(label, recorded_store(run, label, cache)) for label in _labels(run)}
+    )
+
+
+def selection_of(run: Run, roles: Mapping[str, Role]) -> tuple[Selection, list[Role]]:
+    """The run's stores, given by label, as a selection; and those of its controls."""
+    target = roles[run.config["target"]]
+    configurations = tuple(tuple(roles[label] for label in labels) for labels in run.config["configurations"])
+    selection = Selection(run.config["dataset"], target, configurations)
+    used = {target.label, *(role.label for role in selection.auxiliaries)}
+    return selection, [role for label, role in roles.items() if label not in used]
+
+
+def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
+    """Open the stores that a run with heads was trained on, as `recorded_selection` finds them.
+
+    Raises:
+        InputError: a store is gone or has changed, or the run has no heads.
+    """
+    require_heads(run)
+    return open_recorded(run, *recorded_selection(run, cache))
+
+
+def open_recorded(run: Run, selection: Selection, unrelated: list[Role]) -> Problem:
+    """The problem of a run with heads, its classes mapped and its rows split as they were."""
+    return open_problem(
+        selection.dataset,
+        selection.target,
+        selection.auxiliaries,
+        class_map_of(run),
+        unrelated=unrelated,
+        splits=splits_of(run),
+        ids=run.settings.ids,
+    )
+
+
+def splits_of(run: Run) -> GivenSplits | None:
+    """The splits that a run was made with, where they were drawn or came from a file; None: the data's
+    own."""
+    drawn = run.settings.splits or run.config.get("drawn", True)
+    return recorded_splits(run.splits) if drawn else None
+
+
+def class_map_of(run: Run) -> dict[str, str] | None:
+    """The class map that a run was made with, whatever its file says now."""
+    if run.identity is not None:
+        found: dict[str, str] | None = run.identity["class_map"]
+        return found
+    return read_class_map(run.settings.class_map) if run.settings.class_map else None
+
+
+def _labels(run: Run) -> list[str]:
+    return list(run.config["stores"])
