@@ -186,9 +186,7 @@ class TrainSettings(Settings):
         if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
         if self.controls and not self.controlled:
-            raise InputError(
-                "controls need a method that trains on other modalities: uml, uml-init or prior"
-            )
+            raise InputError("controls need a method that trains on other modalities: uml, uml-init or prior")
 
     def _check_sequences(self) -> None:
         """What the objectives without a head bank can do."""
@@ -223,8 +221,8 @@ class TrainSettings(Settings):
 
     @property
     def controlled(self) -> tuple[str, ...]:
-        """The methods that controls are run for: `uml`, whose difference to `unimodal-deep` is the data alone,
-        and `prior`, whose difference to `ridge` is.
+        """The methods that controls are run for: `uml`, whose difference to `unimodal-deep` is the data
+        alone, and `prior`, whose difference to `ridge` is.
 
         Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
         """
@@ -242,12 +240,12 @@ class TrainSettings(Settings):
         Raises:
             InputError: one is named that only the grid `fair` solves.
         """
-        if self.methods == METHODS:
-            return tuple(m for m in METHODS if m not in SOLVED)
+        if self.methods in (METHODS, tuple(m for m in METHODS if m not in WITH_AUXILIARIES)):
+            return tuple(m for m in self.methods if m not in SOLVED)
         if named := [m for m in self.methods if m in SOLVED]:
             raise InputError(
                 f"the method {named[0]} is solved in closed form (`uml train --grid fair`), and AdamW trains "
-                f"here; leave it out"
+                "here; leave it out"
             )
         return self.methods
 

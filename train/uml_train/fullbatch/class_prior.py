@@ -10,7 +10,7 @@ so that before any row is seen two classes' weights have the covariance that S s
 classes' means in the auxiliary, I makes every class independent. In the eigenvectors of K (V, values l) and
 the axes of the rows' scatter (values s) every entry of VᵀW stands alone:
 
-    (VᵀW)_jk = (VᵀYᵀX)_jk · l_j / (s_k l_j + λ)
+    (VᵀW)_jk = (VᵀYᵀX)_jk · m_j / (s_k m_j + λ),    m_j = (1 − ρ) + ρ · l_j
 
 With ρ = 0 it is plain ridge regression. Only how classes lie to each other is taken from the auxiliary, so
 its features need no map into the target's. Candidates are compared by cross-validation on training and
@@ -92,8 +92,9 @@ def _weights(stream: Stream, model: HeadModel, points: Sequence[Point]) -> tuple
     found = []
     for point in points:
         rho = point.prior or 0.0
-        l = ((1.0 - rho) + rho * values.clamp_min(0.0)).unsqueeze(1)  # noqa: E741
-        found.append(vectors_ @ (turned * l / (squares * l + stream.spread / point.strength).clamp_min(1e-30)))
+        spread = ((1.0 - rho) + rho * values.clamp_min(0.0)).unsqueeze(1)
+        penalty = stream.spread / point.strength
+        found.append(vectors_ @ (turned * spread / (squares * spread + penalty).clamp_min(1e-30)))
     return torch.stack(found), share.double()
 
 

@@ -59,8 +59,9 @@ def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, l
 def _cross(model: HeadModel, points: Sequence[Point], found: dict[int, Fitted]) -> None:
     """Say of every point how it does in cross-validation, where the rows can be parted."""
     for i, (accuracy, logits, labels) in enumerate(cross_validated(model, points) or ()):
-        found[i].crossed = (accuracy, _temperature(logits, labels)[1])
-        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": found[i].crossed[1]}
+        loss = _temperature(logits, labels)[1]
+        found[i].crossed = (accuracy, loss)
+        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
 
 
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:

@@ -123,8 +123,8 @@ class Grid:
         return tuple(dict.fromkeys(replace(p, alpha=None, ratio=None) for p in self.points))
 
     def crossed_points(self, *, prior: bool) -> tuple[Point, ...]:
-        """The points of `ridge`, each of the grid's strengths of squared errors, and of `prior`: each of these
-        with every share of the prior."""
+        """The grid's strengths of squared errors for `ridge`, each with every share of the prior for
+        `prior`."""
         squared = [p for p in self.points_for(auxiliary_loss=False) if p.loss == "squared"]
         return tuple(replace(p, prior=share) for share in (PRIORS if prior else (0.0,)) for p in squared)
 

@@ -198,6 +198,6 @@ def class_mean_rows(
     rows = class_means(features, labels, classes)[0].float()
     missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
     for c in missing:
-        draw = seeded(seed, "missing class", c).standard_normal(samples.dim)
+        draw = seeded(seed, "missing class", c).standard_normal(rows.shape[1])
         rows[c] = torch.from_numpy(draw.astype(np.float32))
     return torch.nn.functional.normalize(rows, dim=1), missing
