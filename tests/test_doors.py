@@ -129,6 +129,20 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
     assert not circles, "\n".join(" → ".join(circle) for circle in circles)
 
 
+@pytest.mark.parametrize("package", ["uml_cache", "uml_manifests", "uml_extract", "uml_evaluate"])
+def test_a_name_means_one_thing(package: str) -> None:
+    """No two public classes, and no two modules, of one package are called the same."""
+    named: dict[str, list[str]] = {}
+    for module, file in FILES.items():
+        if _top(module) != package or file.name == "__init__.py":
+            continue
+        named.setdefault(f"module {module.rpartition('.')[2]}", []).append(module)
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                named.setdefault(f"class {node.name}", []).append(module)
+    assert not {name: where for name, where in named.items() if len(where) > 1}
+
+
 def test_these_tests_can_fail() -> None:
     text = "def f():\n    from uml_train.run import Run\n"
     assert list(_imports("uml_cache.x", text)) == [Import("uml_cache.x", 2, "uml_train.run", "Run", False)]

@@ -34,6 +34,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from uml_evaluate.advice.combine import DEAD_ZONE, judged
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE
 
 PAIRS = Path(__file__).with_name("advice_pairs.csv")
 RELATED = ("full", "part")
@@ -289,7 +290,7 @@ def verdicts(here: Pairs, names: Sequence[str]) -> None:
     for label, by in GROUPS.items():
         predicted, spread = predictions(here, names, by)
         said = np.array([judged(p, s).verdict for p, s in zip(predicted, spread, strict=True)])
-        for verdict in ("helps", "makes no difference", "hurts", "cannot tell"):
+        for verdict in (HELPS, NO_DIFFERENCE, HURTS, CANNOT_TELL):
             y = here["measured"][said == verdict]
             if len(y):
                 shares = [(y > 0).mean(), (y > DEAD_ZONE).mean(), (y < -DEAD_ZONE).mean()]

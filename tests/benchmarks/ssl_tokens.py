@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from uml_train.pretrain.dropout import Dropout
-from uml_train.pretrain.packing import Layout, Packed
+from uml_train.pretrain.packing import Layout, TokenBatch
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
 
 SHORTEST, LONGEST, DROPOUT = 5, 77, 0.1
@@ -75,7 +75,7 @@ def race(name: str, config: TransformerConfig, dim: int, batch: int, rounds: int
             _wait(device)
             began = time.perf_counter()
             if side == 0:
-                one = Packed(values, Layout(lengths, device))
+                one = TokenBatch(values, Layout(lengths, device))
                 hidden = packed(one, "x", Dropout(DROPOUT, source))
                 loss = packed.prediction_loss(hidden, one, "x") / one.targets
             else:

@@ -215,5 +215,4 @@ def test_keys_may_be_the_options_names(tmp_path: Path) -> None:
         "auxiliaries": (("text",), ("text", "audio")),
         "methods": ("unimodal", "uml"),
         "normalize_on": "pool",
-        "refit": True,
     }

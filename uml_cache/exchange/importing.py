@@ -5,7 +5,6 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.exchange.values import read_column, unique
 from uml_cache.store.feature_store import FeatureStore
@@ -33,7 +33,6 @@ from uml_cache.tables.labels import read_labels
 from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
 from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
-_PIECE = 8192  # rows looked at together
 _BATCH = 1  # nothing is computed here; a plan needs a number
 
 
@@ -137,7 +136,7 @@ def import_counted(
         store = create_or_resume(path, plan)
         with store.lock():
             store.unseal(store.damaged(store.done()))
-            _write(store, parts, progress)
+            write_parts(store, parts, progress)
     return Imported(store, _account(plan, parts), tuple(dict.fromkeys(remarks)))
 
 
@@ -231,7 +230,7 @@ def _plan(
     dtype = dtype or ("float16" if kinds == {np.dtype("float16")} else "float32")
     if dtype not in (*DTYPES, IDS):
         raise InputError(f"unknown storage dtype {dtype!r}; known: {', '.join(DTYPES)}")
-    digest = _digest(parts, ids, dtype)
+    digest = values_digest(parts, ids, dtype)
     for part in [labels, splits]:
         digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(json.dumps([ids, list(classes), groups]).encode())
@@ -328,74 +327,3 @@ def _id_kind(parts: list[Part], columns: Columns) -> str:
         return MADE
     told = parts[0].attributes.get("ids")
     return told if told in ID_KINDS else GIVEN
-
-
-def _digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
-    """sha256 over all values, which are checked on the way: finite, and within the stored dtype."""
-    digest = hashlib.sha256()
-    first = 0
-    largest = float((np.iinfo if dtype == IDS else np.finfo)(dtype).max)
-    for part in parts:
-        failed = np.zeros(part.rows, bool) if part.status is None else part.status != 0
-        for name in ("features", "tokens"):
-            array = getattr(part, name)
-            if array is None:
-                continue
-            owner = np.arange(part.rows)
-            if name == "tokens" and part.lengths is not None:
-                owner = np.repeat(owner, part.lengths)
-            for at in range(0, len(array), _PIECE):
-                values = np.ascontiguousarray(array[at : at + _PIECE])
-                digest.update(values.tobytes())
-                size = np.abs(values.astype(np.float64))
-                good = (size <= largest).all(axis=1) | failed[owner[at : at + _PIECE]]
-                if good.all():
-                    continue
-                row = int(owner[at + int(np.argmin(good))])
-                values = np.asarray(array[at + int(np.argmin(good))], np.float64)
-                who = f"{part.where}: {name} of row {row} ({ids[first + row]!r})"
-                if np.isfinite(values).all():
-                    advice = "import with --dtype float32" if dtype == "float16" else "scale the features"
-                    raise InputError(f"{who}: {np.abs(values).max():.4g} is too large for {dtype}; {advice}")
-                raise InputError(
-                    f"{who} are not finite; mend the file, or give the row a status other than 0"
-                )
-        first += part.rows
-    return digest
-
-
-def _write(store: FeatureStore, parts: list[Part], progress: Callable[[int], Any] | None) -> None:
-    starts = np.concatenate([[0], np.cumsum([part.rows for part in parts])])
-    for task in store.pending():
-        rows = store.rows_of(task)
-        pooled, tokens, status = [], [], []
-        for part, start in zip(parts, starts[:-1].tolist(), strict=True):
-            low, high = max(rows.start - start, 0), min(rows.stop - start, part.rows)
-            if low >= high:
-                continue
-            status.append(np.zeros(high - low, np.uint8) if part.status is None else part.status[low:high])
-            if part.features is not None:
-                pooled.append(_clean(part.features[low:high], status[-1]))
-            if part.tokens is not None and part.lengths is not None:
-                ends = np.concatenate([[0], np.cumsum(part.lengths)])
-                owners = np.repeat(status[-1], part.lengths[low:high])
-                tokens.append(_clean(part.tokens[ends[low] : ends[high]], owners))
-        store.write_task(
-            task,
-            np.concatenate(pooled) if pooled else None,
-            np.concatenate(tokens) if tokens else None,
-            np.concatenate(status),
-            {},
-            0.0,
-        )
-        if progress:
-            progress(len(rows))
-
-
-def _clean(values: Any, status: np.ndarray) -> np.ndarray:
-    """The rows as floating point; failed ones are zero whatever the file held."""
-    array = np.array(values)
-    if array.dtype.kind != "f":
-        array = array.astype(np.float64)
-    array[status != 0] = 0
-    return array

@@ -14,14 +14,14 @@ from typing import Any
 
 from uml_evaluate.advice.evidence import STUDIED, Evidence
 from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.verdict import CANNOT_TELL, NO_DIFFERENCE, Word, verdict
 
 LEVEL = 0.9
 DEAD_ZONE = 1.5
 """Points: a smaller difference is none that a few seeds can show."""
 SURE = 0.8
-"""Probability that `helps` and `hurts` need of the sign."""
-SMALL = 0.7
-"""Probability that `makes no difference` needs of a difference inside the dead zone."""
+"""Probability that `helps` and `hurts` need of the sign: the verdict looks at the interval whose ends each
+leave out the rest."""
 CLIP = 6.0
 """Points that one pilot may count at most: beyond lie features whose scales do not fit, not larger
 effects."""
@@ -45,14 +45,15 @@ WITHOUT_PILOT = Fit(intercept=-0.604, geometry=1.675, pilot=0.0, spread=1.3)
 class Prediction:
     """`estimate` of `uml` − `unimodal-deep` in points, a `LEVEL` interval, and the verdict.
 
-    The verdict is `helps` or `hurts` where the sign has at least the probability `SURE`, else `makes no
-    difference` where a difference inside the dead zone has at least `SMALL`, else `cannot tell`.
+    The verdict is that on the interval between the quantiles 1 − `SURE` and `SURE`: `helps` or `hurts` where
+    the sign has at least the probability `SURE`, else `no difference` where the interval lies inside the dead
+    zone, else `can't tell`.
     """
 
     estimate: float
     low: float
     high: float
-    verdict: str
+    verdict: Word
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -66,8 +67,10 @@ class Prediction:
         """`At k = 4 text (hashed-ngrams) helps: …`."""
         bounds = f"{100 * LEVEL:.0f} % interval {signed(self.low)} to {signed(self.high)}"
         numbers = f"{signed(self.estimate)} points, {bounds}"
-        if self.verdict == "cannot tell":
-            return f"At k = {shots} these rows cannot tell whether {auxiliary} helps: {numbers}."
+        if self.verdict == CANNOT_TELL:
+            return f"At k = {shots} these rows {CANNOT_TELL} whether {auxiliary} helps: {numbers}."
+        if self.verdict == NO_DIFFERENCE:
+            return f"At k = {shots} {auxiliary} makes {NO_DIFFERENCE}: {numbers}."
         return f"At k = {shots} {auxiliary} {self.verdict}: {numbers}."
 
 
@@ -75,7 +78,7 @@ def predict(evidence: Evidence) -> Prediction:
     """The estimate for one auxiliary at one k.
 
     Without rows to spare for a pilot, where the geometry's verdicts were no better than chance, and at a k
-    that the study did not judge, the verdict is `cannot tell`.
+    that the study did not judge, the verdict is `can't tell`.
     """
     z = 0.0 if evidence.agreement is None else math.tanh(evidence.agreement.z / 5.0)
     if evidence.pilot_late is None or evidence.pilot_best is None:
@@ -89,19 +92,10 @@ def predict(evidence: Evidence) -> Prediction:
 def judged(estimate: float, spread: float, *, speaks: bool = True) -> Prediction:
     """Interval and verdict of a normal predictive distribution; no verdict unless it `speaks`."""
     normal = NormalDist(estimate, spread)
-    worse = normal.cdf(0.0)
-    if not speaks:
-        verdict = "cannot tell"
-    elif 1.0 - worse >= SURE:
-        verdict = "helps"
-    elif worse >= SURE:
-        verdict = "hurts"
-    elif normal.cdf(DEAD_ZONE) - normal.cdf(-DEAD_ZONE) >= SMALL:
-        verdict = "makes no difference"
-    else:
-        verdict = "cannot tell"
+    ends = normal.inv_cdf(1.0 - SURE), normal.inv_cdf(SURE)
+    said = verdict(*ends, small=DEAD_ZONE) if speaks else CANNOT_TELL
     tail = (1.0 - LEVEL) / 2.0
-    return Prediction(estimate, normal.inv_cdf(tail), normal.inv_cdf(1.0 - tail), verdict)
+    return Prediction(estimate, normal.inv_cdf(tail), normal.inv_cdf(1.0 - tail), said)
 
 
 def _clipped(points: float) -> float:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from uml_evaluate.advice.advisor import Advice
-from uml_evaluate.advice.combine import LEVEL
+from uml_evaluate.advice.combine import DEAD_ZONE, LEVEL
 from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE, Word
 
-_MARKS = {"helps": "+", "hurts": "−", "makes no difference": "=", "cannot tell": "?"}
+_MARKS: dict[Word, str] = {HELPS: "+", HURTS: "−", NO_DIFFERENCE: "=", CANNOT_TELL: "?"}
 
 
 def text(advice: Advice) -> str:
@@ -27,7 +28,9 @@ def text(advice: Advice) -> str:
     )
     legend = (
         "Points of accuracy that `uml` would add over `unimodal-deep`, estimated before training, with "
-        f"{100 * LEVEL:.0f} % interval;\n+ helps, − hurts, = makes no difference, ? cannot tell."
+        f"{100 * LEVEL:.0f} % interval;\n"
+        + ", ".join(f"{mark} {word}" for word, mark in _MARKS.items())
+        + f" (no difference: inside ±{DEAD_ZONE:g})."
     )
     return "\n".join([title, "", *_aligned(lines), legend, "", *(e.sentence() for e in advice.estimates)])
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil, log2
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,11 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
-from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
+from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order, verdict_fields
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
-from uml_evaluate.comparing.tables import plain_table, shots_name
+from uml_evaluate.comparing.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
 
 if TYPE_CHECKING:
     from uml_train import CellResult, Run, Shots
@@ -65,6 +66,7 @@ class Pair:
             "ci_low": self.interval.low,
             "ci_high": self.interval.high,
             "seeds": self.interval.draws,
+            **verdict_fields(self.interval),
             "p": self.p,
             "p_holm": self.corrected,
         }
@@ -106,7 +108,7 @@ class Contrast:
                 shots_name(pair.shots),
                 f"{pair.a:.1f}",
                 f"{pair.b:.1f}",
-                signed(pair.interval.delta) + " *" * pair.interval.excludes_zero,
+                marked_points(pair.interval),
                 _bounds(pair.interval),
                 "" if pair.p is None else f"{pair.p:.3f}",
                 "" if pair.corrected is None else f"{pair.corrected:.3f}",
@@ -130,8 +132,8 @@ class Contrast:
         count = len(self.pairs)
         needed = ceil(log2(2 * count / _LEVEL))
         note = (
-            "Points of accuracy, paired by seed; 95 % interval from a bootstrap over seeds × test samples, * "
-            "where it excludes 0.\np: two-sided sign-flip test over the seeds on these test rows; "
+            f"{fill(f'{LEGEND} Helps: A is better, by seed.', WIDTH)}\n"
+            "p: two-sided sign-flip test over the seeds on these test rows; "
             f"with {draws} seed{'s' * (draws != 1)} it cannot fall below {self.smallest_p:.3g}.\n"
             f"Holm corrects for {count} comparison{'s' * (count != 1)}"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.rows import Arm, arm_name
 from uml_evaluate.comparing.tables import accuracy_text
+from uml_evaluate.comparing.verdict import HELPS, HURTS
 
 if TYPE_CHECKING:
     from uml_evaluate.comparing.comparison import Comparison
@@ -42,7 +43,7 @@ def is_beyond_chance(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
     step = _STEP_FROM.get(arm[0], "unimodal-deep")
     against = "unimodal-deep" if arm[1] is not None and arm[0] != "prior" else step
     return any(
-        d.interval.excludes_zero
+        d.interval.verdict in (HELPS, HURTS)
         for d in comparison.differences
         if (d.a, d.b, d.shots) == (arm_name(arm), against, shots)
     )

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.statistics import Interval
+from uml_evaluate.comparing.verdict import CANNOT_TELL, seeds_to_tell
 
 if TYPE_CHECKING:
     from uml_train import Shots
@@ -72,6 +73,12 @@ def arm_order(arm: Arm) -> tuple[int, str]:
 def shots_order(shots: int | str) -> float:
     """Sorts numbers of shots: ascending, `all` last."""
     return float(shots) if isinstance(shots, int) else float("inf")
+
+
+def verdict_fields(interval: Interval) -> dict[str, Any]:
+    """The verdict on a difference as JSON, and how many seeds would tell where these cannot."""
+    needed = seeds_to_tell(interval) if interval.verdict == CANNOT_TELL else None
+    return {"verdict": interval.verdict, "seeds_to_tell": needed}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +143,7 @@ class Difference:
             "ci_low": self.interval.low,
             "ci_high": self.interval.high,
             "seeds": self.interval.draws,
+            **verdict_fields(self.interval),
         }
 
 

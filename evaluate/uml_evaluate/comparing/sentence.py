@@ -5,6 +5,7 @@ from __future__ import annotations
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import Difference
 from uml_evaluate.comparing.statistics import MIN_DRAWS, Interval
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE, tells
 
 _FEW_GROUPS = 10
 _CONTROLS = {
@@ -77,10 +78,12 @@ def _effect(difference: Difference, after: str) -> str:
     assert interval.high is not None
     bounds = f"{signed(interval.low)} to {signed(interval.high)}"
     numbers = f"{against}, 95 % interval {bounds}, {interval.draws} seeds{after}"
-    if not interval.excludes_zero:
-        return f"made no difference that these seeds can show: {signed(interval.delta)} points ({numbers})"
-    verb = "helped" if interval.delta > 0 else "hurt"
-    return f"{verb}: {signed(interval.delta)} points over the same network without it ({numbers})"
+    points = f"{signed(interval.delta)} points"
+    if interval.verdict in (HELPS, HURTS):
+        return f"{interval.verdict}: {points} over the same network without it ({numbers})"
+    if interval.verdict == NO_DIFFERENCE:
+        return f"makes {NO_DIFFERENCE}: {points} ({numbers})"
+    return f"may help or not, these seeds {CANNOT_TELL}: {points} ({numbers}); {tells(interval)}"
 
 
 def _opposite(comparison: Comparison, main: Difference, on_top: Difference | None) -> list[str]:
@@ -90,9 +93,8 @@ def _opposite(comparison: Comparison, main: Difference, on_top: Difference | Non
         for d in comparison.differences:
             same = (d.a, d.b) == (average.a, average.b) and d.shots is not None
             if same and d.interval.excludes_zero and d.interval.delta * average.interval.delta < 0:
-                verb = "helped" if d.interval.delta > 0 else "hurt"
                 where = "with all labels" if d.shots == "all" else f"at k = {d.shots}"
-                said.append(f"but {where} it {verb}: {_points(d.interval)} ({d.a} − {d.b})")
+                said.append(f"but {where} it {d.interval.verdict}: {_points(d.interval)} ({d.a} − {d.b})")
     return said
 
 
@@ -139,18 +141,20 @@ def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) 
         if against_none is None:
             continue
         interval = against_none.interval
-        helped_too = interval.excludes_zero and interval.delta > 0
+        helps_too = interval.verdict == HELPS
         hidden = ""
         if interval.low is None:
             verdict = "moved accuracy by"
-        elif not interval.excludes_zero:
-            hidden = _starred(comparison, against_none)
-            verdict = f"made no difference that the seeds can show{' on average' if hidden else ''}:"
+        elif interval.excludes_zero:
+            verdict = f"{HELPS} too:" if helps_too else f"{HURTS}:"
         else:
-            verdict = "helped too:" if helped_too else "hurt:"
+            hidden = _starred(comparison, against_none)
+            small = interval.verdict == NO_DIFFERENCE
+            verdict = f"makes {NO_DIFFERENCE}" if small else f"may help or not, the seeds {CANNOT_TELL}"
+            verdict += f"{' on average' if hidden else ''}:"
         text = f"{what} {verdict} {_points(interval)}{hidden}"
         data = found.get((method, f"{method}[{control}]"))
-        if data is not None and helped_too:
+        if data is not None and helps_too:
             text += f", so that what it says of the classes is worth {_points(data.interval)}"
         said.append(text)
     return said

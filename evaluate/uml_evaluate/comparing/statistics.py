@@ -10,11 +10,13 @@ other one's luck an effect. Every function is pure: arrays and a generator in, n
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
+
+from uml_evaluate.comparing.verdict import Word, verdict
 
 MIN_DRAWS = 3
 """Below this many draws (or data sets) no interval is given: two numbers do not show a spread."""
@@ -26,23 +28,33 @@ _BLOCK_VALUES = 4_000_000  # counts held at once: 32 MB of int64
 
 @dataclass(frozen=True)
 class Interval:
-    """A difference and its interval, in the units of the input; `low` and `high` are None below 3 draws."""
+    """A difference and its interval, in the units of the input; `low` and `high` are None below 3 draws.
+
+    `rows_reach` is half the width that the test rows alone give it, which stays however many draws there are
+    (0 where the test rows are not resampled).
+    """
 
     delta: float
     low: float | None
     high: float | None
     draws: int
+    rows_reach: float = field(default=0.0, compare=False)
 
     @property
     def excludes_zero(self) -> bool:
         """Whether there is an interval and 0 lies outside it."""
         return self.low is not None and self.high is not None and (self.low > 0.0 or self.high < 0.0)
 
+    @property
+    def verdict(self) -> Word:
+        """What a difference in points of accuracy says."""
+        return verdict(self.low, self.high)
+
     def scaled(self, factor: float) -> Interval:
         """The same in other units; `factor` is positive."""
         low = None if self.low is None else factor * self.low
         high = None if self.high is None else factor * self.high
-        return Interval(factor * self.delta, low, high, self.draws)
+        return Interval(factor * self.delta, low, high, self.draws, factor * self.rows_reach)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
@@ -102,7 +114,25 @@ def paired_difference(
         draw_rs = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=size)
         totals_rs = sample_rp.astype(np.float64) @ columns_sp.T
         deltas_r[start : start + size] = (totals_rs * draw_rs).sum(axis=1) / (samples * draws)
-    return Interval(delta, *_percentiles(deltas_r, level), draws)
+    return Interval(delta, *_percentiles(deltas_r, level), draws, _rows_reach(d_sn, level))
+
+
+def _rows_reach(d_sn: NDArray[np.float64], level: float) -> float:
+    """Half the interval's width that stays with ever more draws: that of the rows' own means.
+
+    What a row's mean over S draws varies by is its own difference and 1/S of the draws' noise around it; the
+    noise is what is left of the table without its rows' and draws' means.
+    """
+    from statistics import NormalDist
+
+    draws, rows = d_sn.shape
+    if rows < 2:
+        return 0.0
+    mean_n, mean_s = d_sn.mean(0), d_sn.mean(1)
+    rest = d_sn - mean_n - mean_s[:, None] + d_sn.mean()
+    noise = float(np.square(rest).sum()) / ((draws - 1) * (rows - 1))
+    own = max(0.0, float(mean_n.var(ddof=1)) - noise / draws)
+    return NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(own / rows))
 
 
 def _resampled(

@@ -11,6 +11,8 @@ from uml_cache import escapes
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, Difference, Row, arm_name
 from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.statistics import Interval
+from uml_evaluate.comparing.verdict import HELPS, MARKS, NO_DIFFERENCE, SMALL
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,10 +20,11 @@ if TYPE_CHECKING:
     from uml_train import Shots
 
 WIDTH = 100
-MARK = "*"
 _GAP = 2  # between two columns
 LEGEND = (
-    f"Points of accuracy, 95 % interval from a bootstrap over seeds × test samples; {MARK} it excludes 0."
+    "Points of accuracy, 95 % interval from a bootstrap over seeds × test samples. "
+    f"{MARKS[HELPS]} helps (+) or hurts (−): it excludes 0; {MARKS[NO_DIFFERENCE]} no difference: inside "
+    f"±{SMALL:g}; no mark: can't tell."
 )
 _LEGEND_BARE = "Points of accuracy; an interval takes three seeds or more."
 
@@ -53,9 +56,13 @@ def interval_text(difference: Difference) -> str:
 
 
 def delta_text(difference: Difference) -> str:
-    """`+5.2 *`."""
-    mark = f" {MARK}" if difference.interval.excludes_zero else ""
-    return f"{signed(difference.interval.delta)}{mark}"
+    """`+5.2 *`, marked with the verdict."""
+    return marked_points(difference.interval)
+
+
+def marked_points(interval: Interval) -> str:
+    """`+5.2 *`: a difference in points with the mark of its verdict."""
+    return f"{signed(interval.delta)} {MARKS[interval.verdict]}".rstrip()
 
 
 def caption(comparison: Comparison) -> str:
@@ -109,7 +116,7 @@ def averages(comparison: Comparison) -> str:
     table.columns[-1].no_wrap = False  # what does not fit beside the numbers goes below
     names = ", ".join(str(k) for k in comparison.shots)
     title = f"averaged over k = {names}" if len(comparison.shots) > 1 else shots_name(comparison.shots[0])
-    return f"{comparison.title}, {title}\n\n{_printed(table)}\n{legend(shown)}"
+    return f"{comparison.title}, {title}\n\n{_printed(table)}\n{fill(legend(shown), WIDTH)}"
 
 
 def shown_differences(comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
@@ -166,7 +173,7 @@ def _differences(comparison: Comparison) -> str:
     left_out = max(d.left_out for d in differences)
     lost = f"\nSeeds that only one side has are left out (up to {left_out})." if left_out else ""
     shown = _tables("difference", comparison.shots, rows, section_after=ladder - 1)
-    return f"{shown}\n{legend(differences)}{lost}"
+    return f"{shown}\n{fill(legend(differences), WIDTH)}{lost}"
 
 
 def _cell(difference: Difference | None, wide: bool) -> str:

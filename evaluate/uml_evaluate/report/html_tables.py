@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
-from uml_evaluate.comparing.sentence import signed
-from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
+from uml_evaluate.comparing.tables import (
+    LEGEND,
+    caption,
+    delta_text,
+    grouped,
+    interval_text,
+    marked_points,
+    shots_name,
+)
 from uml_evaluate.report.page import Cell, PageTable
 
 _SUMMARY = (
@@ -85,12 +92,11 @@ def across_table(found: Sequence[AcrossDataSets]) -> PageTable:
         low, high = item.interval.low, item.interval.high
         bounds = "" if low is None or high is None else f"[{low:.1f}, {high:.1f}]".replace("-", "−")
         where = f"{item.target} ← {' + '.join(item.auxiliaries)}" if item.auxiliaries else item.target
-        mark = " *" if item.interval.excludes_zero else ""
         cells = [
             Cell(f"{item.a} − {item.b}", item.role),
             Cell(where, kind="text"),
             Cell(shots_name(item.shots)),
-            Cell(f"{signed(item.interval.delta)}{mark}", bounds, "shown" if mark else ""),
+            Cell(marked_points(item.interval), bounds, "shown" if item.interval.excludes_zero else ""),
             Cell(str(len(item.datasets)), ", ".join(item.datasets), "text"),
         ]
         rows.append(("control" if "[" in item.a + item.b else "", cells))

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import InputError, Output, available_cores, no_processes, parse_json, unknown
-from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
+from uml_evaluate.reproduce.gaussian_finding import ArmErrors, GaussianFinding
 from uml_train import gaussian, write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -64,7 +64,7 @@ def run(
     ]
     errors = _trained(out, jobs, output)
     comparisons = [
-        Comparison(
+        ArmErrors(
             hidden,
             value,
             {arm: [errors[replace(job, arm=arm, seed=seed)] for seed in seeds] for arm in gaussian.ARMS},
@@ -153,7 +153,7 @@ def _known(folder: Path, job: gaussian.GaussianJob) -> float | None:
 
 
 def _write_results(
-    path: Path, comparisons: Sequence[Comparison], sweep: str | None, seeds: Sequence[int]
+    path: Path, comparisons: Sequence[ArmErrors], sweep: str | None, seeds: Sequence[int]
 ) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -164,7 +164,7 @@ def _write_results(
     write_atomic(path, text.getvalue().encode())
 
 
-def _drawn(out: Path, comparisons: Sequence[Comparison], sweep: str | None, scale: str) -> list[Path]:
+def _drawn(out: Path, comparisons: Sequence[ArmErrors], sweep: str | None, scale: str) -> list[Path]:
     from uml_evaluate.comparing.figures import save
     from uml_evaluate.reproduce.gaussian_figure import main_figure, sweep_figure
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uml_evaluate.comparing.figures import new_figure, style
-from uml_evaluate.reproduce.gaussian_finding import PAIRS, Comparison
+from uml_evaluate.reproduce.gaussian_finding import PAIRS, ArmErrors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,7 +23,7 @@ _LABELS = {
 }
 
 
-def main_figure(comparisons: Sequence[Comparison]) -> Figure:
+def main_figure(comparisons: Sequence[ArmErrors]) -> Figure:
     """A row per width: left the error of every seed and arm, right the paired differences."""
     with style():
         figure = new_figure(8.6, 2.7 * len(comparisons))
@@ -52,7 +52,7 @@ def main_figure(comparisons: Sequence[Comparison]) -> Figure:
         return figure
 
 
-def sweep_figure(comparisons: Sequence[Comparison], sweep: str) -> Figure:
+def sweep_figure(comparisons: Sequence[ArmErrors], sweep: str) -> Figure:
     """A panel per width: the error of every arm along the values, evenly spaced; bars: standard deviation."""
     widths = list(dict.fromkeys(c.hidden for c in comparisons))
     with style():

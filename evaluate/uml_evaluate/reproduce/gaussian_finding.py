@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from uml_evaluate.comparing.statistics import Interval, student_difference
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, verdict
 from uml_train import gaussian
 
 PAIRS = (
@@ -21,8 +22,8 @@ PAIRS = (
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """One width at one value of the setting that is varied (None: nothing is)."""
+class ArmErrors:
+    """Held-out errors by arm, at one width and one value of the setting that is varied (None: nothing is)."""
 
     hidden: int
     value: float | None
@@ -39,7 +40,7 @@ class GaussianFinding:
 
     sweep: str | None
     seeds: tuple[int, ...]
-    comparisons: list[Comparison]
+    comparisons: list[ArmErrors]
     results: Path
     figures: list[Path]
 
@@ -101,7 +102,7 @@ class GaussianFinding:
         lines += [self._sentence(c) for c in self.comparisons]
         return "\n".join([*lines, "", f"results  {self.results}", *(f"figure   {p}" for p in self.figures)])
 
-    def _sentence(self, comparison: Comparison) -> str:
+    def _sentence(self, comparison: ArmErrors) -> str:
         found = comparison.difference("uml", "x")
         where = f"hidden width {comparison.hidden}"
         if self.sweep:
@@ -109,11 +110,12 @@ class GaussianFinding:
         if found.low is None or found.high is None:
             return f"{where}: {found.draws} seeds cannot show whether the claim holds (it takes 3)."
         bounds = f"{found.delta:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-        if found.high < 0:
+        said = verdict(found.low, found.high, small=0.0)
+        if said == HURTS:  # a smaller error
             return f"{where}: the claim holds, half X and half Y is better than X alone: {bounds}."
-        if found.low > 0:
+        if said == HELPS:
             return f"{where}: the opposite of the claim, X alone is better: {bounds}."
-        return f"{where}: no difference that these seeds can show: {bounds}."
+        return f"{where}: these seeds {CANNOT_TELL} whether the claim holds: {bounds}."
 
 
 def _number(value: float | None) -> str:

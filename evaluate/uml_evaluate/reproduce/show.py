@@ -11,7 +11,8 @@ from uml_evaluate.comparing.comparison import across
 from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.statistics import student_difference
-from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, plain_table
+from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, marked_points, plain_table
+from uml_evaluate.comparing.verdict import SMALL
 from uml_evaluate.reproduce.published import ACCURACY, Key, Number, Published, lookup
 from uml_evaluate.reproduce.result import Result, seeds_of
 
@@ -214,13 +215,14 @@ def _over_folds(outcome: Outcome) -> str:
             rows.append([pair, _name("shots", shots), *interval, str(len(deltas))])
         tables.append(f"{place}\n{plain_table(head, rows)}")
     legend = (
-        "Points of accuracy, Student's 95 % interval over folds, whose test samples overlap; * it excludes 0."
+        "Points of accuracy, Student's 95 % interval over folds, whose test samples overlap; * it excludes "
+        f"0, = it lies inside ±{SMALL:g}."
     )
     return "\n\n".join(["What each step adds, mean over folds", *tables, legend])
 
 
 def _interval(interval: Interval) -> list[str]:
-    return [signed(interval.delta) + " *" * interval.excludes_zero, _bounds(interval)]
+    return [marked_points(interval), _bounds(interval)]
 
 
 def _bounds(interval: Interval) -> str:

@@ -13,25 +13,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from uml_extract.encoders.network import NetworkEncoder
 from uml_extract.spec import Encoded, EncoderSpec
-from uml_extract.torch_device import device_name, frozen_forward, to_numpy
+from uml_extract.torch_device import frozen_forward, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 
-class VisionEncoder(ABC):
-    """A network of images, frozen; `features` and `network` are for those who train it further.
+class VisionEncoder(NetworkEncoder, ABC):
+    """A network of images.
 
     Args:
         transform: RGB PIL image → (3, H, W) float32 tensor.
         size: (3, H, W).
     """
-
-    batch_size = 32
-    ragged = False
-    input_rate = 0
-    input_seconds = 0.0
 
     def __init__(
         self,
@@ -43,13 +39,8 @@ class VisionEncoder(ABC):
         compute_dtype: str,
         variant: tuple[str, ...],
     ) -> None:
-        self.network: Any = network.eval().requires_grad_(False).to(device)
+        super().__init__(spec, network, device, compute_dtype, variant)
         self._transform = transform
-        self._torch_device = device
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
-        self.variant = variant
-        self.spec = spec
         # One empty picture tells the widths for certain; models describe them in too many ways.
         probe = self.encode([np.zeros(tuple(size), dtype=np.float32)], tokens=True)
         assert probe.tokens is not None
@@ -85,7 +76,3 @@ class VisionEncoder(ABC):
     def inputs(self, batch: Sequence[np.ndarray]) -> torch.Tensor:
         """Images (B, 3, H, W) float32."""
         return torch.from_numpy(np.stack(batch))
-
-    def loaded(self) -> list[str]:
-        """All of the state."""
-        return list(self.network.state_dict())

@@ -20,6 +20,7 @@ ROW = {
 }  # fmt: skip
 DIFFERENCE = {
     "dataset", "target", "auxiliaries", "shots", "a", "b", "delta", "ci_low", "ci_high", "seeds",
+    "verdict", "seeds_to_tell",
 }  # fmt: skip
 TINY_GRID = "lr = [0.01]\nsteps = 40\nwarmup = 5\neval_every = 10\npatience = 2\n"
 
@@ -134,7 +135,7 @@ def test_eval_prints_tables_and_the_sentence(write_run: WriteRun, capsys: pytest
     assert "toy: image ← text" in out
     assert "older" not in out
     assert "+10.0 *  [" in out
-    assert "unpaired text helped: +10.0 points" in out
+    assert "unpaired text helps: +10.0 points" in out
     assert str(path) in err
     assert all(len(line) <= 100 or line.startswith("toy: averaged") for line in out.splitlines())
 
@@ -152,7 +153,7 @@ def test_report_command(write_run: WriteRun, capsys: pytest.CaptureFixture[str])
     assert set(answer) == {"report", "markdown", "figures", "tables", "runs"}
     assert Path(answer["report"]) == runs / "report.html"
     assert uml("report", runs) == 0
-    assert "unpaired text helped" in capsys.readouterr().out
+    assert "unpaired text helps" in capsys.readouterr().out
 
 
 def damage(path: Path) -> None:

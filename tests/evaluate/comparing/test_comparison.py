@@ -58,6 +58,7 @@ def test_the_ladder_and_the_controls(write_run: WriteRun) -> None:
         assert difference.interval.excludes_zero == (expected[pair] != 0.0)
     assert set(found["uml", "unimodal"].to_json()) == {
         "dataset", "target", "auxiliaries", "shots", "a", "b", "delta", "ci_low", "ci_high", "seeds",
+            "verdict", "seeds_to_tell",
     }  # fmt: skip
 
 
@@ -130,9 +131,9 @@ def test_only_unimodal_methods(write_run: WriteRun) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (0.6, "helped: +10.0 points"),
-        (0.5, "made no difference that these seeds can show"),
-        (0.4, "hurt: −10.0"),
+        (0.6, "unpaired text helps: +10.0 points"),
+        (0.5, "unpaired text makes no difference: 0.0 points"),
+        (0.4, "unpaired text hurts: −10.0"),
     ],
 )
 def test_sentence_follows_the_numbers(write_run: WriteRun, data: float, words: str) -> None:
@@ -146,13 +147,13 @@ def test_sentence_follows_the_numbers(write_run: WriteRun, data: float, words: s
 
 def test_sentence_says_what_the_controls_did(write_run: WriteRun) -> None:
     text = sentence(only(write_run()))
-    assert "with its classes permuted it hurt: −8.0" in text
-    assert "random class vectors in its place made no difference that the seeds can show" in text
+    assert "with its classes permuted it hurts: −8.0" in text
+    assert "random class vectors in its place makes no difference: 0.0" in text
     accuracy = {
         ("unimodal", None): 0.4, ("unimodal-deep", None): 0.5, ("uml", None): 0.6, ("uml", "random"): 0.58,
     }  # fmt: skip
     text = sentence(only(write_run("toy-image-00000002", accuracy=accuracy)))
-    assert "random class vectors in its place helped too: +8.0" in text
+    assert "random class vectors in its place helps too: +8.0" in text
     assert "what it says of the classes is worth +2.0" in text
 
 
@@ -248,9 +249,9 @@ def test_sentence_says_where_the_data_did_the_opposite(write_run: WriteRun) -> N
         if result.cell.shots != 2 and result.cell.method == "uml" and result.cell.control is None:
             change_predictions(run, result, run.test_labels)
     text = sentence(only(path))
-    assert "helped: +" in text
-    assert "but at k = 2 it hurt: −50.0" in text
-    assert "at k = 4 it hurt" not in text
+    assert "helps: +" in text
+    assert "but at k = 2 it hurts: −50.0" in text
+    assert "at k = 4 it hurts" not in text
 
 
 def test_sentence_says_that_few_groups_and_one_draw_limit_the_interval(write_run: WriteRun) -> None:

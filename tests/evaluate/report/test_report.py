@@ -106,7 +106,7 @@ def test_it_says_what_was_run_and_its_caveats(write_run: WriteRun) -> None:
         "60.0 ± 0.0",
         "+10.0 *",
         "uml[permuted] − unimodal-deep",
-        "unpaired text helped: +10.0 points",
+        "unpaired text helps: +10.0 points",
     ):
         assert said in shown, said
 

@@ -109,9 +109,9 @@ def test_the_picture_of_a_sound_is_its_spectrogram_in_three_bands(encoder: Any) 
     import torch
 
     sound = torch.from_numpy(_sounds(encoder, 1)[0])
-    picture = encoder._model.picture(sound[None])[0].numpy()
+    picture = encoder.network.picture(sound[None])[0].numpy()
     assert picture.shape == (3, 341, 392)
-    weights = encoder._model.fbsp.weights().numpy()
+    weights = encoder.network.fbsp.weights().numpy()
     padded = np.pad(sound.numpy(), (252, 253)).astype(np.float64)
     frame, row = 100, 700
     window = get_window("blackmanharris", 1654)
@@ -140,12 +140,12 @@ def test_the_papers_mode_sees_its_batch_and_is_named(weights: Path, encoder: Enc
     paper: Any = load_encoder("audioclip", weights=weights, transform="paper", device="cpu")
     assert (encoder.variant, paper.variant) == ((), ("paper",))
     assert paper.spec.transform["mode"] == "train, batches of 10"
-    before = {name: value.clone() for name, value in paper._model.state_dict().items() if "running" in name}
+    before = {name: value.clone() for name, value in paper.network.state_dict().items() if "running" in name}
     sounds = _sounds(paper, 2)
     two, one = (paper.encode(sounds[:count]).pooled for count in (2, 1))
     assert np.abs(two[:1] - one).max() > 1e-4
     assert np.isfinite(one).all()
-    assert all((paper._model.state_dict()[name] == value).all() for name, value in before.items())
+    assert all((paper.network.state_dict()[name] == value).all() for name, value in before.items())
 
 
 def test_batches_of_ten() -> None:

@@ -22,7 +22,7 @@ from uml_train.commands import train as train_command
 from uml_train.data.selection import select_stores
 from uml_train.pretrain.embed import embed
 from uml_train.pretrain.network_file import load_network
-from uml_train.pretrain.packing import Layout, Packed
+from uml_train.pretrain.packing import Layout, TokenBatch
 from uml_train.pretrain.sequences import sequences
 from uml_train.runs.estimate import Estimate
 
@@ -100,7 +100,7 @@ def test_the_score_is_that_of_scikit_learn_on_the_network_s_embeddings(run: Run)
         vectors = []
         for row in rows:
             values, _ = features.tokens.packed(np.array([row]))
-            batch = Packed((values - mean) / scale, Layout(np.array([len(values)])))
+            batch = TokenBatch((values - mean) / scale, Layout(np.array([len(values)])))
             vectors.append(network.model(batch, "image").mean(0).detach().numpy())
         return np.stack(vectors), features.label[rows]
 

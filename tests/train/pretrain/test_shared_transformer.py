@@ -11,15 +11,15 @@ from torch import Tensor, nn
 
 from uml_cache.errors import InputError
 from uml_train.pretrain.dropout import Dropout, FeedForward
-from uml_train.pretrain.packing import Layout, Packed, by_length
+from uml_train.pretrain.packing import Layout, TokenBatch, by_length
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
 
 DIMS = {"image": 7, "text.cupl": 5}
 
 
-def _batch(rng: np.random.Generator, lengths: list[int], dim: int) -> Packed:
+def _batch(rng: np.random.Generator, lengths: list[int], dim: int) -> TokenBatch:
     values = torch.from_numpy(rng.standard_normal((sum(lengths), dim)).astype(np.float32))
-    return Packed(values, Layout(np.array(lengths)))
+    return TokenBatch(values, Layout(np.array(lengths)))
 
 
 class _Plain(nn.Module):
@@ -63,7 +63,7 @@ class _Plain(nn.Module):
         hidden = self.trunk(hidden, mask=mask, src_key_padding_mask=pad)
         return hidden, self.out[modality](hidden)
 
-    def loss(self, batch: Packed, modality: int) -> Tensor:
+    def loss(self, batch: TokenBatch, modality: int) -> Tensor:
         lengths = torch.from_numpy(batch.layout.lengths)
         sequences = list(batch.values.split(lengths.tolist()))
         x = nn.utils.rnn.pad_sequence(sequences, batch_first=True)
@@ -107,7 +107,7 @@ def test_an_embedding_does_not_depend_on_its_batch_and_is_the_mean_of_plain_outp
     together = _batch(rng, [1, 2, 2, 3, 9, 10, 40], 7)
     embedded = model.embed(together, "image")
     for i, values in enumerate(together.values.split(together.layout.lengths.tolist())):
-        alone = model.embed(Packed(values, Layout(np.array([len(values)]))), "image")
+        alone = model.embed(TokenBatch(values, Layout(np.array([len(values)]))), "image")
         torch.testing.assert_close(alone[0], embedded[i], rtol=1e-4, atol=1e-5)
     if positions == "none":
         x = nn.utils.rnn.pad_sequence(
@@ -127,7 +127,7 @@ def test_discrete_tokens_have_the_loss_and_gradients_of_plain_torch() -> None:
     assert ours.into["text"].weight.shape == (11, 8)
     lengths = [1, 3, 6]
     ids = torch.from_numpy(rng.integers(0, 11, sum(lengths)))
-    batch = Packed(ids, Layout(np.array(lengths)))
+    batch = TokenBatch(ids, Layout(np.array(lengths)))
     loss = ours.prediction_loss(ours(batch, "text"), batch, "text")
     expected, at = torch.zeros(()), 0
     for length in lengths:
@@ -154,12 +154,12 @@ def test_positions_tell_the_order_apart() -> None:
     values = torch.ones(3, 7)
     for positions in ("none", "learned", "sinusoidal"):
         config = TransformerConfig(width=8, layers=1, heads=2, feedforward=16, positions=positions, longest=3)
-        hidden = SharedTransformer(config, {"image": 7})(Packed(values, Layout(np.array([3]))), "image")
+        hidden = SharedTransformer(config, {"image": 7})(TokenBatch(values, Layout(np.array([3]))), "image")
         assert torch.allclose(hidden[0], hidden[2], atol=1e-5) == (positions == "none")
     config = TransformerConfig(width=8, heads=2, positions="learned", longest=3)
     model = SharedTransformer(config, {"image": 7})
     with pytest.raises(InputError, match="4 tokens"):
-        model(Packed(torch.ones(4, 7), Layout(np.array([4]))), "image")
+        model(TokenBatch(torch.ones(4, 7), Layout(np.array([4]))), "image")
 
 
 def test_sinusoids_by_hand() -> None:
@@ -231,7 +231,7 @@ def test_layout_of_like_lengths() -> None:
     predict, to = layout.predicted
     assert predict.tolist()[:4] == [0, 1, 2, 4]  # two sequences of one token, one of two, the first of nine
     assert to.tolist()[:4] == [0, 1, 3, 5]
-    assert len(predict) == Packed(torch.zeros(64, 1), layout).targets == 1 + 1 + 1 + 8 + 9 + 10 + 29
+    assert len(predict) == TokenBatch(torch.zeros(64, 1), layout).targets == 1 + 1 + 1 + 8 + 9 + 10 + 29
     assert by_length(np.array([7, 3, 5]), np.array([4, 2, 4])).tolist() == [3, 7, 5]
 
 

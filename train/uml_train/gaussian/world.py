@@ -40,7 +40,7 @@ class World:
 
 
 @dataclass(frozen=True, eq=False)
-class Samples:
+class WorldSamples:
     """One draw of a world: x (n, O), y (m, O) and held-out x (v, O), float32, and noise like y (m, O)."""
 
     x: Tensor
@@ -49,7 +49,7 @@ class Samples:
     held_out: Tensor
 
 
-def draw(world: World, seed: int, *, x: int, y: int, held_out: int) -> Samples:
+def draw(world: World, seed: int, *, x: int, y: int, held_out: int) -> WorldSamples:
     """Draw projections (standard normal entries) and samples; smaller sets begin like larger ones."""
     strength = np.full(world.common, world.attenuation)
     strength[: round(world.kept * world.common)] = 1.0
@@ -64,7 +64,7 @@ def draw(world: World, seed: int, *, x: int, y: int, held_out: int) -> Samples:
 
     ys = view("y", "train", y, world.private_y, 1.0)
     noise = torch.from_numpy(_normal(seed, "pure noise", "", shape=(y, world.observed)).astype(np.float32))
-    return Samples(
+    return WorldSamples(
         x=view("x", "train", x, world.private_x, strength),
         y=ys,
         noise=noise * ys.std(),

@@ -98,7 +98,7 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class TokenBatch:
     """A batch of one modality: values (T, D) float32, or ids (T,) int64; sequences in `layout`'s order."""
 
     values: Tensor

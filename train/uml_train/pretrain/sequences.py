@@ -17,7 +17,7 @@ from torch import Tensor
 
 from uml_cache import FeatureSet, InputError
 from uml_train.heads.weights import seeded
-from uml_train.pretrain.packing import Layout, Packed, by_length
+from uml_train.pretrain.packing import Layout, TokenBatch, by_length
 
 _TOKENS_AT_ONCE = 16_384
 _FIT_TOKENS = 2_000_000  # so many decide mean and deviation, at most
@@ -83,7 +83,7 @@ class Sequences:
             like=self.like,
         )
 
-    def batch(self, positions: np.ndarray, device: str = "cpu") -> Packed:
+    def batch(self, positions: np.ndarray, device: str = "cpu") -> TokenBatch:
         """The sequences at some positions in `rows`, packed, the shortest first."""
         rows = self.rows[positions]
         rows = by_length(rows, self.features.tokens.lengths[rows])
@@ -96,7 +96,7 @@ class Sequences:
             values = self._noise(rows, lengths)
         if self.mean is not None and self.scale is not None:
             values = (values - self.mean) / self.scale
-        return Packed(values.to(device), Layout(lengths, device))
+        return TokenBatch(values.to(device), Layout(lengths, device))
 
     def _noise(self, rows: np.ndarray, lengths: np.ndarray) -> Tensor:
         assert self.like is not None

@@ -28,7 +28,7 @@ from torch.nn import functional
 from uml_cache import InputError, unknown
 from uml_train.heads.weights import seeded
 from uml_train.pretrain.dropout import NO_DROPOUT, Dropout, FeedForward
-from uml_train.pretrain.packing import Layout, Packed
+from uml_train.pretrain.packing import Layout, TokenBatch
 
 POSITIONS = ("none", "learned", "sinusoidal")
 NORMS = ("post", "pre")
@@ -75,7 +75,7 @@ class TransformerConfig:
             raise unknown("positions", self.positions, POSITIONS)
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     """Attention and feed-forward with residuals, normalised after (`post`) or before (`pre`) each."""
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -155,7 +155,7 @@ class SharedTransformer(nn.Module):
             )
             self.out = nn.ModuleDict({_key(m): nn.Linear(config.width, d) for m, d in dims.items()})
             self.project = nn.Linear(config.width, config.width, bias=False)
-            self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+            self.blocks = nn.ModuleList(_Block(config) for _ in range(config.layers))
             self.last = nn.LayerNorm(config.width) if config.norm == "pre" else nn.Identity()
             self.places = (
                 nn.Embedding(config.longest, config.width) if config.positions == "learned" else None
@@ -167,7 +167,7 @@ class SharedTransformer(nn.Module):
                 module = self.get_submodule(name.rpartition(".")[0])
                 parameter.copy_(_initial(name, parameter.shape, module, seed))
 
-    def forward(self, batch: Packed, modality: str, drop: Dropout = NO_DROPOUT) -> Tensor:
+    def forward(self, batch: TokenBatch, modality: str, drop: Dropout = NO_DROPOUT) -> Tensor:
         """The trunk's outputs (T, W) for packed tokens (T, D), or ids (T,)."""
         x = self.project(self.into[_key(modality)](batch.values))
         if self.config.positions != "none":
@@ -186,7 +186,7 @@ class SharedTransformer(nn.Module):
             )
         return self.places(layout.places)
 
-    def prediction_loss(self, hidden: Tensor, batch: Packed, modality: str) -> Tensor:
+    def prediction_loss(self, hidden: Tensor, batch: TokenBatch, modality: str) -> Tensor:
         """Sum over the predicted tokens of the mean squared error of the next one (paper 3.2, Alg. 1).
 
         Of ids it is the cross-entropy, in nats. Divide by `batch.targets` for the loss of a batch. A sequence
@@ -200,7 +200,7 @@ class SharedTransformer(nn.Module):
         error = predicted - wanted
         return error.square().mean(1).sum()
 
-    def embed(self, batch: Packed, modality: str) -> Tensor:
+    def embed(self, batch: TokenBatch, modality: str) -> Tensor:
         """(n, W) float32: the mean over each sequence of the trunk's outputs, no dropout."""
         with torch.no_grad():
             return batch.layout.mean(self(batch, modality).float())

@@ -21,10 +21,11 @@ from torch.nn import functional
 from uml_cache import InputError
 from uml_extract.encoders.audioclip.esresnext import RATE, SAMPLES, ESResNeXt
 from uml_extract.encoders.layers import checked_layer, variant_of
+from uml_extract.encoders.network import NetworkEncoder
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest
 from uml_extract.readers import audio_length
 from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -33,24 +34,20 @@ PAPER_BATCH = 10
 _FULL = 32_768.0  # what ±1 is in 16-bit samples
 
 
-class AudioClip:
+class AudioClip(NetworkEncoder):
     """AudioCLIP's audio tower, frozen. Pooled features have unit length; tokens are the last map's places."""
 
     batch_size = PAPER_BATCH
-    ragged = False
     input_rate = RATE
     input_seconds = SAMPLES / RATE
 
     def __init__(
         self, spec: EncoderSpec, model: ESResNeXt, device: torch.device, compute_dtype: str, paper: bool
     ) -> None:
-        self._model: Any = model.train(paper).requires_grad_(False).to(device)
-        self._torch_device = device
+        variant = variant_of(-1, spec.pooling, spec.pooling, "paper" if paper else "own")
+        super().__init__(spec, model, device, compute_dtype, variant)
+        self.network.train(paper)
         self._paper = paper
-        self.spec = spec
-        self.variant = variant_of(-1, spec.pooling, spec.pooling, "paper" if paper else "own")
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
 
     def prepare(self, sample: Any) -> np.ndarray:
         """`Sound` → (n,) float32, cut or padded on the right to five seconds."""
@@ -85,9 +82,9 @@ class AudioClip:
             sounds = sounds.expand(2, -1)  # one sound alone has no statistics of a batch
         given = sounds if self._paper else sounds * _FULL
         with torch.inference_mode():
-            picture = self._model.picture((given + _FULL) * (2 / (2 * _FULL - 1)) - 1)
+            picture = self.network.picture((given + _FULL) * (2 / (2 * _FULL - 1)) - 1)
         with frozen_forward(self._torch_device, self.compute_dtype):
-            pooled, places = self._model.features(picture)
+            pooled, places = self.network.features(picture)
             pooled = functional.normalize(pooled.float(), dim=1)[: len(batch)]
         if not tokens:
             return Encoded(to_numpy(pooled))

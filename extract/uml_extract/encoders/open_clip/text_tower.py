@@ -15,44 +15,27 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
+from uml_extract.encoders.network import NetworkEncoder
 from uml_extract.encoders.open_clip.checkpoint import build, fill, locate, resized
 from uml_extract.encoders.open_clip.context import OwnTokens, load_own_tokens
 from uml_extract.encoders.open_clip.image_tower import ImageTower, Whole, layers_of
 from uml_extract.encoders.weights import weights_digest
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
 
 
-class TextTower:
+class TextTower(NetworkEncoder):
     """A text tower. Every text fills the context, as in training; tokens are the text's own, not the filling.
 
     Pooled features of the last layer are the model's own, in the joint space. `mean` pools the text's own
     tokens, `last` takes the last of them, both before the projection.
     """
 
-    batch_size = 32
-    ragged = False
-    input_rate = 0
-    input_seconds = 0.0
-
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        model: Any,
-        own: OwnTokens,
-        device: torch.device,
-        compute_dtype: str,
-        variant: tuple[str, ...],
-    ) -> None:
-        self._torch_device = device
-        self.spec = spec
-        self.variant = variant
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
-        self._model = model.eval().requires_grad_(False).to(device)
+    def __init__(self, spec: EncoderSpec, model: Any, own: OwnTokens, *rest: Any) -> None:
+        super().__init__(spec, model, *rest)
         self._own = own
         probe = self.encode([own.ids("a")], tokens=True)
         assert probe.tokens is not None
@@ -80,14 +63,14 @@ class TextTower:
         joint = self.spec.pooling == "joint"
         with frozen_forward(self._torch_device, self.compute_dtype):
             if joint and not tokens:
-                return Encoded(to_numpy(self._model.encode_text(ids)))
+                return Encoded(to_numpy(self.network.encode_text(ids)))
             lengths = np.array([self._own.length(text) for text in batch], dtype=np.int32)
             count = torch.from_numpy(lengths).to(self._torch_device)
             own = torch.arange(ids.shape[1], device=ids.device)[None] < count[:, None]
             last = self.spec.layer == LAST_LAYER
-            out = self._model.forward_intermediates(
+            out = self.network.forward_intermediates(
                 text=ids,
-                text_indices=[layers_of(self._model) - 1 if last else self.spec.layer],
+                text_indices=[layers_of(self.network) - 1 if last else self.spec.layer],
                 normalize=False,
                 normalize_intermediates=last,
                 intermediates_only=not last,

@@ -17,12 +17,13 @@ import transformers
 
 from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
-from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
+from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config
 from uml_extract.encoders.transformers.audio_families import Family, family_of
+from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
 from uml_extract.readers import audio_length
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _EXTRACTOR = "preprocessor_config.json"
 
 
-class AudioEncoder:
+class AudioEncoder(TransformersModel):
     """A transformers audio model, frozen.
 
     Sounds reach it at its own rate, mono, cut at `input_seconds`. Where the model takes sounds of any length,
@@ -40,26 +41,11 @@ class AudioEncoder:
     batch_size = 16
     ragged = False  # sorting by length would hold a whole task's sounds in memory
 
-    def __init__(
-        self,
-        spec: EncoderSpec,
-        model: Any,
-        family: Family,
-        device: torch.device,
-        compute_dtype: str,
-        variant: tuple[str, ...],
-        folder: Path,
-    ) -> None:
-        self._model = model.eval().requires_grad_(False).to(device)
+    def __init__(self, spec: EncoderSpec, model: Any, folder: Path, *rest: Any, family: Family) -> None:
+        super().__init__(spec, model, folder, *rest)
         self._family = family
-        self.folder = folder
-        self._torch_device = device
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
-        self.variant = variant
         self.input_rate = family.rate
         self.input_seconds = family.seconds
-        self.spec = spec
         probe = self.encode([self._prepared(np.zeros(family.rate // 10, dtype=np.float32))], tokens=True)
         assert probe.tokens is not None
         self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
@@ -98,11 +84,6 @@ class AudioEncoder:
         pieces = np.split(np.concatenate(values), np.cumsum(lengths)[:-1])
         return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
 
-    @property
-    def network(self) -> torch.nn.Module:
-        """The model itself."""
-        return self._model
-
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
         """Per length of sound the model's input and the sounds' lengths; and where each sound is in these."""
         alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
@@ -115,24 +96,8 @@ class AudioEncoder:
 
     def depths(self) -> list[list[str]]:
         """Parameter names: feature extractor and positions, then layer by layer."""
-        depths = depths_of(self._model, "layers", "layer")
+        depths = depths_of(self.network, "layers", "layer")
         return [[name for name in names if "masked_spec_embed" not in name] for names in depths]
-
-    def loaded(self) -> list[str]:
-        """All of the state."""
-        return list(self._model.state_dict())
-
-    def fresh(self) -> torch.nn.Module:
-        """The network as transformers initialises it."""
-        return type(self._model)(self._model.config)
-
-    def checkpoint_gradients(self) -> None:
-        """Keep a layer's input only, and compute the rest again on the way back."""
-        self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    def save(self, folder: Path) -> None:
-        """Write a transformers checkpoint with the feature extractor's settings."""
-        save_beside(self._model, self.folder, folder)
 
     def _prepared(self, sound: np.ndarray) -> np.ndarray:
         values = self._family.prepare(sound)
@@ -163,7 +128,7 @@ class AudioEncoder:
     ) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
         """Of inputs (b, …) with that many samples each: pooled (b, D), hidden (b, L, D), own tokens (b,)."""
         layer = None if self.spec.layer == LAST_LAYER else self.spec.layer
-        hidden, pooled = self._family.forward(self._model, given, layer)
+        hidden, pooled = self._family.forward(self.network, given, layer)
         if self.spec.pooling == "mean" or pooled is None:
             real = torch.from_numpy(self._family.real(samples, hidden.shape[1])).to(hidden.device)
             summed = (hidden.float() * real[..., None]).sum(dim=1)
@@ -218,7 +183,7 @@ def load_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> AudioEn
         joint_space=f"transformers:{digest[:16]}" if pooling == "joint" else None,
     )
     variant = variant_of(layer, family.own_pooling, pooling)
-    return AudioEncoder(loaded, model, family, device, compute_dtype, variant, found.folder)
+    return AudioEncoder(loaded, model, found.folder, device, compute_dtype, variant, family=family)
 
 
 def _load_extractor(name: str, folder: Path) -> Any:

@@ -20,12 +20,13 @@ from transformers.models.auto.modeling_auto import (
 
 from uml_cache import InputError
 from uml_extract.encoders.layers import checked_layer, variant_of
-from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config, save_beside
+from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_config
 from uml_extract.encoders.sentence import read_sentence
 from uml_extract.encoders.tokens import Tokens, load_tokens
+from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import device_name, frozen_forward, pick_compute_dtype, pick_device, to_numpy
+from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -39,7 +40,7 @@ _TOWERS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class TextTraits:
     """How a model reads: `causal` from left to right; `tower` as part of a model of two; `context` tokens
     always, padding unmasked (SigLIP, which pools the last position); `unit` norm at the end."""
 
@@ -49,7 +50,7 @@ class Reading:
     unit: bool = False
 
 
-class TransformersEncoder:
+class TransformersEncoder(TransformersModel):
     """A transformers text model, frozen.
 
     Pooling `cls` takes the first token, `mean` the mean over the text's own tokens (special ones included),
@@ -57,33 +58,21 @@ class TransformersEncoder:
     own tokens. What a sentence-transformers checkpoint says of pooling, length, prompt and norm is followed.
     """
 
-    batch_size = 32
     ragged = True
-    input_rate = 0
-    input_seconds = 0.0
 
     def __init__(
         self,
         spec: EncoderSpec,
         model: torch.nn.Module,
-        tokens: Tokens,
-        device: torch.device,
-        compute_dtype: str,
-        variant: tuple[str, ...],
-        reading: Reading,
         folder: Path,
+        *rest: Any,
+        tokens: Tokens,
+        traits: TextTraits,
     ) -> None:
-        model = model.eval().requires_grad_(False).to(device)
-        self._model: Any = model
-        self._forward: Any = self._model.get_text_features if reading.tower else model
+        super().__init__(spec, model, folder, *rest)
+        self._forward: Any = self.network.get_text_features if traits.tower else self.network
         self._tokens = tokens
-        self._torch_device = device
-        self._reading = reading
-        self.folder = folder
-        self.spec = spec
-        self.variant = variant
-        self.compute_dtype = compute_dtype
-        self.device = device_name(device)
+        self._traits = traits
 
     def prepare(self, sample: Any) -> np.ndarray:
         """Text → (length,) int64 token ids, cut at the model's longest input."""
@@ -115,15 +104,10 @@ class TransformersEncoder:
             return Encoded(to_numpy(pooled))
         return Encoded(to_numpy(pooled), to_numpy(sequence), lengths)
 
-    @property
-    def network(self) -> torch.nn.Module:
-        """The model itself."""
-        return self._model
-
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids (B, L) int64, padded, and (B, L) bool, which of them are the text's own."""
         lengths = np.array([len(ids) for ids in batch], dtype=np.int64)
-        width = self._reading.context or int(lengths.max())
+        width = self._traits.context or int(lengths.max())
         padded = np.full((len(batch), width), self._tokens.padding, dtype=np.int64)
         for row, ids in enumerate(batch):
             padded[row, : len(ids)] = ids
@@ -136,30 +120,14 @@ class TransformersEncoder:
 
     def depths(self) -> list[list[str]]:
         """Parameter names: embeddings, then layer by layer; a last norm belongs to the last layer."""
-        return depths_of(self._model, "layer", "layers", "h")
-
-    def loaded(self) -> list[str]:
-        """All of the state."""
-        return list(self._model.state_dict())
-
-    def fresh(self) -> torch.nn.Module:
-        """The network as transformers initialises it."""
-        return type(self._model)(self._model.config)
-
-    def checkpoint_gradients(self) -> None:
-        """Keep a layer's input only, and compute the rest again on the way back."""
-        self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-
-    def save(self, folder: Path) -> None:
-        """Write a transformers checkpoint, with the tokenizer and the pooling it was loaded with."""
-        save_beside(self._model, self.folder, folder)
+        return depths_of(self.network, "layer", "layers", "h")
 
     def _read(self, ids_bl: torch.Tensor, mask_bl: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Pooled features (B, D) float32 and the layer's hidden states (B, L, D)."""
         inputs = {"input_ids": ids_bl}
-        if not self._reading.context:
+        if not self._traits.context:
             inputs["attention_mask"] = mask_bl.long()
-        if self._reading.causal:
+        if self._traits.causal:
             inputs["position_ids"] = torch.arange(ids_bl.shape[1], device=ids_bl.device)[None].expand_as(
                 ids_bl
             )
@@ -171,7 +139,7 @@ class TransformersEncoder:
             pooled = out.pooler_output
         else:
             pooled = self._pooled(hidden.float(), mask_bl)
-        if self._reading.unit and not inner:
+        if self._traits.unit and not inner:
             pooled = torch.nn.functional.normalize(pooled, dim=1)
         return pooled, hidden
 
@@ -220,8 +188,10 @@ def load_transformers(spec: EncoderSpec, rest: str, options: EncoderOptions) -> 
         transform={**tokens.description, "unit": sentence.unit} if sentence.unit else tokens.description,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
-    reading = Reading(causal=causal, unit=sentence.unit)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
+    traits = TextTraits(causal=causal, unit=sentence.unit)
+    return TransformersEncoder(
+        loaded, model, found.folder, device, compute_dtype, variant, tokens=tokens, traits=traits
+    )
 
 
 def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TransformersEncoder:
@@ -264,9 +234,11 @@ def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Tr
         joint_space=f"transformers:{digest[:16]}" if joint else None,
     )
     context = None if config.model_type == "clap" else int(text.max_position_embeddings)
-    reading = Reading(tower=True, context=context)
+    traits = TextTraits(tower=True, context=context)
     variant = variant_of(layer, default, pooling)
-    return TransformersEncoder(loaded, model, tokens, device, compute_dtype, variant, reading, found.folder)
+    return TransformersEncoder(
+        loaded, model, found.folder, device, compute_dtype, variant, tokens=tokens, traits=traits
+    )
 
 
 def _joint_width(config: Any) -> int:
