@@ -123,7 +123,7 @@ def _edges(imports: list[Import]) -> dict[str, set[str]]:
     return edges
 
 
-@pytest.mark.parametrize("package", ["uml_cache", "uml_manifests", "uml_extract", "uml_evaluate"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_no_import_goes_in_a_circle(package: str) -> None:
     circles = _circles(_edges([found for found in IMPORTS if _top(found.module) == package]))
     assert not circles, "\n".join(" → ".join(circle) for circle in circles)

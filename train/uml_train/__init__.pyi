@@ -61,9 +61,9 @@ from .runs.cells import auxiliary_positions as auxiliary_positions
 from .runs.cells import draw_rows as draw_rows
 from .runs.cells import prepare as prepare
 from .runs.combinations import named_cells as named_cells
-from .runs.estimate import bytes_text as bytes_text
+from .runs.costs import bytes_text as bytes_text
+from .runs.costs import time_text as time_text
 from .runs.estimate import estimate as estimate
-from .runs.estimate import time_text as time_text
 from .runs.head_session import open_heads as open_heads
 from .runs.ranks import Ranks as Ranks
 from .runs.reopening import open_run_problem as open_run_problem

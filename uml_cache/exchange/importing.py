@@ -6,7 +6,6 @@ Shapes: N samples, D features, T tokens of all samples, E their width.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -17,21 +16,19 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.exchange.columns import cut_column, groups_of, id_kind_of, ids_of, samples_of, whole_column
 from uml_cache.exchange.files import read_file
 from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
-from uml_cache.exchange.values import read_column, unique
 from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.layout import DTYPES, IDS
 from uml_cache.store.plan import StorePlan, store_path
 from uml_cache.store.planning import create_or_resume
 from uml_cache.tables.account import Account, lacking
-from uml_cache.tables.cells import strings
 from uml_cache.tables.class_lists import class_file
 from uml_cache.tables.labels import read_labels
-from uml_cache.tables.splits import SPLIT_CODES, as_groups, as_splits
-from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
+from uml_cache.tables.splits import SPLIT_CODES, as_splits
 
 _BATCH = 1  # nothing is computed here; a plan needs a number
 
@@ -207,18 +204,18 @@ def _plan(
     token_dim = _width(parts, "tokens")
     names_of = [part.where for part in parts]
     remarks += [remark for part in parts for remark in part.remarks]
-    label_columns, _ = _whole(columns.labels, [part.labels for part in parts], rows, "labels")
+    label_columns, _ = whole_column(columns.labels, [part.labels for part in parts], rows, "labels")
     if len(label_columns) < len(parts):  # a file of its own holds them for all parts
-        label_columns = _cut(label_columns[0], rows)
+        label_columns = cut_column(label_columns[0], rows)
     read = read_labels(label_columns, rows, [part.classes for part in parts], names_of, given=classes)
     labels, classes = read.codes, read.classes
     remarks += read.remarks
-    split_columns, split_rows = _whole(columns.splits, [part.splits for part in parts], rows, "splits")
+    split_columns, split_rows = whole_column(columns.splits, [part.splits for part in parts], rows, "splits")
     splits = np.concatenate([as_splits(c, n, where) for c, n in zip(split_columns, split_rows, strict=True)])
     if split is not None:
         splits[splits == 255] = as_splits([split], 1, "--split")[0]
-    ids = _ids(parts, columns, rows, total)
-    groups = _groups(parts)
+    ids = ids_of(parts, columns, rows, total)
+    groups = groups_of(parts)
     counts = None
     if token_dim is not None:
         counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]
@@ -242,8 +239,8 @@ def _plan(
         labels=labels,
         splits=splits,
         groups=groups,
-        samples=_samples(parts, ids),
-        id_kind=_id_kind(parts, columns),
+        samples=samples_of(parts, ids),
+        id_kind=id_kind_of(parts, columns),
         pooled_dim=pooled_dim,
         token_dim=token_dim,
         token_counts=counts,
@@ -265,65 +262,3 @@ def _width(parts: list[Part], name: str) -> int | None:
         )
         raise InputError(f"the {name} differ in width: {shown}")
     return widths.pop()
-
-
-def _whole(option: str | None, columns: list[Any], rows: list[int], kind: str) -> tuple[list[Any], list[int]]:
-    """The column of each part, or the one that a file of its own holds for all of them."""
-    if option is None or not Path(option).is_file():
-        return columns, rows
-    column = read_column(Path(option))
-    if len(column) != sum(rows):
-        raise InputError(f"{option}: has {len(column)} {kind}, there are {sum(rows)} samples")
-    return [column], [sum(rows)]
-
-
-def _cut(column: Any, rows: list[int]) -> list[Any]:
-    """The column of each part, of one that holds them all."""
-    ends = np.cumsum(rows).tolist()
-    return [column[end - count : end] for end, count in zip(ends, rows, strict=True)]
-
-
-def _groups(parts: list[Part]) -> list[str] | None:
-    """The groups of all parts; rows of a part without any have none ("")."""
-    # What export wrote comes back as it was; other files' groups are read by the rules for tables.
-    found = [
-        strings(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)
-        for part in parts
-    ]
-    if all(one is None for one in found):
-        return None
-    return [
-        group
-        for part, groups in zip(parts, found, strict=True)
-        for group in (groups if groups is not None else [""] * part.rows)
-    ]
-
-
-def _ids(parts: list[Part], columns: Columns, rows: list[int], total: int) -> list[str]:
-    if columns.ids is not None and Path(columns.ids).is_file():
-        whole, _ = _whole(columns.ids, [], rows, "ids")
-        return unique(strings(whole[0], columns.ids, "id") or [])
-    if any(part.ids is None for part in parts):
-        return [str(row) for row in range(total)]
-    ids = [name for part in parts for name in part.ids or ()]
-    for name in ids:
-        if not name or re.search("[\ud800-\udfff]", name):
-            raise InputError(f"{parts[0].where}: {name!r} is no id; ids are non-empty Unicode strings")
-    return unique(ids)
-
-
-def _samples(parts: list[Part], ids: list[str]) -> np.ndarray:
-    """(N,) uint64: what the files say (as exported), else views are rows with the same id, which are
-    numbered."""
-    if all(part.samples is not None for part in parts):
-        return np.concatenate([part.samples for part in parts])  # type: ignore[misc]
-    return sample_keys(without_view_numbers(ids))
-
-
-def _id_kind(parts: list[Part], columns: Columns) -> str:
-    if columns.ids is not None and Path(columns.ids).is_file():
-        return GIVEN
-    if any(part.ids is None for part in parts):
-        return MADE
-    told = parts[0].attributes.get("ids")
-    return told if told in ID_KINDS else GIVEN

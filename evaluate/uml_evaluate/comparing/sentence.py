@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import Difference
-from uml_evaluate.comparing.statistics import MIN_DRAWS, Interval
-from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE, tells
+from uml_evaluate.comparing.statistics import Interval
+from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, MIN_DRAWS, NO_DIFFERENCE, tells
 
 _FEW_GROUPS = 10
 _CONTROLS = {

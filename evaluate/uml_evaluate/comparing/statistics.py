@@ -16,10 +16,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.comparing.verdict import Word, verdict
-
-MIN_DRAWS = 3
-"""Below this many draws (or data sets) no interval is given: two numbers do not show a spread."""
+from uml_evaluate.comparing.verdict import MIN_DRAWS, Word, verdict
 
 REPLICATES = 2000
 LEVEL = 0.95

@@ -31,6 +31,9 @@ MARKS: dict[Word, str] = {HELPS: "*", HURTS: "*", NO_DIFFERENCE: "=", CANNOT_TEL
 
 MOST_SEEDS = 1000
 
+MIN_DRAWS = 3
+"""Below this many draws (or data sets) no interval is given: two numbers do not show a spread."""
+
 
 def verdict(low: float | None, high: float | None, *, small: float = SMALL) -> Word:
     """The word for an interval from `low` to `high`; None for either end: there is no interval.
@@ -57,8 +60,6 @@ def seeds_to_tell(interval: Interval, *, small: float = SMALL) -> int | None:
     Raises:
         ValueError: the verdict is another one.
     """
-    from uml_evaluate.comparing.statistics import MIN_DRAWS
-
     if interval.low is None or interval.high is None:
         return MIN_DRAWS
     if interval.verdict != CANNOT_TELL:

@@ -11,7 +11,7 @@ from uml_cache import InputError, declared
 from uml_evaluate.analyses.finding import findings
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import shots_order
-from uml_evaluate.comparing.statistics import MIN_DRAWS
+from uml_evaluate.comparing.verdict import MIN_DRAWS
 from uml_train import Asked, asked, store_remarks
 
 if TYPE_CHECKING:

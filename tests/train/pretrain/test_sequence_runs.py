@@ -24,7 +24,7 @@ from uml_train.pretrain.embed import embed
 from uml_train.pretrain.network_file import load_network
 from uml_train.pretrain.packing import Layout, TokenBatch
 from uml_train.pretrain.sequences import sequences
-from uml_train.runs.estimate import Estimate
+from uml_train.runs.costs import Estimate
 
 _GRID = (
     "steps = 4\nwidth = [8]\nlayers = 1\nheads = 2\nfeedforward = 8\nlr = [0.01, 0.001]\nbatch_size = 16\n"

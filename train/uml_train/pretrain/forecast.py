@@ -17,7 +17,7 @@ from uml_train.pretrain.searches import Candidate
 from uml_train.pretrain.shared_transformer import SharedTransformer
 from uml_train.run import Cell
 from uml_train.runs.cells import draw_rows
-from uml_train.runs.estimate import Estimate
+from uml_train.runs.costs import Estimate
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import TrainSettings
 

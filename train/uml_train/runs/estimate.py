@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from uml_cache import QUIET, Output
@@ -14,6 +14,7 @@ from uml_train.heads.grid import Schedule
 from uml_train.heads.models import HeadModel
 from uml_train.heads.stacks import bytes_of
 from uml_train.runs.cells import prepare
+from uml_train.runs.costs import Estimate
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.workers import chosen_device, processes_of
@@ -21,47 +22,6 @@ from uml_train.settings import AUTO, TrainSettings
 
 _STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
 _CALIBRATION = 0.3  # seconds
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What `--dry-run` says.
-
-    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads (or,
-    without labels, the networks) that the run would write, `bank_bytes` what training holds at once: models
-    with gradients and moments, without the features and what a batch takes.
-    """
-
-    dataset: str
-    target: str
-    cells: int
-    models: int
-    model_steps: int
-    head_bytes: int
-    bank_bytes: int
-    device: str
-    processes: int
-    seconds: float
-    objective: str = "supervised"
-
-    def to_json(self) -> dict[str, Any]:
-        """The answer of `uml train --dry-run --json`."""
-        return asdict(self)
-
-    def text(self) -> str:
-        """The answer for the terminal."""
-        heads = self.objective == "supervised"
-        what, stop = ("heads", " without early stopping") if heads else ("networks", "")
-        at_most = "at most " if heads else ""
-        where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
-        return (
-            f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
-            f"{self.model_steps:,} steps\n"
-            f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
-            f"{bytes_text(self.bank_bytes)} in training\n"
-            f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
-            "nothing was written"
-        )
 
 
 def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
@@ -135,20 +95,3 @@ def _seconds(model: HeadModel, schedule: Schedule, known: dict[Any, float], devi
         step = max(0.0, seldom - 2 * look) / steps
         known[shape] = step * schedule.steps + look * -(-schedule.steps // schedule.eval_every)
     return known[shape]
-
-
-def bytes_text(count: int) -> str:
-    """Such as `3 MB`."""
-    value = float(count)
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
-
-
-def time_text(seconds: float) -> str:
-    """Such as `12 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

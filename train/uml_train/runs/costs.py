@@ -1,0 +1,64 @@
+"""What `uml train --dry-run` says: how much there is to train, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What `--dry-run` says.
+
+    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads (or,
+    without labels, the networks) that the run would write, `bank_bytes` what training holds at once: models
+    with gradients and moments, without the features and what a batch takes.
+    """
+
+    dataset: str
+    target: str
+    cells: int
+    models: int
+    model_steps: int
+    head_bytes: int
+    bank_bytes: int
+    device: str
+    processes: int
+    seconds: float
+    objective: str = "supervised"
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer of `uml train --dry-run --json`."""
+        return asdict(self)
+
+    def text(self) -> str:
+        """The answer for the terminal."""
+        heads = self.objective == "supervised"
+        what, stop = ("heads", " without early stopping") if heads else ("networks", "")
+        at_most = "at most " if heads else ""
+        where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
+        return (
+            f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
+            f"{self.model_steps:,} steps\n"
+            f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
+            f"{bytes_text(self.bank_bytes)} in training\n"
+            f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
+            "nothing was written"
+        )
+
+
+def bytes_text(count: int) -> str:
+    """Such as `3 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} GB"
+
+
+def time_text(seconds: float) -> str:
+    """Such as `12 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
