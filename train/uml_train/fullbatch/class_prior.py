@@ -20,9 +20,7 @@ the classes and prefer the smallest penalty.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -37,7 +35,8 @@ from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_means, seeded
 
 _FOLDS = 5
-_HELD_OUT = 8  # times that a class's rows are held out in all, where it has few
+_FEW = 8  # rows of a class in training and validation together
+_MANY = 2_048  # rows of all classes
 
 
 def class_kernel(auxiliaries: Sequence[Samples], classes: int) -> Tensor:
@@ -84,59 +83,90 @@ def _weights(stream: Stream, model: HeadModel, points: Sequence[Point]) -> tuple
     """W (M, C, K) float64 and the classes' shares (C,), of a stream's rows."""
     y, share = centred_targets(stream.labels, model.classes)
     x = stream.x.double()
-    squares, against = x.square().sum(0), y.double().T @ x
-    eye = torch.eye(model.classes, dtype=torch.float64)
-    kernel = eye if model.kernel is None else model.kernel
-    values, vectors_ = torch.linalg.eigh(kernel)
-    turned = vectors_.T @ against
-    found = []
+    values, turn = _independent(model)
+    turned = turn.T @ (y.double().T @ x)
+    factors = _factors(values, x.square().sum(0), stream.spread, points)
+    return torch.stack([turn @ (turned * f) for f in factors]), share.double()
+
+
+def _independent(model: HeadModel) -> tuple[Tensor, Tensor]:
+    """l (C,) and V (C, C): the kernel's eigenvalues, and its eigenvectors as columns."""
+    if model.kernel is None:
+        return torch.ones(model.classes, dtype=torch.float64), torch.eye(model.classes, dtype=torch.float64)
+    values, turn = torch.linalg.eigh(model.kernel)
+    return values.clamp_min(0.0), turn
+
+
+def _factors(values: Tensor, squares: Tensor, spread: float, points: Sequence[Point]) -> Iterator[Tensor]:
+    """m_j / (s_k m_j + λ) for every point: (C, K)."""
     for point in points:
         rho = point.prior or 0.0
-        spread = ((1.0 - rho) + rho * values.clamp_min(0.0)).unsqueeze(1)
-        penalty = stream.spread / point.strength
-        found.append(vectors_ @ (turned * spread / (squares * spread + penalty).clamp_min(1e-30)))
-    return torch.stack(found), share.double()
+        m = ((1.0 - rho) + rho * values).unsqueeze(1)
+        yield m / (squares * m + spread / point.strength).clamp_min(1e-30)
 
 
-def cross_validated(model: HeadModel, points: Sequence[Point]) -> list[tuple[float, Tensor, Tensor]] | None:
-    """Per point the accuracy in percent on held-out rows, with their logits (m, C) and labels (m,).
+def cross_validated(model: HeadModel, points: Sequence[Point]) -> tuple[list[Tensor], Tensor] | None:
+    """Logits (m, C) of held-out rows for every point, and their labels (m,).
 
-    Rows are those of training and validation together; None where no class has two.
+    Rows are those of training and validation together. None where no class has two, and where there are so
+    many that the validation rows alone tell the points apart.
     """
-    features = torch.cat([vectors(model.target.features), vectors(model.validation[0])])
+    features = torch.cat([vectors(model.target.features), vectors(model.validation[0])]).double()
     labels = torch.cat([model.target.labels, model.validation[1]])
+    if len(labels) > _MANY:
+        return None
+    features = features - features.mean(0)
+    gram, spans = features @ features.T, _independent(model)
     parts: list[list[Tensor]] = [[] for _ in points]
     truth = []
     for held in folds(labels, model.seed):
-        rows = replace(model.target, features=features[~held], labels=labels[~held])
-        stream = Stream.of(rows, centred=True)
-        theta, _ = _weights(stream, model, points)
-        x = (features[held].double() - stream.mean) @ stream.basis.double()
-        for part, w in zip(parts, theta, strict=True):
-            part.append(x @ w.T)
+        logits = _held_out(gram, labels, held, spans, model.classes, points)
+        for part, z in zip(parts, logits, strict=True):
+            part.append(z)
         truth.append(labels[held])
-    if not truth:
-        return None
-    y = torch.cat(truth)
-    found = [torch.cat(part) for part in parts]
-    return [(100.0 * float((z.argmax(1) == y).sum()) / len(y), z, y) for z in found]
+    return ([torch.cat(part) for part in parts], torch.cat(truth)) if truth else None
+
+
+def _held_out(
+    gram: Tensor,
+    labels: Tensor,
+    held: Tensor,
+    spans: tuple[Tensor, Tensor],
+    classes: int,
+    points: Sequence[Point],
+) -> Iterator[Tensor]:
+    """Logits (m, C) of the rows `held` (n,), less the classes' shares, by products of rows (n, n) alone."""
+    rest, seen = gram[~held][:, ~held], gram[held][:, ~held]
+    # Centred on the rows that are trained on, those held out too.
+    offset = rest.mean(0)
+    own = rest - offset - offset.unsqueeze(1) + offset.mean()
+    queries = seen - offset - seen.mean(1, keepdim=True) + offset.mean()
+    squares, axes = torch.linalg.eigh(own)
+    values, turn = spans
+    y, _ = centred_targets(labels[~held], classes)
+    turned = (axes.T @ y.double() @ turn).T
+    queries = queries @ axes
+    spread = float(own.diagonal().mean())
+    for factor in _factors(values, squares.clamp_min(0.0), spread, points):
+        yield queries @ (turned * factor).T @ turn.T
 
 
 def folds(labels: Tensor, seed: int) -> Iterator[Tensor]:
     """Which rows (n,) each fold holds out: of every class that has rows enough a like number.
 
     There are as many folds as the smallest class of two or more has rows, at most five. Where that is few,
-    the rows are parted several times.
+    the rows are parted several times; above eight rows there is no fold, because a class then has four
+    validation rows and more.
     """
     y = labels.numpy()
     counts = np.bincount(y)
     several = counts[counts > 1]
-    if not len(several):
+    if not len(several) or several.min() > _FEW:
         return
     smallest = int(several.min())
     parts = min(_FOLDS, smallest)
     generator = seeded(seed, "folds")
-    for _ in range(max(1, math.floor(_HELD_OUT / smallest))):
+    for _ in range(_FEW // smallest):
         fold = np.full(len(y), -1)
         for c in np.flatnonzero(counts > 1):
             own = generator.permutation(np.flatnonzero(y == c))

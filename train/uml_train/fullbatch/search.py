@@ -57,11 +57,17 @@ def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, l
 
 
 def _cross(model: HeadModel, points: Sequence[Point], found: dict[int, Fitted]) -> None:
-    """Say of every point how it does in cross-validation, where the rows can be parted."""
-    for i, (accuracy, logits, labels) in enumerate(cross_validated(model, points) or ()):
-        loss = _temperature(logits, labels)[1]
+    """Say of every point how it does in cross-validation, where there is one."""
+    crossed = cross_validated(model, points)
+    if crossed is None:
+        return
+    logits, labels = crossed
+    accuracies = [100.0 * float((z.argmax(1) == labels).sum()) / len(labels) for z in logits]
+    for i, (accuracy, z) in enumerate(zip(accuracies, logits, strict=True)):
+        # The cross-entropy tells equals apart, and only the best matter.
+        loss = _temperature(z, labels)[1] if accuracy == max(accuracies) else math.inf
         found[i].crossed = (accuracy, loss)
-        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
+        found[i].history[-1]["crossed_acc"] = accuracy
 
 
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:

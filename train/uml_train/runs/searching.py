@@ -16,8 +16,8 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
     """The settings with grid and normalisation chosen, where they are left to us; shots are resolved.
 
     Raises:
-        InputError: the grid `fair` is asked for where heads cannot be solved, or where they are not a refit or
-            a method in closed form.
+        InputError: the grid `fair` is asked for where heads cannot be solved, or where they are not a refit
+            or a method in closed form.
     """
     reason = _not_solved(settings, problem)
     grid = settings.grid
