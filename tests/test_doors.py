@@ -129,7 +129,7 @@ def test_no_import_goes_in_a_circle(package: str) -> None:
     assert not circles, "\n".join(" → ".join(circle) for circle in circles)
 
 
-@pytest.mark.parametrize("package", ["uml_cache", "uml_manifests", "uml_extract", "uml_evaluate"])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_a_name_means_one_thing(package: str) -> None:
     """No two public classes, and no two modules, of one package are called the same."""
     named: dict[str, list[str]] = {}

@@ -275,7 +275,7 @@ def read_toml(path: Path | str, known: Mapping[str, Setting]) -> dict[str, Any]:
     Raises:
         InputError: no such file, no TOML, an unknown key, a value that is not allowed; each names the file.
     """
-    from uml_cache.documents import parse_toml
+    from uml_cache.files.documents import parse_toml
 
     try:
         values = parse_toml(Path(path).read_text(encoding="utf-8"))

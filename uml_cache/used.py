@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.disk import write_atomic
+from uml_cache.files.disk import write_atomic
 
 
 @dataclass(frozen=True)

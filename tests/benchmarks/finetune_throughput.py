@@ -28,8 +28,8 @@ from uml_manifests import Manifest, resolve_data
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
-from uml_train.finetune.whole_network import Stream, Task, moved
-from uml_train.heads.grid import Candidate, Schedule
+from uml_train.finetune.whole_network import TunedStream, TuningTask, moved
+from uml_train.grid import Candidate, Schedule
 from uml_train.heads.models import HeadModel, Samples
 
 CLASSES = 10
@@ -68,9 +68,9 @@ class Race:
             seed=0,
             candidate=Candidate(lr=5e-5, weight_decay=0.01, batch_size=batch),
         )
-        stream = Stream(backbone=Backbone(encoder), loader=self.loader, rows=rows)
+        stream = TunedStream(backbone=Backbone(encoder), loader=self.loader, rows=rows)
         schedule = Schedule(steps=1_000_000, warmup=1, eval_every=1_000_000, patience=1)
-        task = Task(model=model, streams=[stream], validation=rows[:0])
+        task = TuningTask(model=model, streams=[stream], validation=rows[:0])
         self.tuner = Tuner(task, schedule, device=device, precision=precision)
         self.tuner._set_frozen(True)
         self.cuda = device == "cuda"

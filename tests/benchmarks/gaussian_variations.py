@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from uml_cache.machine import available_cores
-from uml_evaluate.reproduce.gaussian_finding import PAIRS, Comparison
+from uml_evaluate.reproduce.gaussian.gaussian_finding import PAIRS, Comparison
 from uml_train.gaussian.autoencoder import Training
 from uml_train.gaussian.experiment import ARMS, GaussianJob, held_out_error
 from uml_train.gaussian.world import World

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from uml_evaluate.reproduce.items import list_recipes
+from uml_evaluate.reproduce.recipe.items import list_recipes
 
 LIMIT = 60.0
 _UML = "import sys; from uml_cache.cli import main; main(sys.argv[1:])"

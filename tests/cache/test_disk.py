@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from uml_cache import disk
+from uml_cache.files import disk
 
 
 def names(folder: Path) -> list[str]:

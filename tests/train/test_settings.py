@@ -13,7 +13,7 @@ import pytest
 from uml_cache.cli import main
 from uml_cache.errors import InputError
 from uml_cache.settings import Settings, declared, read_toml
-from uml_evaluate.reproduce.recipe import FINETUNE, TRAIN
+from uml_evaluate.reproduce.recipe.recipe import FINETUNE, TRAIN
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.runs.asked import asked
 from uml_train.settings import TrainSettings

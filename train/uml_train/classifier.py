@@ -16,10 +16,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, check_is_fitted, check_random_state, validate_data
 
 from uml_train.data.normalize import Normalizer
+from uml_train.grid import load_grid
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import Head, folded
-from uml_train.heads.grid import load_grid
-from uml_train.heads.models import HeadModel, Samples
+from uml_train.heads.models import HeadModel, Samples, best_validated
 from uml_train.heads.weights import class_mean_rows
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for candidate in grid.candidates_for(auxiliary_loss=bool(others))
         ]
         fitted = HeadBank(models, grid.schedule).fit()
-        best = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
+        best = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
         parts = folded(fitted[best].weights, normalizer)
         self.head_ = Head(
             weight=parts["weight"].numpy(),

@@ -27,7 +27,7 @@ from uml_cache import (
 )
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
-from uml_train.heads.grid import Grid
+from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings

@@ -83,7 +83,7 @@ def _cells_at(run: Run, shots: Sequence[Shots]) -> list[Cell]:
 
 def _reopened(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> Session:
     if "finetune" in run.config:
-        from uml_train.finetune.session import reopen_samples
+        from uml_train.finetune.tuning_session import reopen_samples
 
         return reopen_samples(run, cache, output, stack)
     if run.settings.objective == "supervised":

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.disk import whole_path
 from uml_cache.errors import InputError
-from uml_cache.exchange.nested import ATTRIBUTES
+from uml_cache.exchange.formats.nested import ATTRIBUTES
+from uml_cache.files.disk import whole_path
 from uml_cache.reading.features import FeatureSet, open_features
 
 _PIECE = 8192  # rows copied together
@@ -115,7 +115,7 @@ def _write_safetensors(path: Path, columns: dict[str, Any], attributes: str) -> 
 
 
 def _write_parquet(path: Path, columns: dict[str, Any], attributes: str) -> None:
-    from uml_cache.exchange.parquet import write_parquet
+    from uml_cache.exchange.formats.parquet import write_parquet
 
     tokens = columns.get("tokens")
     write_parquet(path, columns, None if tokens is None else tokens.shape[1], attributes)

@@ -16,9 +16,16 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.columns import cut_column, groups_of, id_kind_of, ids_of, samples_of, whole_column
-from uml_cache.exchange.files import read_file
-from uml_cache.exchange.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.formats.feature_file import read_file
+from uml_cache.exchange.formats.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.part_columns import (
+    cut_column,
+    groups_of,
+    id_kind_of,
+    ids_of,
+    samples_of,
+    whole_column,
+)
 from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.store.feature_store import FeatureStore

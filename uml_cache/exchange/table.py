@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.exchange.attributes import check_attributes
-from uml_cache.exchange.nested import ATTRIBUTES, Nested
+from uml_cache.exchange.formats.attributes import check_attributes
+from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
 from uml_cache.store.layout import SPLIT_NAMES
 from uml_cache.tables.cells import strict_json, strings, text_of, uniques
 from uml_cache.tables.class_lists import as_classes

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.numpy_files import read_array
+from uml_cache.exchange.formats.numpy_files import read_array
 
 
 def read_column(path: Path) -> list[str] | np.ndarray:

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
 from uml_cache.errors import InputError, Remark, WorkError
+from uml_cache.files.documents import parse_json
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import identity, journal
 from uml_cache.store.plan import plan_digest

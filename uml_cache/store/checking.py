@@ -20,8 +20,8 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from uml_cache.disk import write_atomic
 from uml_cache.errors import WorkError
+from uml_cache.files.disk import write_atomic
 from uml_cache.remote import RemotePath
 
 _PIECE = 1 << 20

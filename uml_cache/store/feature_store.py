@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uml_cache.disk import whole_file
 from uml_cache.errors import WorkError
+from uml_cache.files.disk import whole_file
 from uml_cache.store import journal
 from uml_cache.store.checking import Memory
 from uml_cache.store.identity import fingerprint, recorded

@@ -1,6 +1,6 @@
 """The journal: which files of a store exist, with their checksums.
 
-Every file is written as `uml_cache.disk` writes them; the record that lists it comes last. What no record
+Every file is written as `files.disk` writes them; the record that lists it comes last. What no record
 lists does not exist. `journal/plan.json` lists what planning wrote, `journal/<task>.json` what each task
 wrote. A record carries the sha256 of its own content.
 """
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uml_cache.disk import sync_folder, write_atomic
-from uml_cache.documents import parse_json
+from uml_cache.files.disk import sync_folder, write_atomic
+from uml_cache.files.documents import parse_json
 from uml_cache.remote import is_remote, remote_names
 
 JOURNAL = "journal"

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from uml_cache.disk import remove_leftovers
 from uml_cache.errors import InputError, WorkError
-from uml_cache.flock import LockFile, NoLocks
+from uml_cache.files.disk import remove_leftovers
+from uml_cache.files.flock import LockFile, NoLocks
 from uml_cache.store.journal import JOURNAL, PLAN
 
 _LOCK = f"{JOURNAL}/lock"

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.disk import make_folder, scratch, sync_folder, tidy, write_atomic
 from uml_cache.errors import InputError
+from uml_cache.files.disk import make_folder, scratch, sync_folder, tidy, write_atomic
 from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.checking import checksums, is_sound

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
+from uml_cache.files.documents import parse_json
 from uml_cache.remote import RemotePath, publish
 from uml_cache.store import journal
 from uml_cache.store.checking import checksums

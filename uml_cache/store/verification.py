@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
+from uml_cache.files.documents import parse_json
 from uml_cache.remote import as_path
 from uml_cache.store import journal
 

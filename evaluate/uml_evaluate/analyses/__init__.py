@@ -17,7 +17,7 @@ ANALYSES = {
     "prototypes": "prototypes",
     "boundary": "boundary",
     "alignment": "alignment",
-    "exchange": "exchange",
+    "exchange": "exchange.rate",
 }
 """Names that `uml eval --analysis` takes, and the modules that they live in."""
 

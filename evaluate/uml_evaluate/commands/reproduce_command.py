@@ -52,7 +52,7 @@ def reproduce(
     The same command goes on where it was stopped.
     """
     from uml_cache import InputError, WorkError
-    from uml_evaluate.reproduce.items import find_recipes
+    from uml_evaluate.reproduce.recipe.items import find_recipes
     from uml_evaluate.reproduce.supply import Sources
 
     sources = Sources(

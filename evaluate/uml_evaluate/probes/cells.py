@@ -32,6 +32,7 @@ from uml_train import (
     Run,
     Shots,
     Watch,
+    best_validated,
     draw_rows,
     extend_splits,
     linear_head_file,
@@ -225,7 +226,7 @@ def _scored(
     """Choose on validation, and show the test rows to the chosen one."""
     features, labels = episode.validation
     accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
-    selected = max(range(len(candidates)), key=lambda i: (accuracies[i], -i))
+    selected = best_validated(accuracies)
     chosen = candidates[selected]
     target = problem.target
     normalizer = prepared.normalizers[target.label]

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from uml_cache import StorePlan, create_or_resume, make_folder, store_path, write_atomic
-from uml_evaluate.reproduce.parts import Need, parts_of
-from uml_evaluate.reproduce.recipe import Recipe, Setting
+from uml_evaluate.reproduce.recipe.parts import Need, parts_of
+from uml_evaluate.reproduce.recipe.recipe import Recipe, Setting
 from uml_evaluate.reproduce.supply import Sources
 from uml_manifests import from_csv, write_manifest
 

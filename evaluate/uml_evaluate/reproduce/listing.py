@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from uml_evaluate.reproduce.items import list_items, list_recipes
-from uml_evaluate.reproduce.parts import parts_of
-from uml_evaluate.reproduce.recipe import Recipe
+from uml_evaluate.reproduce.recipe.items import list_items, list_recipes
+from uml_evaluate.reproduce.recipe.parts import parts_of
+from uml_evaluate.reproduce.recipe.recipe import Recipe
 from uml_evaluate.reproduce.supply import Sources, Supply
 
 

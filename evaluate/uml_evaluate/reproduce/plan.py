@@ -13,10 +13,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from uml_cache import InputError, Output
-from uml_evaluate.reproduce.parts import Need, Part, parts_of, shots_of
-from uml_evaluate.reproduce.recipe import Recipe
+from uml_evaluate.reproduce.recipe.parts import Need, Part, parts_of, shots_of
+from uml_evaluate.reproduce.recipe.recipe import Recipe
+from uml_evaluate.reproduce.recipe.settings import grid_file, train_settings
 from uml_evaluate.reproduce.recipe_run import settings_of
-from uml_evaluate.reproduce.settings import grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
 from uml_manifests import list_benchmarks
 from uml_train import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES, bytes_text, estimate, load_grid, time_text

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.statistics import mean_std
-from uml_evaluate.reproduce.published import Key, Number
+from uml_evaluate.reproduce.recipe.published import Key, Number
 
 if TYPE_CHECKING:
     from uml_evaluate.analyses.finding import Finding

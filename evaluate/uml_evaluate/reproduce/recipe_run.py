@@ -15,11 +15,11 @@ from uml_cache import InputError, Output, StoreInfo, WorkError, make_folder
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.comparison import Comparison, compare
 from uml_evaluate.comparing.shift import shifted
-from uml_evaluate.reproduce.parts import Need, Part, parts_of
-from uml_evaluate.reproduce.published import Key, Number
 from uml_evaluate.reproduce.readings import of_finding, pooled
-from uml_evaluate.reproduce.recipe import Recipe
-from uml_evaluate.reproduce.settings import finetune_settings, grid_file, train_settings
+from uml_evaluate.reproduce.recipe.parts import Need, Part, parts_of
+from uml_evaluate.reproduce.recipe.published import Key, Number
+from uml_evaluate.reproduce.recipe.recipe import Recipe
+from uml_evaluate.reproduce.recipe.settings import finetune_settings, grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
 from uml_train import fine_tune, full_name, train
 

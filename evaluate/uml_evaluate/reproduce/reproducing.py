@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output
-from uml_evaluate.reproduce.recipe import Recipe
+from uml_evaluate.reproduce.recipe.recipe import Recipe
 from uml_evaluate.reproduce.supply import Sources
 
 if TYPE_CHECKING:
@@ -120,8 +120,8 @@ def _gaussian(
     results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
-    from uml_evaluate.reproduce.gaussian import run
-    from uml_evaluate.reproduce.published import Key, Number
+    from uml_evaluate.reproduce.gaussian.repeat import run
+    from uml_evaluate.reproduce.recipe.published import Key, Number
     from uml_evaluate.reproduce.result import frame
     from uml_evaluate.reproduce.show import alone
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import InputError, parse_json
 from uml_evaluate.comparing.comparison import across
-from uml_evaluate.reproduce.published import Number
+from uml_evaluate.reproduce.recipe.published import Number
 
 if TYPE_CHECKING:
-    from uml_evaluate.reproduce.recipe import Recipe
+    from uml_evaluate.reproduce.recipe.recipe import Recipe
     from uml_evaluate.reproduce.recipe_run import Outcome
     from uml_train import Run
 

@@ -13,7 +13,7 @@ from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.statistics import student_difference
 from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.verdict import SMALL
-from uml_evaluate.reproduce.published import ACCURACY, Key, Number, Published, lookup
+from uml_evaluate.reproduce.recipe.published import ACCURACY, Key, Number, Published, lookup
 from uml_evaluate.reproduce.result import Result, seeds_of
 
 if TYPE_CHECKING:

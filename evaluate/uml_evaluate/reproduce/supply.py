@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stores
-from uml_evaluate.reproduce.parts import Need, Part
+from uml_evaluate.reproduce.recipe.parts import Need, Part
 from uml_extract import modality_of
 from uml_manifests import Manifest, build_data, build_texts, list_benchmarks, manifest_folders, resolve_data
 from uml_train import full_name

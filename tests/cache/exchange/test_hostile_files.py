@@ -18,9 +18,9 @@ import torch
 
 from uml_cache import InputError
 from uml_cache.exchange import trial
-from uml_cache.exchange.files import read_file
+from uml_cache.exchange.formats.feature_file import read_file
+from uml_cache.exchange.formats.numpy_files import read_array, read_member
 from uml_cache.exchange.importing import import_features
-from uml_cache.exchange.numpy_files import read_array, read_member
 
 GIGABYTE = 1 << 30
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import zarr
 
-from uml_cache import InputError, WorkError, create_or_resume, disk, open_features, recorded_plan, store_path
+from uml_cache import InputError, WorkError, create_or_resume, open_features, recorded_plan, store_path
+from uml_cache.files import disk
 from uml_cache.store import journal
 from uml_cache.store.feature_store import FeatureStore
 

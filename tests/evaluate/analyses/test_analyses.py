@@ -194,7 +194,7 @@ def test_words_are_counted_in_the_texts_of_the_store(run: Path, tmp_path: Path) 
     table = tmp_path / "texts.csv"
     rows = [f"{i},{' '.join(['word'] * (2 + n % 3))},red circle" for n, i in enumerate(map(str, ids))]
     table.write_text("\n".join(["id,text,label", *rows]) + "\n")
-    from uml_evaluate.analyses.exchange_grid import _words
+    from uml_evaluate.analyses.exchange.exchange_grid import _words
 
     words, _ = _words(reading, str(table))
     assert words == pytest.approx(np.mean([2 + n % 3 for n in range(25)]))

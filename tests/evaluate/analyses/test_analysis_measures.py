@@ -16,7 +16,7 @@ from uml_evaluate.analyses.alignment_measures import (
 )
 from uml_evaluate.analyses.class_plane import class_plane
 from uml_evaluate.analyses.clusters import davies_bouldin, silhouette
-from uml_evaluate.analyses.exchange_plane import constant_rate, fieller, fit_plane, rate_of
+from uml_evaluate.analyses.exchange.exchange_plane import constant_rate, fieller, fit_plane, rate_of
 from uml_evaluate.analyses.margin import (
     class_averages,
     functional_margins,

@@ -14,7 +14,7 @@ from PIL import Image
 from toy_stores import clusters, write_store
 from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce_command import reproduce
-from uml_evaluate.reproduce.parts import Need
+from uml_evaluate.reproduce.recipe.parts import Need
 from uml_evaluate.reproduce.supply import Sources, Supply
 from uml_manifests.workspace import build_data, build_texts
 

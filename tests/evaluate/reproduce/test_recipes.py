@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from uml_cache.errors import InputError
-from uml_evaluate.reproduce.gaussian import SWEEPS
-from uml_evaluate.reproduce.items import find_recipes, list_items, list_recipes
-from uml_evaluate.reproduce.parts import Need, parts_of
-from uml_evaluate.reproduce.published import Key, Number, lookup
-from uml_evaluate.reproduce.recipe import Recipe, check_recipe, parse_recipe
+from uml_evaluate.reproduce.gaussian.repeat import SWEEPS
+from uml_evaluate.reproduce.recipe.items import find_recipes, list_items, list_recipes
+from uml_evaluate.reproduce.recipe.parts import Need, parts_of
+from uml_evaluate.reproduce.recipe.published import Key, Number, lookup
+from uml_evaluate.reproduce.recipe.recipe import Recipe, check_recipe, parse_recipe
 
 TABLES = (1, 2, *range(6, 30))
 FIGURES = (3, *range(5, 45))

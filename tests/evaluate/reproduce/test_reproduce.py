@@ -15,9 +15,9 @@ from uml_cache.command import QUIET
 from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce_command import reproduce
 from uml_evaluate.comparing.statistics import student_difference
-from uml_evaluate.reproduce.gaussian import run
-from uml_evaluate.reproduce.gaussian_finding import Comparison, GaussianFinding
-from uml_evaluate.reproduce.items import find_recipes
+from uml_evaluate.reproduce.gaussian.gaussian_finding import Comparison, GaussianFinding
+from uml_evaluate.reproduce.gaussian.repeat import run
+from uml_evaluate.reproduce.recipe.items import find_recipes
 
 
 def test_tiny_gaussian_end_to_end_and_again(tmp_path: Path) -> None:

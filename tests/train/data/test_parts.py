@@ -15,7 +15,7 @@ from uml_cache.settings import declared
 from uml_train.data.batches import BatchOrder, batch_rows
 from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
-from uml_train.heads.grid import Schedule, load_grid
+from uml_train.grid import Schedule, load_grid
 from uml_train.heads.weights import class_mean_rows, initial_weights
 from uml_train.settings import TrainSettings
 

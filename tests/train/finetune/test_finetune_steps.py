@@ -16,8 +16,8 @@ from uml_train.data.batches import batch_rows
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.samples import Loader
 from uml_train.finetune.steps import Tuner
-from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.grid import Candidate, Schedule
+from uml_train.finetune.whole_network import TunedStream, TuningTask
+from uml_train.grid import Candidate, Schedule
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.record.checkpoint import Checkpoint
 
@@ -85,19 +85,19 @@ class Job:
         deep = (texts is not None or tuned is not None) and not aligned
         self.loader = Loader(pictures, self.encoder, views=views, workers=workers)
         backbone = Backbone(self.encoder, kind=kind, freeze=freeze, compiled=compiled)
-        streams = [Stream(backbone=backbone, loader=self.loader, rows=self.rows, unit=aligned)]
+        streams = [TunedStream(backbone=backbone, loader=self.loader, rows=self.rows, unit=aligned)]
         auxiliaries: tuple[Samples, ...] = ()
         self.text_encoder: Trainable | None = None
         if texts is not None:
             auxiliaries = (_samples("text", np.arange(len(texts)) % 3, width, False, texts, aligned),)
-            streams.append(Stream())
+            streams.append(TunedStream())
         if tuned is not None:
             manifest, folder = tuned
             self.text_encoder = load_trainable(str(folder), device="cpu")
             auxiliaries = (_samples("text", manifest.labels, 24, False),)
             loader = Loader(manifest, self.text_encoder)
             other = Backbone(self.text_encoder)
-            streams.append(Stream(backbone=other, loader=loader, rows=np.arange(len(manifest)), lr=3e-4))
+            streams.append(TunedStream(backbone=other, loader=loader, rows=np.arange(len(manifest)), lr=3e-4))
         self.model = HeadModel(
             target=_samples("image", self.labels, dim, deep, None, aligned),
             auxiliaries=auxiliaries,
@@ -109,7 +109,7 @@ class Job:
             alpha=ALPHA,
             ratio=ratio,
         )
-        task = Task(
+        task = TuningTask(
             model=self.model, streams=streams, validation=np.arange(1, 36, 6), unfreeze_at=unfreeze_at
         )
         self.make = lambda schedule=SCHEDULE, **options: Tuner(task, schedule, **options)

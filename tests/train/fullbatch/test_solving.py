@@ -27,7 +27,7 @@ from uml_train import (
     open_run_problem,
     train,
 )
-from uml_train.fullbatch import parts
+from uml_train.fullbatch import axes as parts
 from uml_train.fullbatch.search import select, solve
 from uml_train.heads.weights import class_mean_rows
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from uml_train.data.batches import batch_rows
+from uml_train.grid import Candidate, Schedule
 from uml_train.heads.bank import HeadBank
-from uml_train.heads.grid import Candidate, Schedule
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows, initial_weights
 

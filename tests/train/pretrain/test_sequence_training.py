@@ -15,7 +15,7 @@ from token_stores import write_sequences
 from uml_cache import open_features
 from uml_cache.errors import InputError
 from uml_train.data.batches import batch_rows
-from uml_train.pretrain.network_training import Task, Timetable, Trainer, Where, embed_rows
+from uml_train.pretrain.network_training import NetworkTrainer, PretrainingTask, Timetable, Where, embed_rows
 from uml_train.pretrain.searches import Pretraining, load_pretraining
 from uml_train.pretrain.sequences import Sequences, pieces, sequences
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
@@ -39,9 +39,9 @@ def _model(streams: Sequence[Sequences], dropout: float = 0.1, classes: int = 0)
     return SharedTransformer(config, {s.label: s.dim for s in streams}, seed=1, classes=classes)
 
 
-def _task(streams: Sequence[Sequences], **values: Any) -> Task:
+def _task(streams: Sequence[Sequences], **values: Any) -> PretrainingTask:
     common = {"timetable": Timetable(target=STEPS), "lr": 1e-2, "batch_size": 8, "seed": 4}
-    return Task(streams=streams, **{**common, **values})
+    return PretrainingTask(streams=streams, **{**common, **values})
 
 
 class _Stopper:
@@ -64,14 +64,16 @@ _ENDLESS = 10**9
 
 def test_a_killed_training_resumes_to_the_same_bits(streams: list[Sequences], tmp_path: Path) -> None:
     whole = _model(streams)
-    expected = Trainer(whole, _task(streams, clip=1.0), Where()).fit(_Stopper(_ENDLESS))
+    expected = NetworkTrainer(whole, _task(streams, clip=1.0), Where()).fit(_Stopper(_ENDLESS))
     file = tmp_path / "checkpoint.pt"
     for after in (3, 2):  # killed twice, the second time on the way that the first left
-        trainer = Trainer(_model(streams), _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0)
+        trainer = NetworkTrainer(
+            _model(streams), _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0
+        )
         with pytest.raises(KeyboardInterrupt):
             trainer.fit(_Stopper(after))
     resumed = _model(streams)
-    outcome = Trainer(resumed, _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0).fit(
+    outcome = NetworkTrainer(resumed, _task(streams, clip=1.0), Where(), Checkpoint(file), minutes=0.0).fit(
         _Stopper(_ENDLESS)
     )
     assert outcome.history == expected.history
@@ -98,9 +100,9 @@ def test_curricula_leave_the_target_its_budget(
 def test_before_its_turn_a_modality_changes_nothing(streams: list[Sequences]) -> None:
     """During the target's own epochs uml and unimodal are the same network on the same batches."""
     alone, first = _model(streams[:1]), _model(streams)
-    Trainer(alone, _task(streams[:1]), Where()).fit(_Stopper(_ENDLESS))
+    NetworkTrainer(alone, _task(streams[:1]), Where()).fit(_Stopper(_ENDLESS))
     waiting = Timetable(target=STEPS, first=STEPS)
-    Trainer(first, _task(streams, timetable=waiting), Where()).fit(_Stopper(_ENDLESS))
+    NetworkTrainer(first, _task(streams, timetable=waiting), Where()).fit(_Stopper(_ENDLESS))
     for name, value in alone.state_dict().items():
         assert torch.equal(value, first.state_dict()[name]), name
 
@@ -111,7 +113,7 @@ def test_losses_are_those_of_the_batches_by_hand(streams: list[Sequences]) -> No
     model = _model(streams, dropout=0.0, classes=3)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     task = _task(streams, timetable=Timetable(target=1), labels=labels, supervised=1.0, own=0.3, weight=0.5)
-    outcome = Trainer(model, task, Where()).fit(_Stopper(_ENDLESS))
+    outcome = NetworkTrainer(model, task, Where()).fit(_Stopper(_ENDLESS))
     model.load_state_dict(before)
     expected: dict[str, float] = {"step": 0}
     with torch.no_grad():
@@ -134,7 +136,7 @@ def test_losses_are_those_of_the_batches_by_hand(streams: list[Sequences]) -> No
 
 def test_more_processes_than_samples_are_refused(streams: list[Sequences]) -> None:
     with pytest.raises(InputError, match="9 processes cannot share a batch of 8"):
-        Trainer(_model(streams), _task(streams), Where(ranks=Ranks(0, 9)))
+        NetworkTrainer(_model(streams), _task(streams), Where(ranks=Ranks(0, 9)))
 
 
 def test_embeddings_of_rows_are_those_of_each_row_alone(streams: list[Sequences]) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 
 from uml_cache import QUIET, Output
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.finetune.session import open_samples
+from uml_train.finetune.tuning_session import open_samples
 from uml_train.problem import LeftOut
 from uml_train.run import Run
 from uml_train.runs.ranks import Ranks

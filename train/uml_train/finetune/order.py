@@ -13,8 +13,8 @@ import torch
 
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.finetune.samples import Key, Loader
-from uml_train.finetune.whole_network import Task
-from uml_train.heads.grid import Schedule
+from uml_train.finetune.whole_network import TuningTask
+from uml_train.grid import Schedule
 from uml_train.runs.ranks import Ranks
 
 _Rows = TypeVar("_Rows", np.ndarray, torch.Tensor)
@@ -23,7 +23,7 @@ _Rows = TypeVar("_Rows", np.ndarray, torch.Tensor)
 class Order:
     """The batches of one task; of processes that share them, this one's part."""
 
-    def __init__(self, task: Task, schedule: Schedule, ranks: Ranks) -> None:
+    def __init__(self, task: TuningTask, schedule: Schedule, ranks: Ranks) -> None:
         self._task, self._schedule, self._ranks = task, schedule, ranks
         self._orders = BatchOrder()
         self.plan = BatchPlan.of(task.model)

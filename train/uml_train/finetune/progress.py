@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from uml_train.finetune.backbones import State
-from uml_train.heads.grid import Schedule
+from uml_train.grid import Schedule
 
 
 @dataclass(eq=False, kw_only=True)

@@ -23,8 +23,8 @@ from uml_train.finetune.backbones import State
 from uml_train.finetune.order import Order
 from uml_train.finetune.progress import Progress
 from uml_train.finetune.samples import torch_seed
-from uml_train.finetune.whole_network import Network, Task, moved
-from uml_train.heads.grid import Schedule
+from uml_train.finetune.whole_network import TunedNetwork, TuningTask, moved
+from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
 from uml_train.record.checkpoint import Checkpoint
@@ -42,7 +42,7 @@ class Tuner:
 
     def __init__(
         self,
-        task: Task,
+        task: TuningTask,
         schedule: Schedule,
         *,
         device: str = "cpu",
@@ -56,7 +56,7 @@ class Tuner:
         self.precision = precision
         self.ranks = ranks or Ranks()
         self.order = Order(task, schedule, self.ranks)
-        self.network = Network(model, task.streams).to(self.device)
+        self.network = TunedNetwork(model, task.streams).to(self.device)
         self._ema = ema
         self._average: Average | None = None
         self.optimizer = torch.optim.AdamW(

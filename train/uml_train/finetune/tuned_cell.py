@@ -17,9 +17,9 @@ from uml_train.data.source import Source
 from uml_train.finetune.backbones import State
 from uml_train.finetune.opening import Networks, Part
 from uml_train.finetune.steps import Tuner
-from uml_train.finetune.whole_network import Stream, Task
-from uml_train.heads.grid import Grid
-from uml_train.heads.models import Fitted
+from uml_train.finetune.whole_network import TunedStream, TuningTask
+from uml_train.grid import Grid
+from uml_train.heads.models import Fitted, best_validated
 from uml_train.problem import Problem
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.run import Cell
@@ -72,7 +72,7 @@ class CellTuner:
             found, state = tuner.fit(checkpoint, told)
             fitted.append(found)
             seconds.append(time.perf_counter() - start)
-        selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
+        selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
         if tuner is None or state is None or selected != len(fitted) - 1:
             tuner = self._tuner(cell, prepared, selected)
             _, state = tuner.fit(checkpoints[selected])  # finished: this only brings its best state back
@@ -94,8 +94,8 @@ class CellTuner:
         draw = draw_rows(self.problem, cell.shots, cell.seed)
         model = prepared.models[index]
 
-        def stream(part: Part, source: Source, positions: np.ndarray, lr: float | None = None) -> Stream:
-            return Stream(
+        def stream(part: Part, source: Source, positions: np.ndarray, lr: float | None = None) -> TunedStream:
+            return TunedStream(
                 backbone=part.backbone,
                 loader=part.loader,
                 rows=source.rows[positions],
@@ -106,7 +106,7 @@ class CellTuner:
         streams = [stream(self.networks.target, self.problem.target, draw.train)]
         for samples in model.auxiliaries:
             if tuned is None or samples.name != tuned.role.label:
-                streams.append(Stream())
+                streams.append(TunedStream())
                 continue
             source = self.problem.auxiliaries[samples.name]
             positions = auxiliary_positions(source, cell.seed, self.settings.texts)
@@ -116,7 +116,7 @@ class CellTuner:
                 if each.backbone is not None:
                     each.backbone.encoder.checkpoint_gradients()
         return Tuner(
-            Task(
+            TuningTask(
                 model=model,
                 streams=streams,
                 validation=self.problem.target.rows[draw.val],

@@ -21,7 +21,7 @@ from uml_train.heads.weights import HeadWeights
 
 
 @dataclass(eq=False, kw_only=True)
-class Stream:
+class TunedStream:
     """Where one modality's inputs come from.
 
     `rows` (n,) are manifest rows of the model's samples, for a modality with a network of its own
@@ -37,7 +37,7 @@ class Stream:
 
 
 @dataclass(eq=False, kw_only=True)
-class Task:
+class TuningTask:
     """One model to be trained: the head model (its target's features are yet to be made) and its inputs.
 
     `validation` (v,) are manifest rows of the target; `unfreeze_at` is the step from which nothing is frozen,
@@ -45,15 +45,15 @@ class Task:
     """
 
     model: HeadModel
-    streams: list[Stream]
+    streams: list[TunedStream]
     validation: np.ndarray
     unfreeze_at: int | None = None
 
 
-class Network(nn.Module):
+class TunedNetwork(nn.Module):
     """Backbones and head as one module. Its `forward` is a step's loss, so that it can be run in parallel."""
 
-    def __init__(self, model: HeadModel, streams: Sequence[Stream]) -> None:
+    def __init__(self, model: HeadModel, streams: Sequence[TunedStream]) -> None:
         super().__init__()
         start = model.start()
         self.backbones = [stream.backbone for stream in streams]

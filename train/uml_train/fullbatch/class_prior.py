@@ -30,7 +30,7 @@ from uml_train.data.rows import vectors
 from uml_train.fullbatch.parts import Stream
 from uml_train.fullbatch.shared import Shared
 from uml_train.fullbatch.squared import centred_targets
-from uml_train.heads.grid import Point
+from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_means, seeded
 

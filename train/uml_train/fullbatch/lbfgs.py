@@ -20,7 +20,7 @@ _HALVINGS = 12
 _NOISE = 3e-7  # float32: relative changes of a loss below this mean nothing
 
 
-class Problem(Protocol):
+class BatchedProblem(Protocol):
     """G × R problems with parameters (G, R, C, K) = `shape`, which start at `centre`.
 
     `scale` changes to coordinates in which the Hessian's diagonal is about 1.
@@ -48,7 +48,7 @@ class Problem(Protocol):
         ...
 
 
-def minimise(problem: Problem, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor, Tensor]:
+def minimise(problem: BatchedProblem, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor, Tensor]:
     """Minimisers (G, R, C, K), iterations (G, R) and whether each converged (G, R)."""
     draws, penalties = problem.shape[:2]
     best = problem.centre.expand(problem.shape).clone()
@@ -164,7 +164,7 @@ class _History:
 
 
 def _search(
-    problem: Problem,
+    problem: BatchedProblem,
     at: tuple[Tensor, Tensor],
     along: tuple[Tensor, Tensor],
     loss: Tensor,

@@ -12,18 +12,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from uml_train.fullbatch.parts import Stream, Thin, squares_of
-from uml_train.fullbatch.problem import LinearProblem
+from uml_train.fullbatch.axes import AxisStream, Thin, squares_of
+from uml_train.fullbatch.cross_entropy import LinearProblem
 from uml_train.fullbatch.shared import REFINING, STEPS, TOLERANCE, Shared, auxiliary_stream
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
-from uml_train.heads.grid import Point
+from uml_train.grid import Point
 from uml_train.heads.models import HeadModel
 
 
 def solve_linear(model: HeadModel, points: list[Point]) -> Shared:
     """Solve one model, whose target has no projection, for points of one loss."""
-    target = Stream.of(model.target, centred=True)
+    target = AxisStream.of(model.target, centred=True)
     strengths = torch.tensor([p.strength for p in points])
     penalty = target.spread / strengths
     if model.auxiliaries or model.head is not None:
@@ -47,7 +47,7 @@ def solve_linear(model: HeadModel, points: list[Point]) -> Shared:
     return Shared(head / model.target.logit_scale, [None], bias.double() - head.double() @ target.mean, steps)
 
 
-def _joint(model: HeadModel, points: list[Point], target: Stream, penalty: Tensor) -> Shared:
+def _joint(model: HeadModel, points: list[Point], target: AxisStream, penalty: Tensor) -> Shared:
     """The layer that the rows of several modalities share, in the raw space that they have in common."""
     models, classes, scale = len(points), model.classes, model.target.logit_scale
     streams = [auxiliary_stream(s) for s in model.auxiliaries]
@@ -110,7 +110,7 @@ def _squared(
 
 
 def _side(
-    head: Tensor, own_scale: float, scale: float, stream: Stream, points: list[Point], squared: bool
+    head: Tensor, own_scale: float, scale: float, stream: AxisStream, points: list[Point], squared: bool
 ) -> Tensor:
     """The projection (M, W, D) of one more modality for heads (M, C, W), which stay."""
     thin, classes = Thin.of(head), head.shape[1]

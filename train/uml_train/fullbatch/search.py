@@ -15,10 +15,10 @@ from uml_train.data.rows import vectors
 from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import Shared, solve_shared
+from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
-from uml_train.heads.grid import Point
-from uml_train.heads.models import Fitted, HeadModel
+from uml_train.heads.models import Fitted, HeadModel, best_validated
 from uml_train.heads.weights import HeadWeights
 
 _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
@@ -78,10 +78,8 @@ def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
     """
     scores = [(f.val_acc, f.val_loss) if f.crossed is None else f.crossed for f in fitted]
     order = {"cross-entropy": 0, "squared": 1}
-    return min(
-        range(len(fitted)),
-        key=lambda i: (-scores[i][0], order[points[i].loss], scores[i][1], i),
-    )
+    losses = [order[point.loss] for point in points]
+    return best_validated([s[0] for s in scores], losses, [s[1] for s in scores])
 
 
 def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:

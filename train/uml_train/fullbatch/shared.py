@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
-from uml_train.fullbatch.parts import Stream, Thin, axes_of, directions, remembered, squares_of
-from uml_train.fullbatch.problem import LinearProblem
+from uml_train.fullbatch.axes import AxisStream, Thin, axes_of, directions, remembered, squares_of
+from uml_train.fullbatch.cross_entropy import LinearProblem
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of
-from uml_train.heads.grid import Point
+from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
@@ -58,7 +58,7 @@ class Shared:
 class _Auxiliary:
     """An auxiliary: its stream, weights (M,), λ_a (M,), and whether it has a projection."""
 
-    stream: Stream
+    stream: AxisStream
     weight: Tensor
     penalty: Tensor
     projected: bool
@@ -66,7 +66,7 @@ class _Auxiliary:
 
 def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
     """Solve one model, whose target has a projection, for points of one loss."""
-    target = Stream.of(model.target, centred=True)
+    target = AxisStream.of(model.target, centred=True)
     strengths = torch.tensor([p.strength for p in points])
     n = len(target)
     others = []
@@ -115,17 +115,19 @@ def _start(model: HeadModel, solver: _Parts, candidates: int) -> tuple[Tensor, T
     return _BELIEF**0.5 * said + (1.0 - _BELIEF) ** 0.5 * own, frame
 
 
-def auxiliary_stream(samples: Samples) -> Stream:
+def auxiliary_stream(samples: Samples) -> AxisStream:
     """An auxiliary's rows; the axes of a large one take as long as a small head."""
     features = vectors(samples.features)
     x, basis, mean, spread = remembered(lambda: axes_of(features, centred=False), "axes", features)
-    return Stream(x, basis, mean, samples.labels, spread)
+    return AxisStream(x, basis, mean, samples.labels, spread)
 
 
 class _Parts:
     """The parts of the objective with one loss; each solves for one factor with the others as they are."""
 
-    def __init__(self, model: HeadModel, target: Stream, penalty: Tensor, others: list[_Auxiliary]) -> None:
+    def __init__(
+        self, model: HeadModel, target: AxisStream, penalty: Tensor, others: list[_Auxiliary]
+    ) -> None:
         self.classes, self.target, self.penalty, self.others = model.classes, target, penalty, others
         self.bias = torch.zeros(len(penalty), model.classes)
         self.steps = torch.zeros(len(penalty), dtype=torch.int64)
@@ -200,7 +202,7 @@ class _Likelihood(_Parts):
         ]
 
     def _projection(
-        self, head: Tensor, stream: Stream, penalty: Tensor, bias: Tensor, near: Tensor | None
+        self, head: Tensor, stream: AxisStream, penalty: Tensor, bias: Tensor, near: Tensor | None
     ) -> Tensor:
         thin, models = Thin.of(head), len(penalty)
         problem = LinearProblem(
@@ -247,7 +249,7 @@ class _Squared(_Parts):
     def sides(self, head: Tensor, near: list[Tensor] | None = None) -> list[Tensor]:
         return [self._projection(head, a.stream, a.penalty) for a in self.others if a.projected]
 
-    def _projection(self, head: Tensor, stream: Stream, penalty: Tensor) -> Tensor:
+    def _projection(self, head: Tensor, stream: AxisStream, penalty: Tensor) -> Tensor:
         y, _ = centred_targets(stream.labels, self.classes)
         return projection_of(stream.x, y, Thin.of(head), penalty * squares_of(head) / self.classes)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from uml_train.fullbatch.parts import Thin
+from uml_train.fullbatch.axes import Thin
 
 
 def centred_targets(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from uml_train.data.batches import BatchOrder
-from uml_train.heads.grid import Schedule
+from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted, HeadModel
 from uml_train.heads.one_model import Trainer
 from uml_train.heads.sequence_model import SequenceTrainer

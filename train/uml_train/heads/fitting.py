@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.data.rows import Packed, Stored, as_rows
-from uml_train.heads.grid import Schedule
+from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted, HeadModel
 
 _WATCHED = 128  # training rows of each modality that the reported training accuracy looks at

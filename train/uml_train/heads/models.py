@@ -6,13 +6,14 @@ classes, P parameters of one model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import inf
 
 from torch import Tensor
 
 from uml_train.data.rows import Rows, as_rows
-from uml_train.heads.grid import Candidate
+from uml_train.grid import Candidate
 from uml_train.heads.transformer import block_shapes
 from uml_train.heads.weights import HeadWeights, initial_weights
 
@@ -143,3 +144,12 @@ class Fitted:
     history: list[dict[str, float]] = field(default_factory=list)
     val_loss: float = inf
     crossed: tuple[float, float] | None = None
+
+
+def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:
+    """The selection rule of every table: the index of the best validation accuracy.
+
+    Of equals the one with the least of the first of `ties` (such as the best step), then the next; then the
+    first.
+    """
+    return min(range(len(accuracies)), key=lambda i: (-accuracies[i], *(tie[i] for tie in ties), i))

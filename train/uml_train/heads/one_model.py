@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from uml_train.data.batches import BatchOrder
+from uml_train.grid import Schedule
 from uml_train.heads.fitting import Fitting
-from uml_train.heads.grid import Schedule
 from uml_train.heads.models import HeadModel
 
 

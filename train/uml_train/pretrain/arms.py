@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uml_train.pretrain.network_training import Task, Timetable
-from uml_train.pretrain.searches import Candidate, Pretraining
+from uml_train.pretrain.network_training import PretrainingTask, Timetable
+from uml_train.pretrain.searches import Pretraining, PretrainingCandidate
 from uml_train.pretrain.sequence_problem import SequenceProblem
 from uml_train.pretrain.sequences import Sequences
 from uml_train.pretrain.shared_transformer import SharedTransformer
@@ -68,13 +68,13 @@ class Arms:
         """The arm of a cell: without labels it is the same whatever the probe's shots."""
         return (cell if self.joint else replace(cell, shots="all")).key
 
-    def candidates(self, cell: Cell) -> tuple[Candidate, ...]:
+    def candidates(self, cell: Cell) -> tuple[PretrainingCandidate, ...]:
         """As many for every method."""
         return self.grid.candidates_for(
             auxiliaries=cell.method != "unimodal", weighted=cell.method != "self-supervised"
         )
 
-    def timetable(self, cell: Cell, candidate: Candidate) -> Timetable:
+    def timetable(self, cell: Cell, candidate: PretrainingCandidate) -> Timetable:
         """Steps of a network, and when which modality takes part."""
         rows = len(self.draw(cell).train)
         epoch = max(1, rows // min(rows, self.grid.batch_size))
@@ -104,8 +104,8 @@ class Arms:
         return found
 
     def network(
-        self, cell: Cell, candidate: Candidate, streams: Sequence[Sequences]
-    ) -> tuple[SharedTransformer, Task]:
+        self, cell: Cell, candidate: PretrainingCandidate, streams: Sequence[Sequences]
+    ) -> tuple[SharedTransformer, PretrainingTask]:
         """A candidate's network at its start, and what it is to be trained on."""
         seed = cell.seed + (candidate.repeat << 32)
         longest = self.problem.longest if self.grid.positions == "learned" else 0
@@ -118,7 +118,7 @@ class Arms:
         )
         weight = 1.0 if candidate.alpha is None else candidate.alpha
         own = {"unimodal": 0.0, "uml": weight, "self-supervised": 1.0}[cell.method] if self.joint else 1.0
-        return model, Task(
+        return model, PretrainingTask(
             streams=streams,
             timetable=self.timetable(cell, candidate),
             lr=candidate.lr,

@@ -30,7 +30,7 @@ from uml_cache import (
     unknown,
 )
 from uml_extract import EncoderSpec
-from uml_train.pretrain.network_file import Network, load_network
+from uml_train.pretrain.network_file import SavedNetwork, load_network
 from uml_train.pretrain.network_training import Where, embed_rows
 from uml_train.pretrain.sequences import Sequences
 from uml_train.record.identity import recorded_store, store_remarks
@@ -122,7 +122,7 @@ def _choose(run: Run, key: str | None) -> CellResult:
 
 
 def _spec(
-    run: Run, result: CellResult, network: Network, features: FeatureSet, digest: str
+    run: Run, result: CellResult, network: SavedNetwork, features: FeatureSet, digest: str
 ) -> dict[str, Any]:
     source = features.encoder_name + (f"@{features.variant}" if features.variant else "")
     spec = EncoderSpec(
@@ -139,7 +139,7 @@ def _spec(
     return spec.to_json()
 
 
-def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: Network) -> FeatureStore:
+def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: SavedNetwork) -> FeatureStore:
     from uml_cache import recorded_plan
 
     recorded = recorded_plan(features.path) if features.info.own else None
@@ -167,7 +167,7 @@ def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: Networ
 
 
 def _fill(
-    store: FeatureStore, features: FeatureSet, network: Network, label: str, where: Where, output: Output
+    store: FeatureStore, features: FeatureSet, network: SavedNetwork, label: str, where: Where, output: Output
 ) -> None:
     reasons = {row.row: row.reason for row in features.info.failed()}
     lengths = features.tokens.lengths

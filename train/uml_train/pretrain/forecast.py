@@ -10,10 +10,10 @@ import numpy as np
 
 from uml_cache import QUIET, Output
 from uml_train.pretrain.arms import Arms
-from uml_train.pretrain.network_training import Task, Timetable, Trainer, Where, embed_rows
+from uml_train.pretrain.network_training import NetworkTrainer, PretrainingTask, Timetable, Where, embed_rows
 from uml_train.pretrain.pretraining import open_networks
 from uml_train.pretrain.probe import Probe
-from uml_train.pretrain.searches import Candidate
+from uml_train.pretrain.searches import PretrainingCandidate
 from uml_train.pretrain.shared_transformer import SharedTransformer
 from uml_train.run import Cell
 from uml_train.runs.cells import draw_rows
@@ -88,7 +88,7 @@ class _Cost:
         return self.token * (tokens + share) + self.row * len(draw.train)
 
 
-def _cost(arms: Arms, cell: Cell, candidate: Candidate, where: Where) -> _Cost:
+def _cost(arms: Arms, cell: Cell, candidate: PretrainingCandidate, where: Where) -> _Cost:
     began = time.perf_counter()
     streams = arms.streams(cell)
     model, task = arms.network(cell, candidate, streams)
@@ -102,11 +102,11 @@ def _cost(arms: Arms, cell: Cell, candidate: Candidate, where: Where) -> _Cost:
     return _Cost(parameters, training, *_look(arms, model, where))
 
 
-def _step(model: SharedTransformer, task: Task, timetable: Timetable, where: Where) -> float:
+def _step(model: SharedTransformer, task: PretrainingTask, timetable: Timetable, where: Where) -> float:
     """Seconds of a step: the mean over as many as fit into the time there is, at least two."""
     clock = _Clock()
     with contextlib.suppress(_Enough):
-        Trainer(model, replace(task, timetable=timetable), where).fit(clock)
+        NetworkTrainer(model, replace(task, timetable=timetable), where).fit(clock)
     times = clock.times[1:]  # from the end of the first step, which makes buffers
     return (times[-1] - times[0]) / (len(times) - 1)
 

@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Network:
+class SavedNetwork:
     """A network read back. `moments` holds (mean, scale) of the modalities whose tokens are standardised."""
 
     model: SharedTransformer
@@ -54,7 +54,7 @@ def network_file(
     return save({k: v.contiguous() for k, v in tensors.items()}, metadata)
 
 
-def load_network(path: Path) -> Network:
+def load_network(path: Path) -> SavedNetwork:
     """Open a network's file. Raises `InputError` where there is none, or something else."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
@@ -79,7 +79,7 @@ def load_network(path: Path) -> Network:
         moments = {
             m: (tensors[f"mean.{m}"], tensors[f"scale.{m}"]) for m in about["dims"] if f"mean.{m}" in tensors
         }
-        return Network(model.eval(), moments, about)
+        return SavedNetwork(model.eval(), moments, about)
     except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         what = str(error).splitlines()[0]
         raise InputError(f"{path} is no network of `uml train --objective ssl` ({what})") from None

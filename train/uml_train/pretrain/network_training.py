@@ -62,7 +62,7 @@ class Timetable:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Task:
+class PretrainingTask:
     """What one network is trained on.
 
     Args:
@@ -119,13 +119,13 @@ class Outcome:
     finite: bool
 
 
-class Trainer:
+class NetworkTrainer:
     """Trains one network; `checkpoint` is a file to go on from and to write every so many minutes."""
 
     def __init__(
         self,
         model: SharedTransformer,
-        task: Task,
+        task: PretrainingTask,
         where: Where,
         checkpoint: Checkpoint | None = None,
         minutes: float = 10.0,

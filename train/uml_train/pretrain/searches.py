@@ -23,7 +23,7 @@ def _from_0(values: tuple[float, ...]) -> bool:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class PretrainingCandidate:
     """One point of the search.
 
     `alpha` is λ, the weight of each auxiliary's loss, and `step` the length in epochs of the curriculum's
@@ -44,7 +44,7 @@ class Pretraining(Settings):
 
     Args:
         name: how tables call it.
-        lr, width, alpha, step: axes of the search; see `Candidate`.
+        lr, width, alpha, step: axes of the search; see `PretrainingCandidate`.
         batch_size: samples of every modality in a step; a set that is smaller is used whole.
         epochs: passes over the target; or
         steps: batches of the target. Either fixes how many samples of the target each method sees.
@@ -78,7 +78,7 @@ class Pretraining(Settings):
     positions: Annotated[str, Setting("Which positions are added.", choices=POSITIONS)] = "none"
     clip: Annotated[float, Setting("Longest gradient.", takes="a number from 0 on", check=at_least(0))] = 0.0
     # fmt: on
-    candidates: tuple[Candidate, ...] = field(init=False)
+    candidates: tuple[PretrainingCandidate, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,7 +94,7 @@ class Pretraining(Settings):
         for width in self.width:
             self.network(width)
         found = tuple(
-            Candidate(lr=r, width=w, alpha=a, step=s)
+            PretrainingCandidate(lr=r, width=w, alpha=a, step=s)
             for r, w, a, s in product(self.lr, self.width, self.alpha, self.step)
         )
         object.__setattr__(self, "candidates", found)
@@ -112,12 +112,12 @@ class Pretraining(Settings):
             longest=longest,
         )
 
-    def candidates_for(self, *, auxiliaries: bool, weighted: bool = True) -> tuple[Candidate, ...]:
+    def candidates_for(self, *, auxiliaries: bool, weighted: bool = True) -> tuple[PretrainingCandidate, ...]:
         """As many candidates for a method to which λ (not `weighted`) or both axes mean nothing.
 
         Those that become alike are told apart by `repeat`: equal search for every method.
         """
-        seen: Counter[Candidate] = Counter()
+        seen: Counter[PretrainingCandidate] = Counter()
         found = []
         for candidate in self.candidates:
             if not auxiliaries:

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from uml_cache import InputError, Output, Progress, WorkError, make_folder, write_together
+from uml_train.heads.models import best_validated
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
-from uml_train.pretrain.network_training import Trainer, Where, embed_rows
+from uml_train.pretrain.network_training import NetworkTrainer, Where, embed_rows
 from uml_train.pretrain.probe import Probe
-from uml_train.pretrain.searches import Candidate
+from uml_train.pretrain.searches import PretrainingCandidate
 from uml_train.pretrain.sequences import Sequences
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
@@ -36,7 +37,7 @@ class _Trained:
     """One candidate of an arm: its network's file, its record, and its embeddings of the target's rows."""
 
     path: Path
-    candidate: Candidate
+    candidate: PretrainingCandidate
     about: dict[str, Any]
     embeddings: dict[int, np.ndarray]
 
@@ -87,13 +88,13 @@ class Work:
         self._ranks.wait()  # every process has looked before one of them writes
         return whole
 
-    def _train_network(self, cell: Cell, i: int, candidate: Candidate, bar: Progress) -> None:
+    def _train_network(self, cell: Cell, i: int, candidate: PretrainingCandidate, bar: Progress) -> None:
         streams = self._arms.streams(cell)
         model, task = self._arms.network(cell, candidate, streams)
         path = self._model_path(cell, i)
         checkpoint = Checkpoint(self._run.path / "checkpoints" / f"{path.stem}.pt", self._output.say)
         minutes = self._arms.settings.checkpoint_minutes
-        outcome = Trainer(model, task, self._where, checkpoint, minutes).fit(bar)
+        outcome = NetworkTrainer(model, task, self._where, checkpoint, minutes).fit(bar)
         if not outcome.finite:
             self._output.say(
                 f"{path.stem}: the loss is no number any more; lower lr, or set clip in the grid"
@@ -116,7 +117,9 @@ class Work:
 
         self._ranks.in_turn(write)
 
-    def _embedded(self, cell: Cell, i: int, candidate: Candidate, positions: np.ndarray) -> _Trained:
+    def _embedded(
+        self, cell: Cell, i: int, candidate: PretrainingCandidate, positions: np.ndarray
+    ) -> _Trained:
         """A candidate with embeddings of the target's rows at `positions`."""
         path = self._model_path(cell, i)
         network = load_network(path)
@@ -140,8 +143,9 @@ class Work:
             probes.append(Probe(x, labels[draw.train]))
             val = np.stack([one.embeddings[p] for p in draw.val.tolist()])
             accuracies.append(probes[-1].accuracy(val, labels[draw.val]) if one.about["finite"] else 0.0)
-        best = min(range(len(trained)), key=lambda i: (not trained[i].about["finite"], -accuracies[i], i))
-        if not trained[best].about["finite"]:
+        finite = [one.about["finite"] for one in trained]
+        best = best_validated([a if ok else -1.0 for a, ok in zip(accuracies, finite, strict=True)])
+        if not finite[best]:
             raise WorkError(
                 f"{cell.key}: no candidate's loss stayed finite; lower lr, or set clip in the grid"
             )

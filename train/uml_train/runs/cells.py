@@ -20,9 +20,9 @@ from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
 from uml_train.fullbatch.class_prior import class_kernel
+from uml_train.grid import Candidate, Grid, Point
 from uml_train.heads.bank import HeadBank
-from uml_train.heads.grid import Candidate, Grid, Point
-from uml_train.heads.models import Fitted, HeadModel, Samples
+from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
@@ -182,8 +182,7 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
 
 def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
     """Select on validation, and show the test rows to the selected model."""
-    # The best validated one; of equals the earliest step, then the first in the grid.
-    selected = min(range(len(fitted)), key=lambda i: (-fitted[i].val_acc, fitted[i].best_step, i))
+    selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
     predictions, score = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,

@@ -9,7 +9,7 @@ from pathlib import Path
 from uml_cache import Output, Progress
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import select_stores
-from uml_train.heads.grid import Grid, load_grid
+from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run

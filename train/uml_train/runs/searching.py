@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from uml_cache import InputError, Output
-from uml_train.heads.grid import AUTO, FAIR
+from uml_train.grid import AUTO, FAIR
 from uml_train.problem import Problem
 from uml_train.settings import STEPPED, TrainSettings
 

@@ -31,7 +31,7 @@ from uml_train.runs.ranks import Ranks
 from uml_train.settings import AUTO, TrainSettings
 
 if TYPE_CHECKING:
-    from uml_train.heads.grid import Grid
+    from uml_train.grid import Grid
     from uml_train.pretrain.searches import Pretraining
 
 

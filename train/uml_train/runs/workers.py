@@ -17,9 +17,9 @@ from typing import Any
 
 from uml_cache import InputError, Output, Progress, WorkError, available_cores, no_processes, store_info
 from uml_train.data.selection import Role
+from uml_train.grid import Candidate, Grid, Point, Schedule
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import head_file
-from uml_train.heads.grid import Candidate, Grid, Point, Schedule
 from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
 from uml_train.record.identity import content_of

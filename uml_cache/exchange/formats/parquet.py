@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
-from uml_cache.exchange.nested import ATTRIBUTES, Nested
-from uml_cache.exchange.numpy_files import read_array
+from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
+from uml_cache.exchange.formats.numpy_files import read_array
+from uml_cache.files.documents import parse_json
 
 _EMBEDDINGS = {"image": "img_emb", "text": "text_emb"}
 _NAMES = {"image": "image_path", "text": "caption"}

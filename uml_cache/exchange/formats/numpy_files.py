@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.promises import check_memory, check_promise
+from uml_cache.files.promises import check_memory, check_promise
 
 _MAGIC = b"\x93NUMPY"
 

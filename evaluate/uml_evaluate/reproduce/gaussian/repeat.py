@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import InputError, Output, available_cores, no_processes, parse_json, unknown
-from uml_evaluate.reproduce.gaussian_finding import ArmErrors, GaussianFinding
+from uml_evaluate.reproduce.gaussian.gaussian_finding import ArmErrors, GaussianFinding
 from uml_train import gaussian, write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -166,7 +166,7 @@ def _write_results(
 
 def _drawn(out: Path, comparisons: Sequence[ArmErrors], sweep: str | None, scale: str) -> list[Path]:
     from uml_evaluate.comparing.figures import save
-    from uml_evaluate.reproduce.gaussian_figure import main_figure, sweep_figure
+    from uml_evaluate.reproduce.gaussian.gaussian_figure import main_figure, sweep_figure
 
     figure = main_figure(comparisons) if sweep is None else sweep_figure(comparisons, sweep)
     return save(figure, out, f"gaussian{_suffix(sweep, scale)}").files

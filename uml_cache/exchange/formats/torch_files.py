@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache.errors import InputError
-from uml_cache.promises import check_memory
+from uml_cache.files.promises import check_memory
 
 _SMALL = 1 << 26  # bytes; a tensor that repeats its values may be that large
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 from uml_cache import InputError, Settings, declared, parse_toml, read_table, unknown
 from uml_cache import Setting as Declared
-from uml_evaluate.reproduce.published import Published, read_published
+from uml_evaluate.reproduce.recipe.published import Published, read_published
 from uml_train import FinetuneSettings, TrainSettings
 
 TRAIN = {name: s for name, s in declared(TrainSettings).items() if s.role == "choice"}
@@ -211,7 +211,12 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) -> None:
-    from uml_evaluate.reproduce.settings import check_grid, finetune_settings, grid_file, train_settings
+    from uml_evaluate.reproduce.recipe.settings import (
+        check_grid,
+        finetune_settings,
+        grid_file,
+        train_settings,
+    )
 
     at = f"variant {label}: " if label else ""
     if not setting.datasets:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
-from uml_cache.promises import check_promise
+from uml_cache.files.promises import check_promise
 
 if TYPE_CHECKING:
     import h5py

@@ -13,7 +13,7 @@ from uml_train.data.selection import select_beside
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
 from uml_train.finetune.tuned_cell import CellTuner, write_backbones
-from uml_train.heads.grid import Grid, load_grid
+from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
 from uml_train.record.checksums import path_sum
 from uml_train.record.identity import content_of

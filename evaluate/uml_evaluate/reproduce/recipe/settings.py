@@ -10,7 +10,7 @@ from uml_cache import InputError, toml_text
 from uml_train import STEPPED, FinetuneSettings, TrainSettings, load_grid, settings_hash, write_atomic
 
 if TYPE_CHECKING:
-    from uml_evaluate.reproduce.recipe import Setting
+    from uml_evaluate.reproduce.recipe.recipe import Setting
 
 _PLACEHOLDER = Path("feats")
 

@@ -21,7 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from uml_cache.flock import LockFile, NoLocks, names, take
+from uml_cache.files.flock import LockFile, NoLocks, names, take
 
 _OURS = re.compile(r"^\.uml-[0-9a-f]{32}\.tmp$")
 _VERSION_0_1 = re.compile(r"\.[0-9a-f]{32}\.tmp$|^\..+\.\d+\.partial$")

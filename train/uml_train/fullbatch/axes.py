@@ -46,7 +46,7 @@ def remembered(make: Callable[[], Made], *key: object) -> Made:
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class AxisStream:
     """One modality's rows as coordinates in an orthonormal basis of their span.
 
     `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels (n,). `spread`,
@@ -60,7 +60,7 @@ class Stream:
     spread: float
 
     @classmethod
-    def of(cls, samples: Samples, *, centred: bool) -> Stream:
+    def of(cls, samples: Samples, *, centred: bool) -> AxisStream:
         x, basis, mean, spread = axes_of(vectors(samples.features), centred=centred)
         return cls(x, basis, mean, samples.labels, spread)
 
@@ -69,7 +69,7 @@ class Stream:
 
 
 def axes_of(features: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
-    """What a `Stream` of features (n, D) has beside the labels: x, basis, mean and spread."""
+    """What a `AxisStream` of features (n, D) has beside the labels: x, basis, mean and spread."""
     axes = principal(features, torch.ones(len(features)), centred=centred)
     x = axes.coordinates
     if not x.shape[1]:  # rows that are all alike

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.analyses.exchange_grid import Grid, accuracy_grid
-from uml_evaluate.analyses.exchange_plane import PlaneFit, Rate, constant_rate, fit_plane, rate_of
+from uml_evaluate.analyses.exchange.exchange_grid import Grid, accuracy_grid
+from uml_evaluate.analyses.exchange.exchange_plane import PlaneFit, Rate, constant_rate, fit_plane, rate_of
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, mean_std_text
 from uml_evaluate.comparing.figures import canvas, style

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from uml_evaluate.comparing.figures import new_figure, style
-from uml_evaluate.reproduce.gaussian_finding import PAIRS, ArmErrors
+from uml_evaluate.reproduce.gaussian.gaussian_finding import PAIRS, ArmErrors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

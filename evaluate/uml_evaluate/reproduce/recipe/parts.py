@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from uml_cache import InputError
-from uml_evaluate.reproduce.recipe import Recipe, Setting
+from uml_evaluate.reproduce.recipe.recipe import Recipe, Setting
 from uml_train import DEFAULT_SHOTS, UNRELATED, Shots
 
 

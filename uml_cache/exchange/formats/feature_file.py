@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.documents import parse_json
 from uml_cache.errors import InputError
-from uml_cache.exchange.nested import ATTRIBUTES, Nested, nest
-from uml_cache.exchange.numpy_files import read_archive, read_array
-from uml_cache.exchange.parquet import read_parquet
+from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested, nest
+from uml_cache.exchange.formats.numpy_files import read_archive, read_array
+from uml_cache.exchange.formats.parquet import read_parquet
+from uml_cache.files.documents import parse_json
 
 _SMALL = 1 << 26  # bytes
 _MOST_OBJECTS = 100_000  # of an HDF5 file
@@ -56,7 +56,7 @@ def _read_npz(path: Path, stack: ExitStack) -> Nested:
 
 
 def _read_torch(path: Path, stack: ExitStack) -> Nested:
-    from uml_cache.exchange.torch_files import read_torch
+    from uml_cache.exchange.formats.torch_files import read_torch
 
     return read_torch(path)
 
@@ -64,7 +64,7 @@ def _read_torch(path: Path, stack: ExitStack) -> Nested:
 def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
     from safetensors import safe_open
 
-    from uml_cache.exchange.torch_files import as_numpy
+    from uml_cache.exchange.formats.torch_files import as_numpy
 
     with safe_open(path, framework="pt") as opened:
         flat: Nested = {name: as_numpy(opened.get_tensor(name), str(path)) for name in opened.keys()}  # noqa: SIM118
@@ -78,7 +78,7 @@ def _read_safetensors(path: Path, stack: ExitStack) -> Nested:
 
 
 def _read_hdf5(path: Path, stack: ExitStack) -> Nested:
-    from uml_cache.exchange.hdf5 import open_hdf5
+    from uml_cache.exchange.formats.hdf5 import open_hdf5
     from uml_cache.exchange.trial import try_first
 
     try_first(path, lambda: _read_through(path))
@@ -87,7 +87,7 @@ def _read_hdf5(path: Path, stack: ExitStack) -> Nested:
 
 def _read_through(path: Path) -> None:
     """Read every small array whole, and of large ones the ends."""
-    from uml_cache.exchange.hdf5 import open_hdf5
+    from uml_cache.exchange.formats.hdf5 import open_hdf5
 
     with open_hdf5(path) as file:
         waiting: list[Any] = [_open_group(file, count(1))]
@@ -104,7 +104,7 @@ def _read_through(path: Path) -> None:
 def _open_group(group: Any, seen: Iterator[int]) -> Nested:
     import h5py
 
-    from uml_cache.exchange.hdf5 import members
+    from uml_cache.exchange.formats.hdf5 import members
 
     found: Nested = {}
     for name, value in members(group):

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from uml_cache import unknown
-from uml_evaluate.reproduce.recipe import Recipe, parse_recipe, read_recipe
+from uml_evaluate.reproduce.recipe.recipe import Recipe, parse_recipe, read_recipe
 
 
 @dataclass(frozen=True, kw_only=True)

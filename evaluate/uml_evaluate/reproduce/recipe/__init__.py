@@ -1,0 +1,1 @@
+"""What a recipe says, and the numbers that were printed for it."""

@@ -1,0 +1,1 @@
+"""Other people's feature files, a module for each format."""
