@@ -9,9 +9,9 @@ others. A draw takes k rows a class to train on and min(k, 4) to validate with; 
 unlabelled pool, the other half scores. Files that are not there are skipped.
 
 Every line is one method: mean accuracy in % over the draws, and its difference to `ridge` with a 95 %
-interval (Student's t over the draws, which share their scoring rows to a part). `prior` has 16 candidates
-(4 strengths × 4 shares of the prior), `ridge` the 4 strengths; both choose by cross-validation on training
-and validation rows (up to 8 rows a class, else on the validation rows), so the label budget is the same.
+interval (Student's t over the draws, which share their scoring rows to a part). Both choose one of 4
+strengths without a prior, `prior` then one of 4 shares of the auxiliary, by cross-validation on training and
+validation rows (up to 8 rows a class, else on the validation rows), so the label budget is the same.
 "+ refit" trains what is chosen on training and validation rows together.
 
 --routes adds, all with ridge regression as the last step and chosen in the same way: kernels of other class

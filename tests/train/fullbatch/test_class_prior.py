@@ -152,13 +152,18 @@ def test_cross_validation_is_that_of_refitted_heads() -> None:
     assert at == len(labels)
 
 
-def test_the_best_in_cross_validation_is_selected() -> None:
+def test_the_strength_is_chosen_before_the_prior() -> None:
     points = GRID.crossed_points(prior=True)
     fitted = solve(_model(2, _kernel()), points)
-    best = max(f.crossed[0] for f in fitted if f.crossed is not None)
-    chosen = fitted[select(points, fitted)]
-    assert chosen.crossed is not None
-    assert chosen.crossed[0] == best
+    plain = points[select(points, [f if p.prior == 0 else replace(f, crossed=(-1.0, 9.0))
+                                   for p, f in zip(points, fitted, strict=True)])]  # fmt: skip
+    ridge = solve(_model(2), GRID.crossed_points(prior=False))
+    assert plain.strength == points[select(points[:4], ridge)].strength  # the one without a prior
+    chosen = select(points, fitted)
+    assert points[chosen].strength == plain.strength
+    rivals = [f.crossed for p, f in zip(points, fitted, strict=True) if p.strength == plain.strength]
+    assert fitted[chosen].crossed is not None
+    assert fitted[chosen].crossed[0] == max(c[0] for c in rivals if c is not None)
     assert all(f.crossed is None for f in solve(_model(20, _kernel()), points))  # validation selects
 
 

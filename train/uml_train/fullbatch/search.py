@@ -62,12 +62,11 @@ def _cross(model: HeadModel, points: Sequence[Point], found: dict[int, Fitted]) 
     if crossed is None:
         return
     logits, labels = crossed
-    accuracies = [100.0 * float((z.argmax(1) == labels).sum()) / len(labels) for z in logits]
-    for i, (accuracy, z) in enumerate(zip(accuracies, logits, strict=True)):
-        # The cross-entropy tells equals apart, and only the best matter.
-        loss = _temperature(z, labels)[1] if accuracy == max(accuracies) else math.inf
+    for i, z in enumerate(logits):
+        accuracy = 100.0 * float((z.argmax(1) == labels).sum()) / len(labels)
+        loss = _temperature(z, labels)[1]
         found[i].crossed = (accuracy, loss)
-        found[i].history[-1]["crossed_acc"] = accuracy
+        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
 
 
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
@@ -75,11 +74,22 @@ def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
 
     Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
     one validation row per class many points tie, and which of them is merely first means nothing.
+
+    Of points with a prior the strength is chosen first, without the prior, and then the prior's share at this
+    strength: what a few rows happen to say of strengths would else drown what they say of the prior.
     """
-    scores = [(f.val_acc, f.val_loss) if f.crossed is None else f.crossed for f in fitted]
+    every = range(len(points))
+    if points[0].prior is None:
+        return _best(points, fitted, every)
+    plain = _best(points, fitted, [i for i in every if points[i].prior == 0.0] or every)
+    return _best(points, fitted, [i for i in every if points[i].strength == points[plain].strength])
+
+
+def _best(points: Sequence[Point], fitted: Sequence[Fitted], among: Sequence[int]) -> int:
     order = {"cross-entropy": 0, "squared": 1}
-    losses = [order[point.loss] for point in points]
-    return best_validated([s[0] for s in scores], losses, [s[1] for s in scores])
+    scores = [f.crossed or (f.val_acc, f.val_loss) for f in (fitted[i] for i in among)]
+    losses = [order[points[i].loss] for i in among]
+    return among[best_validated([s[0] for s in scores], losses, [s[1] for s in scores])]
 
 
 def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
