@@ -6,6 +6,7 @@ All imports are walked, those in function bodies too; what only type checkers se
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -141,6 +142,18 @@ def test_a_name_means_one_thing(package: str) -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 named.setdefault(f"class {node.name}", []).append(module)
     assert not {name: where for name, where in named.items() if len(where) > 1}
+
+
+def test_the_page_on_architecture_shows_the_tree() -> None:
+    """Every folder of the packages stands in its tree, and every file that it names is there."""
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tree = page.partition("## The tree")[2].partition("## ")[0]
+    folders = {file.parent.name for file in FILES.values() if file.name == "__init__.py"}
+    assert not [folder for folder in sorted(folders) if f"{folder}/" not in tree]
+    named = re.findall(r"`((?:uml_cache|data_manifests|extract|train|evaluate)/[\w/.]+)`", page)
+    assert len(named) > 30
+    assert not [path for path in named if not (root / path).exists()]
 
 
 def test_these_tests_can_fail() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,9 @@ from uml_evaluate.comparing.figures import differences_figure, file_name, save
 from uml_evaluate.comparing.rows import ORDER, PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import WIDTH, terminal
+from uml_evaluate.metrics.classes import ClassTables
+from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
+from uml_evaluate.metrics.values import available
 from uml_evaluate.probes.cells import complete_probes
 from uml_train import complete, require_heads, run_grid, store_remarks
 
@@ -23,17 +26,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What an evaluation found. `trained` and `probed` count the cells that the run lacked."""
+    """What an evaluation found. `trained` and `probed` count the cells that the run lacked.
+
+    `comparisons` has one for every metric and configuration; `classes` the tables of classes by their name.
+    """
 
     run: Run
     comparisons: list[Comparison]
     figures: list[Path]
     trained: int
     probed: int = 0
+    classes: dict[str, list[ClassTables]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The answer of `uml eval --json`."""
+        """The answer of `uml eval --json`; with `per_class` and `confusion` where they were asked for."""
+        classes = {
+            name.replace("-", "_"): [
+                entry
+                for one in found
+                for entry in (one.per_class_json() if name == PER_CLASS else one.confusion_json())
+            ]
+            for name, found in self.classes.items()
+        }
         return {
+            **classes,
             "table": [row.to_json() for row in table(self.comparisons)],
             "differences": [d.to_json() for c in self.comparisons for d in c.differences],
             "figures": [str(path) for path in self.figures],
@@ -43,7 +59,14 @@ class Evaluation:
     def text(self) -> str:
         """The tables and a sentence each, for the terminal."""
         search = search_text(self.run, {row.shots for row in table(self.comparisons)})
-        parts = [f"{terminal(comparison)}\n\n{sentence(comparison)}" for comparison in self.comparisons]
+        parts = [
+            f"{terminal(comparison)}\n\n{sentence(comparison)}"
+            if comparison.metric is ACCURACY
+            else terminal(comparison)
+            for comparison in self.comparisons
+        ]
+        for name, found in self.classes.items():
+            parts += [one.per_class_text() if name == PER_CLASS else one.confusion_text() for one in found]
         return "\n\n\n".join([*parts, search] if search else parts)
 
 
@@ -70,6 +93,7 @@ def evaluate(
     shots: Sequence[Shots],
     heads: bool = True,
     probes: Sequence[str] = (),
+    metrics: Sequence[str] = (ACCURACY.name,),
     cache: Path | None = None,
     output: Output = QUIET,
 ) -> Evaluation:
@@ -82,11 +106,12 @@ def evaluate(
         shots: labelled target samples per class: numbers from 1 on, or "all".
         heads: whether the run's own methods are trained where it lacks them.
         probes: probes and rivals that are fitted to the same draws and added to the run.
+        metrics: names of `METRICS` and `TABLES`; each has tables of its own.
         cache: where the run's stores are now, if they have moved; needed only for training.
 
     Raises:
-        InputError: the stores are gone or have changed, a class has fewer samples than asked for, or files of
-            the run are damaged.
+        InputError: the stores are gone or have changed, a class has fewer samples than asked for, files of
+            the run are damaged, or it gives none of the metrics.
     """
     if probes:
         require_heads(run)
@@ -111,10 +136,13 @@ def evaluate(
         )
     elif heads:
         output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
-    comparisons = compare(run, shots)
+    comparisons = _compared(run, shots, [name for name in metrics if name in METRICS], output)
+    asked = [name for name in metrics if name in TABLES]
+    plain = compare(run, shots) if asked else []
+    classes = {name: [ClassTables.of(run, comparison) for comparison in plain] for name in asked}
     figures: list[Path] = []
     for comparison in comparisons:
-        if comparison.differences:
+        if comparison.metric is ACCURACY and comparison.differences:
             name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
             try:
                 figures += save(differences_figure(comparison), run.path / "figures", name).files
@@ -125,4 +153,15 @@ def evaluate(
                 output.say(f"{figures_folder} cannot be written ({error.strerror}); no figure was saved")
                 break
     counts = {"trained": len(trained), "probed": len(probed)}
-    return Evaluation(run=run, comparisons=comparisons, figures=figures, **counts)
+    return Evaluation(run=run, comparisons=comparisons, figures=figures, classes=classes, **counts)
+
+
+def _compared(run: Run, shots: Sequence[Shots], names: Sequence[str], output: Output) -> list[Comparison]:
+    """The comparisons by every metric that the run gives at these shots."""
+    if not names:
+        return []
+    cells = [result for result in run.cells if result.cell.shots in set(shots)]
+    found, said = available(run, cells, names)
+    for line in said:
+        output.say(line)
+    return [comparison for name in found for comparison in compare(run, shots, metric=METRICS[name])]

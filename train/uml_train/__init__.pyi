@@ -22,6 +22,7 @@ from .heads.bank import HeadBank as HeadBank
 from .heads.export import Head as Head
 from .heads.export import linear_head_file as linear_head_file
 from .heads.export import load_head as load_head
+from .heads.fitting import head_gradient as head_gradient
 from .heads.models import Fitted as Fitted
 from .heads.models import HeadModel as HeadModel
 from .heads.models import Samples as Samples
@@ -46,6 +47,7 @@ from .record.identity import store_remarks as store_remarks
 from .record.keeping import Finished as Finished
 from .record.keeping import Keeper as Keeper
 from .record.keeping import array_bytes as array_bytes
+from .record.scores import Answers as Answers
 from .run import FORMAT as FORMAT
 from .run import Cell as Cell
 from .run import CellResult as CellResult

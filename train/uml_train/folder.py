@@ -81,7 +81,7 @@ def begin(
     path = settings.out / "-".join(parts)
     run = _found(path, identity, output)
     labels = array_bytes(problem.target.labels[problem.test].astype(np.int32))
-    for folder in ("cells", "heads", "predictions"):
+    for folder in ("cells", "heads", "predictions", "scores"):
         make_folder(path / folder)
     if run is None:
         remark_siblings(path, identity, output.say)

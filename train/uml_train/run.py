@@ -6,6 +6,7 @@
         test_labels.npy      (N,) int32, the target's test rows
         cells/<cell>.json    one finished cell: every candidate, the selected one, its score and history
         heads/<cell>.safetensors, predictions/<cell>.npy   of the selected model
+        scores/<cell>.npy    (N, C) its log-probabilities, which metrics beside accuracy take; may be deleted
         results.csv, metrics.jsonl                         all cells, one row per model / per evaluation
 
 A cell is one (auxiliaries, method, control, shots, seed): the candidates of one grid, of which validation

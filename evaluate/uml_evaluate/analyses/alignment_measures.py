@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from uml_train import head_gradient as mean_gradient
+
 _FOLDS = 5
 _PENALTY = 1.0
 
@@ -37,6 +39,8 @@ def linear_cka(x: NDArray[Any], y: NDArray[Any], *, debiased: bool = False) -> f
 
 
 def _unbiased_hsic(k: NDArray[np.float64], m: NDArray[np.float64]) -> float:
+    # Song et al. (2012, JMLR 13:1393), eq. 5: with zero diagonals
+    # [tr(KM) + 1ᵀK1 · 1ᵀM1 / ((n − 1)(n − 2)) − 2 · 1ᵀKM1 / (n − 2)] / (n (n − 3)).
     n = len(k)
     k, m = k - np.diag(np.diag(k)), m - np.diag(np.diag(m))
     rows = float(k.sum(0) @ m.sum(0))
@@ -98,6 +102,7 @@ def separability(x: NDArray[Any], y: NDArray[Any], *, seed: int = 0) -> float:
         scale = np.sqrt(w @ (values[train] - mean) ** 2)
         scale[scale == 0] = 1.0
         a = (values[train] - mean) / scale
+        # The normal equations (Aᵀ diag(w) A + λ I) β = Aᵀ diag(w) y.
         gram = (a * w[:, None]).T @ a + _PENALTY / train.sum() * np.eye(a.shape[1])
         beta = np.linalg.solve(gram, a.T @ (w * sign[train]))
         right[test] = np.sign((values[test] - mean) / scale @ beta) == sign[test]
@@ -116,7 +121,6 @@ def head_gradient(
 ) -> NDArray[np.float64]:
     """(C, W) gradient of the mean cross-entropy of scale · space · rowsᵀ with respect to the rows."""
     x = torch.from_numpy(np.asarray(space, dtype=np.float64))
-    head = torch.from_numpy(np.asarray(rows, dtype=np.float64))
-    error = (scale * (x @ head.T)).softmax(1)
-    error[torch.arange(len(x)), torch.from_numpy(np.asarray(labels, dtype=np.int64))] -= 1.0
-    return (scale * error.T @ x / len(x)).numpy()
+    logits = scale * (x @ torch.from_numpy(np.asarray(rows, dtype=np.float64)).T)
+    right = torch.from_numpy(np.asarray(labels, dtype=np.int64))
+    return mean_gradient(x, logits, torch.tensor(scale, dtype=torch.float64), right).numpy()

@@ -66,6 +66,7 @@ def geometric_margins(
     """
     weight = np.asarray(weight, dtype=np.float64)
     logits = np.asarray(logits, dtype=np.float64)
+    # The distance from x to where classes y and j tie is (l_y − l_j) / ‖w_y − w_j‖; the nearest j counts.
     weight = weight - weight.mean(0)  # what all classes share is in no difference of two
     squares = (weight**2).sum(1)
     apart = np.sqrt(np.maximum(squares[:, None] + squares[None] - 2 * weight @ weight.T, 0.0))

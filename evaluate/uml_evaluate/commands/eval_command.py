@@ -16,6 +16,7 @@ _EXAMPLE = """
 uml train --cache ./feats
 uml eval --probe fewshot --k 4
 uml eval --probe fewshot --k 4 --rivals all
+uml eval --probe fewshot --k 4 --metric auroc,log-loss,per-class
 uml eval --probe knn --target image:hog-color
 uml eval --analysis margin,silhouette
 uml eval --advise --cache ./feats --target image
@@ -29,6 +30,7 @@ _INSTEAD = ("analysis", "advise", "shift", "compare")
 """What the command shows instead of the table, by the option that asks for it."""
 _BELONGS = {
     "rivals": (_TABLE,),
+    "metric": (_TABLE,),
     "target": (_TABLE, "advise"),
     "dataset": (_TABLE, "advise"),
     "class_map": ("advise", "shift"),
@@ -48,6 +50,9 @@ _BELONGS = {
 @click.option("--rivals", metavar="all|NAME[,NAME]",
               help="Other classifiers on the same draws: logreg, lda, ncm, ridge-text. Where encoders share "
                    "a space: cross-modal, tip-adapter, tip-adapter-f, lp++, too.")  # fmt: skip
+@click.option("--metric", metavar="NAME[,NAME]",
+              help="What the tables show: accuracy (the default), balanced-accuracy, macro-f1, top-5, "
+                   "log-loss, calibration-error, auroc; per-class, confusion.")  # fmt: skip
 @click.option("--cache", type=click.Path(path_type=Path),
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
@@ -191,10 +196,12 @@ def _table(
     output: Output, probe: str, k: str | None, cache: Path | None, runs: Path, given: dict[str, Any]
 ) -> None:
     from uml_evaluate.evaluation import evaluate as run_evaluation
+    from uml_evaluate.metrics.measures import metrics_named
     from uml_evaluate.probes.cells import probe_names
     from uml_train import newest_run
 
     shots = _shots(probe, k)
+    metrics = None if given["metric"] is None else metrics_named(given["metric"])
     rivals = () if given["rivals"] is None else probe_names(given["rivals"])
     if given["target"] is not None:
         from uml_evaluate.probes.begin import begin_probes
@@ -210,6 +217,7 @@ def _table(
         shots=shots,
         heads=heads,
         probes=rivals if heads else (probe,),
+        **({} if metrics is None else {"metrics": metrics}),
         cache=cache,
         output=output,
     )

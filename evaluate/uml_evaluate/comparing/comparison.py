@@ -27,13 +27,11 @@ from uml_evaluate.comparing.rows import (
     shots_order,
 )
 from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
+from uml_evaluate.metrics.measures import ACCURACY, Metric
+from uml_evaluate.metrics.values import RowValues, has_scores, without_scores
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from uml_train import CellResult, Run, Shots
-
-_ROUNDING = 1e-9  # percent; a record holds an accuracy to the last bit
 
 
 class Comparison:
@@ -45,14 +43,15 @@ class Comparison:
 
     def __init__(
         self,
-        scores: Scores,
+        values: RowValues,
         cells: Sequence[CellResult],
         auxiliaries: tuple[str, ...],
         width: int | None,
         *,
         test_groups: int | None = None,
     ) -> None:
-        self._scores = scores
+        self._values = values
+        self.metric = values.metric
         self.test_groups = test_groups
         self.auxiliaries = auxiliaries
         self.shared_width = width
@@ -79,7 +78,7 @@ class Comparison:
     def rows(self) -> list[Row]:
         """Every method at every number of shots, in the order of the ladder, controls after their method."""
         return [
-            _row(list(self._cells[a, k].values()), self._scores)
+            _row(list(self._cells[a, k].values()), self._values)
             for a in self.arms
             for k in self.shots
             if (a, k) in self._cells
@@ -101,6 +100,11 @@ class Comparison:
         """Every pair as the mean over all shots, each seed's draws kept together."""
         found = (self._difference(role, a, b, self.shots) for role, a, b in self._pairs())
         return [difference for difference in found if difference is not None]
+
+    def results(self, arm: Arm, shots: Shots) -> list[CellResult]:
+        """The cells of a method, by seed; none where it has none."""
+        found = self._cells.get((arm, shots), {})
+        return [found[seed] for seed in sorted(found)]
 
     @property
     def title(self) -> str:
@@ -155,11 +159,12 @@ class Comparison:
             return None
         seeds = sorted(both)
         a_sn, b_sn = (
-            np.sum([[self._scores.correct(cells[s]) for s in seeds] for cells in side], axis=0)
+            np.sum([[self._values.of(cells[s]) for s in seeds] for cells in side], axis=0)
             for side in (a_cells, b_cells)
         )
         # Keyed by the scores: the same comparison has the same interval under whatever heading it stands.
-        scores = sha256(np.stack([a_sn, b_sn]).astype(np.int64).tobytes()).hexdigest()
+        kind = np.int64 if a_sn.dtype.kind in "bi" else np.float64
+        scores = sha256(np.stack([a_sn, b_sn]).astype(kind).tobytes()).hexdigest()
         found = paired_difference(a_sn, b_sn, rng=generator_for("paired", a_sn.shape, scores))
         return Difference(
             dataset=self.dataset,
@@ -169,16 +174,20 @@ class Comparison:
             role=role,
             a=arm_name(a),
             b=arm_name(b),
-            interval=found.scaled(100.0 / len(shots)),
+            interval=found.scaled(self.metric.factor / len(shots), self.metric.unit),
+            metric=self.metric.name,
             left_out=len(set.union(*map(set, a_cells + b_cells)) - both),
         )
 
 
-def compare(run: Run, shots: Iterable[Shots] | None = None) -> list[Comparison]:
+def compare(run: Run, shots: Iterable[Shots] | None = None, *, metric: Metric = ACCURACY) -> list[Comparison]:
     """One `Comparison` per configuration of auxiliaries of a run, in the run's order, at `shots` (None: all).
 
+    Cells that lack the scores which a metric needs are left out.
+
     Raises:
-        InputError: the run has no finished cell (at these shots), or its files are damaged.
+        InputError: the run has no finished cell (at these shots), its files are damaged, or no cell has the
+            scores that the metric needs.
     """
     cells = run.cells
     if shots is not None:
@@ -188,19 +197,23 @@ def compare(run: Run, shots: Iterable[Shots] | None = None) -> list[Comparison]:
         raise InputError(
             f"{run.path} has no finished cell; `uml train` with the same options goes on with it"
         )
+    if metric.needs_scores:
+        cells = [result for result in cells if has_scores(result)]
+        if not cells:
+            raise InputError(without_scores(run, [metric.name]))
     found = dict.fromkeys((c.cell.auxiliaries, c.cell.shared_width) for c in cells if c.cell.auxiliaries)
     order = [tuple(labels) for labels in run.config.get("configurations", [])]
     ranked = sorted(found, key=lambda key: (order.index(key[0]) if key[0] in order else len(order), key))
-    scores = Scores(run)
+    values = RowValues(run, metric)
     groups = run.config.get("test_groups")
     keys: list[tuple[tuple[str, ...], int | None]] = [*ranked] or [((), None)]
-    return [Comparison(scores, cells, *key, test_groups=groups) for key in keys]
+    return [Comparison(values, cells, *key, test_groups=groups) for key in keys]
 
 
 def table(comparisons: Iterable[Comparison]) -> list[Row]:
     """All rows, each once: the unimodal ones are shared by the configurations of a run."""
     unique = {
-        (row.dataset, row.target, row.auxiliaries, row.arm, row.shots, row.shared_width): row
+        (row.dataset, row.target, row.auxiliaries, row.arm, row.shots, row.shared_width, row.metric): row
         for comparison in comparisons
         for row in comparison.rows
     }
@@ -237,9 +250,9 @@ def across(comparisons: Iterable[Comparison]) -> list[AcrossDataSets]:
     return found
 
 
-def _row(results: list[CellResult], scores: Scores) -> Row:
+def _row(results: list[CellResult], values: RowValues) -> Row:
     first = results[0]
-    mean, std = mean_std(scores.accuracy(r) for r in results)
+    mean, std = mean_std(values.mean(r) for r in results)
     return Row(
         dataset=first.dataset,
         target=first.target,
@@ -257,37 +270,6 @@ def _row(results: list[CellResult], scores: Scores) -> Row:
         shared_width=first.cell.shared_width,
         mean=mean,
         std=std,
+        metric=values.metric.name,
         seeds=len(results),
     )
-
-
-class Scores:
-    """Which test rows each cell of a run is right about; every file is read once."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._known: dict[str, NDArray[np.bool_]] = {}
-
-    def correct(self, result: CellResult) -> NDArray[np.bool_]:
-        """(N,) right or wrong. Raises `InputError` for files that are gone, damaged or at odds."""
-        key = result.cell.key
-        if key not in self._known:
-            labels, predictions = self._run.test_labels, result.test_predictions
-            if predictions.shape != labels.shape:
-                raise InputError(
-                    f"{result.predictions_path} has {len(predictions)} predictions for {len(labels)} test "
-                    f"rows; {result.remedy}"
-                )
-            correct = predictions == labels
-            found = 100.0 * float(correct.mean())
-            if abs(found - result.test_acc) > _ROUNDING:
-                raise InputError(
-                    f"{result.record_path} says {result.test_acc:.2f} % and its predictions are right on "
-                    f"{found:.2f} %: one of the two is damaged; {result.remedy}"
-                )
-            self._known[key] = correct
-        return self._known[key]
-
-    def accuracy(self, result: CellResult) -> float:
-        """Percent of the test rows that a cell is right about, from its predictions."""
-        return 100.0 * float(self.correct(result).mean())

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache import InputError
-from uml_evaluate.comparing.comparison import Scores
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order, verdict_fields
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
 from uml_evaluate.comparing.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
+from uml_evaluate.metrics.values import RowValues
 
 if TYPE_CHECKING:
     from uml_train import CellResult, Run, Shots
@@ -152,7 +152,7 @@ def contrast(a: Run, b: Run, *, shots: Iterable[Shots] | None = None) -> Contras
     _comparable(a, b)
     ours, theirs = _cells(a, shots), _cells(b, shots)
     keys = sorted(set(ours) & set(theirs), key=_order)
-    scores = Scores(a), Scores(b)
+    scores = RowValues(a), RowValues(b)
     _same_draws(a, b, {(key[3], seed) for key in keys for seed in set(ours[key]) & set(theirs[key])})
     found: list[tuple[_Key, float, float, Interval, float | None]] = []
     for key in keys:
@@ -160,7 +160,7 @@ def contrast(a: Run, b: Run, *, shots: Iterable[Shots] | None = None) -> Contras
         if not seeds:
             continue
         a_sn, b_sn = (
-            np.stack([side.correct(cells[key][seed]) for seed in seeds])
+            np.stack([side.of(cells[key][seed]) for seed in seeds])
             for side, cells in zip(scores, (ours, theirs), strict=True)
         )
         digest = sha256(np.stack([a_sn, b_sn]).astype(np.int64).tobytes()).hexdigest()

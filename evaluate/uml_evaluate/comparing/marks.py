@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.rows import Arm, arm_name
-from uml_evaluate.comparing.tables import accuracy_text
+from uml_evaluate.comparing.tables import value_text
 from uml_evaluate.comparing.verdict import HELPS, HURTS
 
 if TYPE_CHECKING:
@@ -51,6 +51,6 @@ def is_beyond_chance(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
 
 def marked(comparison: Comparison, arm: Arm, shots: Shots) -> tuple[str, bool]:
     """The text of a cell such as `56.2 ± 1.3 *`, and whether it is the best of its column."""
-    text = accuracy_text(comparison.row(arm, shots), comparison.seeds)
+    text = value_text(comparison, arm, shots)
     star = " *" if is_beyond_chance(comparison, arm, shots) else ""
     return text + star, is_best(comparison, arm, shots)

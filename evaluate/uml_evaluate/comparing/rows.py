@@ -83,7 +83,7 @@ def verdict_fields(interval: Interval) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One method at one number of shots: accuracy in percent over its seeds (`std` is None for one seed)."""
+    """One method at one number of shots: its metric's mean over its seeds (`std` is None for one seed)."""
 
     dataset: str
     target: str
@@ -102,6 +102,7 @@ class Row:
     mean: float
     std: float | None
     seeds: int
+    metric: str = "accuracy"
 
     @property
     def arm(self) -> Arm:
@@ -114,7 +115,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """a − b in percentage points, paired by seed.
+    """a − b in the metric's unit (accuracy: percentage points), paired by seed.
 
     `shots` is None where the difference is the mean over all shots of the comparison. `left_out` counts seeds
     that one side alone has. `role` says what the pair measures.
@@ -129,6 +130,7 @@ class Difference:
     b: str
     interval: Interval
     left_out: int
+    metric: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The entry of `differences` as JSON."""
@@ -143,6 +145,7 @@ class Difference:
             "ci_low": self.interval.low,
             "ci_high": self.interval.high,
             "seeds": self.interval.draws,
+            "metric": self.metric,
             **verdict_fields(self.interval),
         }
 

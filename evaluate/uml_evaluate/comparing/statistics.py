@@ -16,7 +16,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.comparing.verdict import MIN_DRAWS, Word, verdict
+from uml_evaluate.comparing.verdict import MIN_DRAWS, SMALL, Word, verdict
 
 REPLICATES = 2000
 LEVEL = 0.95
@@ -24,11 +24,27 @@ _BLOCK_VALUES = 4_000_000  # counts held at once: 32 MB of int64
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What a difference is counted in.
+
+    A difference inside ±`small` is none that matters; `digits` are shown behind the point.
+    """
+
+    name: str
+    small: float = SMALL
+    digits: int = 1
+    lower_is_better: bool = False
+
+
+POINTS = Unit("points")
+
+
+@dataclass(frozen=True)
 class Interval:
     """A difference and its interval, in the units of the input; `low` and `high` are None below 3 draws.
 
     `rows_reach` is half the width that the test rows alone give it, which stays however many draws there are
-    (0 where the test rows are not resampled).
+    (0 where the test rows are not resampled). `unit` is that of a difference which was `scaled` to it.
     """
 
     delta: float
@@ -36,6 +52,7 @@ class Interval:
     high: float | None
     draws: int
     rows_reach: float = field(default=0.0, compare=False)
+    unit: Unit = field(default=POINTS, compare=False)
 
     @property
     def excludes_zero(self) -> bool:
@@ -44,14 +61,16 @@ class Interval:
 
     @property
     def verdict(self) -> Word:
-        """What a difference in points of accuracy says."""
-        return verdict(self.low, self.high)
+        """What a difference in its unit says: `helps` is a better value, whichever way that is."""
+        if self.low is not None and self.high is not None and self.unit.lower_is_better:
+            return verdict(-self.high, -self.low, small=self.unit.small)
+        return verdict(self.low, self.high, small=self.unit.small)
 
-    def scaled(self, factor: float) -> Interval:
+    def scaled(self, factor: float, unit: Unit = POINTS) -> Interval:
         """The same in other units; `factor` is positive."""
         low = None if self.low is None else factor * self.low
         high = None if self.high is None else factor * self.high
-        return Interval(factor * self.delta, low, high, self.draws, factor * self.rows_reach)
+        return Interval(factor * self.delta, low, high, self.draws, factor * self.rows_reach, unit)
 
 
 def mean_std(values: Iterable[float]) -> tuple[float, float | None]:
@@ -102,6 +121,9 @@ def paired_difference(
     delta = float(d_sn.mean())
     if draws < MIN_DRAWS:
         return Interval(delta, None, None, draws)
+    # The pigeonhole bootstrap (Owen 2007, Annals of Applied Statistics 1(2):386): rows and columns of the
+    # table are drawn apart. With w ~ Multinomial(S, 1/S) over draws, v ~ Multinomial(N, 1/N) over samples, a
+    # replicate is wᵀ D v / (S N). Equal columns of D are summed in v first, so that D shrinks to (S, P).
     columns_sp, column_n, count_p = np.unique(d_sn, axis=1, return_inverse=True, return_counts=True)
     deltas_r = np.empty(replicates)
     block = max(1, _BLOCK_VALUES // len(count_p))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from uml_cache import escapes
 from uml_evaluate.comparing.comparison import Comparison
-from uml_evaluate.comparing.rows import ALONE, Difference, Row, arm_name
+from uml_evaluate.comparing.rows import ALONE, Arm, Difference, Row, arm_name
 from uml_evaluate.comparing.sentence import signed
-from uml_evaluate.comparing.statistics import Interval
-from uml_evaluate.comparing.verdict import HELPS, MARKS, NO_DIFFERENCE, SMALL
+from uml_evaluate.comparing.statistics import POINTS, Interval, Unit
+from uml_evaluate.comparing.verdict import HELPS, MARKS, NO_DIFFERENCE
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,17 +21,27 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 _GAP = 2  # between two columns
-LEGEND = (
-    "Points of accuracy, 95 % interval from a bootstrap over seeds × test samples. "
-    f"{MARKS[HELPS]} helps (+) or hurts (−): it excludes 0; {MARKS[NO_DIFFERENCE]} no difference: inside "
-    f"±{SMALL:g}; no mark: can't tell."
-)
-_LEGEND_BARE = "Points of accuracy; an interval takes three seeds or more."
+
+
+def _legend(what: str, unit: Unit) -> str:
+    better, worse = ("−", "+") if unit.lower_is_better else ("+", "−")
+    return (
+        f"{what}, 95 % interval from a bootstrap over seeds × test samples. {MARKS[HELPS]} helps ({better}) "
+        f"or hurts ({worse}): it excludes 0; {MARKS[NO_DIFFERENCE]} no difference: inside ±{unit.small:g}; "
+        "no mark: can't tell."
+    )
+
+
+LEGEND = _legend("Points of accuracy", POINTS)
 
 
 def legend(differences: Sequence[Difference]) -> str:
     """What the numbers below a table are; without intervals (below three seeds) none are spoken of."""
-    return LEGEND if any(interval_text(d) for d in differences) else _LEGEND_BARE
+    first = differences[0]
+    what = f"{first.interval.unit.name.capitalize()} of {first.metric}"
+    if any(interval_text(d) for d in differences):
+        return _legend(what, first.interval.unit)
+    return f"{what}; an interval takes three seeds or more."
 
 
 def shots_name(shots: Shots) -> str:
@@ -39,12 +49,17 @@ def shots_name(shots: Shots) -> str:
     return "all" if shots == "all" else f"k = {shots}"
 
 
-def accuracy_text(row: Row | None, seeds: int) -> str:
+def accuracy_text(row: Row | None, seeds: int, digits: int = 1) -> str:
     """`56.2 ± 1.3`, with the number of seeds where it is not the table's."""
     if row is None:
         return "–"
-    spread = "" if row.std is None else f" ± {row.std:.1f}"
-    return f"{row.mean:.1f}{spread}" + (f" (n={row.seeds})" if row.seeds != seeds else "")
+    spread = "" if row.std is None else f" ± {row.std:.{digits}f}"
+    return f"{row.mean:.{digits}f}{spread}" + (f" (n={row.seeds})" if row.seeds != seeds else "")
+
+
+def value_text(comparison: Comparison, arm: Arm, shots: Shots) -> str:
+    """A cell of a comparison's table."""
+    return accuracy_text(comparison.row(arm, shots), comparison.seeds, comparison.metric.unit.digits)
 
 
 def interval_text(difference: Difference) -> str:
@@ -52,7 +67,8 @@ def interval_text(difference: Difference) -> str:
     low, high = difference.interval.low, difference.interval.high
     if low is None or high is None:
         return ""
-    return f"[{signed(low)}, {signed(high)}]".replace("+", "")
+    digits = difference.interval.unit.digits
+    return f"[{signed(low, digits)}, {signed(high, digits)}]".replace("+", "")
 
 
 def delta_text(difference: Difference) -> str:
@@ -62,7 +78,7 @@ def delta_text(difference: Difference) -> str:
 
 def marked_points(interval: Interval) -> str:
     """`+5.2 *`: a difference in points with the mark of its verdict."""
-    return f"{signed(interval.delta)} {MARKS[interval.verdict]}".rstrip()
+    return f"{signed(interval.delta, interval.unit.digits)} {MARKS[interval.verdict]}".rstrip()
 
 
 def caption(comparison: Comparison) -> str:
@@ -72,7 +88,7 @@ def caption(comparison: Comparison) -> str:
     spread = (
         f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     )
-    return f"test accuracy in %, {spread} ({encoders})"
+    return f"{comparison.metric.title}, {spread} ({encoders})"
 
 
 def grouped(
@@ -97,7 +113,7 @@ def accuracies(comparison: Comparison) -> str:
     """The accuracies of one configuration, a method a row, shots across."""
     alone = [arm for arm in comparison.arms if arm[0] in ALONE]
     rows = [
-        [arm_name(arm), *(accuracy_text(comparison.row(arm, k), comparison.seeds) for k in comparison.shots)]
+        [arm_name(arm), *(value_text(comparison, arm, k) for k in comparison.shots)]
         for arm in comparison.arms
     ]
     tables = _tables("method", comparison.shots, rows, section_after=len(alone) - 1)
@@ -131,7 +147,7 @@ def markdown(comparison: Comparison) -> str:
     names = [shots_name(k) for k in comparison.shots]
     lines += _markdown_head(["method", *names])
     for arm in comparison.arms:
-        cells = [accuracy_text(comparison.row(arm, k), comparison.seeds) for k in comparison.shots]
+        cells = [value_text(comparison, arm, k) for k in comparison.shots]
         lines.append(_markdown_row([f"`{arm_name(arm)}`", *cells]))
     if comparison.differences:
         lines += ["", *_markdown_head(["difference", "", *names])]
@@ -193,13 +209,23 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _tables(first: str, shots: Sequence[Shots], rows: Sequence[Sequence[str]], *, section_after: int) -> str:
-    """The rows as a table, or as several where the shots do not fit beside each other."""
-    widths = [max(len(line) for row in rows for line in row[i].splitlines()) for i in range(len(shots) + 1)]
+    return wide_table(first, [shots_name(k) for k in shots], rows, section_after=section_after)
+
+
+def wide_table(
+    first: str, names: Sequence[str], rows: Sequence[Sequence[str]], *, section_after: int = -1
+) -> str:
+    """The rows as a table, or as several where the columns do not fit beside each other."""
+    lines = [[first, *names], *rows]
+    widths = [
+        max(len(text) for line in lines for text in (line[i].splitlines() or [""]))
+        for i in range(len(names) + 1)
+    ]
     at_once = max(1, (WIDTH - widths[0]) // (_GAP + max(widths[1:])))
     parts = []
-    for start in range(0, len(shots), at_once):
+    for start in range(0, len(names), at_once):
         columns = slice(start, start + at_once)
-        table = _table(first, *(shots_name(k) for k in shots[columns]))
+        table = _table(first, *names[columns])
         for i, row in enumerate(rows):
             table.add_row(row[0], *row[1:][columns], end_section=i == section_after)
         parts.append(_printed(table))

@@ -50,7 +50,7 @@ def verdict(low: float | None, high: float | None, *, small: float = SMALL) -> W
     return NO_DIFFERENCE if -small <= low and high <= small else CANNOT_TELL
 
 
-def seeds_to_tell(interval: Interval, *, small: float = SMALL) -> int | None:
+def seeds_to_tell(interval: Interval) -> int | None:
     """About how many seeds would turn `can't tell` into another word, were the difference as it was seen.
 
     The part of the interval that comes from the seeds shrinks with their root; the part that comes from the
@@ -64,6 +64,7 @@ def seeds_to_tell(interval: Interval, *, small: float = SMALL) -> int | None:
         return MIN_DRAWS
     if interval.verdict != CANNOT_TELL:
         raise ValueError(f"the verdict is {interval.verdict!r}: no more seeds are needed")
+    small = interval.unit.small
     delta, reach = abs(interval.delta), (interval.high - interval.low) / 2.0
     # It tells once 0 is out of reach, or the whole interval inside ± small.
     wanted = max(delta, small - delta)
@@ -83,5 +84,6 @@ def tells(interval: Interval, *, unit: str = "seeds") -> str:
     needed = seeds_to_tell(interval)
     if needed is None:
         return f"more {unit} would not tell, more test rows might"
-    about = "" if interval.low is None else "about "
-    return f"{about}{needed} {unit} would tell" if about else f"an interval takes {needed} {unit}"
+    if interval.low is None:
+        return f"an interval takes {needed} {unit}"
+    return f"about {needed} {unit} would tell"

@@ -15,14 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from uml_cache import QUIET, InputError, Output, unknown
 from uml_evaluate.comparing.rows import PROBES, RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
+    Answers,
     Cell,
     CellResult,
     Finished,
@@ -230,11 +229,10 @@ def _scored(
     chosen = candidates[selected]
     target = problem.target
     normalizer = prepared.normalizers[target.label]
-    predictions = np.empty(len(problem.test), dtype=np.int32)
+    answers = Answers(len(problem.test), len(problem.classes))
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]
-        found = chosen.logits(normalizer(target.values(rows))).argmax(1)
-        predictions[start : start + len(rows)] = found.numpy()
+        answers.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
     sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
     linear = isinstance(chosen.logits, Linear)
     result = CellResult(
@@ -260,7 +258,7 @@ def _scored(
         ],
         selected=selected,
         val_acc=accuracies[selected],
-        test_acc=100.0 * float((predictions == target.labels[problem.test]).mean()),
+        test_acc=answers.accuracy(target.labels[problem.test]),
         best_step=chosen.steps,
         seconds=round(seconds, 4),
         history=[],
@@ -270,4 +268,4 @@ def _scored(
     if isinstance(chosen.logits, Linear):
         about = result.about(run.config["classes"])
         head = linear_head_file(*chosen.logits.plain(), normalizer, about)
-    return Finished(result, predictions, head)
+    return Finished(result, answers, head)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from uml_evaluate.probes.episode import Candidate, Episode, Linear
+from uml_evaluate.probes.episode import Candidate, Episode, Linear, rows_of_both
 
 SHRINKAGES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.03, 0.01)
 
@@ -35,11 +35,6 @@ def _of_draw(episode: Episode) -> list[Candidate]:
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage).fit(features, labels)
         weight = torch.zeros(episode.classes, features.shape[1], dtype=torch.float64)
         bias = torch.full((episode.classes,), -torch.inf, dtype=torch.float64)
-        coefficients = torch.from_numpy(model.coef_).double()
-        intercepts = torch.from_numpy(model.intercept_).double()
-        if len(present) == 2:  # scikit-learn keeps the difference of the two
-            coefficients = torch.cat([-coefficients, coefficients]) / 2
-            intercepts = torch.cat([-intercepts, intercepts]) / 2
-        weight[present], bias[present] = coefficients, intercepts
+        weight[present], bias[present] = rows_of_both(model)
         found.append(Candidate({"shrinkage": shrinkage}, Linear(weight, bias, centre)))
     return found

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -84,3 +85,15 @@ Fit = Callable[[list[Episode]], list[list[Candidate]]]
 
 Of candidates that validate alike the first counts, so that the most careful stands first.
 """
+
+
+def rows_of_both(model: Any) -> tuple[Tensor, Tensor]:
+    """Coefficients (c, D) and intercepts (c,) of a linear classifier of scikit-learn, a row for every class.
+
+    Of two classes it keeps one row, by which the second is ahead: each gets half of it.
+    """
+    coefficients = torch.from_numpy(model.coef_).double()
+    intercepts = torch.from_numpy(model.intercept_).double()
+    if len(model.classes_) > 2:
+        return coefficients, intercepts
+    return torch.cat([-coefficients, coefficients]) / 2, torch.cat([-intercepts, intercepts]) / 2

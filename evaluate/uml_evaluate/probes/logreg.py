@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_evaluate.probes.episode import Candidate, Episode, Linear
+from uml_evaluate.probes.episode import Candidate, Episode, Linear, rows_of_both
 from uml_train import Softmax, fit_softmax
 
 STRENGTHS = tuple(float(c) for c in np.logspace(-2, 3, 20))
@@ -79,10 +79,7 @@ def _one(episode: Episode, strength: float) -> Candidate:
     weight = torch.zeros(episode.classes, len(mean), dtype=torch.float64)
     bias = torch.full((episode.classes,), -torch.inf, dtype=torch.float64)
     rows = torch.from_numpy(model.classes_)
-    coefficients, intercepts = torch.from_numpy(model.coef_), torch.from_numpy(model.intercept_)
-    if len(rows) == 2:  # scikit-learn keeps one row, of the second class
-        coefficients = torch.cat([-coefficients, coefficients]) / 2
-        intercepts = torch.cat([-intercepts, intercepts]) / 2
+    coefficients, intercepts = rows_of_both(model)
     weight[rows], bias[rows] = coefficients / scale, intercepts
     own = strength / float(scale) ** 2
     return Candidate({"C": own}, Linear(weight.float(), bias, mean), int(model.n_iter_[0]))

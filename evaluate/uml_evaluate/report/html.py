@@ -14,7 +14,13 @@ from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import markdown
 from uml_evaluate.report.export import write_comparison
-from uml_evaluate.report.html_tables import accuracy_table, across_table, difference_table, summary_table
+from uml_evaluate.report.html_tables import (
+    accuracy_table,
+    across_table,
+    difference_table,
+    metric_tables,
+    summary_table,
+)
 from uml_evaluate.report.page import Cell, PageTable, page
 from uml_evaluate.report.record import RunRecord, describe, mixed_features
 from uml_evaluate.report.section import shown_findings
@@ -143,6 +149,7 @@ def _part(comparison: Comparison, run: Run, out: Path, prefix: str) -> tuple[dic
         "accuracies": accuracy_table(comparison),
         "accuracy_figure": accuracies,
         "differences": None,
+        "metrics": metric_tables(run, comparison),
         "command": _command(comparison, run),
         "analyses": analyses,
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from uml_evaluate.comparing.comparison import Comparison
+from uml_evaluate.comparing.comparison import Comparison, compare
 from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
 from uml_evaluate.comparing.tables import (
@@ -15,8 +16,15 @@ from uml_evaluate.comparing.tables import (
     interval_text,
     marked_points,
     shots_name,
+    value_text,
 )
+from uml_evaluate.metrics.classes import ClassTables, mistake_rows, per_class_rows
+from uml_evaluate.metrics.measures import METRICS
+from uml_evaluate.metrics.values import available
 from uml_evaluate.report.page import Cell, PageTable
+
+if TYPE_CHECKING:
+    from uml_train import Run
 
 _SUMMARY = (
     ("deeper head", "unimodal-deep", "unimodal"),
@@ -76,6 +84,55 @@ def difference_table(comparison: Comparison) -> PageTable:
     ]
     names = ["mean" if k is None else shots_name(k) for k in columns]
     return PageTable(["difference", *names], rows, caption=LEGEND)
+
+
+def metric_tables(run: Run, comparison: Comparison) -> list[PageTable]:
+    """What the run's scores say beside accuracy: every metric, the classes, and the most frequent mistakes.
+
+    Metrics that the run's files do not give are left out.
+    """
+    cells = [r for arm in comparison.arms for k in comparison.shots for r in comparison.results(arm, k)]
+    names, _ = available(run, cells, [name for name in METRICS if name != comparison.metric.name])
+    compared = {
+        name: next(
+            c
+            for c in compare(run, comparison.shots, metric=METRICS[name])
+            if (c.auxiliaries, c.shared_width) == (comparison.auxiliaries, comparison.shared_width)
+        )
+        for name in names
+    }
+    rows = [
+        (
+            "control" if arm[1] else "",
+            [
+                Cell(arm_name(arm), shots_name(k)),
+                *(Cell(value_text(compared[name], arm, k)) for name in names),
+            ],
+        )
+        for k in comparison.shots
+        for arm in comparison.arms
+        if comparison.results(arm, k)
+    ]
+    said = "; ".join(METRICS[name].title for name in names)
+    found = ClassTables.of(run, comparison)
+    last = [one for one in found.found if one.shots == comparison.shots[-1]]
+    classes = [("", [Cell(text) for text in row]) for row in per_class_rows(last)]
+    where = shots_name(comparison.shots[-1])
+    tables = [
+        PageTable(["method", *names], rows, caption=f"more than accuracy: {said}"),
+        PageTable(
+            ["class", "test rows", *(arm_name(one.arm) for one in last)],
+            classes,
+            caption=f"share of each class's test rows that is found in %, {where}, all seeds together",
+        ),
+    ]
+    for one in found.main():
+        if one.shots == comparison.shots[-1] and (mistakes := mistake_rows(one)):
+            head = ["true", "taken for", "times", "% of its rows"]
+            lines = [("", [Cell(text) for text in row]) for row in mistakes]
+            title = f"the most frequent mistakes of {arm_name(one.arm)}, {where}, all seeds together"
+            tables.append(PageTable(head, lines, caption=title))
+    return tables
 
 
 def _difference_cell(difference: Difference | None) -> Cell:

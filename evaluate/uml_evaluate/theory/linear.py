@@ -163,6 +163,8 @@ def exchange_rates(
         samples: how many samples those are; the rates are per sample.
     """
     x, y = _matrix(per_x) / samples[0], _matrix(per_y) / samples[1]
+    # Both are diagonal in the same directions once X + Y is whitened to the identity: with Wᵀ Y W =
+    # U diag(s) Uᵀ, Wᵀ X W is U diag(1 − s) Uᵀ, and the rate along the directions W U is s / (1 − s).
     values, vectors = np.linalg.eigh(x + y)
     kept = values > tolerance * max(values[-1], 0.0)
     whiten = vectors[:, kept] / np.sqrt(values[kept])

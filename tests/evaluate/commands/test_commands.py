@@ -17,10 +17,11 @@ WriteRun = Callable[..., Path]
 ROW = {
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "trunk", "normalize",
     "texts", "grid", "shots", "label_budget", "mean", "std", "seeds", "shared_width",
+    "metric",
 }  # fmt: skip
 DIFFERENCE = {
     "dataset", "target", "auxiliaries", "shots", "a", "b", "delta", "ci_low", "ci_high", "seeds",
-    "verdict", "seeds_to_tell",
+    "verdict", "seeds_to_tell", "metric",
 }  # fmt: skip
 TINY_GRID = "lr = [0.01]\nsteps = 40\nwarmup = 5\neval_every = 10\npatience = 2\n"
 

@@ -34,7 +34,7 @@ def test_rows_have_the_design_keys_and_numbers(write_run: WriteRun) -> None:
         "encoders": {"image": "image-enc", "text": "text-enc"}, "method": "uml", "control": None,
         "objective": "supervised", "trunk": "linear", "normalize": "none", "texts": "all", "grid": "quick",
         "shots": 4, "label_budget": 20, "shared_width": 8, "mean": pytest.approx(60.0), "std": 0.0,
-        "seeds": 3,
+        "seeds": 3, "metric": "accuracy",
     }  # fmt: skip
 
 
@@ -58,7 +58,7 @@ def test_the_ladder_and_the_controls(write_run: WriteRun) -> None:
         assert difference.interval.excludes_zero == (expected[pair] != 0.0)
     assert set(found["uml", "unimodal"].to_json()) == {
         "dataset", "target", "auxiliaries", "shots", "a", "b", "delta", "ci_low", "ci_high", "seeds",
-            "verdict", "seeds_to_tell",
+        "verdict", "seeds_to_tell", "metric",
     }  # fmt: skip
 
 

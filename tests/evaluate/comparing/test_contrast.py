@@ -98,8 +98,8 @@ def test_settings_that_differ_are_named(write_run: WriteRun) -> None:
     settings = json.loads((b / "config.json").read_text(encoding="utf-8"))["settings"]
     change(b, settings={**settings, "normalize": "standard"})
     found = contrast(load_run(a), load_run(b))
-    assert found.differs == [("normalize", "none", "standard")]
-    assert "normalize: none | standard" in found.text()
+    assert found.differs == [("normalize", "auto", "standard")]
+    assert "normalize: auto | standard" in found.text()
 
 
 @pytest.mark.parametrize(

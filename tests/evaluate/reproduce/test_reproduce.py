@@ -15,7 +15,7 @@ from uml_cache.command import QUIET
 from uml_cache.errors import InputError
 from uml_evaluate.commands.reproduce_command import reproduce
 from uml_evaluate.comparing.statistics import student_difference
-from uml_evaluate.reproduce.gaussian.gaussian_finding import Comparison, GaussianFinding
+from uml_evaluate.reproduce.gaussian.gaussian_finding import ArmErrors, GaussianFinding
 from uml_evaluate.reproduce.gaussian.repeat import run
 from uml_evaluate.reproduce.recipe.items import find_recipes
 
@@ -64,7 +64,7 @@ def test_a_sweep_has_a_row_per_value_and_a_figure(tmp_path: Path) -> None:
 )
 def test_the_sentence_says_what_the_numbers_say(uml: list[float], words: str) -> None:
     errors = {"x": [2.0, 2.1, 1.9], "uml": uml, "x-half": [2.0] * 3, "uml-noise": [2.0, 2.1, 2.2]}
-    found = GaussianFinding(None, (1, 2, 3), [Comparison(10, None, errors)], Path("r.csv"), [])
+    found = GaussianFinding(None, (1, 2, 3), [ArmErrors(10, None, errors)], Path("r.csv"), [])
     assert words in found.text()
 
 

@@ -28,6 +28,7 @@ from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted
 from uml_train.heads.weights import HeadWeights
 from uml_train.record.checkpoint import Checkpoint
+from uml_train.record.scores import Answers
 from uml_train.runs.ranks import Ranks
 
 
@@ -97,9 +98,17 @@ class Tuner:
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Classes (n,) int32 that the network gives manifest rows of the target."""
+        return self.test(rows).predictions
+
+    def test(self, rows: np.ndarray) -> Answers:
+        """What the network says of manifest rows of the target."""
         loader = self.task.streams[0].loader
         assert loader is not None
-        return self._predict(rows, loader.batches(self.order.evaluation(rows)))
+        inputs = loader.batches(self.order.evaluation(rows))
+        found = torch.zeros(len(rows), self.model.classes)
+        answers = Answers(len(rows), self.model.classes)
+        answers.take(slice(None), self._gathered(found, inputs, lambda logits: logits.float()))
+        return answers
 
     def _begun(self) -> Progress:
         for stream in self.task.streams:
@@ -185,19 +194,21 @@ class Tuner:
         return seen
 
     def _predict(self, rows: np.ndarray, inputs: Iterator[Any]) -> np.ndarray:
+        found = torch.zeros(len(rows), dtype=torch.int32)
+        return self._gathered(found, inputs, lambda logits: logits.argmax(1).int()).numpy()
+
+    def _gathered(self, found: Tensor, inputs: Iterator[Any], of: Callable[[Tensor], Tensor]) -> Tensor:
+        """`found` (n rows, …) of zeros, filled with what is made of the logits of all processes' rows."""
         modes = {module: module.training for module in self.network.modules()}
         self.network.eval()
-        count = len(self.order.evaluation(rows))
+        count = len(self.order.evaluation(np.arange(len(found))))
         with torch.no_grad(), self._autocast():
-            parts = [
-                self.network.logits(0, moved(next(inputs), self.device)).argmax(1).cpu() for _ in range(count)
-            ]
+            parts = [of(self.network.logits(0, moved(next(inputs), self.device))).cpu() for _ in range(count)]
         for module, training in modes.items():
             module.training = training
-        found = torch.zeros(len(rows), dtype=torch.int32)
         if parts:
-            found[self.ranks.rank :: self.ranks.world] = torch.cat(parts).int()
-        return self.ranks.summed(found).numpy()
+            found[self.ranks.rank :: self.ranks.world] = torch.cat(parts)
+        return self.ranks.summed(found)
 
     def _validate(self, inputs: Iterator[Any]) -> float:
         labels = self.model.validation[1].numpy()

@@ -77,15 +77,14 @@ class CellTuner:
             tuner = self._tuner(cell, prepared, selected)
             _, state = tuner.fit(checkpoints[selected])  # finished: this only brings its best state back
         target = self.problem.target
-        predictions = tuner.predict(target.rows[self.problem.test]).astype(np.int32)
-        labels = target.labels[self.problem.test]
+        answers = tuner.test(target.rows[self.problem.test])
         trained = Trained(
             prepared=prepared,
             fitted=fitted,
             seconds=seconds,
             selected=selected,
-            predictions=predictions,
-            test_acc=100.0 * float((predictions == labels).mean()),
+            answers=answers,
+            test_acc=answers.accuracy(target.labels[self.problem.test]),
         )
         return TunedCell(trained, tuner, state, time.perf_counter() - began, checkpoints)
 

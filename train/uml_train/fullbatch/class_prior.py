@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
-from uml_train.fullbatch.parts import Stream
+from uml_train.fullbatch.axes import AxisStream
 from uml_train.fullbatch.shared import Shared
 from uml_train.fullbatch.squared import centred_targets
 from uml_train.grid import Point
@@ -71,7 +71,7 @@ def _kernel(samples: Samples, classes: int) -> Tensor:
 
 def solve_prior(model: HeadModel, points: Sequence[Point]) -> Shared:
     """Solve one model, whose target has no projection, for its points."""
-    stream = Stream.of(model.target, centred=True)
+    stream = AxisStream.of(model.target, centred=True)
     theta, share = _weights(stream, model, points)
     head = theta @ stream.basis.double().T
     bias = share - head @ stream.mean
@@ -79,7 +79,7 @@ def solve_prior(model: HeadModel, points: Sequence[Point]) -> Shared:
     return Shared((head / model.target.logit_scale).float(), [None], bias, steps)
 
 
-def _weights(stream: Stream, model: HeadModel, points: Sequence[Point]) -> tuple[Tensor, Tensor]:
+def _weights(stream: AxisStream, model: HeadModel, points: Sequence[Point]) -> tuple[Tensor, Tensor]:
     """W (M, C, K) float64 and the classes' shares (C,), of a stream's rows."""
     y, share = centred_targets(stream.labels, model.classes)
     x = stream.x.double()

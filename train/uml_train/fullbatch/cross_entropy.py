@@ -85,6 +85,7 @@ class LinearProblem:
 
     def gradient(self, log_p: Tensor, theta: Tensor) -> Tensor:
         """(M, 1, J, K); `log_p` is used up."""
+        # ∂CE/∂z = p − onehot(y); behind the map that is v_n (p_n − y_n) mixᵀ for every row, times x_nᵀ.
         residual = log_p.squeeze(2).exp_()
         residual.scatter_add_(2, self.index, torch.full_like(self.index, -1, dtype=residual.dtype))
         residual *= self.importance.unsqueeze(2)

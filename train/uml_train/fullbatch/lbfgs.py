@@ -5,6 +5,14 @@ P = C · K parameters of a problem.
 
 All problems take a step together, each with a length of its own; those that are solved stay where they are,
 and a penalty whose draws are all solved leaves the batch.
+
+A step goes along −H g, where H stands for the inverse Hessian. With s_i = θ_{i+1} − θ_i, y_i = g_{i+1} − g_i
+and ρ_i = 1 / (s_i · y_i) of the last few steps, the two loops are (Nocedal and Wright, Numerical
+Optimization, 2nd ed., alg. 7.4, with γ of eq. 7.20):
+
+    q = g;    newest pair first:   α_i = ρ_i s_i · q,   q ← q − α_i y_i
+    r = γ q,  γ = s · y / y · y of the newest pair;
+              oldest pair first:   b_i = α_i − ρ_i y_i · r,   r ← r + b_i s_i;   H g = r
 """
 
 from __future__ import annotations
@@ -63,6 +71,8 @@ def minimise(problem: BatchedProblem, tolerance: float, max_steps: int) -> tuple
     history = _History(problem.scale * gradient)
     for _ in range(max_steps):
         direction = history.direction().mul_(problem.scale)
+        # −slope = gᵀ H g is about twice the decrease that is left (Newton's decrement; Boyd and Vandenberghe,
+        # Convex Optimization, 9.5.1). Unlike the gradient's length it has the units of the loss.
         slope = _dot(gradient, direction)
         done = -slope <= tolerance**2 * gained
         stop = done.all(0)
@@ -105,7 +115,11 @@ class _History:
     the identity.
 
     The two loops run on inner products, so that a step reads every vector twice: once for the products with
-    the newest ones, once for the sum that is the direction.
+    the newest ones, once for the sum that is the direction. Neither q nor r is formed: as q = g − Σ_j α_j y_j
+    and r = γ q + Σ_j b_j s_j,
+
+        s_i · q = s_i · g − Σ_j α_j s_i · y_j
+        y_i · r = γ (y_i · g − Σ_j α_j y_i · y_j) + Σ_j b_j s_j · y_i
     """
 
     def __init__(self, gradient: Tensor) -> None:
@@ -138,6 +152,7 @@ class _History:
         # The rows of the newest pair with the older changes: products are symmetric.
         self.with_y[:, :, s] = products[:, :, _MEMORY:-1, 0]
         self.with_y[:, :, y] = products[:, :, _MEMORY:-1, 1]
+        # H stays positive definite only with s · y > 0; a pair with next to none says nothing in float32.
         curvature, length = products[:, :, s, 1], products[:, :, s, 0]
         self.factor[..., s] = torch.where(curvature > 1e-10 * length, curvature.reciprocal(), 0.0)
         self.count += 1
@@ -159,6 +174,7 @@ class _History:
             y_q = scale[..., 0] * (y_g[..., i] - (y_y[:, :, i] * alpha).sum(2))
             y_q = y_q + (s_y[..., i] * beta).sum(2)
             beta[..., i] = alpha[..., i] - self.factor[..., i] * y_q
+        # −r = −Σ b_j s_j + γ Σ α_j y_j − γ g
         weights = torch.cat([-beta, scale * alpha, -scale], dim=2).unsqueeze(2)
         return torch.matmul(weights, self.vectors).squeeze(2).unflatten(2, self.shape)
 
@@ -172,6 +188,9 @@ def _search(
     moving: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Step lengths (G, R) by halving from 1, 0 where nothing descends; with the losses and log-probabilities.
+
+    A length is taken that brings the share `_ARMIJO` of what the slope promises (Nocedal and Wright, eq.
+    3.6a). Since the loss is convex, s · y > 0 needs no second condition.
 
     Args:
         at, along: parameters and logits of the point and of the direction.

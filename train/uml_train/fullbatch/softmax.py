@@ -196,6 +196,7 @@ class SoftmaxProblem:
 
     def gradient(self, log_p: Tensor, theta: Tensor) -> Tensor:
         """(G, R, C, K); `log_p` is used up."""
+        # ∂CE/∂z = p − onehot(y), and z is linear: Σ_n v_n (p_n − y_n) x_nᵀ, and the penalty's λ (θ − centre).
         residual = log_p.exp_()
         index = self.labels[:, :, None, None].expand(*residual.shape[:3], 1)
         residual.scatter_add_(3, index, torch.full_like(index, -1, dtype=residual.dtype))

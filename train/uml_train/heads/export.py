@@ -11,7 +11,6 @@ so are the mean and the scale that come before it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,16 +20,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from uml_cache import InputError, parse_json
+from uml_cache import InputError
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import Packed
 from uml_train.heads.transformer import Block, embed
 from uml_train.heads.weights import HeadWeights
+from uml_train.record.tensors import read_tensor_file, tensor_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT = 1
+_KEY = "uml"  # of the metadata in a head's file
 Array = TypeVar("Array", Tensor, np.ndarray)
 
 
@@ -187,11 +187,8 @@ def linear_head_file(weight: Tensor, bias: Tensor, normalize: Normalizer, about:
 
     `about` is as in `head_file`.
     """
-    from safetensors.torch import save
-
-    config = {"format": FORMAT, "streams": [], "unit": normalize.unit, **about}
-    tensors = {k: v.contiguous() for k, v in _folded(weight.double(), bias.double(), normalize).items()}
-    return save(tensors, {"uml": json.dumps(config, ensure_ascii=False)})
+    tensors = _folded(weight.double(), bias.double(), normalize)
+    return tensor_file(tensors, _KEY, {"streams": [], "unit": normalize.unit, **about})
 
 
 def head_file(
@@ -206,8 +203,6 @@ def head_file(
         streams: names of the modalities in the order of `weights`, the target first.
         about: must hold `classes`.
     """
-    from safetensors.torch import save
-
     tensors = {"head": weights.head, "scales": weights.scales}
     for name, projection in zip(streams, weights.projections, strict=True):
         if projection is not None:
@@ -224,30 +219,21 @@ def head_file(
     for i, block in enumerate(weights.blocks):
         tensors |= {f"block.{i}.{part.name}": getattr(block, part.name) for part in fields(Block)}
     tensors |= folded(weights, normalizers[streams[0]])
-    config = {"format": FORMAT, "streams": list(streams), "unit": normalizers[streams[0]].unit, **about}
-    # One entry, because safetensors writes several in no fixed order and equal heads should be equal files.
-    metadata = {"uml": json.dumps(config, ensure_ascii=False)}
-    return save({k: v.contiguous() for k, v in tensors.items()}, metadata)
+    config = {"streams": list(streams), "unit": normalizers[streams[0]].unit, **about}
+    return tensor_file(tensors, _KEY, config)
 
 
 def load_head(path: Path | str) -> Head:
     """Open a head of a run (`RUN/heads/*.safetensors`).
 
     Raises:
-        InputError: no such file, or not a head.
+        InputError: no such file, not a head, or one that is damaged.
     """
-    from safetensors import SafetensorError, safe_open
-    from safetensors.numpy import load_file
-
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} is no file; the heads of a run are in its folder `heads`")
+    arrays, config = read_tensor_file(path, _KEY, "head of `uml train`")
     try:
-        with safe_open(path, "np") as file:
-            config = parse_json((file.metadata() or {})["uml"])
-        arrays = load_file(path)
-        if config["format"] != FORMAT:
-            raise InputError(f"{path} has head format {config['format']}; this version reads {FORMAT}")
         trunk = (arrays["trunk.up"], arrays["trunk.down"], arrays["output"]) if "trunk.up" in arrays else None
         blocks: list[Block] = []
         while f"block.{len(blocks)}.qkv" in arrays:
@@ -265,5 +251,5 @@ def load_head(path: Path | str) -> Head:
             mean=arrays.get("mean"),
             scale=arrays.get("scale"),
         )
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no head of `uml train` ({type(error).__name__}: {error})") from None
+    except KeyError as error:
+        raise InputError(f"{path} is no head of `uml train` (it lacks {error})") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,8 +12,9 @@ import torch
 from uml_cache import InputError
 from uml_train.pretrain.sequences import Sequences
 from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
+from uml_train.record.tensors import read_tensor_file, tensor_file
 
-FORMAT = 1
+_KEY = "uml_network"  # of the metadata in the file
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +35,28 @@ def network_file(
     model: SharedTransformer, streams: Sequence[Sequences], classes: int, about: Mapping[str, Any]
 ) -> bytes:
     """The bytes of a network's file; equal networks give equal bytes."""
-    from safetensors.torch import save
-
-    tensors = {f"model.{name}": value.cpu() for name, value in model.state_dict().items()}
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for stream in streams:
         if stream.mean is not None and stream.scale is not None:
             tensors[f"mean.{stream.label}"], tensors[f"scale.{stream.label}"] = stream.mean, stream.scale
     config = {
-        "format": FORMAT,
         "network": asdict(model.config),
         "dims": model.dims,
         "discrete": model.discrete,
         "outputs": classes,
         **about,
     }
-    # One entry, because safetensors writes several in no fixed order.
-    metadata = {"uml_network": json.dumps(config, ensure_ascii=False)}
-    return save({k: v.contiguous() for k, v in tensors.items()}, metadata)
+    return tensor_file(tensors, _KEY, config)
 
 
 def load_network(path: Path) -> SavedNetwork:
-    """Open a network's file. Raises `InputError` where there is none, or something else."""
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import load_file
-
+    """Open a network's file. Raises `InputError` where there is none, something else, or a damaged one."""
     if not path.is_file():
         raise InputError(f"{path} is no file; the networks of a run are in its folder `heads`")
+    what = "network of `uml train --objective ssl`"
+    arrays, about = read_tensor_file(path, _KEY, what)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["uml_network"])
-        tensors = load_file(path)
-        if about["format"] != FORMAT:
-            raise InputError(f"{path} has network format {about['format']}; this version reads {FORMAT}")
         model = SharedTransformer(
             TransformerConfig(**about["network"]),
             about["dims"],
@@ -80,6 +70,5 @@ def load_network(path: Path) -> SavedNetwork:
             m: (tensors[f"mean.{m}"], tensors[f"scale.{m}"]) for m in about["dims"] if f"mean.{m}" in tensors
         }
         return SavedNetwork(model.eval(), moments, about)
-    except (SafetensorError, KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
-        what = str(error).splitlines()[0]
-        raise InputError(f"{path} is no network of `uml train --objective ssl` ({what})") from None
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise InputError(f"{path} is no {what} ({str(error).splitlines()[0]})") from None

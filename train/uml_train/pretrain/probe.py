@@ -8,6 +8,8 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import torch
+from torch import Tensor
 
 _ITERATIONS = 1_000
 
@@ -35,6 +37,16 @@ class Probe:
         if self._only is not None:
             return np.full(len(embeddings), self._only, dtype=np.int32)
         return self._model.predict(self._mapped(embeddings)).astype(np.int32)
+
+    def logits(self, embeddings: np.ndarray, classes: int) -> Tensor:
+        """(n, C) log-probabilities; a class without a row that was fitted to has −∞."""
+        found = torch.full((len(embeddings), classes), -torch.inf, dtype=torch.float64)
+        if self._only is not None:
+            found[:, self._only] = 0.0
+        else:
+            own = torch.from_numpy(self._model.predict_log_proba(self._mapped(embeddings)))
+            found[:, torch.from_numpy(self._model.classes_)] = own
+        return found
 
     def accuracy(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
         """Percent of the rows whose class is found."""

@@ -25,6 +25,7 @@ from uml_train.pretrain.sequences import Sequences
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished
+from uml_train.record.scores import Answers
 from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Draw, draw_rows
 from uml_train.runs.ranks import Ranks
@@ -149,7 +150,9 @@ class Work:
             raise WorkError(
                 f"{cell.key}: no candidate's loss stayed finite; lower lr, or set clip in the grid"
             )
-        predictions = probes[best].predict(self._embed(trained[best].path, problem.test))
+        answers = Answers(len(problem.test), len(problem.classes))
+        embedded = self._embed(trained[best].path, problem.test)
+        answers.take(slice(None), probes[best].logits(embedded, len(problem.classes)))
         steps = [one.about["steps"] for one in trained]
         result = CellResult(
             cell=cell,
@@ -182,14 +185,14 @@ class Work:
             ],
             selected=best,
             val_acc=accuracies[best],
-            test_acc=100.0 * float((predictions == labels[problem.test]).mean()),
+            test_acc=answers.accuracy(labels[problem.test]),
             best_step=steps[best] - 1,
             seconds=sum(one.about["seconds"] for one in trained),
             history=[one.about["history"] for one in trained],
             folder=self._run.path,
         )
         self._output.say(f"{cell.key}: val {result.val_acc:.1f}, test {result.test_acc:.1f}")
-        return Finished(result, predictions, trained[best].path.read_bytes())
+        return Finished(result, answers, trained[best].path.read_bytes())
 
     def _model_path(self, cell: Cell, i: int) -> Path:
         return self._run.path / "models" / f"{self._arms.name(cell)}-c{i}.safetensors"

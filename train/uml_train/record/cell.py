@@ -106,6 +106,29 @@ class CellResult:
             raise DamagedFile(path, f"cannot be read ({error})", self.remedy) from None
 
     @property
+    def test_scores(self) -> np.ndarray | None:
+        """(N, C) float32 or float16 log-probabilities of the classes for each row of `test_labels`.
+
+        None where none were kept (version 0.1, or too large), or the file was deleted.
+
+        Raises:
+            DamagedFile: the file is not what was written.
+        """
+        path = self.scores_path
+        if path.relative_to(self.folder).as_posix() not in self.files or not path.exists():
+            return None
+        data = self.checked(path)
+        try:
+            return np.load(io.BytesIO(data), allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise DamagedFile(path, f"cannot be read ({error})", self.remedy) from None
+
+    @property
+    def scores_path(self) -> Path:
+        """The file of `test_scores`."""
+        return self.folder / "scores" / f"{self.name}.npy"
+
+    @property
     def predictions_path(self) -> Path:
         """The file of `test_predictions`."""
         return self.folder / "predictions" / f"{self.name}.npy"

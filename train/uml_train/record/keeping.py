@@ -18,6 +18,7 @@ import numpy as np
 
 from uml_cache import write_together
 from uml_train.record.checksums import file_sum, record_bytes
+from uml_train.record.scores import Answers
 from uml_train.run import CellResult, Run
 
 _SHARE = 0.02  # of the time that writing may take
@@ -28,13 +29,13 @@ _BYTES = 64_000_000
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A cell as it is to be written: its result, its test predictions (N,) int32 and the bytes of its head.
+    """A cell as it is to be written: its result, what it says of the test rows and the bytes of its head.
 
     `head` is None for a classifier that is no head. `at_once`: whoever gave it waits until it is on the disk.
     """
 
     result: CellResult
-    predictions: np.ndarray
+    answers: Answers
     head: bytes | None
     at_once: bool = False
 
@@ -64,7 +65,7 @@ class Keeper:
     def keep(self, finished: Finished) -> None:
         """Take a cell; it is written now or within some seconds."""
         self._waiting.append(finished)
-        self._bytes += len(finished.head or b"") + finished.predictions.nbytes
+        self._bytes += len(finished.head or b"") + finished.answers.nbytes
         many = len(self._waiting) >= _CELLS or self._bytes >= _BYTES
         if finished.at_once or many or time.monotonic() >= self._due:
             self.flush()
@@ -79,13 +80,18 @@ class Keeper:
         data: dict[Path, bytes] = {}
         records: dict[Path, bytes] = {}
         for one in waiting:
-            files = {one.result.predictions_path: array_bytes(one.predictions)}
+            files = {one.result.predictions_path: array_bytes(one.answers.predictions)}
             if one.head is not None:
                 files[one.result.head_path] = one.head
             sums = {
                 path.relative_to(self._run.path).as_posix(): file_sum(content)
                 for path, content in files.items()
             }
+            if one.answers.scores is not None:
+                content = array_bytes(one.answers.scores)
+                data[one.result.scores_path] = content
+                name = one.result.scores_path.relative_to(self._run.path).as_posix()
+                sums[name] = {**file_sum(content), "optional": True}
             result = replace(one.result, files={**one.result.files, **sums}, run=self._run.digest)
             data |= files
             records[result.record_path] = record_bytes(result.to_json())

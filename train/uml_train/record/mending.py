@@ -23,6 +23,7 @@ def mend(run: Run, wanted: Collection[Cell], output: Output, *, thorough: bool) 
     if not thorough:
         for error in found.damaged.values():
             raise error
+    _forget_checkpoints(run, {result.name for result in found.whole})
     names = {cell.key for cell in wanted}
     for record, error in (found.gone | found.damaged).items():
         then = (
@@ -34,3 +35,11 @@ def mend(run: Run, wanted: Collection[Cell], output: Output, *, thorough: bool) 
         record.unlink()
     if found.gone or found.damaged:
         sync_folder(run.path / "cells")
+
+
+def _forget_checkpoints(run: Run, finished: Collection[str]) -> None:
+    """Delete the checkpoints of what is finished: whoever was to do so may have been killed."""
+    for file in (run.path / "checkpoints").glob("*.pt"):
+        cell = file.stem.rpartition(".")[0]  # `CELL.0.pt`; of a network that cells share `NETWORK.pt`
+        if cell in finished or (run.path / "models" / f"{file.stem}.safetensors").exists():
+            file.unlink()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from uml_train.record.keeping import Finished, Keeper
+from uml_train.record.scores import Answers
 from uml_train.run import Cell, CellResult, Run
 from uml_train.settings import LINEAR, METHODS, WITH_AUXILIARIES
 
@@ -42,7 +43,8 @@ def _choose(cells: Sequence[Cell], trained: dict[Cell, CellResult], keeper: Keep
             history=[],
             seconds=0.0,
         )
-        keeper.keep(Finished(copy, best.test_predictions, best.checked(best.head_path)))
+        answers = Answers.of(best.test_predictions, best.test_scores)
+        keeper.keep(Finished(copy, answers, best.checked(best.head_path)))
 
 
 def _rival(cell: Cell, method: str, trained: dict[Cell, CellResult]) -> Cell | None:

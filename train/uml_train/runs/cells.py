@@ -26,6 +26,7 @@ from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
+from uml_train.record.scores import Answers
 from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
@@ -95,7 +96,7 @@ class Trained:
     fitted: list[Fitted]
     seconds: list[float]
     selected: int
-    predictions: np.ndarray
+    answers: Answers
     test_acc: float
 
     @property
@@ -169,28 +170,28 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
-    predictions, score = _test(problem, fitted[selected], prepared.test)
+    answers = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        predictions=predictions,
-        test_acc=score,
+        answers=answers,
+        test_acc=answers.accuracy(problem.target.labels[problem.test]),
     )
 
 
 def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
     """Select on validation, and show the test rows to the selected model."""
     selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
-    predictions, score = _test(problem, fitted[selected], prepared.test)
+    answers = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        predictions=predictions,
-        test_acc=score,
+        answers=answers,
+        test_acc=answers.accuracy(problem.target.labels[problem.test]),
     )
 
 
@@ -369,9 +370,8 @@ def auxiliary_rows(
     return rows, labels
 
 
-def _test(problem: Problem, fitted: Fitted, test: Rows) -> tuple[np.ndarray, float]:
-    predictions = np.empty(len(test), dtype=np.int32)
+def _test(problem: Problem, fitted: Fitted, test: Rows) -> Answers:
+    answers = Answers(len(test), len(problem.classes))
     for part, block in test.blocks():
-        predictions[part] = fitted.weights.logits(block).argmax(1).cpu().numpy()
-    labels = problem.target.labels[problem.test]
-    return predictions, 100.0 * float((predictions == labels).mean())
+        answers.take(part, fitted.weights.logits(block))
+    return answers

@@ -253,7 +253,7 @@ def finished_cell(
     about = result.about(run.config["classes"])
     head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
     remark = f"{cell.key}: {_remark(result, trained.streams)}"
-    return Finished(result, trained.predictions, head), remark
+    return Finished(result, trained.answers, head), remark
 
 
 def _remark(result: CellResult, streams: Sequence[str]) -> str:

@@ -95,6 +95,9 @@ def fieller(
     """
     from scipy.stats import t as student
 
+    # Fieller (1954): ρ belongs to the interval where x − ρ y is within t standard errors of 0, that is where
+    # (x − ρ y)² ≤ t² (var x − 2 ρ cov + ρ² var y). Its ends are the roots of a ρ² − 2 b ρ + c; they enclose
+    # the ratio only for a > 0.
     count = len(numerator)
     x, y = float(np.mean(numerator)), float(np.mean(denominator))
     quantile = float(student.ppf((1 + level) / 2, count - 1))

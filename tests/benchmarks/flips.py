@@ -1,0 +1,188 @@
+"""One random byte of a file of a run or a store is changed: who uses it notices, or nothing is different.
+
+    python tests/benchmarks/flips.py --flips 1000
+
+Bytes are changed through the file system, as a bad disk or cable would. Every trial changes one byte of a
+fresh copy and runs one command that uses the file. `noticed`: it names the file (or its store) in one
+line, and fails or makes it anew. `harmless`: what it says and leaves is the same, to the digit. Anything else
+is UNNOTICED, and a traceback is WRONG; the script exits 1 then. The suite does the same with a few flips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parents[1] / "support"), str(Path(__file__).parent)]
+
+from run_kills import COMMANDS, content, done, lasting, stores  # noqa: E402
+
+import forked  # noqa: E402
+
+_RUN = "runs"
+WAYS: dict[str, list[str]] = {
+    "train": COMMANDS["train"],
+    "eval": ["eval", "--k", "1,2", "--rivals", "ncm,lda", "--json"],
+    "report": ["report", "runs", "--out", "page/report.html", "--json"],
+    "compare": ["eval", "--compare", "runs", "second", "--json"],
+    "analysis": ["eval", "--analysis", "margin,silhouette", "--json"],
+    "shift": ["eval", "--shift", "other", "--json"],
+    "embed": ["embed", "ssl", "--out", "learnt", "--json"],
+    "ssl": COMMANDS["ssl"],
+    "fresh": [*COMMANDS["train"], "--out", "fresh"],
+    "more": ["eval", "--k", "4", "--json"],
+    "advise": ["eval", "--advise", "--cache", "feats", "--dataset", "toy", "--json"],
+}
+# Which commands use a file, by the beginning of its path in a run.
+_USED: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("config.json", ("train", "eval", "report", "compare", "analysis")),
+    ("test_labels.npy", ("train", "eval", "report")),
+    ("splits.json", ("train", "compare", "more")),
+    ("cells/", ("train", "eval", "report", "analysis")),
+    ("predictions/", ("train", "eval", "report")),
+    ("heads/", ("train", "analysis", "shift")),
+    ("analyses/", ("analysis", "report")),
+    ("shifts/", ("shift",)),
+    ("results.csv", ("train",)),
+    ("metrics.jsonl", ("train",)),
+    ("settings.toml", ("train",)),
+)
+_USED_SSL: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("config.json", ("embed", "ssl")),
+    ("cells/", ("embed", "ssl")),
+    ("heads/", ("embed", "ssl")),
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with stores and runs; by kind the files that can be changed, with what uses them."""
+
+    folder: Path
+    files: dict[str, list[tuple[Path, tuple[str, ...]]]]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What a command says and leaves where nothing was changed."""
+
+    answer: Any
+    left: dict[str, str]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--flips", type=int, default=100)
+    parser.add_argument("--kinds", nargs="*", help="only these, such as predictions/ or store")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    forked.load()
+    rng = random.Random(arguments.seed)
+    counts: Counter[tuple[str, str]] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        place = prepared(Path(scratch))
+        kinds = arguments.kinds or sorted(place.files)
+        known: dict[str, Whole] = {}
+        for _ in range(arguments.flips):
+            kind = rng.choice(kinds)
+            counts[kind, trial(place, kind, known, rng)] += 1
+    words = ("noticed", "harmless", "UNNOTICED", "WRONG")
+    print(f"{'file':<16}" + "".join(f"{word:>11}" for word in words))
+    for kind in kinds:
+        print(f"{kind:<16}" + "".join(f"{counts[kind, word]:>11}" for word in words))
+    total = {word: sum(n for (_, said), n in counts.items() if said == word) for word in words}
+    print(f"{'all':<16}" + "".join(f"{total[word]:>11}" for word in words))
+    sys.exit(total["UNNOTICED"] + total["WRONG"] > 0)
+
+
+def prepared(scratch: Path) -> Place:
+    """Stores, a run with everything that commands add to it, a second run, and a run without labels."""
+    folder = scratch / "base"
+    stores(folder)
+    work = scratch / "trial"
+    shutil.copytree(folder, work)
+    for way in ("train", "eval", "analysis", "shift", "ssl"):
+        done(work, WAYS[way])
+    done(work, [*WAYS["train"], "--normalize", "l2", "--out", "others"])
+    for name, found in (("second", next((work / "others").iterdir())),):
+        shutil.move(found, work / name)
+    # `--compare` takes run folders.
+    WAYS["compare"][2] = str(next((work / _RUN).glob("toy-*")).relative_to(work))
+    shutil.rmtree(folder)
+    shutil.move(work, folder)
+    files: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
+    for top, table, prefix in ((_RUN, _USED, ""), ("ssl", _USED_SSL, "ssl ")):
+        run = next(path.parent for path in (folder / top).glob("*/config.json"))
+        for file in sorted(path for path in run.rglob("*") if path.is_file() and path.stat().st_size):
+            inside = file.relative_to(run).as_posix()
+            ways = next((ways for start, ways in table if inside.startswith(start)), None)
+            if ways and file.suffix != ".lock" and "figures" not in inside:
+                kind = prefix + next(start for start, _ in table if inside.startswith(start))
+                if kind == "shifts/" and file.name in ("results.csv", "metrics.jsonl", "settings.toml"):
+                    continue  # made anew each time, and read by nothing
+                files.setdefault(kind, []).append((file.relative_to(folder), ways))
+    for store in (folder / "feats" / "toy").rglob("*.zarr"):
+        for file in (path for path in store.rglob("*") if path.is_file() and path.stat().st_size):
+            files.setdefault("store", []).append((file.relative_to(folder), ("fresh", "more", "advise")))
+    return Place(folder, files)
+
+
+def trial(place: Place, kind: str, known: dict[str, Whole], rng: random.Random) -> str:
+    """Change one byte of one file, run one command that uses it; what became of that."""
+    file, ways = rng.choice(place.files[kind])
+    way = rng.choice(ways)
+    work = place.folder.with_name("trial")
+    if way not in known:
+        shutil.copytree(place.folder, work)
+        known[way] = Whole(_answer(way, done(work, WAYS[way])), content(work))
+        shutil.rmtree(work)
+    shutil.copytree(place.folder, work)
+    at = flip(work / file, rng)
+    said = forked.run(WAYS[way], work)
+    word = _became(known[way], way, said, file, work)
+    if word in ("UNNOTICED", "WRONG"):
+        print(f"{word}: {way} after byte {at} of {file}: exit {said.code} {said.err[-400:]!r}")
+    shutil.rmtree(work)
+    return word
+
+
+def flip(file: Path, rng: random.Random) -> int:
+    """Change one byte of a file where it lies; which one."""
+    at = rng.randrange(file.stat().st_size)
+    with file.open("r+b") as stream:
+        stream.seek(at)
+        was = stream.read(1)[0]
+        stream.seek(at)
+        stream.write(bytes([was ^ rng.randrange(1, 256)]))
+    return at
+
+
+def _became(whole: Whole, way: str, said: forked.Said, file: Path, work: Path) -> str:
+    if "Traceback" in said.err or said.code not in (0, 1, 2) or "unexpected" in said.err:
+        return "WRONG"
+    names = [file.name, *(path.name for path in file.parents if path.suffix == ".zarr")]
+    named = any(name in said.err for name in names)
+    if said.code:
+        return "noticed" if named and said.err.count("error:") == 1 else "WRONG"
+    same = _answer(way, said) == whole.answer
+    if way in ("train", "ssl", "fresh"):
+        same = content(work) == whole.left
+    if same:
+        return "noticed" if named else "harmless"
+    return "noticed" if named and way in ("report", "analysis") else "UNNOTICED"
+
+
+def _answer(way: str, said: forked.Said) -> Any:
+    return lasting(json.loads(said.out)) if "--json" in WAYS[way] else None
+
+
+if __name__ == "__main__":
+    main()
