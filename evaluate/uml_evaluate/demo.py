@@ -75,7 +75,7 @@ def run_demo(
     shots: Sequence[int] = SHOTS,
     seeds: int = SEEDS,
     sizes: dict[str, int] | None = None,
-    grid: str = "demo",
+    grid: str = "auto",
     output: Output = QUIET,
 ) -> Demo:
     """Render, extract, train and report; see the module's text for what it writes.

@@ -34,7 +34,7 @@ from torch import Tensor
 from uml_train import Candidate, HeadModel, Normalizer, Point, Samples, load_grid
 from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.fullbatch.class_prior import class_kernel, folds
-from uml_train.fullbatch.search import select, solve
+from uml_train.fullbatch.search import cross_validate, select, solve
 from uml_train.heads.weights import class_means
 
 _AGAINST = {
@@ -119,6 +119,7 @@ def scored(
     normalizer = Normalizer.fit("shrunk", x[draw.train if fit_on is None else fit_on])
     model = model_of(data, draw, normalizer, x, kernel)
     fitted = solve(model, points)
+    cross_validate(model, points, fitted)
     best = select(points, fitted)
     weights = fitted[best].weights
     if refit:
@@ -210,6 +211,7 @@ def spread_labels(data: Data, draw: Draw, kernel: Tensor | None) -> float:
     points = RIDGE if kernel is None else PRIOR
     model = model_of(data, draw, normalizer, data.x, kernel)
     fitted = solve(model, points)
+    cross_validate(model, points, fitted)
     best = select(points, fitted)
     z = fitted[best].weights.logits(normalizer(data.x[draw.pool]))
     sure, guess = z.softmax(1).max(1)
@@ -238,6 +240,7 @@ def shared(data: Data, draw: Draw, method: str) -> float:
         auxiliaries=(texts,) if method == "uml" else (),
     )  # fmt: skip
     fitted = solve(model, points)
+    cross_validate(model, points, fitted)
     weights = fitted[select(points, fitted)].weights
     found = weights.logits(normalizer(data.x[draw.score])).argmax(1)
     return 100.0 * float((found == data.y[draw.score]).float().mean())

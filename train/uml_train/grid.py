@@ -123,10 +123,8 @@ class Grid:
         return tuple(dict.fromkeys(replace(p, alpha=None, ratio=None) for p in self.points))
 
     def crossed_points(self, *, prior: bool) -> tuple[Point, ...]:
-        """The grid's strengths of squared errors for `ridge`, each with every share of the prior for
-        `prior`."""
-        squared = [p for p in self.points_for(auxiliary_loss=False) if p.loss == "squared"]
-        return tuple(replace(p, prior=share) for share in (PRIORS if prior else (0.0,)) for p in squared)
+        """The points of `ridge` and of `prior`, as `crossed_points` makes them."""
+        return crossed_points(self.points, prior=prior)
 
     def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
         """As many candidates for a method to which part of the grid means nothing.
@@ -144,6 +142,13 @@ class Grid:
             found.append(replace(candidate, repeat=seen[candidate]))
             seen[candidate] += 1
         return tuple(found)
+
+
+def crossed_points(points: Sequence[Point], *, prior: bool) -> tuple[Point, ...]:
+    """The strengths of squared errors among `points` for `ridge`, each with every share of the prior for
+    `prior`."""
+    squared = dict.fromkeys(replace(p, alpha=None, ratio=None) for p in points if p.loss == "squared")
+    return tuple(replace(p, prior=share) for share in (PRIORS if prior else (0.0,)) for p in squared)
 
 
 def _grid(
@@ -170,7 +175,7 @@ def _grid(
 
 AUTO = "auto"
 FAIR = "fair"
-_STRENGTHS = {"cross-entropy": (3.0, 30.0, 300.0), "squared": (0.1, 1.0, 10.0, 100.0)}
+_STRENGTHS = {"cross-entropy": (0.3, 3.0, 30.0, 300.0), "squared": (0.1, 1.0, 10.0, 100.0)}
 PRIORS = (0.0, 0.5, 0.75, 0.9)
 _SOLVED = Schedule(steps=1, warmup=0, eval_every=1, patience=1)  # solved, and looked at once
 

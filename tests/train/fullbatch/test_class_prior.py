@@ -15,9 +15,20 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from uml_cache.errors import InputError
-from uml_train import Candidate, HeadModel, Point, Samples, load_grid, load_head, open_run_problem, train
+from uml_train import (
+    Candidate,
+    Fitted,
+    HeadModel,
+    Point,
+    Samples,
+    UMLClassifier,
+    load_grid,
+    load_head,
+    open_run_problem,
+    train,
+)
 from uml_train.fullbatch.class_prior import class_kernel, cross_validated, folds, solve_prior
-from uml_train.fullbatch.search import select, solve
+from uml_train.fullbatch.search import cross_validate, select, solve
 from uml_train.settings import METHODS
 
 Settings = Callable[..., Any]
@@ -152,19 +163,37 @@ def test_cross_validation_is_that_of_refitted_heads() -> None:
     assert at == len(labels)
 
 
+def _searched(model: HeadModel, points: tuple[Point, ...]) -> list[Fitted]:
+    fitted = solve(model, points)
+    cross_validate(model, points, fitted)
+    return fitted
+
+
 def test_the_strength_is_chosen_before_the_prior() -> None:
     points = GRID.crossed_points(prior=True)
-    fitted = solve(_model(2, _kernel()), points)
-    plain = points[select(points, [f if p.prior == 0 else replace(f, crossed=(-1.0, 9.0))
-                                   for p, f in zip(points, fitted, strict=True)])]  # fmt: skip
-    ridge = solve(_model(2), GRID.crossed_points(prior=False))
-    assert plain.strength == points[select(points[:4], ridge)].strength  # the one without a prior
+    fitted = _searched(_model(2, _kernel()), points)
+    plain = GRID.crossed_points(prior=False)
+    strength = plain[select(plain, _searched(_model(2), plain))].strength
     chosen = select(points, fitted)
-    assert points[chosen].strength == plain.strength
-    rivals = [f.crossed for p, f in zip(points, fitted, strict=True) if p.strength == plain.strength]
+    assert points[chosen].strength == strength
+    rivals = [f.crossed for p, f in zip(points, fitted, strict=True) if p.strength == strength]
     assert fitted[chosen].crossed is not None
     assert fitted[chosen].crossed[0] == max(c[0] for c in rivals if c is not None)
-    assert all(f.crossed is None for f in solve(_model(20, _kernel()), points))  # validation selects
+    many = _searched(_model(20, _kernel()), points)
+    assert all(f.crossed is None for f in many)  # validation selects
+
+
+@pytest.mark.parametrize("method", ["ridge", "prior"])
+def test_the_classifier_has_them(method: str) -> None:
+    target, held, text = _rows(1, 4), _rows(2, 20), _rows(5, 3, width=9)
+    x, y = target.features.numpy(), target.labels.numpy()  # type: ignore[union-attr]
+    others = {"text": (text.features.numpy(), text.labels.numpy())}  # type: ignore[union-attr]
+    made = UMLClassifier(method=method, random_state=0, controls=("permuted",))
+    made.fit(x, y, auxiliaries=others)
+    assert made.method_ == method
+    assert set(made.point_) == {"loss", "strength", "prior"}
+    assert set(made.control_scores_) == ({"permuted"} if method == "prior" else set())
+    assert made.score(held.features.numpy(), held.labels.numpy()) > 0.5  # type: ignore[union-attr]
 
 
 def test_what_the_texts_say_helps_and_others_do_little_harm() -> None:

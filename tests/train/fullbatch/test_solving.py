@@ -27,7 +27,7 @@ from uml_train import (
     open_run_problem,
     train,
 )
-from uml_train.fullbatch import axes as parts
+from uml_train.fullbatch import axes
 from uml_train.fullbatch.search import select, solve
 from uml_train.heads.weights import class_mean_rows
 
@@ -128,7 +128,7 @@ def test_what_was_solved_before_changes_no_bit(method: str) -> None:
             made = replace(made, target=target, auxiliaries=(short,), width=12)
         return made
 
-    parts._known.clear()
+    axes._known.clear()
     first = solve(model(), FAIR)
     solve(replace(_model(shots=3), seed=2), FAIR)
     again = solve(model(), FAIR)

@@ -40,6 +40,24 @@ class Normalizer:
         return cls.fit_blocks(kind, lambda: [features])
 
     @classmethod
+    def fit_weighted(cls, kind: str, features: Tensor, importance: Tensor) -> Normalizer:
+        """As `fit`, where row i of features (n, D) counts `importance[i]` times; importance (n,) positive."""
+        if bool((importance == importance[0]).all()):
+            return cls.fit(kind, features)
+        share = (importance / importance.sum()).double().unsqueeze(1)
+        mean = (share * features).sum(0)
+        variance = (share * (features - mean).square()).sum(0)
+        plain = cls.fit(kind, features)  # which parts the kind has, and which features vary at all
+        scale = None
+        if kind == "shrunk":
+            root = (variance + variance.mean()).sqrt().float()
+            scale = torch.where(root > 0, root, 1.0)
+        elif plain.scale is not None:
+            varies = features.amax(0) > features.amin(0)
+            scale = torch.where(varies & (variance > 0), variance.sqrt().float(), 1.0)
+        return cls(mean=None if plain.mean is None else mean.float(), scale=scale, unit=plain.unit)
+
+    @classmethod
     def fit_blocks(cls, kind: str, blocks: Callable[[], Iterable[Tensor]]) -> Normalizer:
         """Fit on vectors that come in blocks (n', D); `blocks` is called once for each pass over them.
 

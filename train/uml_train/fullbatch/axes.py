@@ -49,8 +49,8 @@ def remembered(make: Callable[[], Made], *key: object) -> Made:
 class AxisStream:
     """One modality's rows as coordinates in an orthonormal basis of their span.
 
-    `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels (n,). `spread`,
-    which strengths are measured by, is the mean squared length of x's rows.
+    `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels and
+    importance (n,). `spread`, which strengths are measured by, is the mean squared length of x's rows.
     """
 
     x: Tensor
@@ -58,23 +58,25 @@ class AxisStream:
     mean: Tensor
     labels: Tensor
     spread: float
+    importance: Tensor
 
     @classmethod
     def of(cls, samples: Samples, *, centred: bool) -> AxisStream:
-        x, basis, mean, spread = axes_of(vectors(samples.features), centred=centred)
-        return cls(x, basis, mean, samples.labels, spread)
+        importance = torch.ones(len(samples.labels)) if samples.importance is None else samples.importance
+        x, basis, mean, spread = axes_of(vectors(samples.features), importance, centred=centred)
+        return cls(x, basis, mean, samples.labels, spread, importance)
 
     def __len__(self) -> int:
         return len(self.x)
 
 
-def axes_of(features: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
-    """What a `AxisStream` of features (n, D) has beside the labels: x, basis, mean and spread."""
-    axes = principal(features, torch.ones(len(features)), centred=centred)
+def axes_of(features: Tensor, importance: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
+    """What an `AxisStream` of features (n, D) and weights (n,) has besides: x, basis, mean and spread."""
+    axes = principal(features, importance, centred=centred)
     x = axes.coordinates
     if not x.shape[1]:  # rows that are all alike
         return torch.zeros(len(x), 1), torch.zeros(features.shape[1], 1), axes.mean, 1.0
-    return x, axes.basis, axes.mean, float(x.square().sum(1).mean())
+    return x, axes.basis, axes.mean, float((importance * x.square().sum(1)).sum() / importance.sum())
 
 
 @dataclass(frozen=True, eq=False)

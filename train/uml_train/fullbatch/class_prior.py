@@ -28,7 +28,7 @@ from torch import Tensor
 
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.axes import AxisStream
-from uml_train.fullbatch.shared import Shared
+from uml_train.fullbatch.shared import Effort, Shared
 from uml_train.fullbatch.squared import centred_targets
 from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
@@ -69,8 +69,8 @@ def _kernel(samples: Samples, classes: int) -> Tensor:
     return kernel
 
 
-def solve_prior(model: HeadModel, points: Sequence[Point]) -> Shared:
-    """Solve one model, whose target has no projection, for its points."""
+def solve_prior(model: HeadModel, points: Sequence[Point], _: Effort | None = None) -> Shared:
+    """Solve one model, whose target has no projection, for its points; a closed form takes no effort."""
     stream = AxisStream.of(model.target, centred=True)
     theta, share = _weights(stream, model, points)
     head = theta @ stream.basis.double().T
@@ -81,11 +81,11 @@ def solve_prior(model: HeadModel, points: Sequence[Point]) -> Shared:
 
 def _weights(stream: AxisStream, model: HeadModel, points: Sequence[Point]) -> tuple[Tensor, Tensor]:
     """W (M, C, K) float64 and the classes' shares (C,), of a stream's rows."""
-    y, share = centred_targets(stream.labels, model.classes)
-    x = stream.x.double()
+    y, share = centred_targets(stream.labels, model.classes, stream.importance)
+    x, weighted = stream.x.double(), stream.importance.double()[:, None] * stream.x.double()
     values, turn = _independent(model)
-    turned = turn.T @ (y.double().T @ x)
-    factors = _factors(values, x.square().sum(0), stream.spread, points)
+    turned = turn.T @ (y.double().T @ weighted)
+    factors = _factors(values, (weighted * x).sum(0), stream.spread, points)
     return torch.stack([turn @ (turned * f) for f in factors]), share.double()
 
 
@@ -143,7 +143,7 @@ def _held_out(
     queries = seen - offset - seen.mean(1, keepdim=True) + offset.mean()
     squares, axes = torch.linalg.eigh(own)
     values, turn = spans
-    y, _ = centred_targets(labels[~held], classes)
+    y, _ = centred_targets(labels[~held], classes, torch.ones(len(own)))
     turned = (axes.T @ y.double() @ turn).T
     queries = queries @ axes
     spread = float(own.diagonal().mean())

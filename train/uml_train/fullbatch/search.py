@@ -14,7 +14,7 @@ from torch import Tensor
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
-from uml_train.fullbatch.shared import Shared, solve_shared
+from uml_train.fullbatch.shared import EXACT, USUAL, Effort, Shared, solve_shared
 from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
@@ -25,18 +25,28 @@ _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0
 
 
-def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
+def solve(
+    model: HeadModel,
+    points: Sequence[Point],
+    factors: Sequence[float] | None = None,
+    *,
+    exact: bool = False,
+) -> list[Fitted]:
     """The model's heads, one per point; what else is solved changes none of their bits.
 
     Logits of squared errors are one-hot guesses: the factor that makes them log-probabilities is the one
     with which the validation rows are likeliest.
+
+    Args:
+        factors: one per point, instead, where the validation rows are trained on.
+        exact: whether the minimum is approached as far as single precision goes; accuracy rarely asks for it.
     """
     found: dict[int, Fitted] = {}
     with one_thread():
         for loss in dict.fromkeys(p.loss for p in points):
             some = [i for i, p in enumerate(points) if p.loss == loss]
             part = [points[i] for i in some]
-            solved = _solver(model, part)(model, part)
+            solved = _solver(model, part)(model, part, EXACT if exact else USUAL)
             for at, i in enumerate(some):
                 weights = HeadWeights(
                     [None if p is None else p[at].contiguous() for p in solved.projections],
@@ -44,29 +54,29 @@ def solve(model: HeadModel, points: Sequence[Point]) -> list[Fitted]:
                     torch.tensor([s.logit_scale for s in model.streams]),
                     bias=solved.bias[at].contiguous(),
                 )
-                found[i] = _judged(model, weights, int(solved.steps[at]), tempered=loss == "squared")
-        if len(points) > 1 and points[0].prior is not None:
-            _cross(model, points, found)
+                factor = None if factors is None else factors[i]
+                found[i] = _judged(model, weights, int(solved.steps[at]), loss == "squared", factor)
     return [found[i] for i in range(len(points))]
 
 
-def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, list[Point]], Shared]:
+def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, list[Point], Effort], Shared]:
     if points[0].prior is not None:
         return solve_prior
     return solve_shared if model.target.projected else solve_linear
 
 
-def _cross(model: HeadModel, points: Sequence[Point], found: dict[int, Fitted]) -> None:
-    """Say of every point how it does in cross-validation, where there is one."""
-    crossed = cross_validated(model, points)
+def cross_validate(model: HeadModel, points: Sequence[Point], fitted: Sequence[Fitted]) -> None:
+    """Say of every head how its point does in cross-validation, where there is one (`ridge`, `prior`)."""
+    with one_thread():
+        crossed = None if points[0].prior is None else cross_validated(model, points)
     if crossed is None:
         return
     logits, labels = crossed
-    for i, z in enumerate(logits):
+    for head, z in zip(fitted, logits, strict=True):
         accuracy = 100.0 * float((z.argmax(1) == labels).sum()) / len(labels)
-        loss = _temperature(z, labels)[1]
-        found[i].crossed = (accuracy, loss)
-        found[i].history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
+        loss = float(torch.nn.functional.cross_entropy(temperature(z, labels) * z, labels))
+        head.crossed = (accuracy, loss)
+        head.history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
 
 
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
@@ -92,38 +102,45 @@ def _best(points: Sequence[Point], fitted: Sequence[Fitted], among: Sequence[int
     return among[best_validated([s[0] for s in scores], losses, [s[1] for s in scores])]
 
 
-def _judged(model: HeadModel, weights: HeadWeights, steps: int, *, tempered: bool) -> Fitted:
+def _judged(
+    model: HeadModel, weights: HeadWeights, steps: int, tempered: bool, factor: float | None
+) -> Fitted:
     features, labels = model.validation
     logits = weights.logits(vectors(features)).double()
+    if not tempered:
+        factor = 1.0
+    elif factor is None:
+        factor = temperature(logits, labels)
     if tempered:
-        factor, loss = _temperature(logits, labels)
         weights.head = weights.head * factor
         weights.bias = None if weights.bias is None else weights.bias * factor
-    else:
-        loss = float(torch.nn.functional.cross_entropy(logits, labels))
+    loss = float(torch.nn.functional.cross_entropy(factor * logits, labels))
     accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
     record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **_remarks(model, weights)}
     return Fitted(
-        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record]
-    )
+        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record],
+        factor=factor,
+    )  # fmt: skip
 
 
-def _temperature(logits: Tensor, labels: Tensor) -> tuple[float, float]:
-    """The factor on the logits (n, C) with the least cross-entropy, and that cross-entropy."""
+def temperature(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
+    """The factor on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
     centred = logits - logits.mean(1, keepdim=True)
-    size = centred.square().mean().sqrt().clamp_min(1e-12)
+    share = torch.full((len(labels),), 1.0 / len(labels)) if weights is None else weights / weights.sum()
+    share = share.to(logits)
+    size = (share @ centred.square()).mean().sqrt().clamp_min(1e-12)
     unit = centred / size
 
     def loss(power: float) -> float:
-        return float(torch.nn.functional.cross_entropy(unit * math.exp(power), labels))
+        losses = torch.nn.functional.cross_entropy(unit * math.exp(power), labels, reduction="none")
+        return float(share @ losses)
 
     # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
     low, high = math.log(_COLDEST), math.log(_HOTTEST)
     while high - low > 0.02:
         a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         low, high = (low, b) if loss(a) <= loss(b) else (a, high)
-    middle = (low + high) / 2.0
-    return math.exp(middle) / float(size), loss(middle)
+    return math.exp((low + high) / 2.0) / float(size)
 
 
 def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:

@@ -38,9 +38,19 @@ from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
-TOLERANCE = 2e-2
-STEPS = 100
-REFINING = 8  # steps of a part that begins near its end
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How far a part is solved: `tolerance` of `minimise`, its most steps, and those where it begins near."""
+
+    tolerance: float
+    steps: int
+    refining: int
+
+
+USUAL = Effort(2e-2, 100, 8)
+EXACT = Effort(1e-4, 1_000, 50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +74,7 @@ class _Auxiliary:
     projected: bool
 
 
-def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
+def solve_shared(model: HeadModel, points: list[Point], effort: Effort = USUAL) -> Shared:
     """Solve one model, whose target has a projection, for points of one loss."""
     target = AxisStream.of(model.target, centred=True)
     strengths = torch.tensor([p.strength for p in points])
@@ -75,7 +85,7 @@ def solve_shared(model: HeadModel, points: list[Point]) -> Shared:
         weight = torch.tensor([p.weight * n / len(stream) for p in points])
         others.append(_Auxiliary(stream, weight, stream.spread / strengths, samples.projected))
     parts = _Squared if points[0].loss == "squared" else _Likelihood
-    solver = parts(model, target, target.spread / strengths, others)
+    solver = parts(model, target, target.spread / strengths, others, effort)
     head, frame = _start(model, solver, len(points))
     found = solver.projection(head)
     sides = solver.sides(head)
@@ -118,16 +128,23 @@ def _start(model: HeadModel, solver: _Parts, candidates: int) -> tuple[Tensor, T
 def auxiliary_stream(samples: Samples) -> AxisStream:
     """An auxiliary's rows; the axes of a large one take as long as a small head."""
     features = vectors(samples.features)
-    x, basis, mean, spread = remembered(lambda: axes_of(features, centred=False), "axes", features)
-    return AxisStream(x, basis, mean, samples.labels, spread)
+    ones = torch.ones(len(features))
+    x, basis, mean, spread = remembered(lambda: axes_of(features, ones, centred=False), "axes", features)
+    return AxisStream(x, basis, mean, samples.labels, spread, ones)
 
 
 class _Parts:
     """The parts of the objective with one loss; each solves for one factor with the others as they are."""
 
     def __init__(
-        self, model: HeadModel, target: AxisStream, penalty: Tensor, others: list[_Auxiliary]
+        self,
+        model: HeadModel,
+        target: AxisStream,
+        penalty: Tensor,
+        others: list[_Auxiliary],
+        effort: Effort,
     ) -> None:
+        self.effort = effort
         self.classes, self.target, self.penalty, self.others = model.classes, target, penalty, others
         self.bias = torch.zeros(len(penalty), model.classes)
         self.steps = torch.zeros(len(penalty), dtype=torch.int64)
@@ -154,7 +171,7 @@ class _Parts:
         """What the head sees: rows (M, N, q), labels (N,), importance (M, N), and its penalty (M,)."""
         models = len(self.penalty)
         rows = [self.target.x.expand(models, -1, -1) @ (frame @ projection).mT]
-        importance = [torch.ones(models, len(self.target))]
+        importance = [self.target.importance.expand(models, -1)]
         penalty = self.penalty * squares_of(projection) / self.classes
         maps = iter(sides)
         for a in self.others:
@@ -182,10 +199,12 @@ class _Likelihood(_Parts):
         def solve() -> tuple[Tensor, Tensor]:
             x, ones = stream.x.expand(models, -1, -1), torch.ones(models, len(stream))
             problem = LinearProblem(x, stream.labels, ones, first.penalty, self.classes)
-            theta, _, steps = problem.solve(TOLERANCE, STEPS)
+            theta, _, steps = problem.solve(self.effort.tolerance, self.effort.steps)
             return theta @ stream.basis.T, steps
 
-        head, steps = remembered(solve, "alone", stream.x, stream.labels, first.penalty, self.classes)
+        head, steps = remembered(
+            solve, "alone", stream.x, stream.labels, first.penalty, self.classes, self.effort
+        )
         self.steps += steps
         return head
 
@@ -208,14 +227,16 @@ class _Likelihood(_Parts):
         problem = LinearProblem(
             stream.x.expand(models, -1, -1),
             stream.labels,
-            torch.ones(models, len(stream)),
+            stream.importance.expand(models, -1),
             penalty * squares_of(head) / self.classes,
             self.classes,
             mix=thin.mix,
             shift=bias[:, None, :],
             start=None if near is None else thin.right.mT @ near,
         )
-        return thin.right @ self._solve(problem, STEPS if near is None else REFINING)[0]
+        return (
+            thin.right @ self._solve(problem, self.effort.steps if near is None else self.effort.refining)[0]
+        )
 
     def head(self, head: Tensor, projection: Tensor, sides: list[Tensor], frame: Tensor) -> Tensor:
         rows, labels, importance, penalty = self._stacked(projection, sides, frame)
@@ -223,11 +244,11 @@ class _Likelihood(_Parts):
         problem = LinearProblem(
             rows, labels, importance, penalty, self.classes, counts=counts, start=head @ frame.mT
         )
-        found, self.bias = self._solve(problem, REFINING)
+        found, self.bias = self._solve(problem, self.effort.refining)
         return found @ frame
 
     def _solve(self, problem: LinearProblem, steps: int) -> tuple[Tensor, Tensor]:
-        theta, bias, taken = problem.solve(TOLERANCE, steps)
+        theta, bias, taken = problem.solve(self.effort.tolerance, steps)
         self.steps += taken
         return theta, bias
 
@@ -239,7 +260,7 @@ class _Squared(_Parts):
         if not self.others or self.others[0].projected:
             return None
         first = self.others[0]
-        y, _ = centred_targets(first.stream.labels, self.classes)
+        y, _ = centred_targets(first.stream.labels, self.classes, first.stream.importance)
         x = first.stream.x.expand(len(self.penalty), -1, -1)
         return head_of(x, y, torch.ones(x.shape[:2]), first.penalty) @ first.stream.basis.T
 
@@ -250,13 +271,16 @@ class _Squared(_Parts):
         return [self._projection(head, a.stream, a.penalty) for a in self.others if a.projected]
 
     def _projection(self, head: Tensor, stream: AxisStream, penalty: Tensor) -> Tensor:
-        y, _ = centred_targets(stream.labels, self.classes)
-        return projection_of(stream.x, y, Thin.of(head), penalty * squares_of(head) / self.classes)
+        y, _ = centred_targets(stream.labels, self.classes, stream.importance)
+        return projection_of(
+            stream.x, y, stream.importance, Thin.of(head), penalty * squares_of(head) / self.classes
+        )
 
     def head(self, head: Tensor, projection: Tensor, sides: list[Tensor], frame: Tensor) -> Tensor:
         rows, _, importance, penalty = self._stacked(projection, sides, frame)
         streams = [self.target, *(a.stream for a in self.others)]
-        y = torch.cat([centred_targets(s.labels, self.classes)[0] for s in streams])
-        self.bias = centred_targets(self.target.labels, self.classes)[1].expand_as(self.bias)
+        targets = [centred_targets(s.labels, self.classes, s.importance) for s in streams]
+        y = torch.cat([found for found, _ in targets])
+        self.bias = targets[0][1].expand_as(self.bias)
         self.steps += 1
         return head_of(rows, y, importance, penalty) @ frame

@@ -11,27 +11,30 @@ from torch import Tensor
 from uml_train.fullbatch.axes import Thin
 
 
-def centred_targets(labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """One-hot labels less the classes' shares (N, C), and the shares (C,)."""
+def centred_targets(labels: Tensor, classes: int, importance: Tensor) -> tuple[Tensor, Tensor]:
+    """One-hot labels less the classes' shares (N, C), and the shares (C,) under the importance (N,)."""
     y = torch.nn.functional.one_hot(labels, classes).float()
-    share = y.mean(0)
+    share = (importance[:, None] * y).sum(0) / importance.sum()
     return y - share, share
 
 
-def ridge(x: Tensor, y: Tensor, penalties: Tensor) -> Tensor:
-    """(M, C, K): Σ_n ‖y_n − W x_n‖² + λ ‖W‖² for every λ (M,); the columns of x are orthogonal to each other.
+def ridge(x: Tensor, y: Tensor, importance: Tensor, penalties: Tensor) -> Tensor:
+    """(M, C, K): Σ_n v_n ‖y_n − W x_n‖² + λ ‖W‖² for every λ (M,).
 
     Args:
-        x: (N, K) coordinates in the axes of the scatter; y: (N, C) centred targets.
+        x: (N, K) coordinates in the axes of the weighted scatter, in which it is diagonal.
+        y: (N, C) centred targets; importance: (N,) v.
     """
-    squares = x.double().square().sum(0)
-    return ((y.double().T @ x.double()) / (squares + penalties.double()[:, None, None])).float()
+    weighted = importance.double()[:, None] * x.double()
+    squares = (weighted * x.double()).sum(0)
+    return ((y.double().T @ weighted) / (squares + penalties.double()[:, None, None])).float()
 
 
-def projection_of(x: Tensor, y: Tensor, head: Thin, penalties: Tensor) -> Tensor:
-    """(M, W, K): Σ_n ‖y_n − H P x_n‖² + λ ‖P‖² for heads given by their factors and λ (M,)."""
-    squares, values = x.double().square().sum(0), head.values.double()
-    against = head.left.double().mT @ (y.double().T @ x.double())
+def projection_of(x: Tensor, y: Tensor, importance: Tensor, head: Thin, penalties: Tensor) -> Tensor:
+    """(M, W, K): Σ_n v_n ‖y_n − H P x_n‖² + λ ‖P‖² for heads by their factors and λ (M,); as `ridge`."""
+    weighted = importance.double()[:, None] * x.double()
+    squares, values = (weighted * x.double()).sum(0), head.values.double()
+    against = head.left.double().mT @ (y.double().T @ weighted)
     spread = values.square()[:, :, None] * squares + penalties.double()[:, None, None]
     found = values[:, :, None] * against / spread.clamp_min(1e-30)
     return head.right @ found.float()

@@ -28,6 +28,8 @@ class Samples:
         labels: (n,) int64, in 0 … C − 1.
         projected: whether the modality goes through a projection of its own.
         logit_scale: what its logits are multiplied by at the start (100 for aligned encoders).
+        importance: (n,) positive weights of a target's rows, how often each counts; only heads that are
+            solved know them.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Samples:
     labels: Tensor
     projected: bool
     logit_scale: float = 1.0
+    importance: Tensor | None = None
 
     def __post_init__(self) -> None:
         flat = not isinstance(self.features, Tensor) or self.features.ndim == 2
@@ -133,8 +136,9 @@ class Fitted:
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
     on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
-    cross-entropy on the validation rows, by which heads that are solved at once are told apart.
-    `crossed`, where there was cross-validation, is its accuracy and cross-entropy, which then select.
+    cross-entropy on the validation rows, by which heads that are solved at once are told apart; `factor`
+    is what made one-hot guesses of squared errors its logits. `crossed`, where there was cross-validation,
+    is its accuracy and cross-entropy, which then select.
     """
 
     weights: HeadWeights
@@ -143,6 +147,7 @@ class Fitted:
     steps: int
     history: list[dict[str, float]] = field(default_factory=list)
     val_loss: float = inf
+    factor: float = 1.0
     crossed: tuple[float, float] | None = None
 
 

@@ -159,14 +159,16 @@ def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid
 
 def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, prepared: Prepared) -> Trained:
     """Solve every point, select on validation, score the selected one on the test rows."""
-    from uml_train.fullbatch.search import select, solve
+    from uml_train.fullbatch.search import cross_validate, select, solve
 
     began = time.perf_counter()
     fitted = solve(prepared.models[0], prepared.points)
+    cross_validate(prepared.models[0], prepared.points, fitted)
     selected = select(prepared.points, fitted)
     if settings.refit:
         again = prepare(problem, cell, settings, grid, refit=True)
-        weights = solve(again.models[0], [prepared.points[selected]])[0].weights
+        point, factor = prepared.points[selected], fitted[selected].factor
+        weights = solve(again.models[0], [point], [factor])[0].weights
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
