@@ -55,9 +55,10 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     is then solved on all rows.
 
     Args:
-        method: one of the ladder: `unimodal` (one linear layer), `unimodal-deep` (a projection and a head),
-            `init-only`, `uml`, `uml-init`, or `auto` for whichever of them is best in cross-validation. None:
-            `uml` with auxiliaries, `unimodal` without.
+        method: one of the ladder: `unimodal` (one linear layer), `ridge` (the same by squared errors alone),
+            `prior` (ridge whose class weights are alike where the auxiliaries' classes are), `unimodal-deep`
+            (a projection and a head), `init-only`, `uml`, `uml-init`, or `auto` for whichever of them is best
+            in cross-validation. None: `uml` with auxiliaries, `unimodal` without.
         controls: some of `permuted` and `random`: the same method and search with auxiliaries that know
             nothing of the classes; see `control_scores_`.
         alpha: weight of each auxiliary's loss.
