@@ -21,6 +21,7 @@ from uml_cache import QUIET, InputError, Output, make_folder, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import accuracies, averages
+from uml_evaluate.evaluation import add_textbook
 from uml_evaluate.report.html import write_report
 from uml_extract import extract
 from uml_manifests import render_shapes
@@ -114,6 +115,7 @@ def run_demo(
             out=out / "runs",
         )
         runs.append(train(settings, output=output))
+        add_textbook(runs[-1], shots=tuple(shots), output=output)
         names = " and ".join(" + ".join(labels) for labels in auxiliaries)
         clock.say(f"trained {len(runs[-1].finished())} cells for {target} ← {names}")
     results = out / "results.csv"

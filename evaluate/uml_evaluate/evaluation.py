@@ -8,10 +8,10 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import QUIET, InputError, Output, WorkError
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.figures import differences_figure, file_name, save
-from uml_evaluate.comparing.rows import ORDER, PROBES
+from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
@@ -124,6 +124,8 @@ def evaluate(
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
         ) from None
+    if heads:
+        add_textbook(run, shots=shots, cache=cache, output=output)
     names = ", ".join(map(str, shots))
     if probed:
         fitted = ", ".join(dict.fromkeys(cell.method for cell in probed))
@@ -154,6 +156,18 @@ def evaluate(
                 break
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, classes=classes, **counts)
+
+
+def add_textbook(
+    run: Run, *, shots: Sequence[Shots], cache: Path | None = None, output: Output = QUIET
+) -> None:
+    """Fit the best textbook classifier on those draws of a run that lack it; a line where it cannot be."""
+    if run.config.get("objective") != "supervised":
+        return
+    try:
+        complete_probes(run, (TEXTBOOK,), shots=shots, cache=cache, output=output)
+    except (InputError, WorkError, OSError) as error:  # its stores are gone, or somebody else's run
+        output.say(f"the best textbook classifier is no row of this table: {error}")
 
 
 def _compared(run: Run, shots: Sequence[Shots], names: Sequence[str], output: Output) -> list[Comparison]:

@@ -14,9 +14,11 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
+    ALONE,
     LADDER,
     PROBES,
     SEQUENCES,
+    TEXTBOOK,
     TRAINED_ON_DATA,
     AcrossDataSets,
     Arm,
@@ -107,6 +109,11 @@ class Comparison:
         return [found[seed] for seed in sorted(found)]
 
     @property
+    def chance(self) -> tuple[float, float]:
+        """Accuracy in percent of guessing among the classes, and of always saying the largest one."""
+        return self._values.chance
+
+    @property
     def title(self) -> str:
         """Such as `shapes: image ← text + audio`."""
         return f"{self.dataset}: {self.target}" + (
@@ -146,6 +153,11 @@ class Comparison:
                 if arm[0] in PROBES
                 for method in TRAINED_ON_DATA
                 if (method, None) in self.arms
+            ),
+            *(
+                ("head, to the textbook", (method, None), (TEXTBOOK, None))
+                for method in ALONE
+                if (method, None) in self.arms and (TEXTBOOK, None) in self.arms
             ),
             *((f"{c[1]} against no data", c, b) for c in controls if (b := without(c)) in self.arms),
             *((f"data against {c[1]}", (c[0], None), c) for c in controls if (c[0], None) in self.arms),

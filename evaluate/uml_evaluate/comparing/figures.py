@@ -40,7 +40,7 @@ _STYLES: dict[str, tuple[str, str, str]] = {
     "auto": ("#009E73", "p", ":"),
 }
 _RIVAL_COLOURS = ("#CC79A7", "#009E73", "#56B4E9")
-_RIVAL_MARKERS = ("P", "X", "<", ">", "h", "*", "d", "8", "H", "1", "2")
+_RIVAL_MARKERS = ("P", "X", "<", ">", "h", "*", "d", "8", "H", "1", "2", "3")
 _CONTROL_STYLES = {"permuted": ("x", "--"), "random": ("+", ":")}
 _SHOTS_STYLES = (
     ("#0072B2", "o"),

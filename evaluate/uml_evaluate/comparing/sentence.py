@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from uml_evaluate.comparing.comparison import Comparison
-from uml_evaluate.comparing.rows import Difference
+from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK, Difference
 from uml_evaluate.comparing.statistics import Interval
 from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, MIN_DRAWS, NO_DIFFERENCE, tells
 
@@ -28,7 +28,7 @@ def sentence(comparison: Comparison) -> str:
         return (
             f"{comparison.title}: no method here is trained both with and without unpaired data, "
             "so nothing can be said of what such data adds."
-        )
+        ) + below_textbook(comparison)
     after = (
         f"; on top of an initialisation from its class means {_points(on_top.interval)}"
         if data and on_top
@@ -39,7 +39,32 @@ def sentence(comparison: Comparison) -> str:
     said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
     if prior is not None and main is not prior:
         said.append(f"as a prior on the classes of ridge regression it adds {_points(prior.interval)}")
-    return "; ".join(said) + "." + _caveats(comparison)
+    return "; ".join(said) + "." + below_textbook(comparison) + _caveats(comparison)
+
+
+def below_textbook(comparison: Comparison) -> str:
+    """Which heads the best textbook classifier beats beyond chance, on average or at some shots."""
+    heads = {method for method, control in comparison.arms if control is None}
+    said = []
+    for method in (m for m in ORDER if m in heads and m not in PROBES):
+        found = [
+            d
+            for d in (*comparison.averaged, *comparison.differences)
+            if (d.a, d.b) == (method, TEXTBOOK) and d.interval.verdict == HURTS
+        ]
+        average = [d for d in found if d.shots is None or len(comparison.shots) == 1]
+        if average:
+            said.append(f"{method} {_points(average[0].interval)}")
+        elif found:
+            where = (
+                f"{_points(d.interval)} {'with all labels' if d.shots == 'all' else f'at k = {d.shots}'}"
+                for d in found
+            )
+            said.append(f"{method} {', '.join(where)}")
+    if not said:
+        return ""
+    what = "the best textbook classifier (ridge or logistic regression on the same rows)"
+    return f" Below {what}: {'; '.join(said)}."
 
 
 def _setting(comparison: Comparison) -> str:

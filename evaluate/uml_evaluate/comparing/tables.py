@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from uml_train import Shots
 
 WIDTH = 100
+_UNEVEN = 0.5  # points; below it the classes are as good as equal
 _GAP = 2  # between two columns
 
 
@@ -88,7 +89,16 @@ def caption(comparison: Comparison) -> str:
     spread = (
         f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     )
-    return f"{comparison.metric.title}, {spread} ({encoders})"
+    return f"{comparison.metric.title}, {spread} ({encoders}){_chance(comparison)}"
+
+
+def _chance(comparison: Comparison) -> str:
+    """What guessing gives, where the metric is a share of rows."""
+    if comparison.metric.name != "accuracy":
+        return ""
+    guess, largest = comparison.chance
+    most = f", always the largest class {largest:.1f}" if largest - guess >= _UNEVEN else ""
+    return f"; chance {guess:.1f}{most}"
 
 
 def grouped(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from uml_cache import InputError
+from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, Metric
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from uml_train import CellResult, Run
@@ -45,6 +47,15 @@ class RowValues:
                 )
             self._known[key] = self.metric.rows(labels, predictions, scores)
         return self._known[key]
+
+    @property
+    def chance(self) -> tuple[float, float]:
+        """Percent of the test rows that guessing, and always saying the most frequent class, is right on."""
+        counts = np.bincount(self._run.test_labels)
+        # Of a shifted data set only some of the run's classes compete.
+        shifted = "shift" in self._run.config
+        classes = np.count_nonzero(counts) if shifted else len(self._run.config["classes"])
+        return 100.0 / classes, 100.0 * float(counts.max() / counts.sum())
 
     def mean(self, result: CellResult) -> float:
         """The metric of a cell, in its unit."""
@@ -84,7 +95,8 @@ def available(run: Run, cells: Sequence[CellResult], names: Sequence[str]) -> tu
     found = [name for name, metric in metrics.items() if classes > metric.more_than]
     needy = [name for name in found if METRICS[name].needs_scores]
     lacking = [result for result in cells if not has_scores(result)]
-    if needy and len(lacking) == len(cells):
+    heads = [result for result in cells if result.cell.method not in PROBES] or cells
+    if needy and not any(has_scores(result) for result in heads):
         said.append(without_scores(run, needy))
         found = [name for name in found if name not in needy]
     elif needy and lacking:

@@ -23,15 +23,16 @@ from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
     Answers,
     Cell,
-    CellResult,
     Finished,
     Keeper,
     Prepared,
     Problem,
     Run,
     Shots,
+    TrainSettings,
     Watch,
     best_validated,
+    cell_result,
     draw_rows,
     extend_splits,
     linear_head_file,
@@ -55,6 +56,17 @@ class _Wanted:
 
     cell: Cell
     rows_of: Cell
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    """A candidate with the rows that it was fitted to; `index` is its place in what the probe gave."""
+
+    settings: TrainSettings
+    prepared: Prepared
+    episode: Episode
+    candidate: Candidate
+    index: int
 
 
 def probe_names(text: str) -> tuple[str, ...]:
@@ -111,7 +123,7 @@ def complete_probes(
     fitted: list[Cell] = []
     with run_lock(run.path, output):
         extend_splits(run, problem, draws, output)
-        watch = Watch([source.features.info for source in (problem.target, *problem.auxiliaries.values())])
+        watch = Watch([source.features.info for source in problem.sources])
         with output.progress(len(todo), "cell", "probes") as bar, Keeper(run, watch.check) as keeper:
             for group in groups.values():
                 for finished in _fitted(run, problem, group, output):
@@ -167,24 +179,24 @@ def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) ->
     if probe.needs == "joint":
         settings = replace(settings, aligned="normalized")
     began = time.perf_counter()
-    prepared = [prepare(problem, w.rows_of, settings, grid) for w in group]
-    episodes = [_episode(problem, p, w.cell.seed) for p, w in zip(prepared, group, strict=True)]
-    found = probe.fit(episodes)
-    if any(not candidates for candidates in found):
-        output.say(
-            f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
-        )
-        return []
-    if not grid.points:
-        budget = len(grid.candidates) * grid.schedule.looks
-        found = [_thinned(candidates, budget) for candidates in found]
+    tried: list[list[_Tried]] = [[] for _ in group]
+    for kind in probe.normalizers or (settings.normalize,):
+        own = replace(settings, normalize=kind, normalize_on="draw") if probe.normalizers else settings
+        prepared = [prepare(problem, w.rows_of, own, grid) for w in group]
+        episodes = [_episode(problem, p, w.cell.seed) for p, w in zip(prepared, group, strict=True)]
+        found = probe.fit(episodes)
+        if any(not candidates for candidates in found):
+            output.say(
+                f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
+            )
+            return []
+        if not grid.points and not probe.normalizers:
+            budget = len(grid.candidates) * grid.schedule.looks
+            found = [_thinned(candidates, budget) for candidates in found]
+        for i, (rows, episode) in enumerate(zip(prepared, episodes, strict=True)):
+            tried[i] += [_Tried(own, rows, episode, c, at) for at, c in enumerate(found[i])]
     seconds = (time.perf_counter() - began) / len(group)
-    finished = []
-    for w, rows, episode, candidates in zip(group, prepared, episodes, found, strict=True):
-        aligned = w.rows_of.aligned and settings.aligned == "normalized"
-        normalize = "l2" if aligned else settings.normalization
-        finished.append(_scored(run, problem, w.cell, probe, rows, episode, candidates, normalize, seconds))
-    return finished
+    return [_scored(run, problem, w, probe, t, seconds) for w, t in zip(group, tried, strict=True)]
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
@@ -211,58 +223,59 @@ def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
     )
 
 
+def _refitted(run: Run, problem: Problem, wanted: _Wanted, probe: Probe, best: _Tried) -> _Tried:
+    """The chosen candidate fitted once more, on training and validation rows together."""
+    prepared = prepare(problem, wanted.rows_of, best.settings, run_grid(run), refit=True)
+    episode = _episode(problem, prepared, wanted.cell.seed)
+    return replace(best, prepared=prepared, episode=episode, candidate=probe.fit([episode])[0][best.index])
+
+
 def _scored(
-    run: Run,
-    problem: Problem,
-    cell: Cell,
-    probe: Probe,
-    prepared: Prepared,
-    episode: Episode,
-    candidates: list[Candidate],
-    normalize: str,
-    seconds: float,
+    run: Run, problem: Problem, wanted: _Wanted, probe: Probe, tried: list[_Tried], seconds: float
 ) -> Finished:
     """Choose on validation, and show the test rows to the chosen one."""
-    features, labels = episode.validation
-    accuracies = [100.0 * float((c.logits(features).argmax(1) == labels).float().mean()) for c in candidates]
-    selected = best_validated(accuracies)
-    chosen = candidates[selected]
+    cell, accuracies, ties = wanted.cell, [], []
+    for one in tried:
+        features, labels = one.episode.validation
+        logits = one.candidate.logits(features)
+        accuracies.append(100.0 * float((logits.argmax(1) == labels).float().mean()))
+        ties.append(() if probe.ties is None else probe.ties(one.candidate, logits, labels))
+    selected = best_validated(accuracies, *zip(*ties, strict=True))
+    best = tried[selected]
+    if probe.normalizers and best.settings.refit:
+        best = _refitted(run, problem, wanted, probe, best)
+    chosen, prepared = best.candidate, best.prepared
+    aligned = wanted.rows_of.aligned and best.settings.aligned == "normalized"
     target = problem.target
     normalizer = prepared.normalizers[target.label]
     answers = Answers(len(problem.test), len(problem.classes))
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]
         answers.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
-    sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
-    linear = isinstance(chosen.logits, Linear)
-    result = CellResult(
-        cell=cell,
-        dataset=problem.dataset,
-        target=target.label,
-        encoders={label: source.encoder for label, source in sources.items()},
-        objective="supervised" if probe.labels else "zero-shot",
-        trunk="linear" if linear else "none",
-        normalize=normalize,
-        texts=run.settings.texts,
-        grid=f"own, {len(candidates)} candidate{'s' * (len(candidates) != 1)}",
-        label_budget=prepared.label_budget if probe.labels else 0,
+    result = cell_result(
+        run,
+        problem,
+        cell,
+        answers,
         candidates=[
             {
-                "hyperparameters": candidate.hyperparameters,
+                "hyperparameters": one.candidate.hyperparameters,
+                **({"normalize": one.settings.normalize} if probe.normalizers else {}),
                 "val_acc": accuracy,
-                "best_step": candidate.steps,
-                "steps": candidate.steps,
-                "seconds": round(seconds / len(candidates), 4),
+                "best_step": one.candidate.steps,
+                "steps": one.candidate.steps,
+                "seconds": round(seconds / len(tried), 4),
             }
-            for candidate, accuracy in zip(candidates, accuracies, strict=True)
+            for one, accuracy in zip(tried, accuracies, strict=True)
         ],
         selected=selected,
-        val_acc=accuracies[selected],
-        test_acc=answers.accuracy(target.labels[problem.test]),
-        best_step=chosen.steps,
-        seconds=round(seconds, 4),
-        history=[],
-        folder=run.path,
+        seconds=seconds,
+        label_budget=prepared.label_budget if probe.labels else 0,
+        objective="supervised" if probe.labels else "zero-shot",
+        trunk="linear" if isinstance(chosen.logits, Linear) else "none",
+        normalize="l2" if aligned else best.settings.normalization,
+        texts=run.settings.texts,
+        grid=f"own, {len(tried)} candidate{'s' * (len(tried) != 1)}",
     )
     head = None
     if isinstance(chosen.logits, Linear):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from uml_evaluate.probes import aligned, discriminant, logreg, neighbours, ridge_text
-from uml_evaluate.probes.episode import Fit
+from torch import Tensor
+
+from uml_evaluate.probes import aligned, discriminant, logreg, neighbours, ridge_text, textbook
+from uml_evaluate.probes.episode import Candidate, Fit
 
 
 @dataclass(frozen=True)
@@ -15,14 +18,19 @@ class Probe:
 
     `needs` is what it is fitted to: the target's rows alone, an auxiliary's too, or an auxiliary's whose
     encoder shares a space with the target's. `labels` tells whether it uses labelled rows of the target.
+    `normalizers` are the mappings of features that it tries beside its other candidates; none: the run's own.
+    `ties` decides between candidates that validate alike, by what is least; None: the first.
     """
 
     fit: Fit
     needs: Literal["target", "auxiliary", "joint"]
     labels: bool = True
+    normalizers: tuple[str, ...] = ()
+    ties: Callable[[Candidate, Tensor, Tensor], tuple[float, ...]] | None = None
 
 
 _KNOWN: dict[str, Probe] = {
+    "textbook": Probe(textbook.textbook, "target", normalizers=textbook.NORMALIZERS, ties=textbook.ties),
     "knn": Probe(neighbours.nearest_neighbours, "target"),
     "ncm": Probe(neighbours.nearest_class_mean, "target"),
     "lda": Probe(discriminant.shrinkage_lda, "target"),

@@ -14,6 +14,8 @@ from sklearn import metrics as theirs
 
 from toy_stores import CLASSES, clusters, write_store
 from uml_cache.cli import main
+from uml_evaluate import compare
+from uml_evaluate.comparing.sentence import below_textbook
 from uml_evaluate.report.html import write_report
 from uml_train import TrainSettings, load_head, load_run, train
 from uml_train.record.scores import MOST, Answers, scores_type
@@ -173,7 +175,7 @@ def test_some_cells_without_scores_are_left_out(run: Run, capsys: pytest.Capture
         path.unlink()
     code, out, err = uml(capsys, "eval", "--runs", run.path, "--k", 2, "--metric", "auroc")
     assert code == 0
-    assert "3 of 12 cells keep no scores (uml) and are left out of auroc" in err
+    assert "3 of 15 cells keep no scores (uml) and are left out of auroc" in err
     assert "unimodal-deep" in out
     assert not [line for line in out.splitlines() if line.startswith("uml ")]
 
@@ -202,3 +204,39 @@ def test_scores_are_bounded() -> None:
     assert scores_type(50_000, 1_000) is None
     answers = Answers(MOST + 1, 1)
     assert answers.scores is None
+
+
+def test_the_textbook_is_a_row_of_the_table(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = uml(capsys, "eval", "--runs", run.path, "--k", 2)
+    assert code == 0
+    assert any(line.startswith("textbook ") for line in out.splitlines())
+    assert "chance 20.0" in " ".join(out.split())
+    found = [r for r in load_run(run.path).cells if r.cell.method == "textbook"]
+    assert len(found) == 3
+    for result in found:
+        assert {c["normalize"] for c in result.candidates} == {"center-l2", "standard"}
+        assert result.val_acc == max(c["val_acc"] for c in result.candidates)
+        head = load_head(result.head_path)
+        features = torch.from_numpy(clusters(1, LABELS, 12, 1.5)[SPLITS == 2]).float()
+        assert (head.predict(features).numpy() == result.test_predictions).mean() > 0.95
+
+
+def test_heads_below_the_textbook_are_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    answer(capsys, run, "accuracy")
+    opened = load_run(run.path)
+    comparison = compare(opened)[0]
+    said = below_textbook(comparison)
+    for method in ("unimodal", "unimodal-deep", "uml"):
+        interval = next(d.interval for d in comparison.averaged if (d.a, d.b) == (method, "textbook"))
+        assert (f"{method} {'−' if interval.delta < 0 else '+'}" in said) == (interval.verdict == "hurts")
+
+
+def test_without_stores_the_table_stands_alone(
+    run: Run, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = run.config["stores"]["image"]["path"]
+    assert Path(config).exists()
+    code, out, err = uml(capsys, "eval", "--runs", run.path, "--k", 2, "--cache", run.path / "nowhere")
+    assert code == 0
+    assert "the best textbook classifier is no row of this table" in err
+    assert "unimodal-deep" in out

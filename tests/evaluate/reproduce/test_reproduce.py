@@ -59,7 +59,7 @@ def test_a_sweep_has_a_row_per_value_and_a_figure(tmp_path: Path) -> None:
     [
         ([1.0, 1.1, 0.9], "the claim holds"),
         ([3.0, 3.1, 2.9], "the opposite"),
-        ([2.0, 3.1, 1.0], "no difference"),
+        ([2.0, 3.1, 1.0], "can't tell"),
     ],
 )
 def test_the_sentence_says_what_the_numbers_say(uml: list[float], words: str) -> None:
