@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from uml_cache import InputError, WorkError, create_or_resume, open_features, verify
-from uml_cache.store.feature_store import checking
+from uml_cache.store import checking
 
 Maker = Callable[..., Any]
 _EXAMPLES = 150

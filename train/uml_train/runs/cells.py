@@ -94,7 +94,6 @@ class Trained:
     seconds: list[float]
     selected: int
     answers: Answers
-    test_acc: float
 
     @property
     def streams(self) -> list[str]:
@@ -163,28 +162,24 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
         fitted[selected] = replace(fitted[selected], weights=weights)
         prepared.normalizers, prepared.test = again.normalizers, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
-    answers = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        answers=answers,
-        test_acc=answers.accuracy(problem.target.labels[problem.test]),
+        answers=_test(problem, fitted[selected], prepared.test),
     )
 
 
 def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
     """Select on validation, and show the test rows to the selected model."""
     selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
-    answers = _test(problem, fitted[selected], prepared.test)
     return Trained(
         prepared=prepared,
         fitted=fitted,
         seconds=seconds,
         selected=selected,
-        answers=answers,
-        test_acc=answers.accuracy(problem.target.labels[problem.test]),
+        answers=_test(problem, fitted[selected], prepared.test),
     )
 
 
