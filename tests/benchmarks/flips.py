@@ -177,7 +177,8 @@ def _became(whole: Whole, way: str, said: forked.Said, file: Path, work: Path) -
         same = content(work) == whole.left
     if same:
         return "noticed" if named else "harmless"
-    return "noticed" if named and way in ("report", "analysis") else "UNNOTICED"
+    taken_out = way == "train" and "is taken out" in said.err  # a rival's cell, which `uml eval` adds
+    return "noticed" if named and (taken_out or way in ("report", "analysis")) else "UNNOTICED"
 
 
 def _answer(way: str, said: forked.Said) -> Any:

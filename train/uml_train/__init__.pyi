@@ -68,6 +68,7 @@ from .runs.costs import bytes_text as bytes_text
 from .runs.costs import time_text as time_text
 from .runs.estimate import estimate as estimate
 from .runs.head_session import open_heads as open_heads
+from .runs.outcome import cell_result as cell_result
 from .runs.ranks import Ranks as Ranks
 from .runs.reopening import open_run_problem as open_run_problem
 from .runs.reopening import require_heads as require_heads

@@ -67,7 +67,8 @@ def begin(
     class_map = read_class_map(settings.class_map) if settings.class_map else None
     splits = read_splits(settings.splits) if settings.splits else None
     roles = [selection.target, *selection.auxiliaries, *unrelated]
-    fingerprints = {role.label: content_of(role.store) for role in roles}
+    # Of what was opened: a store may have been written anew since it was found.
+    fingerprints = {source.label: content_of(source.features.info) for source in problem.sources}
     identity = identity_of(
         settings,
         fingerprints,
@@ -174,7 +175,6 @@ def _is_whole(path: Path, run: Run) -> bool:
 
 def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
     """What a run's configuration says of its stores, by label."""
-    sources = [problem.target, *problem.auxiliaries.values(), *problem.unrelated.values()]
     return {
         role.label: {
             "path": str(Path(os.path.abspath(role.store.path))),
@@ -183,14 +183,14 @@ def _stores(roles: Iterable[Role], problem: Problem) -> dict[str, Any]:
             "set": role.store.set,
             "encoder": source.encoder,
             "joint_space": source.joint_space,
-            "fingerprint": content_of(role.store),
+            "fingerprint": content_of(source.features.info),
             "rows": len(source.features.label),
             "usable_rows": len(source.rows),
             "failed_rows": int((~source.features.valid).sum()),
             "dim": source.dim,
             "token_dim": source.token_dim,
         }
-        for role, source in zip(roles, sources, strict=True)
+        for role, source in zip(roles, problem.sources, strict=True)
     }
 
 

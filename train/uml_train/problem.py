@@ -52,14 +52,18 @@ class Problem:
     drawn: bool = False
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        """The target, the auxiliaries, and what stands in for these."""
+        return (self.target, *self.auxiliaries.values(), *self.unrelated.values())
+
+    @property
     def used(self) -> dict[str, Used]:
         """How many rows of each store are used, and why the others are not."""
-        sources = (self.target, *self.auxiliaries.values(), *self.unrelated.values())
-        return {source.label: source.tally.used for source in sources}
+        return {source.label: source.tally.used for source in self.sources}
 
     def left_out(self) -> Iterator[LeftOut]:
         """Every row that is not used."""
-        for source in (self.target, *self.auxiliaries.values(), *self.unrelated.values()):
+        for source in self.sources:
             for row, reason in source.tally.left_out():
                 yield f"{self.dataset}/{source.label}", str(source.features.id[row]), reason
 

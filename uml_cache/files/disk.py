@@ -157,14 +157,23 @@ def scratch(parent: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, all of them on the disk afterwards."""
+    """Make a folder and those above it, all of them on the disk afterwards.
+
+    Raises:
+        OSError: one of them cannot be made; `filename` is that one.
+    """
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for new in reversed(missing):
+        if new.exists() and not new.is_dir():  # mkdir would say "File exists", which hides what is wrong
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(new))
         new.mkdir(exist_ok=True)
-        sync_folder(new.parent)
+        try:
+            sync_folder(new.parent)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(new)) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -23,7 +23,6 @@ from uml_evaluate.probes.registry import Probe, probe_named
 from uml_train import (
     Answers,
     Cell,
-    CellResult,
     Finished,
     Keeper,
     Prepared,
@@ -33,6 +32,7 @@ from uml_train import (
     TrainSettings,
     Watch,
     best_validated,
+    cell_result,
     draw_rows,
     extend_splits,
     linear_head_file,
@@ -123,7 +123,7 @@ def complete_probes(
     fitted: list[Cell] = []
     with run_lock(run.path, output):
         extend_splits(run, problem, draws, output)
-        watch = Watch([source.features.info for source in (problem.target, *problem.auxiliaries.values())])
+        watch = Watch([source.features.info for source in problem.sources])
         with output.progress(len(todo), "cell", "probes") as bar, Keeper(run, watch.check) as keeper:
             for group in groups.values():
                 for finished in _fitted(run, problem, group, output):
@@ -252,19 +252,11 @@ def _scored(
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]
         answers.take(slice(start, start + len(rows)), chosen.logits(normalizer(target.values(rows))))
-    sources = {target.label: target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
-    linear = isinstance(chosen.logits, Linear)
-    result = CellResult(
-        cell=cell,
-        dataset=problem.dataset,
-        target=target.label,
-        encoders={label: source.encoder for label, source in sources.items()},
-        objective="supervised" if probe.labels else "zero-shot",
-        trunk="linear" if linear else "none",
-        normalize="l2" if aligned else best.settings.normalization,
-        texts=run.settings.texts,
-        grid=f"own, {len(tried)} candidate{'s' * (len(tried) != 1)}",
-        label_budget=prepared.label_budget if probe.labels else 0,
+    result = cell_result(
+        run,
+        problem,
+        cell,
+        answers,
         candidates=[
             {
                 "hyperparameters": one.candidate.hyperparameters,
@@ -277,12 +269,13 @@ def _scored(
             for one, accuracy in zip(tried, accuracies, strict=True)
         ],
         selected=selected,
-        val_acc=accuracies[selected],
-        test_acc=answers.accuracy(target.labels[problem.test]),
-        best_step=chosen.steps,
-        seconds=round(seconds, 4),
-        history=[],
-        folder=run.path,
+        seconds=seconds,
+        label_budget=prepared.label_budget if probe.labels else 0,
+        objective="supervised" if probe.labels else "zero-shot",
+        trunk="linear" if isinstance(chosen.logits, Linear) else "none",
+        normalize="l2" if aligned else best.settings.normalization,
+        texts=run.settings.texts,
+        grid=f"own, {len(tried)} candidate{'s' * (len(tried) != 1)}",
     )
     head = None
     if isinstance(chosen.logits, Linear):

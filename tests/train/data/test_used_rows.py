@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from run_records import change_record
 from toy_stores import clusters, write_store
 from uml_cache import export_features, import_features, open_features
 from uml_cache.errors import InputError
@@ -241,9 +242,12 @@ def test_a_run_keeps_the_parts_that_were_drawn_for_it(tmp_path: Path, settings_f
     write_store(tmp_path / "f", "image", clusters(1, LABELS, 6, 1.0), LABELS.tolist(), [255] * 60)
     run = train(settings_for(tmp_path / "f", methods=("unimodal",)))
     assert run.config["drawn"] is True
+
+    def swap(splits: dict[str, Any]) -> None:
+        splits["train"][0], splits["test"][0] = splits["test"][0], splits["train"][0]
+
+    change_record(run.path / "splits.json", swap)
     splits = json.loads((run.path / "splits.json").read_text())
-    splits["train"][0], splits["test"][0] = splits["test"][0], splits["train"][0]
-    (run.path / "splits.json").write_text(json.dumps(splits))
     opened = open_run_problem(run)
     assert set(opened.ids(opened.test)) == set(splits["test"])
 

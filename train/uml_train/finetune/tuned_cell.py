@@ -77,14 +77,12 @@ class CellTuner:
             tuner = self._tuner(cell, prepared, selected)
             _, state = tuner.fit(checkpoints[selected])  # finished: this only brings its best state back
         target = self.problem.target
-        answers = tuner.test(target.rows[self.problem.test])
         trained = Trained(
             prepared=prepared,
             fitted=fitted,
             seconds=seconds,
             selected=selected,
-            answers=answers,
-            test_acc=answers.accuracy(target.labels[self.problem.test]),
+            answers=tuner.test(target.rows[self.problem.test]),
         )
         return TunedCell(trained, tuner, state, time.perf_counter() - began, checkpoints)
 

@@ -49,9 +49,8 @@ class SampleSession(Session):
 
     @property
     def stores(self) -> list[StoreInfo]:
-        tuned = {part.role.label for part in self.networks.parts}
-        roles = [*self.selection.auxiliaries, *self.unrelated]
-        return [role.store for role in roles if role.label not in tuned]
+        own = {part.role.label for part in self.networks.parts}
+        return [source.features.info for source in self.problem.sources if source.label not in own]
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
         tuner = CellTuner(

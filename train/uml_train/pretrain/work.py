@@ -26,8 +26,9 @@ from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished
 from uml_train.record.scores import Answers
-from uml_train.run import Cell, CellResult, Run
+from uml_train.run import Cell, Run
 from uml_train.runs.cells import Draw, draw_rows
+from uml_train.runs.outcome import cell_result
 from uml_train.runs.ranks import Ranks
 
 _AGAIN = "the same `uml train` command trains the network anew"
@@ -153,18 +154,11 @@ class Work:
         answers = Answers(len(problem.test), len(problem.classes))
         embedded = self._embed(trained[best].path, problem.test)
         answers.take(slice(None), probes[best].logits(embedded, len(problem.classes)))
-        steps = [one.about["steps"] for one in trained]
-        result = CellResult(
-            cell=cell,
-            dataset=problem.dataset,
-            target=problem.target.label,
-            encoders={s.label: _encoder(s) for s in self._arms.streams(cell)},
-            objective=self._arms.settings.objective,
-            trunk="transformer",
-            normalize=self._arms.settings.normalize,
-            texts="all",
-            grid=self._arms.grid.name,
-            label_budget=draw.label_budget,
+        result = cell_result(
+            self._run,
+            problem,
+            cell,
+            answers,
             candidates=[
                 {
                     "lr": one.candidate.lr,
@@ -184,12 +178,15 @@ class Work:
                 for one, accuracy in zip(trained, accuracies, strict=True)
             ],
             selected=best,
-            val_acc=accuracies[best],
-            test_acc=answers.accuracy(labels[problem.test]),
-            best_step=steps[best] - 1,
             seconds=sum(one.about["seconds"] for one in trained),
+            label_budget=draw.label_budget,
             history=[one.about["history"] for one in trained],
-            folder=self._run.path,
+            encoders={s.label: _encoder(s) for s in self._arms.streams(cell)},
+            objective=self._arms.settings.objective,
+            trunk="transformer",
+            normalize=self._arms.settings.normalize,
+            texts="all",
+            grid=self._arms.grid.name,
         )
         self._output.say(f"{cell.key}: val {result.val_acc:.1f}, test {result.test_acc:.1f}")
         return Finished(result, answers, trained[best].path.read_bytes())

@@ -69,9 +69,8 @@ class Session(ABC):
 
     @property
     def stores(self) -> list[StoreInfo]:
-        """The feature stores that are read."""
-        roles = [self.selection.target, *self.selection.auxiliaries, *self.unrelated]
-        return [role.store for role in roles]
+        """The feature stores that are read, as they were when they were opened."""
+        return [source.features.info for source in self.problem.sources]
 
 
 def begin_run(session: Session) -> Run:

@@ -26,8 +26,9 @@ from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
+from uml_train.runs.outcome import cell_result
 from uml_train.runs.reopening import open_recorded, selection_of
-from uml_train.settings import TRANSFORMER, TrainSettings
+from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
@@ -277,27 +278,21 @@ def _record(
     trained: Trained,
     seconds: float,
 ) -> CellResult:
-    best = trained.fitted[trained.selected]
-    sources = {problem.target.label: problem.target, **{a: problem.auxiliaries[a] for a in cell.auxiliaries}}
-    return CellResult(
-        cell=cell,
-        dataset=problem.dataset,
-        target=problem.target.label,
-        encoders={label: source.encoder for label, source in sources.items()},
+    return cell_result(
+        run,
+        problem,
+        cell,
+        trained.answers,
+        candidates=trained.candidates(),
+        selected=trained.selected,
+        seconds=seconds,
+        label_budget=trained.prepared.label_budget,
+        history=[fitted.history for fitted in trained.fitted],
         objective=run.config["objective"],
-        trunk=settings.trunk if cell.method != "unimodal" else "linear",
+        trunk=settings.trunk if cell.method not in LINEAR else "linear",
         normalize=_normalization(cell, settings),
         texts=settings.texts,
         grid=grid.name,
-        label_budget=trained.prepared.label_budget,
-        candidates=trained.candidates(),
-        selected=trained.selected,
-        val_acc=best.val_acc,
-        test_acc=trained.test_acc,
-        best_step=best.best_step,
-        seconds=round(seconds, 4),
-        history=[fitted.history for fitted in trained.fitted],
-        folder=run.path,
         injection=trained.prepared.injection,
         solver="full batch" if grid.points else "adamw",
     )
