@@ -27,7 +27,7 @@ from uml_cache import (
     store_path,
 )
 from uml_extract.batching import probe_batch_size
-from uml_extract.executors import get_executor
+from uml_extract.executors import Executor, get_executor
 from uml_extract.executors.worker import Job, Recipe
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import reader_count
@@ -157,13 +157,69 @@ def extract(
         dtype = IDS
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    plan = _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
+    store = _planned(path, plan, batch_size == "auto")
+    group = who.join(plan.device)
+    readers = reader_count(decode_workers, manifest.modality, who.beside)
+    job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
+    extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
+    with store.lock(group), contextlib.closing(extraction):
+        again = set(store.damaged(who.share(sorted(store.done()))))
+        if retry_failed:
+            again.update(who.share(mended_tasks(store, manifest, encoder)))
+        if check_sources:
+            changed = who.share(changed_tasks(store, manifest))
+            again.update(changed)
+            output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
+        need_files(store, manifest, sorted(again))
+        store.unseal(again)
+        return _worked(store, who, extraction, job, output)
+
+
+def _worked(
+    store: FeatureStore, who: Executor, extraction: Extraction, job: Job, output: Output
+) -> Extracted:
+    """Work through the tasks that the store lacks, each executor through its share."""
+    pending = store.pending()
+    mine = who.share(pending)
+    store.unseal(mine)  # a task whose files are damaged still has its record
+    missing, remaining = _rows(store, pending), _rows(store, mine)
+    rows = len(job.manifest)
+    started = time.monotonic()
+    with output.progress(rows, " samples", store.plan.encoder["name"], rows - missing) as progress:
+        who.run(lambda tasks: extraction.run(tasks, progress), job, mine, progress)
+    seconds = time.monotonic() - started
+    unreadable = tuple(store.failed())
+    return Extracted(
+        store=job.store,
+        rows=rows,
+        failed=len(unreadable),
+        tasks=store.tasks,
+        resumed_tasks=store.tasks - len(pending),
+        seconds=seconds,
+        rows_per_second=remaining / seconds if remaining else 0.0,
+        unreadable=unreadable,
+    )
+
+
+def _plan(
+    manifest: Manifest,
+    encoder: Encoder,
+    path: Path,
+    variant: str | None,
+    tokens: bool,
+    dtype: str,
+    batch_size: int | Literal["auto"],
+    output: Output,
+) -> StorePlan:
+    """What the store at `path` is going to hold; what `auto` leaves open is as it was planned there."""
+    spec = encoder.spec
     if dtype == "auto":
         dtype = _own_dtype(path, encoder, output)
-    automatic = batch_size == "auto"
     if batch_size == "auto":
         there = recorded_plan(path)
         batch_size = int(there["batch_size"]) if there else _automatic(manifest, encoder, tokens)
-    plan = StorePlan(
+    return StorePlan(
         dataset=manifest.name,
         modality=manifest.modality,
         set=manifest.set,
@@ -185,40 +241,6 @@ def extract(
         batch_size=batch_size,
         versions=_versions(spec.modality, spec.library),
         device=encoder.device,
-    )
-    store = _planned(path, plan, automatic)
-    group = who.join(plan.device)
-    readers = reader_count(decode_workers, manifest.modality, who.beside)
-    job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
-    extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
-    with store.lock(group), contextlib.closing(extraction):
-        again = set(store.damaged(who.share(sorted(store.done()))))
-        if retry_failed:
-            again.update(who.share(mended_tasks(store, manifest, encoder)))
-        if check_sources:
-            changed = who.share(changed_tasks(store, manifest))
-            again.update(changed)
-            output.say(f"files have changed in {len(changed)} of {store.tasks} tasks since they were done")
-        need_files(store, manifest, sorted(again))
-        store.unseal(again)
-        pending = store.pending()
-        mine = who.share(pending)
-        store.unseal(mine)  # a task whose files are damaged still has its record
-        missing, remaining = _rows(store, pending), _rows(store, mine)
-        started = time.monotonic()
-        with output.progress(len(manifest), " samples", spec.name, len(manifest) - missing) as progress:
-            who.run(lambda tasks: extraction.run(tasks, progress), job, mine, progress)
-        seconds = time.monotonic() - started
-        unreadable = tuple(store.failed())
-    return Extracted(
-        store=path,
-        rows=len(manifest),
-        failed=len(unreadable),
-        tasks=store.tasks,
-        resumed_tasks=store.tasks - len(pending),
-        seconds=seconds,
-        rows_per_second=remaining / seconds if remaining else 0.0,
-        unreadable=unreadable,
     )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache import StorePlan, create_or_resume, open_features, store_info
-from uml_cache.store.feature_store import checking
+from uml_cache.store import checking
 
 _DIM = 768
 

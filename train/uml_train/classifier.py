@@ -55,9 +55,10 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     is then solved on all rows.
 
     Args:
-        method: one of the ladder: `unimodal` (one linear layer), `unimodal-deep` (a projection and a head),
-            `init-only`, `uml`, `uml-init`, or `auto` for whichever of them is best in cross-validation. None:
-            `uml` with auxiliaries, `unimodal` without.
+        method: one of the ladder: `unimodal` (one linear layer), `ridge` (the same by squared errors alone),
+            `prior` (ridge whose class weights are alike where the auxiliaries' classes are), `unimodal-deep`
+            (a projection and a head), `init-only`, `uml`, `uml-init`, or `auto` for whichever of them is best
+            in cross-validation. None: `uml` with auxiliaries, `unimodal` without.
         controls: some of `permuted` and `random`: the same method and search with auxiliaries that know
             nothing of the classes; see `control_scores_`.
         alpha: weight of each auxiliary's loss.
@@ -75,7 +76,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         head_: the fitted `Head`: `head_.to_onnx(path)` exports it.
         method_: the method of the head.
         val_acc_: its accuracy in percent in cross-validation.
-        point_: the loss and strength chosen.
+        point_: the loss and strength chosen, and of `prior` the auxiliary's share.
         normalize_: the normalisation of the head.
         control_scores_: accuracy in percent in cross-validation, by control.
     """
@@ -157,6 +158,8 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.head_ = self._head(fitted, normalizer, rows.normalize, [s.name for s in model.auxiliaries])
         self.method_, self.val_acc_ = best.method, best.accuracy
         self.point_ = {"loss": best.point.loss, "strength": best.point.strength}
+        if best.point.prior is not None:
+            self.point_["prior"] = best.point.prior
         self.normalize_ = rows.normalize
         controlled = best.method in WITH_AUXILIARIES
         self.control_scores_ = {

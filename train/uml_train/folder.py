@@ -87,33 +87,11 @@ def begin(
     if run is None:
         remark_siblings(path, identity, output.say)
         config = {
-            "format": FORMAT,
-            "created": datetime.now(UTC).isoformat(),
-            "digest": digest_of(identity),
-            "settings": settings.to_json(),
-            "dataset": selection.dataset,
-            "target": selection.target.label,
-            "configurations": [[role.label for role in roles] for roles in selection.configurations],
-            "objective": "finetune" if finetune else settings.objective,
-            **({"finetune": finetune} if finetune else {}),
-            "trunk": settings.trunk,
-            "classes": list(problem.classes),
-            "grid": asdict(grid),
+            **_described(settings, selection, problem, grid, finetune),
             "stores": _stores(roles, problem),
-            "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
-            "test_groups": problem.test_groups,
-            "drawn": problem.drawn,
-            "used": {label: used.to_json() for label, used in problem.used.items()},
-            "class_notes": problem.notes,
-            "remarks": problem.remarks,
-            "versions": {
-                "uml-cache": version("uml-cache"),
-                "torch": version("torch"),
-                "numpy": version("numpy"),
-                "python": platform.python_version(),
-            },
             "files": {"test_labels.npy": file_sum(labels)},
             "identity": identity,
+            "digest": digest_of(identity),
         }
         write_together({path / "test_labels.npy": labels})
         _write_config(path, config)
@@ -129,6 +107,41 @@ def begin(
         _write_config(path, {**run.config, "settings": {**run.config["settings"], **where}})
         run = Run(path)
     return run
+
+
+def _described(
+    settings: TrainSettings,
+    selection: Selection,
+    problem: Problem,
+    grid: Grid | Pretraining,
+    finetune: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """What a run's configuration says of its settings and of its problem, as JSON values."""
+    return {
+        "format": FORMAT,
+        "created": datetime.now(UTC).isoformat(),
+        "settings": settings.to_json(),
+        "dataset": selection.dataset,
+        "target": selection.target.label,
+        "configurations": [[role.label for role in roles] for roles in selection.configurations],
+        "objective": "finetune" if finetune else settings.objective,
+        **({"finetune": finetune} if finetune else {}),
+        "trunk": settings.trunk,
+        "classes": list(problem.classes),
+        "grid": asdict(grid),
+        "rows": {"train": len(problem.train), "val": len(problem.val), "test": len(problem.test)},
+        "test_groups": problem.test_groups,
+        "drawn": problem.drawn,
+        "used": {label: used.to_json() for label, used in problem.used.items()},
+        "class_notes": problem.notes,
+        "remarks": problem.remarks,
+        "versions": {
+            "uml-cache": version("uml-cache"),
+            "torch": version("torch"),
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+        },
+    }
 
 
 def _plain(text: str) -> str:

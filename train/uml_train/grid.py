@@ -53,12 +53,15 @@ class Point:
     `loss` is what the training rows are fitted by: `cross-entropy`, or `squared` errors of one-hot labels.
     `strength` is how little weights are penalised: the penalty is the features' mean squared length over it.
     `alpha` and `ratio` are as in `Candidate`; a ratio is one more factor of the auxiliaries' weight here.
+    `prior` is how much of the class weights' covariance is the auxiliary's (`prior`; 0 for `ridge`), None
+    for the other methods.
     """
 
     loss: str
     strength: float
     alpha: float | None = 1.0
     ratio: float | None = 1.0
+    prior: float | None = None
 
     @property
     def weight(self) -> float:
@@ -119,6 +122,10 @@ class Grid:
             return self.points
         return tuple(dict.fromkeys(replace(p, alpha=None, ratio=None) for p in self.points))
 
+    def crossed_points(self, *, prior: bool) -> tuple[Point, ...]:
+        """The points of `ridge` and of `prior`, as `crossed_points` makes them."""
+        return crossed_points(self.points, prior=prior)
+
     def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
         """As many candidates for a method to which part of the grid means nothing.
 
@@ -135,6 +142,13 @@ class Grid:
             found.append(replace(candidate, repeat=seen[candidate]))
             seen[candidate] += 1
         return tuple(found)
+
+
+def crossed_points(points: Sequence[Point], *, prior: bool) -> tuple[Point, ...]:
+    """The strengths of squared errors among `points` for `ridge`, each with every share of the prior for
+    `prior`."""
+    squared = dict.fromkeys(replace(p, alpha=None, ratio=None) for p in points if p.loss == "squared")
+    return tuple(replace(p, prior=share) for share in (PRIORS if prior else (0.0,)) for p in squared)
 
 
 def _grid(
@@ -162,6 +176,7 @@ def _grid(
 AUTO = "auto"
 FAIR = "fair"
 _STRENGTHS = {"cross-entropy": (0.3, 3.0, 30.0, 300.0), "squared": (0.1, 1.0, 10.0, 100.0)}
+PRIORS = (0.0, 0.5, 0.75, 0.9)
 _SOLVED = Schedule(steps=1, warmup=0, eval_every=1, patience=1)  # solved, and looked at once
 
 

@@ -10,14 +10,16 @@ from typing import Annotated, Any, Literal
 
 from uml_cache import InputError, Setting, Settings, at_least, different, unknown
 
-METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
+METHODS = ("unimodal", "ridge", "prior", "unimodal-deep", "init-only", "uml", "uml-init")
+SOLVED = ("ridge", "prior")  # in closed form, by no grid of AdamW
+LINEAR = ("unimodal", *SOLVED)  # one layer without a projection
 OBJECTIVES: dict[str, tuple[str, ...]] = {
     "supervised": METHODS,
     "ssl": ("unimodal", "uml"),
     "joint": ("unimodal", "self-supervised", "uml"),
 }  # and their methods
 AUTO = "auto"  # of the run's other methods whichever validates best; trains nothing
-WITH_AUXILIARIES = ("init-only", "uml", "uml-init")
+WITH_AUXILIARIES = ("prior", "init-only", "uml", "uml-init")
 WITH_AUXILIARY_LOSS = ("uml", "uml-init")
 FROM_CLASS_MEANS = ("init-only", "uml-init")
 CONTROLS = ("permuted", "random")
@@ -183,8 +185,8 @@ class TrainSettings(Settings):
                 raise unknown(f"method of the objective {self.objective}:", method, known)
         if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
-        if self.controls and self.controlled is None:
-            raise InputError("controls need a method that trains on other modalities: uml or uml-init")
+        if self.controls and not self.controlled:
+            raise InputError("controls need a method that trains on other modalities: uml, uml-init or prior")
 
     def _check_sequences(self) -> None:
         """What the objectives without a head bank can do."""
@@ -218,17 +220,34 @@ class TrainSettings(Settings):
         return f"{self.normalize}@pool" if seen else self.normalize
 
     @property
-    def controlled(self) -> str | None:
-        """The method that controls are run for: `uml`, whose difference to `unimodal-deep` is the data alone.
+    def controlled(self) -> tuple[str, ...]:
+        """The methods that controls are run for: `uml`, whose difference to `unimodal-deep` is the data
+        alone, and `prior`, whose difference to `ridge` is.
 
         Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
         """
-        return next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
+        trained = next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
+        return tuple(m for m in ("prior", trained) if m in self.methods)
 
     def stepped(self) -> "TrainSettings":
         """The settings of what is trained in steps whatever it is: `auto` is what it was before."""
         values: dict[str, Any] = {k: v for k, v in STEPPED.items() if getattr(self, k) == "auto"}
-        return replace(self, **values)
+        return replace(self, **values, methods=self.stepped_methods())
+
+    def stepped_methods(self) -> tuple[str, ...]:
+        """The methods that AdamW can train: of all of them those, where none is named.
+
+        Raises:
+            InputError: one is named that only the grid `fair` solves.
+        """
+        if self.methods in (METHODS, tuple(m for m in METHODS if m not in WITH_AUXILIARIES)):
+            return tuple(m for m in self.methods if m not in SOLVED)
+        if named := [m for m in self.methods if m in SOLVED]:
+            raise InputError(
+                f"the method {named[0]} is solved in closed form (`uml train --grid fair`), and AdamW trains "
+                "here; leave it out"
+            )
+        return self.methods
 
 
 def settings_hash(values: Any) -> str:

@@ -1,5 +1,5 @@
 from .batch import Batch as Batch
-from .choose import Loader as Loader
+from .batch import Loader as Loader
 from .choose import make_loader as make_loader
 from .device import DeviceLoader as DeviceLoader
 from .host import HostLoader as HostLoader

@@ -5,6 +5,8 @@ Shapes: B rows of the batch, D features, T tokens of the batch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from uml_cache.errors import unknown
 
 if TYPE_CHECKING:
     from uml_cache.reading.features import FeatureSet
+    from uml_cache.reading.sampler import Sampler
 
 PARTS = ("pooled", "tokens")
 
@@ -103,3 +106,40 @@ class Held:
             offsets = torch.from_numpy(between).to(self._device)
         index = torch.from_numpy(at).to(self._device)
         return torch.index_select(self._values, 0, index, out=buffer.take(len(at))), offsets
+
+
+class Loader(ABC):
+    """What every loader is: batches of `part` (`pooled` or `tokens`) of a store on `device`.
+
+    `dtype` converts the values (default: as stored).
+    """
+
+    def __init__(
+        self,
+        features: FeatureSet,
+        sampler: Sampler,
+        *,
+        part: str = "pooled",
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.sampler = sampler
+        self._width, self._stored = kind_of(features, part)
+        self._dtype = dtype or self._stored
+        self._device = torch.device(device)
+        self._features = features
+        self._tokens = features.tokens if part == "tokens" else None
+        self._labels = torch.from_numpy(features.label.astype(np.int64))
+
+    @abstractmethod
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, in the sampler's order."""
+
+    def _read(self, rows: np.ndarray) -> Held:
+        """A copy of some distinct rows, ascending, on the device."""
+        if self._tokens is not None:
+            values, offsets = self._tokens.packed(rows)
+        else:
+            values, offsets = torch.empty((len(rows), self._width), dtype=self._stored), None
+            self._features.source.read(torch.from_numpy(rows), values)
+        return Held(rows, values.to(self._dtype), offsets, self._device)

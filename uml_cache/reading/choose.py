@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from uml_cache.errors import unknown
 from uml_cache.machine import memory_bytes
-from uml_cache.reading.batch import Batch, kind_of
+from uml_cache.reading.batch import Loader, kind_of
 from uml_cache.reading.device import DeviceLoader
 from uml_cache.reading.host import HostLoader
 from uml_cache.reading.stream import StreamLoader
@@ -20,16 +19,6 @@ if TYPE_CHECKING:
     from uml_cache.reading.sampler import Sampler
 
 KINDS = ("auto", "device", "host", "stream")
-
-
-class Loader(Protocol):
-    """What every loader is."""
-
-    sampler: Sampler
-
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in the sampler's order."""
-        ...
 
 
 def make_loader(
@@ -55,11 +44,8 @@ def make_loader(
     if part == "pooled":
         few = len(sampler.rows) * 10 < len(features) and kind != "stream"
         features.advise("random" if few else "normal")
-    if kind == "device":
-        return DeviceLoader(features, sampler, part=part, device=place, dtype=dtype)
-    if kind == "host":
-        return HostLoader(features, sampler, part=part, device=place, dtype=dtype)
-    return StreamLoader(features, sampler, part=part, device=place, dtype=dtype)
+    made = {"device": DeviceLoader, "host": HostLoader, "stream": StreamLoader}[kind]
+    return made(features, sampler, part=part, device=place, dtype=dtype)
 
 
 def _bytes(features: FeatureSet, sampler: Sampler, part: str) -> int:

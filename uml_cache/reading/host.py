@@ -7,50 +7,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from uml_cache.reading.batch import Batch, Buffer, Cast, kind_of
+from uml_cache.reading.batch import Batch, Buffer, Cast, Loader
 
 if TYPE_CHECKING:
     from uml_cache.reading.features import FeatureSet
     from uml_cache.reading.sampler import Sampler
 
 
-class HostLoader:
+class HostLoader(Loader):
     """Batches gathered on the CPU; on CUDA from pinned memory over a side stream, one batch ahead.
 
-    `part` is `pooled` or `tokens`; `dtype` converts the values on the device (default: as stored). `threads`
-    is how many torch threads the gather itself uses: one is fastest for small batches on busy cores, and the
-    caller's own setting is put back after each gather (None leaves it alone).
+    The values are converted on the device. `threads` is how many torch threads the gather itself uses: one is
+    fastest for small batches on busy cores, and the caller's own setting is put back after each gather (None
+    leaves it alone).
     """
 
     def __init__(
-        self,
-        features: FeatureSet,
-        sampler: Sampler,
-        *,
-        part: str = "pooled",
-        device: torch.device | str = "cpu",
-        dtype: torch.dtype | None = None,
-        threads: int | None = 1,
+        self, features: FeatureSet, sampler: Sampler, *, threads: int | None = 1, **kind: Any
     ) -> None:
-        self.sampler = sampler
-        self._device = torch.device(device)
+        super().__init__(features, sampler, **kind)
         self._threads = threads
-        width, stored = kind_of(features, part)
-        self._tokens = features.tokens if part == "tokens" else None
-        self._pooled = features.pooled_of(sampler.rows) if part == "pooled" else None
-        self._labels = torch.from_numpy(features.label.astype(np.int64))
+        self._pooled = features.pooled_of(sampler.rows) if self._tokens is None else None
         pinned = self._device.type == "cuda"
         host = torch.device("cpu")
-        self._buffers = [Buffer(width, stored, host, pinned) for _ in range(2 if pinned else 1)]
-        self._cast = Cast(width, stored, dtype, self._device)
+        self._buffers = [Buffer(self._width, self._stored, host, pinned) for _ in range(2 if pinned else 1)]
+        self._cast = Cast(self._width, self._stored, self._dtype, self._device)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch, in the sampler's order."""
         if self._device.type == "cuda":
             yield from self._copied(epoch)
             return

@@ -120,21 +120,7 @@ def analyse(reading: Reading) -> Finding:
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
         said=_said(reading, before, records, chance),
-        notes=[
-            f"CKA and mutual neighbours are over the means of {len(present)} classes, because the modalities "
-            f"are unpaired: {reading.problem.target.label} means of the test rows, {label} means of all its "
-            f"{len(theirs)} rows (which training used). Mutual neighbours: share of the {neighbours} nearest "
-            f"by cosine, {chance:.2f} by chance. Biased CKA is high for few points in wide spaces whatever "
-            "they are; the debiased one is about 0 for unrelated data.",
-            f"Effective rank and separability are of {len(few)} and {len(their_few)} rows. Separability: "
-            "balanced accuracy in % of a linear probe that tells the modalities apart in the shared space, "
-            "50 by chance.",
-            "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
-            f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. "
-            + gradient_course.NOTES[bool(courses)],
-            "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
-            "shared space has never met a text.",
-        ],
+        notes=_notes(reading, label, len(present), neighbours, len(few), len(their_few), bool(courses)),
         tables=[*_tables(reading, before, records), *gradient_course.course_table(reading, courses)],
         values={
             "raw": before, "cells": records, "courses": courses, "classes": len(present),
@@ -146,6 +132,28 @@ def analyse(reading: Reading) -> Finding:
             "deviation; dotted: the encoders' raw features; dashed: chance."
         ),
     )  # fmt: skip
+
+
+def _notes(
+    reading: Reading, label: str, classes: int, neighbours: int, few: int, their_few: int, has_courses: bool
+) -> list[str]:
+    """How the numbers came about."""
+    source, chance = reading.problem.auxiliaries[label], neighbours / (classes - 1)
+    return [
+        f"CKA and mutual neighbours are over the means of {classes} classes, because the modalities "
+        f"are unpaired: {reading.problem.target.label} means of the test rows, {label} means of all its "
+        f"{len(source.rows)} rows (which training used). Mutual neighbours: share of the {neighbours} "
+        f"nearest by cosine, {chance:.2f} by chance. Biased CKA is high for few points in wide spaces "
+        "whatever they are; the debiased one is about 0 for unrelated data.",
+        f"Effective rank and separability are of {few} and {their_few} rows. Separability: "
+        "balanced accuracy in % of a linear probe that tells the modalities apart in the shared space, "
+        "50 by chance.",
+        "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
+        f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. "
+        + gradient_course.NOTES[has_courses],
+        "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
+        "shared space has never met a text.",
+    ]
 
 
 def figure(finding: Finding) -> Figure | None:

@@ -29,7 +29,7 @@ from uml_evaluate.analyses.class_plane import Plane, class_plane
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
 from uml_evaluate.comparing.figures import INK, canvas, style
-from uml_evaluate.comparing.rows import arm_name
+from uml_evaluate.comparing.rows import Arm, arm_name
 from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
@@ -100,27 +100,13 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
                     f"right {arm_name(arm)}": predicted == labels[mine][drawn],
                 }  # fmt: skip
     names = [reading.classes[a], reading.classes[b]]
-    how = (
-        "the pair was asked for"
-        if pair is not None
-        else f"the pair is the one that {arm_name(methods[0])} mixes up most on the test rows, so that there "
-        "is something to see: an illustration, not evidence"
-    )
-    notes = [
-        f"Plane: origin midway between the means of the two classes' {len(mine)} test rows, axis 1 from the "
-        "first mean to the second, axis 2 the direction of largest remaining variance; the same for all "
-        f"methods (the paper takes axis 1 from each model's weights), in {reading.unit}. It holds "
-        f"{100 * plane.variance:.0f} % of these rows' variance.",
-        "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
-        f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
-    ]
     return Finding(
         analysis="boundary",
         title=TITLE,
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
         said=_said(records, names, shots),
-        notes=notes,
+        notes=_notes(reading, plane, len(mine), None if pair is not None else methods[0]),
         tables=[_table(records, names, shots)],
         values={
             "pair": names, "shots": shots, "seed": seed, "models": records, "test_rows": len(mine),
@@ -135,6 +121,24 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
             f"{len(mine)} test rows (crosses: classified wrong), stars: labelled samples."
         ),
     )  # fmt: skip
+
+
+def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None) -> list[str]:
+    """How the drawing came about."""
+    how = (
+        "the pair was asked for"
+        if mixed_up_by is None
+        else f"the pair is the one that {arm_name(mixed_up_by)} mixes up most on the test rows, so that "
+        "there is something to see: an illustration, not evidence"
+    )
+    return [
+        f"Plane: origin midway between the means of the two classes' {rows} test rows, axis 1 from the "
+        "first mean to the second, axis 2 the direction of largest remaining variance; the same for all "
+        f"methods (the paper takes axis 1 from each model's weights), in {reading.unit}. It holds "
+        f"{100 * plane.variance:.0f} % of these rows' variance.",
+        "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
+        f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
+    ]
 
 
 def figure(finding: Finding) -> Figure | None:

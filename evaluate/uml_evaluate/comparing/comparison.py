@@ -140,7 +140,9 @@ class Comparison:
         return self.objective in ("ssl", "joint")
 
     def _pairs(self) -> list[tuple[str, Arm, Arm]]:
-        deep: Arm = (self.baseline, None)
+        def without(control: Arm) -> Arm:
+            return ("ridge" if control[0] == "prior" else self.baseline), None
+
         ladder = SEQUENCES if self.on_sequences else LADDER
         controls = [arm for arm in self.arms if arm[1] is not None]
         return [
@@ -157,7 +159,7 @@ class Comparison:
                 for method in ALONE
                 if (method, None) in self.arms and (TEXTBOOK, None) in self.arms
             ),
-            *((f"{c[1]} against no data", c, deep) for c in controls if deep in self.arms),
+            *((f"{c[1]} against no data", c, b) for c in controls if (b := without(c)) in self.arms),
             *((f"data against {c[1]}", (c[0], None), c) for c in controls if (c[0], None) in self.arms),
         ]
 

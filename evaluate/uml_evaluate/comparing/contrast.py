@@ -23,7 +23,7 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_evaluate.comparing.fields import different_fields
-from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order, verdict_fields
+from uml_evaluate.comparing.rows import arm_name, arm_order, interval_fields, shots_order
 from uml_evaluate.comparing.sentence import signed
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
@@ -62,11 +62,7 @@ class Pair:
             "shots": self.shots,
             "a": self.a,
             "b": self.b,
-            "delta": self.interval.delta,
-            "ci_low": self.interval.low,
-            "ci_high": self.interval.high,
-            "seeds": self.interval.draws,
-            **verdict_fields(self.interval),
+            **interval_fields(self.interval),
             "p": self.p,
             "p_holm": self.corrected,
         }

@@ -31,6 +31,8 @@ INK = "#0b0c0e"  # occurs nowhere else, so that it can be found again in the SVG
 GREY = "#808080"
 _STYLES: dict[str, tuple[str, str, str]] = {
     "unimodal": (INK, "s", "-"),
+    "ridge": (GREY, "P", "-"),
+    "prior": ("#CC79A7", "X", "-"),
     "unimodal-deep": ("#E69F00", "^", "-"),
     "init-only": ("#56B4E9", "v", "-."),
     "uml": ("#D55E00", "o", "-"),
@@ -54,7 +56,7 @@ def accuracy_figure(comparison: Comparison) -> Figure:
     """Test accuracy in percent (mean, bars: standard deviation over seeds) versus labelled samples a class.
 
     The horizontal axis is logarithmic with the shots as ticks; "all" stands one doubling after the largest.
-    Of the controls those of `uml` are drawn (else those of `uml-init`).
+    Of the controls those of `uml` are drawn (else those of `uml-init`, else those of `prior`).
     """
     with style():
         figure, axes = canvas(6.4, 4.2)
@@ -230,7 +232,7 @@ def _places(shots: list[Shots]) -> dict[Shots, float]:
 
 def _drawn_arms(comparison: Comparison) -> list[Arm]:
     controlled = {method for method, control in comparison.arms if control is not None}
-    method = "uml" if "uml" in controlled else "uml-init"
+    method = next((m for m in ("uml", "uml-init", "prior") if m in controlled), None)
     drawn = [arm for arm in comparison.arms if arm[1] is None or arm[0] == method]
     return sorted(drawn, key=lambda arm: (arm[1] is not None, arm[0] not in ALONE))
 

@@ -1,8 +1,9 @@
 """What a table of accuracies points out: the best of a column, and what is beyond chance.
 
-Beyond chance is said of a method against its own step of the ladder (`unimodal-deep` against `unimodal`,
-`init-only`, `uml` and every control against `unimodal-deep`, `uml-init` against `init-only`), and only where
-that difference's interval excludes 0. Nothing is compared with whatever happened to be best.
+Beyond chance is said of a method against its own step of the ladder (`ridge` and `unimodal-deep` against
+`unimodal`, `prior` and its controls against `ridge`, `init-only`, `uml` and its controls against
+`unimodal-deep`, `uml-init` against `init-only`), and only where that difference's interval excludes 0.
+Nothing is compared with whatever happened to be best.
 """
 
 from __future__ import annotations
@@ -17,11 +18,17 @@ if TYPE_CHECKING:
     from uml_evaluate.comparing.comparison import Comparison
     from uml_train import Shots
 
-_STEP_FROM = {"unimodal-deep": "unimodal", "uml-init": "init-only", "auto": "unimodal"}
+_STEP_FROM = {
+    "ridge": "unimodal",
+    "prior": "ridge",
+    "unimodal-deep": "unimodal",
+    "uml-init": "init-only",
+    "auto": "unimodal",
+}
 MARKS = (
     "Bold: the largest mean of its column, controls aside. *: the 95 % interval of the difference to its own "
-    "step of the ladder excludes 0 (unimodal-deep to unimodal; init-only, uml and controls to unimodal-deep; "
-    "uml-init to init-only)."
+    "step of the ladder excludes 0 (ridge and unimodal-deep to unimodal; prior and its controls to ridge; "
+    "init-only, uml and its controls to unimodal-deep; uml-init to init-only)."
 )
 
 
@@ -33,7 +40,8 @@ def is_best(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
 
 def is_beyond_chance(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
     """Whether a method differs from its step of the ladder by an interval that excludes 0."""
-    against = "unimodal-deep" if arm[1] is not None else _STEP_FROM.get(arm[0], "unimodal-deep")
+    step = _STEP_FROM.get(arm[0], "unimodal-deep")
+    against = "unimodal-deep" if arm[1] is not None and arm[0] != "prior" else step
     return any(
         d.interval.verdict in (HELPS, HURTS)
         for d in comparison.differences

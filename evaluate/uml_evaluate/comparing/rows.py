@@ -6,10 +6,12 @@ The ladder from the plain linear layer to the full method (paper Table 2 compare
            depth    initialisation   data on top of it
                unimodal-deep → uml
                           data
+    unimodal → ridge → prior
+       squared errors  data
 
-What the data adds is `uml` − `unimodal-deep` and `uml-init` − `init-only`: same network, same search, with
-and without the unpaired samples. The differences to the plain linear layer are given too. Nothing is chosen
-on test: every pair of the ladder is listed, whichever way it falls.
+What the data adds is `uml` − `unimodal-deep`, `uml-init` − `init-only` and `prior` − `ridge`: same network,
+same search, with and without the unpaired samples. The differences to the plain linear layer are given too.
+Nothing is chosen on test: every pair of the ladder is listed, whichever way it falls.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from uml_evaluate.comparing.verdict import CANNOT_TELL, seeds_to_tell
 if TYPE_CHECKING:
     from uml_train import Shots
 
-ALONE = ("unimodal", "unimodal-deep")
-TRAINED_ON_DATA = ("uml", "uml-init")
+ALONE = ("unimodal", "ridge", "unimodal-deep")
+TRAINED_ON_DATA = ("uml", "uml-init", "prior")
 TEXTBOOK = "textbook"
 """The rival that is a row of every table: the best of ridge and logistic regression."""
 RIVALS = (
@@ -41,7 +43,8 @@ RIVALS = (
 PROBES = ("knn", "zeroshot", "logreg-sklearn", *RIVALS)
 """Classifiers fitted to the same draws without a network; the rivals are those that papers report."""
 ORDER = (
-    "unimodal", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto", *PROBES,
+    "unimodal", "ridge", "prior", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto",
+    *PROBES,
 )  # fmt: skip
 
 Arm = tuple[str, str | None]
@@ -52,6 +55,9 @@ LADDER: tuple[tuple[str, Arm, Arm], ...] = (
     ("initialisation", ("init-only", None), ("unimodal-deep", None)),
     ("data, after initialisation", ("uml-init", None), ("init-only", None)),
     ("data", ("uml", None), ("unimodal-deep", None)),
+    ("squared errors", ("ridge", None), ("unimodal", None)),
+    ("data, as a prior", ("prior", None), ("ridge", None)),
+    ("all, to plain linear", ("prior", None), ("unimodal", None)),
     ("all, to plain linear", ("uml", None), ("unimodal", None)),
     ("all, to plain linear", ("uml-init", None), ("unimodal", None)),
     ("the best validated, to plain linear", ("auto", None), ("unimodal", None)),
@@ -81,10 +87,18 @@ def shots_order(shots: int | str) -> float:
     return float(shots) if isinstance(shots, int) else float("inf")
 
 
-def verdict_fields(interval: Interval) -> dict[str, Any]:
-    """The verdict on a difference as JSON, and how many seeds would tell where these cannot."""
+def interval_fields(interval: Interval) -> dict[str, Any]:
+    """A difference with its interval and the verdict as JSON, and how many seeds would tell where these
+    cannot."""
     needed = seeds_to_tell(interval) if interval.verdict == CANNOT_TELL else None
-    return {"verdict": interval.verdict, "seeds_to_tell": needed}
+    return {
+        "delta": interval.delta,
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "seeds": interval.draws,
+        "verdict": interval.verdict,
+        "seeds_to_tell": needed,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,12 +161,8 @@ class Difference:
             "shots": self.shots,
             "a": self.a,
             "b": self.b,
-            "delta": self.interval.delta,
-            "ci_low": self.interval.low,
-            "ci_high": self.interval.high,
-            "seeds": self.interval.draws,
             "metric": self.metric,
-            **verdict_fields(self.interval),
+            **interval_fields(self.interval),
         }
 
 

@@ -22,7 +22,8 @@ def sentence(comparison: Comparison) -> str:
     found = {(d.a, d.b): d for d in comparison.averaged}
     data = found.get(("uml", comparison.baseline))
     on_top = found.get(("uml-init", "init-only"))
-    main = data or on_top
+    prior = found.get(("prior", "ridge"))
+    main = data or on_top or prior
     if main is None:
         return (
             f"{comparison.title}: no method here is trained both with and without unpaired data, "
@@ -36,6 +37,8 @@ def sentence(comparison: Comparison) -> str:
     after = _ends(comparison, main) + after
     effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
     said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
+    if prior is not None and main is not prior:
+        said.append(f"as a prior on the classes of ridge regression it adds {_points(prior.interval)}")
     return "; ".join(said) + "." + below_textbook(comparison) + _caveats(comparison)
 
 
@@ -154,6 +157,8 @@ def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
 def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) -> list[str]:
     baseline = comparison.baseline
     method = "uml" if ("uml", baseline) in found else "uml-init"
+    if not {(method, baseline), ("uml-init", "init-only")} & set(found):
+        method, baseline = "prior", "ridge"
     replaced = _NOISE if comparison.on_sequences else _CONTROLS
     said = []
     for control, what in replaced.items():

@@ -146,10 +146,9 @@ def averages(comparison: Comparison) -> str:
 
 
 def shown_differences(comparison: Comparison, differences: Sequence[Difference]) -> list[Difference]:
-    """The differences without those of a second method's controls."""
+    """The differences without those of `uml-init`'s controls where `uml` has some."""
     methods = {method for method, control in comparison.arms if control is not None}
-    method = "uml" if "uml" in methods else "uml-init"
-    return [d for d in differences if "[" not in d.a + d.b or f"{method}[" in (d.a + d.b)]
+    return [d for d in differences if "uml" not in methods or "uml-init[" not in d.a + d.b]
 
 
 def markdown(comparison: Comparison) -> str:

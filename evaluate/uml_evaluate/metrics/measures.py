@@ -118,24 +118,28 @@ def _auroc(labels: Labels, predictions: Labels, scores: NDArray[np.floating] | N
     A row's influence is that of DeLong et al. (1988): of a class's row the share of others below it, of
     another row the share of the class's above it.
     """
-    from scipy.stats import rankdata
-
     found, rows = _needed(scores), len(labels)
     present, class_n, count_c = np.unique(labels, return_inverse=True, return_counts=True)
     if len(present) < 2:
         raise InputError("auroc takes test rows of two classes or more; these have one")
     total, influence = 0.0, np.zeros(rows)
-    rank_nc = rankdata(found[:, present], axis=0)
     for c, count in enumerate(count_c):
         own = class_n == c
-        rank, others = rank_nc[:, c], rows - count
+        score, others = found[:, present[c]], rows - count
         share = np.empty(rows)
-        share[own] = (rank[own] - rankdata(found[own, present[c]])) / others
-        share[~own] = 1.0 - (rank[~own] - rankdata(found[~own, present[c]])) / count
+        share[own] = _share_below(score[own], score[~own])
+        share[~own] = 1.0 - _share_below(score[~own], score[own])
         area = share[own].mean()
         total += area
         influence += rows * (share - area) / np.where(own, count, others)
     return (total + influence) / len(present)
+
+
+def _share_below(of: NDArray[np.floating], among: NDArray[np.floating]) -> Values:
+    """For each of some numbers the share of others that are smaller; equal ones count half."""
+    ordered = np.sort(among)
+    sides = np.searchsorted(ordered, of, "left") + np.searchsorted(ordered, of, "right")
+    return sides / (2.0 * len(among))
 
 
 def _needed(scores: NDArray[np.floating] | None) -> NDArray[np.floating]:

@@ -31,6 +31,7 @@ _SUMMARY = (
     ("initialisation", "init-only", "unimodal-deep"),
     ("data", "uml", "unimodal-deep"),
     ("data after init.", "uml-init", "init-only"),
+    ("data as a prior", "prior", "ridge"),
     ("permuted", "uml[permuted]", "unimodal-deep"),
     ("random", "uml[random]", "unimodal-deep"),
 )

@@ -62,6 +62,29 @@ def test_the_ladder_and_the_controls(write_run: WriteRun) -> None:
     }  # fmt: skip
 
 
+def test_a_prior_and_its_controls_are_held_against_ridge(write_run: WriteRun) -> None:
+    accuracy: dict[tuple[str, str | None], float] = {
+        ("unimodal", None): 0.4, ("ridge", None): 0.42, ("prior", None): 0.6,
+        ("prior", "permuted"): 0.3, ("prior", "random"): 0.42,
+    }  # fmt: skip
+    comparison = only(write_run(accuracy=accuracy))
+    found = {(d.a, d.b): d.interval.delta for d in comparison.differences if d.shots == 4}
+    expected = {
+        ("ridge", "unimodal"): 2.0,
+        ("prior", "ridge"): 18.0,
+        ("prior", "unimodal"): 20.0,
+        ("prior[permuted]", "ridge"): -12.0,
+        ("prior[random]", "ridge"): 0.0,
+        ("prior", "prior[permuted]"): 30.0,
+        ("prior", "prior[random]"): 18.0,
+    }
+    assert found == pytest.approx(expected)
+    text = sentence(comparison)
+    assert "prior − ridge" in text
+    assert "with its classes permuted it hurts: −12.0" in text
+    assert "prior[permuted] − ridge" in terminal(comparison)
+
+
 def test_average_over_shots_is_their_mean(write_run: WriteRun) -> None:
     path = write_run(shots=(1, 4))
     run = load_run(path)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uml_evaluate.comparing.rows import verdict_fields
+from uml_evaluate.comparing.rows import interval_fields
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
 from uml_evaluate.comparing.verdict import seeds_to_tell, tells, verdict
 
@@ -29,7 +29,7 @@ from uml_evaluate.comparing.verdict import seeds_to_tell, tells, verdict
 def test_the_word_follows_the_interval(low: float | None, high: float | None, word: str) -> None:
     assert verdict(low, high) == word
     assert Interval(0.0, low, high, 5).verdict == word
-    assert (verdict_fields(Interval(0.0, low, high, 5))["seeds_to_tell"] is None) == (word != "can't tell")
+    assert (interval_fields(Interval(0.0, low, high, 5))["seeds_to_tell"] is None) == (word != "can't tell")
 
 
 @given(st.floats(-50, 50), st.floats(0, 50), st.floats(0, 50))

@@ -16,11 +16,12 @@ from torch import Tensor
 from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import vectors
+from uml_train.fullbatch.class_prior import class_kernel
 from uml_train.fullbatch.search import solve, temperature
-from uml_train.grid import Candidate, Point
+from uml_train.grid import Candidate, Point, crossed_points
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
-from uml_train.settings import FROM_CLASS_MEANS, WITH_AUXILIARY_LOSS
+from uml_train.settings import FROM_CLASS_MEANS, LINEAR, SOLVED, WITH_AUXILIARY_LOSS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -81,6 +82,8 @@ def deal(codes: NDArray[np.int64], parts: int, random: np.random.RandomState) ->
 
 def choose(method: str, rows: LabelledRows, splits: Sequence[Split], points: Sequence[Point]) -> Choice:
     """The point that is best on rows which its heads were not trained on; rows count as they are weighted."""
+    if method in SOLVED:
+        points = crossed_points(points, prior=method == "prior")
     hits = np.zeros(len(points))
     guesses: list[list[Tensor]] = [[] for _ in points]
     answers, counts = [], []
@@ -115,7 +118,7 @@ def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tu
     """A method's model, trained on the rows where `train` (n,) holds, with those of `held` to validate on."""
     importance = rows.importance[train]
     normalizer = Normalizer.fit_weighted(rows.normalize, rows.x[train], importance)
-    deep = method != "unimodal"
+    deep = method not in LINEAR
     head = None
     if method in FROM_CLASS_MEANS:
         first = rows.others[0]
@@ -135,6 +138,7 @@ def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tu
         seed=rows.seed,
         candidate=_SOLVED,
         head=head,
+        kernel=class_kernel(rows.others, rows.classes) if method == "prior" else None,
     )
     return model, normalizer
 

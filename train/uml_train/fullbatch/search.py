@@ -6,14 +6,15 @@ Shapes: n rows, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
+from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
-from uml_train.fullbatch.shared import EXACT, USUAL, solve_shared
+from uml_train.fullbatch.shared import EXACT, USUAL, Effort, Shared, solve_shared
 from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
@@ -45,9 +46,7 @@ def solve(
         for loss in dict.fromkeys(p.loss for p in points):
             some = [i for i, p in enumerate(points) if p.loss == loss]
             part = [points[i] for i in some]
-            effort = EXACT if exact else USUAL
-            solver = solve_shared if model.target.projected else solve_linear
-            solved = solver(model, part, effort)
+            solved = _solver(model, part)(model, part, EXACT if exact else USUAL)
             for at, i in enumerate(some):
                 weights = HeadWeights(
                     [None if p is None else p[at].contiguous() for p in solved.projections],
@@ -60,15 +59,47 @@ def solve(
     return [found[i] for i in range(len(points))]
 
 
+def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, list[Point], Effort], Shared]:
+    if points[0].prior is not None:
+        return solve_prior
+    return solve_shared if model.target.projected else solve_linear
+
+
+def cross_validate(model: HeadModel, points: Sequence[Point], fitted: Sequence[Fitted]) -> None:
+    """Say of every head how its point does in cross-validation, where there is one (`ridge`, `prior`)."""
+    with one_thread():
+        crossed = None if points[0].prior is None else cross_validated(model, points)
+    if crossed is None:
+        return
+    logits, labels = crossed
+    for head, z in zip(fitted, logits, strict=True):
+        accuracy = 100.0 * float((z.argmax(1) == labels).sum()) / len(labels)
+        loss = float(torch.nn.functional.cross_entropy(temperature(z, labels) * z, labels))
+        head.crossed = (accuracy, loss)
+        head.history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
+
+
 def select(points: Sequence[Point], fitted: Sequence[Fitted]) -> int:
-    """The index of the most accurate point on validation.
+    """The index of the most accurate point on validation, or in cross-validation where there was one.
 
     Of equally accurate ones a cross-entropy goes before squared errors, then the likelier one: where there is
     one validation row per class many points tie, and which of them is merely first means nothing.
+
+    Of points with a prior the strength is chosen first, without the prior, and then the prior's share at this
+    strength: what a few rows happen to say of strengths would else drown what they say of the prior.
     """
+    every = range(len(points))
+    if points[0].prior is None:
+        return _best(points, fitted, every)
+    plain = _best(points, fitted, [i for i in every if points[i].prior == 0.0] or every)
+    return _best(points, fitted, [i for i in every if points[i].strength == points[plain].strength])
+
+
+def _best(points: Sequence[Point], fitted: Sequence[Fitted], among: Sequence[int]) -> int:
     order = {"cross-entropy": 0, "squared": 1}
-    losses = [order[point.loss] for point in points]
-    return best_validated([f.val_acc for f in fitted], losses, [f.val_loss for f in fitted])
+    scores = [f.crossed or (f.val_acc, f.val_loss) for f in (fitted[i] for i in among)]
+    losses = [order[points[i].loss] for i in among]
+    return among[best_validated([s[0] for s in scores], losses, [s[1] for s in scores])]
 
 
 def _judged(

@@ -78,6 +78,7 @@ class HeadModel:
         hidden: H, the width of the trunk's hidden layer; 0 for the linear trunk.
         layers: blocks of the transformer trunk, of hidden width H; 0 for the other trunks.
         balanced: whether batches hold the classes in equal parts.
+        kernel: (C, C) float64, how alike the classes are in an auxiliary (`prior`), or None.
     """
 
     target: Samples
@@ -93,6 +94,7 @@ class HeadModel:
     hidden: int = 0
     layers: int = 0
     balanced: bool = False
+    kernel: Tensor | None = None
 
     def __post_init__(self) -> None:
         parts = [s.features for s in self.streams] + [self.validation[0]]
@@ -135,7 +137,8 @@ class Fitted:
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
     on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
     cross-entropy on the validation rows, by which heads that are solved at once are told apart; `factor`
-    is what made one-hot guesses of squared errors its logits.
+    is what made one-hot guesses of squared errors its logits. `crossed`, where there was cross-validation,
+    is its accuracy and cross-entropy, which then select.
     """
 
     weights: HeadWeights
@@ -145,6 +148,7 @@ class Fitted:
     history: list[dict[str, float]] = field(default_factory=list)
     val_loss: float = inf
     factor: float = 1.0
+    crossed: tuple[float, float] | None = None
 
 
 def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:

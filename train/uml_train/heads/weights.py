@@ -166,6 +166,21 @@ def _linear(rows: int, fan_in: int, generator: np.random.Generator) -> Tensor:
     return torch.from_numpy(generator.uniform(-bound, bound, (rows, fan_in)).astype(np.float32))
 
 
+def class_means(features: Tensor | Rows, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Each class's mean (C, W) float64, zeros where it has no rows, and its number of rows (C,) int64.
+
+    Args:
+        features: (n, W) float32; a sequence counts as its mean.
+        labels: (n,) int64.
+    """
+    samples = as_rows(features)
+    sums = torch.zeros(classes, samples.dim, dtype=torch.float64)  # many rows may share a large offset
+    for part, block in samples.blocks():
+        sums.index_add_(0, labels[part], block.means().double())
+    counts = torch.bincount(labels, minlength=classes)
+    return sums / counts.clamp_min(1).unsqueeze(1), counts
+
+
 def class_mean_rows(
     features: Tensor | Rows, labels: Tensor, classes: int, seed: int
 ) -> tuple[Tensor, list[int]]:
@@ -180,14 +195,9 @@ def class_mean_rows(
     Returns:
         (C, W) float32 unit rows, and the classes that had no embedding: theirs are random unit rows.
     """
-    samples = as_rows(features)
-    sums = torch.zeros(classes, samples.dim, dtype=torch.float64)  # many rows may share a large offset
-    for part, block in samples.blocks():
-        sums.index_add_(0, labels[part], block.means().double())
-    counts = torch.bincount(labels, minlength=classes)
-    rows = (sums / counts.clamp_min(1).unsqueeze(1)).float()
+    rows = class_means(features, labels, classes)[0].float()
     missing = [int(c) for c in torch.nonzero(rows.norm(dim=1) == 0).flatten()]
     for c in missing:
-        draw = seeded(seed, "missing class", c).standard_normal(samples.dim)
+        draw = seeded(seed, "missing class", c).standard_normal(rows.shape[1])
         rows[c] = torch.from_numpy(draw.astype(np.float32))
     return torch.nn.functional.normalize(rows, dim=1), missing

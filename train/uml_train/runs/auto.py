@@ -12,7 +12,7 @@ from dataclasses import replace
 from uml_train.record.keeping import Finished, Keeper
 from uml_train.record.scores import Answers
 from uml_train.run import Cell, CellResult, Run
-from uml_train.settings import METHODS, WITH_AUXILIARIES
+from uml_train.settings import LINEAR, METHODS, WITH_AUXILIARIES
 
 
 def choose(run: Run, cells: Sequence[Cell]) -> None:
@@ -48,7 +48,7 @@ def _choose(cells: Sequence[Cell], trained: dict[Cell, CellResult], keeper: Keep
 
 
 def _rival(cell: Cell, method: str, trained: dict[Cell, CellResult]) -> Cell | None:
-    if method == "unimodal":
+    if method in LINEAR and method not in WITH_AUXILIARIES:
         return next(
             (c for c in trained if (c.method, c.shots, c.seed) == (method, cell.shots, cell.seed)), None
         )

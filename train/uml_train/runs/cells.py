@@ -19,6 +19,7 @@ from uml_train.data.normalize import Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
+from uml_train.fullbatch.class_prior import class_kernel
 from uml_train.grid import Candidate, Grid, Point
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
@@ -29,6 +30,8 @@ from uml_train.record.scores import Answers
 from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
+    LINEAR,
+    SOLVED,
     TRANSFORMER,
     UNRELATED,
     WITH_AUXILIARY_LOSS,
@@ -105,7 +108,7 @@ class Trained:
         if self.prepared.points:
             return [
                 {
-                    "hyperparameters": {"loss": point.loss, "strength": point.strength},
+                    "hyperparameters": _chosen(point),
                     "alpha": point.alpha,
                     "ratio": point.ratio,
                     "val_acc": fitted.val_acc,
@@ -130,6 +133,11 @@ class Trained:
         ]
 
 
+def _chosen(point: Point) -> dict[str, Any]:
+    values: dict[str, Any] = {"loss": point.loss, "strength": point.strength}
+    return values if point.prior is None else {**values, "prior": point.prior}
+
+
 def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
     """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
     prepared = prepare(problem, cell, settings, grid, copies)
@@ -150,10 +158,11 @@ def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid
 
 def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, prepared: Prepared) -> Trained:
     """Solve every point, select on validation, score the selected one on the test rows."""
-    from uml_train.fullbatch.search import select, solve
+    from uml_train.fullbatch.search import cross_validate, select, solve
 
     began = time.perf_counter()
     fitted = solve(prepared.models[0], prepared.points)
+    cross_validate(prepared.models[0], prepared.points, fitted)
     selected = select(prepared.points, fitted)
     if settings.refit:
         again = prepare(problem, cell, settings, grid, refit=True)
@@ -202,7 +211,7 @@ def prepare(
     if refit:
         draw = Draw(np.concatenate([draw.train, draw.val]), draw.val)
     target = problem.target
-    deep = cell.method != "unimodal"
+    deep = cell.method not in LINEAR
     tokens = deep and settings.trunk == TRANSFORMER
     train, val, test, pool = (
         target.stored(part, tokens=tokens) for part in (draw.train, draw.val, problem.test, problem.train)
@@ -231,13 +240,14 @@ def prepare(
         first = auxiliaries[0]
         head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
     with_loss = cell.method in WITH_AUXILIARY_LOSS
+    kernel = class_kernel(auxiliaries, len(problem.classes)) if cell.method == "prior" else None
     models = [
         HeadModel(
             target=samples,
             auxiliaries=tuple(auxiliaries) if with_loss else (),
             validation=validation,
             classes=len(problem.classes),
-            width=cell.shared_width,
+            width=cell.shared_width if deep else samples.dim,
             seed=cell.seed + (candidate.repeat << 32),
             candidate=candidate,
             head=head,
@@ -246,6 +256,7 @@ def prepare(
             hidden=min(cell.shared_width, _HIDDEN) if deep and settings.trunk != "linear" else 0,
             layers=LAYERS if tokens else 0,
             balanced=settings.sampling == "balanced",
+            kernel=kernel,
         )
         for candidate in (
             (_SOLVED,)
@@ -260,7 +271,9 @@ def prepare(
         len(draw.train) if refit else draw.label_budget,
         mapped,
         placed(test, where).normalized(normalize),
-        grid.points_for(auxiliary_loss=with_loss),
+        grid.crossed_points(prior=kernel is not None)
+        if cell.method in SOLVED
+        else grid.points_for(auxiliary_loss=with_loss),
     )
 
 

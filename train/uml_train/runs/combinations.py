@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from uml_train.problem import Problem
 from uml_train.run import Cell, Run
-from uml_train.settings import AUTO, TRANSFORMER, WITH_AUXILIARIES, Shots, TrainSettings
+from uml_train.settings import AUTO, LINEAR, TRANSFORMER, WITH_AUXILIARIES, Shots, TrainSettings
 
 
 @dataclass(frozen=True)
@@ -80,14 +80,14 @@ def _table(
                 )
 
             for method in settings.methods:
-                if method == "unimodal":
+                if method in LINEAR and method not in WITH_AUXILIARIES:
                     # The same kind of network as the others: of unit vectors, where theirs is.
                     aligned = any(c.aligned for c in configurations)
                     cells.append(cell((), method, None, target_dim, aligned))
                 elif method not in (*WITH_AUXILIARIES, AUTO):
                     cells += [cell((), method, None, *space_) for space_ in spaces]
                 else:
-                    controls = (None, *settings.controls) if method == settings.controlled else (None,)
+                    controls = (None, *settings.controls) if method in settings.controlled else (None,)
                     cells += [
                         cell(c.labels, method, x, c.width, c.aligned)
                         for c in configurations

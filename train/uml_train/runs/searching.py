@@ -16,7 +16,8 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
     """The settings with grid and normalisation chosen, where they are left to us; shots are resolved.
 
     Raises:
-        InputError: the grid `fair` is asked for where heads cannot be solved, or a refit where they are not.
+        InputError: the grid `fair` is asked for where heads cannot be solved, or where they are not a refit
+            or a method in closed form.
     """
     reason = _not_solved(settings, problem)
     grid = settings.grid
@@ -33,7 +34,8 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
     normalize = settings.normalize
     if normalize == "auto":
         normalize = "shrunk" if grid == FAIR else STEPPED["normalize"]
-    return replace(settings, grid=grid, normalize=normalize)
+    methods = settings.methods if grid == FAIR else settings.stepped_methods()
+    return replace(settings, grid=grid, normalize=normalize, methods=methods)
 
 
 def _not_solved(settings: TrainSettings, problem: Problem) -> str | None:

@@ -28,7 +28,7 @@ from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
 from uml_train.runs.outcome import cell_result
 from uml_train.runs.reopening import open_recorded, selection_of
-from uml_train.settings import TRANSFORMER, TrainSettings
+from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
 _WORTH_A_PROCESS = 20_000  # model-steps
@@ -289,7 +289,7 @@ def _record(
         label_budget=trained.prepared.label_budget,
         history=[fitted.history for fitted in trained.fitted],
         objective=run.config["objective"],
-        trunk=settings.trunk if cell.method != "unimodal" else "linear",
+        trunk=settings.trunk if cell.method not in LINEAR else "linear",
         normalize=_normalization(cell, settings),
         texts=settings.texts,
         grid=grid.name,
