@@ -10,8 +10,8 @@ from .errors import WorkError as WorkError
 from .errors import unknown as unknown
 from .exchange.exporting import export_features as export_features
 from .exchange.formats.feature_file import read_file as read_file
-from .exchange.formats.hdf5 import inner as inner
-from .exchange.formats.hdf5 import members as members
+from .exchange.formats.hdf5 import hdf5_members as hdf5_members
+from .exchange.formats.hdf5 import hdf5_object as hdf5_object
 from .exchange.formats.hdf5 import open_hdf5 as open_hdf5
 from .exchange.formats.numpy_files import read_array as read_array
 from .exchange.formats.numpy_files import read_member as read_member
@@ -19,12 +19,12 @@ from .exchange.formats.torch_files import load_tensors as load_tensors
 from .exchange.importing import import_features as import_features
 from .exchange.table import Columns as Columns
 from .exchange.table import parts_of as parts_of
-from .exchange.values import unique as unique
+from .exchange.values import unique_ids as unique_ids
 from .files.disk import flush_below as flush_below
 from .files.disk import folder_lock as folder_lock
 from .files.disk import make_folder as make_folder
 from .files.disk import remove_leftovers as remove_leftovers
-from .files.disk import scratch as scratch
+from .files.disk import scratch_folder as scratch_folder
 from .files.disk import sync_folder as sync_folder
 from .files.disk import whole_file as whole_file
 from .files.disk import whole_path as whole_path
@@ -46,9 +46,9 @@ from .reading.tokens import TokenAccess as TokenAccess
 from .remote import is_remote as is_remote
 from .settings import Setting as Setting
 from .settings import Settings as Settings
+from .settings import all_different as all_different
 from .settings import at_least as at_least
 from .settings import declared as declared
-from .settings import different as different
 from .settings import read_table as read_table
 from .settings import read_toml as read_toml
 from .settings import toml_text as toml_text
@@ -72,8 +72,8 @@ from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify
 from .tables.account import Account as Account
 from .tables.account import lacking as lacking
+from .tables.cells import as_texts as as_texts
 from .tables.cells import strict_json as strict_json
-from .tables.cells import strings as strings
 from .tables.cells import text_of as text_of
 from .tables.class_lists import as_classes as as_classes
 from .tables.class_lists import merge_lists as merge_lists
@@ -82,8 +82,8 @@ from .tables.columns import Choice as Choice
 from .tables.columns import choose_column as choose_column
 from .tables.columns import option_of as option_of
 from .tables.labels import read_labels as read_labels
-from .tables.names import clean as clean
-from .tables.names import fold as fold
+from .tables.names import clean_name as clean_name
+from .tables.names import folded_name as folded_name
 from .tables.names import match_names as match_names
 from .tables.names import near_equal_remark as near_equal_remark
 from .tables.options import column_options as column_options

@@ -312,7 +312,7 @@ def read_table(
     return found
 
 
-def different(values: tuple[Any, ...]) -> bool:
+def all_different(values: tuple[Any, ...]) -> bool:
     """Whether there are values, each once: a `check` for lists that are searched."""
     return 0 < len(values) == len(set(values))
 

@@ -8,7 +8,7 @@ from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from uml_cache import InputError, Setting, Settings, at_least, different, unknown
+from uml_cache import InputError, Setting, Settings, all_different, at_least, unknown
 
 METHODS = ("unimodal", "ridge", "prior", "unimodal-deep", "init-only", "uml", "uml-init")
 SOLVED = ("ridge", "prior")  # in closed form, by no grid of AdamW
@@ -81,7 +81,7 @@ class TrainSettings(Settings):
     seeds: Annotated[tuple[int, ...], Setting(
         "Each seed fixes a draw of samples, an initialisation and a batch order.",
         metavar="S[,S]|S-S", takes="different whole numbers from 0 on, such as 1,2,4 or 1-5",
-        check=lambda seeds: different(seeds) and min(seeds) >= 0,
+        check=lambda seeds: all_different(seeds) and min(seeds) >= 0,
     )] = (1, 2, 3, 4, 5)
     grid: Annotated[str, Setting(
         "Hyperparameters that every method searches. auto: fair (heads are solved on all rows at once), or "
@@ -92,12 +92,12 @@ class TrainSettings(Settings):
     alpha: Annotated[tuple[float, ...] | None, Setting(
         "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
         group=_SEARCH, metavar="A[,A]", takes="different numbers, finite and not negative",
-        check=lambda alphas: different(alphas) and all(0 <= a < inf for a in alphas),
+        check=lambda alphas: all_different(alphas) and all(0 <= a < inf for a in alphas),
     )] = None
     ratio: Annotated[tuple[float, ...] | None, Setting(
         "Auxiliary batches per target batch to search. Default: the grid's, 1.",
         group=_SEARCH, metavar="R[,R]", takes=f"different numbers of {', '.join(f'{r:g}' for r in RATIOS)}",
-        check=lambda ratios: different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
+        check=lambda ratios: all_different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
     )] = None
     refit: Annotated[bool, Setting(
         "Solve the selected head once more on training and validation rows together (grid fair).",

@@ -13,8 +13,8 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_cache.exchange.table import Columns, Part
-from uml_cache.exchange.values import read_column, unique
-from uml_cache.tables.cells import strings
+from uml_cache.exchange.values import read_column, unique_ids
+from uml_cache.tables.cells import as_texts
 from uml_cache.tables.splits import as_groups
 from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
@@ -41,7 +41,7 @@ def groups_of(parts: list[Part]) -> list[str] | None:
     """The groups of all parts; rows of a part without any have none ("")."""
     # What export wrote comes back as it was; other files' groups are read by the rules for tables.
     found = [
-        strings(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)
+        as_texts(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)
         for part in parts
     ]
     if all(one is None for one in found):
@@ -57,14 +57,14 @@ def ids_of(parts: list[Part], columns: Columns, rows: list[int], total: int) -> 
     """The ids of all rows, unique; row numbers where a part has none."""
     if columns.ids is not None and Path(columns.ids).is_file():
         whole, _ = whole_column(columns.ids, [], rows, "ids")
-        return unique(strings(whole[0], columns.ids, "id") or [])
+        return unique_ids(as_texts(whole[0], columns.ids, "id") or [])
     if any(part.ids is None for part in parts):
         return [str(row) for row in range(total)]
     ids = [name for part in parts for name in part.ids or ()]
     for name in ids:
         if not name or re.search("[\ud800-\udfff]", name):
             raise InputError(f"{parts[0].where}: {name!r} is no id; ids are non-empty Unicode strings")
-    return unique(ids)
+    return unique_ids(ids)
 
 
 def samples_of(parts: list[Part], ids: list[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.attributes import check_attributes
 from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
 from uml_cache.store.layout import SPLIT_NAMES
-from uml_cache.tables.cells import strict_json, strings, text_of, uniques
+from uml_cache.tables.cells import as_texts, strict_json, text_of, uniques
 from uml_cache.tables.class_lists import as_classes
 from uml_cache.tables.columns import PLAIN, USUAL, choose_column
 from uml_cache.tables.splits import SPLIT_CODES
@@ -165,7 +165,7 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     part.labels = _column(part, content, "labels", columns.labels)
     part.splits = _column(part, content, "splits", columns.splits)
     part.groups = _column(part, content, "groups", columns.groups)
-    part.ids = strings(_column(part, content, "ids", columns.ids), where, "id")
+    part.ids = as_texts(_column(part, content, "ids", columns.ids), where, "id")
     samples = _values(content[_SAMPLES], _SAMPLES, where, rows) if _SAMPLES in content else None
     if isinstance(samples, np.ndarray) and samples.dtype == np.uint64:  # as an exported store has them
         part.samples = samples

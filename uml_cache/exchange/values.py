@@ -27,7 +27,7 @@ def read_column(path: Path) -> list[str] | np.ndarray:
     return text.removesuffix("\n").split("\n")
 
 
-def unique(ids: list[str]) -> list[str]:
+def unique_ids(ids: list[str]) -> list[str]:
     """The ids, with `#2`, `#3`, … behind those that occurred before (views of one picture share its path)."""
     seen: dict[str, int] = {}
     taken = set(ids)

@@ -91,7 +91,7 @@ def whole_path(path: Path) -> Iterator[Path]:
 
     For what a library writes that takes names only. A folder that is there already is replaced.
     """
-    with scratch(path.parent) as place:
+    with scratch_folder(path.parent) as place:
         new = place / path.name
         yield new
         flush_below(new)
@@ -133,7 +133,7 @@ def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def scratch(parent: Path) -> Iterator[Path]:
+def scratch_folder(parent: Path) -> Iterator[Path]:
     """A folder in `parent` for what is being made; it is gone afterwards, whatever is left in it."""
     make_folder(parent)
     tidy(parent)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.files.disk import make_folder, scratch, sync_folder, tidy, write_atomic
+from uml_cache.files.disk import make_folder, scratch_folder, sync_folder, tidy, write_atomic
 from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.checking import checksums, is_sound
@@ -103,7 +103,7 @@ def recorded_token_counts(path: Path | str) -> np.ndarray | None:
 
 
 def _create(path: Path, plan: StorePlan) -> None:
-    with scratch(path.parent) as place:
+    with scratch_folder(path.parent) as place:
         draft = place / path.name
         make_folder(draft / journal.JOURNAL)
         _write_planned(draft, plan)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.tables.names import clean
+from uml_cache.tables.names import clean_name
 
 NOTHING = frozenset({"", "nan", "none", "null", "<na>"})  # words for a missing value, in lower case
 
@@ -22,13 +22,13 @@ def text_of(cell: Any) -> str | None:
         ValueError: a real number, a list, a record, a date, or bytes that are not UTF-8.
     """
     if isinstance(cell, str):
-        return clean(cell)
+        return clean_name(cell)
     if cell is None:
         return None
     if hasattr(cell, "item"):
         cell = cell.item()
         if isinstance(cell, str):
-            return clean(cell)
+            return clean_name(cell)
     if isinstance(cell, bool | int):
         return str(cell)
     if isinstance(cell, float):
@@ -39,13 +39,13 @@ def text_of(cell: Any) -> str | None:
         raise ValueError("is a real number")
     if isinstance(cell, bytes):
         try:
-            return clean(cell.decode())
+            return clean_name(cell.decode())
         except UnicodeDecodeError:
             raise ValueError("is not UTF-8") from None
     raise ValueError(f"is a {type(cell).__name__}")
 
 
-def strings(values: Any, where: str = "", kind: str = "column") -> list[str] | None:
+def as_texts(values: Any, where: str = "", kind: str = "column") -> list[str] | None:
     """The values of a column as text, "" where there is none; None for no column.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 
 from uml_cache.errors import InputError
 from uml_cache.tables.cells import strict_json, text_of
-from uml_cache.tables.names import clean, match_names
+from uml_cache.tables.names import clean_name, match_names
 
 
 def as_classes(value: Any, where: str) -> tuple[str, ...] | None:
@@ -54,7 +54,7 @@ def class_file(path: str | Path | None) -> tuple[str, ...] | None:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path}: is no JSON list of class names ({error})") from None
-    return tuple(clean(line) for line in text.split("\n") if line.strip())
+    return tuple(clean_name(line) for line in text.split("\n") if line.strip())
 
 
 def merge_lists(
@@ -135,7 +135,7 @@ def _of_mapping(value: dict[Any, Any], where: str) -> tuple[str, ...]:
     if value and all(isinstance(number, int) for number in value.values()):
         value = {number: name for name, number in value.items()}
     try:
-        numbered = {int(label): clean(str(name)) for label, name in value.items()}
+        numbered = {int(label): clean_name(str(name)) for label, name in value.items()}
     except (ValueError, TypeError):
         raise InputError(f"{where}: class names are a mapping, but not from label to name") from None
     if len(numbered) != len(value) or sorted(numbered) != list(range(len(numbered))):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.tables.names import clean
+from uml_cache.tables.names import clean_name
 
 PLAIN: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ids"),
@@ -106,4 +106,4 @@ def _named(role: str, names: Sequence[str], given: str, where: str) -> str:
 
 
 def _key(name: str) -> str:
-    return clean(str(name)).casefold()
+    return clean_name(str(name)).casefold()

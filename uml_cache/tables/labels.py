@@ -16,7 +16,7 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.tables.cells import NOTHING, text_of, uniques
 from uml_cache.tables.class_lists import merge_lists
-from uml_cache.tables.names import fold, near_equal_remark
+from uml_cache.tables.names import folded_name, near_equal_remark
 
 NO_LABEL = -1
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -135,13 +135,13 @@ def _unfit(where: str, cell: Any, row: int, problem: str) -> str:
 
 def _drop_missing(columns: Sequence[_Column], known: set[str], missing: Counter[str]) -> None:
     """Set texts that stand for no label to None, and count their rows."""
-    names = {fold(name) for name in known}
+    names = {folded_name(name) for name in known}
     for column in columns:
         counts = np.bincount(column.inverse, minlength=len(column.texts))
         for at, text in enumerate(column.texts):
             if text is None:
                 missing[_written(column.cells[at])] += int(counts[at])
-            elif fold(text) not in names and (text.casefold() in NOTHING or text == str(NO_LABEL)):
+            elif folded_name(text) not in names and (text.casefold() in NOTHING or text == str(NO_LABEL)):
                 column.texts[at] = None
                 missing[text or "empty"] += int(counts[at])
 
@@ -229,12 +229,12 @@ def _by_name(column: _Column, classes: tuple[str, ...]) -> np.ndarray:
     folded: dict[str, list[int]] = {}
     for at, name in enumerate(classes):
         exact.setdefault(name, []).append(at)
-        folded.setdefault(fold(name), []).append(at)
+        folded.setdefault(folded_name(name), []).append(at)
     codes = np.full(len(column.texts), NO_LABEL, np.int64)
     for at, text in enumerate(column.texts):
         if text is None:
             continue
-        here = exact.get(text) or folded.get(fold(text), [])
+        here = exact.get(text) or folded.get(folded_name(text), [])
         if len(here) > 1:
             raise InputError(
                 f"{column.where}: label {text!r} of row {column.row(at)} fits {len(here)} classes of the "

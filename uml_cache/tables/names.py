@@ -13,12 +13,12 @@ _SHOWN = 3
 _NUMBER = re.compile(r"0*(\d+)(?:\.0*)?")
 
 
-def clean(name: str) -> str:
+def clean_name(name: str) -> str:
     """The name in NFC, without blanks at its ends."""
     return unicodedata.normalize("NFC", name).strip()
 
 
-def fold(name: str) -> str:
+def folded_name(name: str) -> str:
     """The name without regard to case, blanks and underscores."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     return " ".join(folded.replace("_", " ").split())
@@ -31,7 +31,7 @@ def match_names(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
     blanks, underscores and case are disregarded, where that fits one of ours only, and one that no other of
     theirs equals.
     """
-    own, other = [clean(name) for name in ours], [clean(name) for name in theirs]
+    own, other = [clean_name(name) for name in ours], [clean_name(name) for name in theirs]
     places: dict[str, list[int]] = {}
     for at, name in enumerate(own):
         places.setdefault(name, []).append(at)
@@ -48,9 +48,9 @@ def match_names(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
     taken = set(found.tolist())
     folded: dict[str, list[int]] = {}
     for at, name in enumerate(own):
-        folded.setdefault(fold(name), []).append(at)
+        folded.setdefault(folded_name(name), []).append(at)
     for at in np.flatnonzero(found < 0).tolist():
-        here = folded.get(fold(other[at]), ())
+        here = folded.get(folded_name(other[at]), ())
         if len(here) == 1 and other[at] not in places and here[0] not in taken:
             found[at] = here[0]
     return found
@@ -60,7 +60,7 @@ def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Groups of different names that differ in blanks, case, Unicode's compatible forms or zeros only."""
     groups: dict[str, dict[str, None]] = {}
     for name in names:
-        key = fold(unicodedata.normalize("NFKC", name))
+        key = folded_name(unicodedata.normalize("NFKC", name))
         if number := _NUMBER.fullmatch(key):
             key = number[1]
         groups.setdefault(key, {})[name] = None

@@ -12,8 +12,8 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
-from uml_cache.tables.cells import NOTHING, strings, text_of, uniques
-from uml_cache.tables.names import clean
+from uml_cache.tables.cells import NOTHING, as_texts, text_of, uniques
+from uml_cache.tables.names import clean_name
 
 SPLIT_CODES = {
     **{name: code for code, name in enumerate(SPLIT_NAMES)},
@@ -64,10 +64,10 @@ def as_splits(column: Any, rows: int, where: str) -> np.ndarray:
 
 def as_groups(column: Any, where: str) -> list[str] | None:
     """The groups as text, "" where a row has none; None where no row has one."""
-    found = strings(column, where, "group")
+    found = as_texts(column, where, "group")
     if found is None:
         return None
-    found = [clean(group) for group in found]
+    found = [clean_name(group) for group in found]
     return found if any(found) else None
 
 

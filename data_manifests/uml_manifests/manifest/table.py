@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from uml_cache import SPLIT_CODES, InputError, as_splits, clean
+from uml_cache import SPLIT_CODES, InputError, as_splits, clean_name
 from uml_manifests.manifest.manifest import NO_SPLIT, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")
@@ -81,7 +81,7 @@ class Table:
         try:
             return as_splits(cells, len(cells), str(self.path))
         except InputError:
-            row = next(i for i, cell in enumerate(cells) if clean(cell).casefold() not in SPLIT_CODES)
+            row = next(i for i, cell in enumerate(cells) if clean_name(cell).casefold() not in SPLIT_CODES)
             message = f"unknown split {cells[row]!r}; use train, val, test or leave it empty"
             raise self.error(row, message) from None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError, flush_below, scratch, sync_folder
+from uml_cache import InputError, flush_below, scratch_folder, sync_folder
 from uml_manifests.benchmarks.known import get_benchmark
 from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
@@ -46,7 +46,7 @@ def render_shapes(
     if not is_rendered(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InputError(f"{out}: holds something else than rendered shapes; choose another folder")
-        with scratch(out.parent) as place:
+        with scratch_folder(out.parent) as place:
             unfinished = place / out.name
             _render_all(unfinished, seed, (train, val, test), texts)
             flush_below(unfinished)

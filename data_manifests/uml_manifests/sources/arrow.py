@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from uml_cache import SPLIT_CODES, Choice, InputError, choose_column, clean, merge_lists, parse_json
+from uml_cache import SPLIT_CODES, Choice, InputError, choose_column, clean_name, merge_lists, parse_json
 
 _KINDS = {"Image": "image", "Audio": "audio"}
 
@@ -230,5 +230,5 @@ def _kind(spec: Any) -> str | None:
 
 def _class_list(spec: Any) -> tuple[str, ...] | None:
     if isinstance(spec, dict) and spec.get("_type") == "ClassLabel":
-        return tuple(map(clean, map(str, spec.get("names") or ())))
+        return tuple(map(clean_name, map(str, spec.get("names") or ())))
     return None

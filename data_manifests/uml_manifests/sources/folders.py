@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError, clean, near_equal_remark, split_of_folder
+from uml_cache import InputError, clean_name, near_equal_remark, split_of_folder
 from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, Manifest
 from uml_manifests.sources.builders import choose_modality, describe_files, modality_of, reason_for
 
@@ -47,7 +47,7 @@ def from_folder(
     walked = {where: _walk(folder, where) for where in splits_of}
     every = [path for found in walked.values() for path in found.files]
     modality = modality or choose_modality(folder, every)
-    classes = sorted({clean(where.rpartition("/")[2]) for where in splits_of})
+    classes = sorted({clean_name(where.rpartition("/")[2]) for where in splits_of})
     index = {name: position for position, name in enumerate(classes)}
     sources: list[str] = []
     labels: list[int] = []
@@ -55,7 +55,7 @@ def from_folder(
     for where in sorted(splits_of, key=lambda where: (splits_of[where], where)):
         here = sorted(path for path in walked[where].files if modality_of(path) == modality)
         sources += here
-        labels += [index[clean(where.rpartition("/")[2])]] * len(here)
+        labels += [index[clean_name(where.rpartition("/")[2])]] * len(here)
         splits += [splits_of[where]] * len(here)
         left_out += walked[where].left_out
         left_out += [(path, _reason(path)) for path in walked[where].files if modality_of(path) != modality]

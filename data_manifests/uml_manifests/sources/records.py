@@ -24,7 +24,7 @@ from uml_cache import (
     read_file,
     read_labels,
     strict_json,
-    unique,
+    unique_ids,
 )
 from uml_manifests.manifest.manifest import Manifest
 from uml_manifests.manifest.table import decode
@@ -176,7 +176,7 @@ def from_arrays(
         splits = [as_splits(part.splits, n, part.where) for part, n in zip(parts, rows, strict=True)]
         ids, kind = [str(row) for row in range(len(sources))], MADE
         if all(part.ids is not None for part in parts):
-            ids, kind = unique([one for part in parts for one in part.ids or ()]), GIVEN
+            ids, kind = unique_ids([one for part in parts for one in part.ids or ()]), GIVEN
         found = [as_groups(part.groups, part.where) or [""] * part.rows for part in parts]
         groups = [group for one in found for group in one]
         remarks = [remark for part in parts for remark in part.remarks]

@@ -15,10 +15,10 @@ from uml_cache import (
     InputError,
     as_groups,
     as_splits,
+    as_texts,
     choose_column,
     option_of,
     read_labels,
-    strings,
 )
 from uml_manifests.manifest.manifest import Manifest, first_repeat
 
@@ -112,7 +112,7 @@ def _ids(
     column = choose_column("id", list(columns), choice.id, where, remarks)
     if column is None:
         return made, True
-    given = strings(list(columns[column]), where, "id") or []
+    given = as_texts(list(columns[column]), where, "id") or []
     ids = [one or new for one, new in zip(given, made, strict=True)]
     if len({*ids}) < len(ids):
         value, first, again = first_repeat(ids)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import regex
 
-from uml_cache import InputError, fold, match_names, unknown
+from uml_cache import InputError, folded_name, match_names, unknown
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
@@ -122,7 +122,7 @@ def _own_classes(texts: Manifest, classes: Manifest) -> np.ndarray:
         name = texts.classes[label]
         if codes[label] >= 0:
             continue
-        if fold(name) in map(fold, classes.classes):
+        if folded_name(name) in map(folded_name, classes.classes):
             raise InputError(f"class {name!r} of the texts fits several of data set {classes.name!r}")
         raise unknown(f"class of data set {classes.name!r}:", name, classes.classes)
     return codes

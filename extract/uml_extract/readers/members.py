@@ -116,10 +116,10 @@ class _Ragged:
     """The rows of an HDF5 group with `values` (V, D) and `length` (N,)."""
 
     def __init__(self, group: Any) -> None:
-        from uml_cache import inner
+        from uml_cache import hdf5_object
 
-        self._values = inner(group, "values")
-        self.lengths = np.asarray(inner(group, "length")[()], dtype=np.int64)
+        self._values = hdf5_object(group, "values")
+        self.lengths = np.asarray(hdf5_object(group, "length")[()], dtype=np.int64)
         self._ends = np.cumsum(self.lengths)
         self.dtype = self._values.dtype
         if self._values.ndim != 2 or (self.lengths < 0).any() or self.lengths.sum() != len(self._values):
@@ -150,9 +150,9 @@ def _array(file: str, name: str, state: tuple[int, ...]) -> Any:
     if file.endswith((".h5", ".hdf5")):
         import h5py
 
-        from uml_cache import inner, open_hdf5
+        from uml_cache import hdf5_object, open_hdf5
 
-        found = inner(open_hdf5(Path(file)), name)
+        found = hdf5_object(open_hdf5(Path(file)), name)
         return _Ragged(found) if isinstance(found, h5py.Group) else found
     from uml_cache import read_array, read_member
 

@@ -203,7 +203,7 @@ def test_planning_that_fails_leaves_nothing(
 def test_abandoned_drafts_are_cleared(tmp_path: Path, maker: Maker) -> None:
     abandoned = tmp_path / f".uml-{'0' * 32}.tmp"
     (abandoned / "other.zarr").mkdir(parents=True)
-    with disk.scratch(tmp_path) as busy:
+    with disk.scratch_folder(tmp_path) as busy:
         disk._tidied.clear()
         maker()
         assert sorted(path.name for path in tmp_path.iterdir()) == [busy.name, "store.zarr"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from uml_cache import InputError, clean, fold, match_names, unknown
+from uml_cache import InputError, clean_name, folded_name, match_names, unknown
 
 _SHOWN = 3
 
@@ -28,7 +28,7 @@ def read_class_map(path: Path) -> dict[str, str]:
                 )
             found: dict[str, str] = {}
             for row in table:
-                theirs, ours = clean(row["auxiliary"] or ""), clean(row["target"] or "")
+                theirs, ours = clean_name(row["auxiliary"] or ""), clean_name(row["target"] or "")
                 line = f"class map {path}, line {table.line_num}"
                 if not theirs or not ours or None in row:
                     raise InputError(f"{line}: expected two names, auxiliary,target")
@@ -48,9 +48,9 @@ def read_class_map(path: Path) -> dict[str, str]:
 def check_class_map(class_map: Mapping[str, str], theirs: Iterable[Sequence[str]]) -> None:
     """Raise `InputError` for a name of the map that no auxiliary (`theirs`: the classes of each) has."""
     lists = list(theirs)
-    known = {fold(name) for classes in lists for name in classes}
+    known = {folded_name(name) for classes in lists for name in classes}
     for name in class_map:
-        if fold(name) not in known:
+        if folded_name(name) not in known:
             raise unknown(
                 "auxiliary class in the class map:", name, {one for classes in lists for one in classes}
             )
@@ -64,7 +64,7 @@ def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping
     Raises:
         InputError: a name in the map that is none of ours, or that fits several.
     """
-    if list(map(clean, theirs)) == list(map(clean, ours)) and not class_map:
+    if list(map(clean_name, theirs)) == list(map(clean_name, ours)) and not class_map:
         return np.arange(len(ours))  # also right where a name occurs twice
     found = match_names(theirs, ours)
     if not class_map:
@@ -84,11 +84,11 @@ def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping
 def near_miss_remark(theirs: Sequence[str], ours: Sequence[str], to_target: np.ndarray) -> str | None:
     """One sentence about classes of theirs that are none of ours, though some name differs in blanks or case
     alone; None where there are none. `to_target` is what `match_classes` found."""
-    own: dict[str, str] = {fold(name): name for name in ours}
+    own: dict[str, str] = {folded_name(name): name for name in ours}
     missed = [
-        f"{name!r} ({own[fold(name)]!r})"
+        f"{name!r} ({own[folded_name(name)]!r})"
         for name, target in zip(theirs, to_target.tolist(), strict=True)
-        if target < 0 and fold(name) in own
+        if target < 0 and folded_name(name) in own
     ]
     if not missed:
         return None
@@ -100,7 +100,7 @@ def near_miss_remark(theirs: Sequence[str], ours: Sequence[str], to_target: np.n
 
 
 def _no_target(name: str, ours: Sequence[str]) -> str:
-    if fold(name) in map(fold, ours):
+    if folded_name(name) in map(folded_name, ours):
         return f"the class map names {name!r}, which fits several classes of the target; write it as there"
     some = ", ".join(ours[:3]) + (f", … {len(ours)} in all" if len(ours) > 3 else "")
     return f"the class map names {name!r}, which is no class of the target ({some})"

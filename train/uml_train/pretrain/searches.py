@@ -8,18 +8,18 @@ from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
-from uml_cache import InputError, Setting, Settings, at_least, declared, different, read_toml, unknown
+from uml_cache import InputError, Setting, Settings, all_different, at_least, declared, read_toml, unknown
 from uml_train.pretrain.shared_transformer import NORMS, POSITIONS, TransformerConfig
 
 _POSITIVE, _FROM_0 = "different numbers, which must be positive", "different numbers from 0 on"
 
 
 def _positive(values: tuple[float, ...]) -> bool:
-    return different(values) and min(values) > 0
+    return all_different(values) and min(values) > 0
 
 
 def _from_0(values: tuple[float, ...]) -> bool:
-    return different(values) and min(values) >= 0
+    return all_different(values) and min(values) >= 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,10 +104,10 @@ def _read_through(path: Path) -> None:
 def _open_group(group: Any, seen: Iterator[int]) -> Nested:
     import h5py
 
-    from uml_cache.exchange.formats.hdf5 import members
+    from uml_cache.exchange.formats.hdf5 import hdf5_members
 
     found: Nested = {}
-    for name, value in members(group):
+    for name, value in hdf5_members(group):
         if next(seen) > _MOST_OBJECTS:
             raise InputError(f"{group.file.filename}: its groups lead in a circle, or hold too many objects")
         if isinstance(value, h5py.Group):

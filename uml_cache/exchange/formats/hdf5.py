@@ -32,7 +32,7 @@ def open_hdf5(path: Path, what: str | None = None) -> h5py.File:
         raise InputError(f"{path}: cannot be read as {what or path.suffix} ({said})") from None
 
 
-def inner(group: h5py.Group, name: str) -> Any:
+def hdf5_object(group: h5py.Group, name: str) -> Any:
     """The group or data set at `name` (`a/b`) inside a group, if it lies in the file.
 
     Raises:
@@ -45,7 +45,7 @@ def inner(group: h5py.Group, name: str) -> Any:
     return found
 
 
-def members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
+def hdf5_members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
     """Names and objects directly inside a group; links that lead nowhere or out of the file are left out."""
     names = list(group)
     if len(names) > _MOST_OBJECTS:

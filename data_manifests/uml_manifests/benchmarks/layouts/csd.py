@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, inner, members, open_hdf5
+from uml_cache import InputError, hdf5_members, hdf5_object, open_hdf5
 from uml_manifests.benchmarks.known import Option
 from uml_manifests.benchmarks.layouts.found import Found, Sequences
 from uml_manifests.benchmarks.layouts.sequences import (
@@ -134,8 +134,12 @@ class _Videos:
         self._last: tuple[str, tuple[np.ndarray, np.ndarray]] | None = None
         try:
             with open_hdf5(path, _WHAT) as file:
-                named = next((name for name, group in members(file) if isinstance(group, h5py.Group)), None)
-                data = None if named is None or "data" not in file[named] else inner(file, f"{named}/data")
+                named = next(
+                    (name for name, group in hdf5_members(file) if isinstance(group, h5py.Group)), None
+                )
+                data = (
+                    None if named is None or "data" not in file[named] else hdf5_object(file, f"{named}/data")
+                )
                 if not isinstance(data, h5py.Group):
                     raise InputError(f"{path}: has no NAME/data group, as the SDK's files have")
                 self._place = f"{named}/data"
@@ -149,9 +153,9 @@ class _Videos:
             return self._last[1]
         try:
             with open_hdf5(self._path, _WHAT) as file:
-                entry = inner(file, f"{self._place}/{video}")
-                features = np.asarray(inner(entry, "features")[()])
-                intervals = np.asarray(inner(entry, "intervals")[()]).astype(np.float64)
+                entry = hdf5_object(file, f"{self._place}/{video}")
+                features = np.asarray(hdf5_object(entry, "features")[()])
+                intervals = np.asarray(hdf5_object(entry, "intervals")[()]).astype(np.float64)
         except InputError:
             raise
         except (OSError, KeyError, TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, unique
+from uml_cache import InputError, unique_ids
 from uml_manifests.benchmarks.known import Benchmark
 from uml_manifests.benchmarks.layouts.csd import csd, csd_files
 from uml_manifests.benchmarks.layouts.found import Found, need_file
@@ -100,7 +100,7 @@ def multibench(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> 
         modality="array",
         classes=names,
         root=root,
-        ids=unique([ids[row] for row in rows]),
+        ids=unique_ids([ids[row] for row in rows]),
         sources=["-"] * len(rows),
         labels=labels[rows],
         splits=codes,
