@@ -9,7 +9,6 @@ from .data.source import Source as Source
 from .finetune.finetune_settings import FinetuneSettings as FinetuneSettings
 from .finetune.finetuning import fine_tune as fine_tune
 from .folder import begin as begin
-from .folder import extend_splits as extend_splits
 from .folder import run_lock as run_lock
 from .fullbatch.softmax import Softmax as Softmax
 from .fullbatch.softmax import fit_softmax as fit_softmax
@@ -38,7 +37,6 @@ from .record.checksums import DamagedFile as DamagedFile
 from .record.checksums import file_sum as file_sum
 from .record.checksums import read_record as read_record
 from .record.checksums import record_bytes as record_bytes
-from .record.identity import Watch as Watch
 from .record.identity import content_of as content_of
 from .record.identity import digest_of as digest_of
 from .record.identity import recorded_store as recorded_store
@@ -68,10 +66,12 @@ from .runs.costs import bytes_text as bytes_text
 from .runs.costs import time_text as time_text
 from .runs.estimate import estimate as estimate
 from .runs.head_session import open_heads as open_heads
+from .runs.head_session import reopen_heads as reopen_heads
 from .runs.outcome import cell_result as cell_result
 from .runs.ranks import Ranks as Ranks
 from .runs.reopening import open_run_problem as open_run_problem
 from .runs.reopening import require_heads as require_heads
+from .runs.session import Session as Session
 from .runs.session import begin_run as begin_run
 from .runs.workers import run_grid as run_grid
 from .settings import AUTO as AUTO
@@ -86,4 +86,5 @@ from .settings import Shots as Shots
 from .settings import TrainSettings as TrainSettings
 from .settings import settings_hash as settings_hash
 from .training import complete as complete
+from .training import grow as grow
 from .training import train as train

@@ -9,7 +9,7 @@ from pathlib import Path
 from uml_cache import QUIET, Output
 from uml_train.folder import extend_splits, run_lock
 from uml_train.problem import LeftOut
-from uml_train.record.identity import recorded_store, require_content
+from uml_train.record.identity import recorded_store
 from uml_train.run import Cell, Run, missing_cells
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.head_session import head_cells, open_heads, reopen_heads
@@ -54,15 +54,22 @@ def complete(
     if not missing_cells(wanted, run):
         run.settle_tables(output.say)
         return []
-    require_content(run)
-    draws = {(cell.shots, cell.seed) for cell in wanted}
     with ExitStack() as stack:
-        session = _reopened(run, cache, output, stack)
-        for k, seed in draws:
-            draw_rows(session.problem, k, seed)
-        with run_lock(run.path, output):
-            extend_splits(run, session.problem, draws, output)
-        return add_cells(session, run, wanted)
+        return grow(_reopened(run, cache, output, stack), run, wanted)
+
+
+def grow(session: Session, run: Run, wanted: Sequence[Cell]) -> list[Cell]:
+    """Add those of the wanted cells to a run that it lacks, and their draws to its splits; returns them.
+
+    Raises:
+        InputError: a class has fewer rows than asked for.
+    """
+    draws = {(cell.shots, cell.seed) for cell in wanted}
+    for k, seed in draws:
+        draw_rows(session.problem, k, seed)
+    with run_lock(run.path, session.output):
+        extend_splits(run, session.problem, draws, session.output)
+    return add_cells(session, run, wanted)
 
 
 def _opened(settings: TrainSettings, ranks: Ranks, output: Output) -> Session:

@@ -10,12 +10,12 @@ more are thinned out evenly. Beside heads that are solved it has all of its own.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache import QUIET, InputError, Output, unknown
+from uml_cache import QUIET, InputError, Output, Progress, unknown
 from uml_evaluate.comparing.rows import PROBES, RIVALS
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
@@ -24,26 +24,22 @@ from uml_train import (
     Answers,
     Cell,
     Finished,
-    Keeper,
     Prepared,
     Problem,
     Run,
+    Session,
     Shots,
     TrainSettings,
-    Watch,
     best_validated,
     cell_result,
-    draw_rows,
-    extend_splits,
+    grow,
     linear_head_file,
     missing_cells,
     named_cells,
-    open_run_problem,
     prepare,
-    require_content,
+    reopen_heads,
     require_heads,
     run_grid,
-    run_lock,
     vectors,
 )
 
@@ -105,33 +101,41 @@ def complete_probes(
         raise InputError("; ".join(remarks))
     for remark in remarks:
         output.say(remark)
-    lacking = {cell.key for cell in missing_cells([w.cell for w in wanted], run)}
-    todo = [w for w in wanted if w.cell.key in lacking]
-    if not todo:
+    cells = [w.cell for w in wanted]
+    if not missing_cells(cells, run):
         run.settle_tables(output.say)
         return []
-    require_content(run)
-    problem = open_run_problem(run, cache)
-    draws = {(w.cell.shots, w.cell.seed) for w in todo}
-    for k, seed in draws:
-        draw_rows(problem, k, seed)
-    groups: dict[tuple[Any, ...], list[_Wanted]] = {}
-    for w in todo:
-        # Draws that are one problem are solved together; all labels are one draw, and large.
-        draw = w.cell.seed if w.cell.shots == "all" else None
-        groups.setdefault((w.cell.method, w.cell.auxiliaries, w.cell.shots, draw), []).append(w)
-    fitted: list[Cell] = []
-    with run_lock(run.path, output):
-        extend_splits(run, problem, draws, output)
-        watch = Watch([source.features.info for source in problem.sources])
-        with output.progress(len(todo), "cell", "probes") as bar, Keeper(run, watch.check) as keeper:
-            for group in groups.values():
-                for finished in _fitted(run, problem, group, output):
-                    keeper.keep(finished)
-                    fitted.append(finished.result.cell)
-                bar.update(len(group))
-        run.write_tables()
-    return fitted
+    opened = vars(reopen_heads(run, cache, output))
+    session = ProbeSession(**opened, rows_of={w.cell: w.rows_of for w in wanted}, fitted=[])
+    grow(session, run, cells)
+    return session.fitted
+
+
+@dataclass(eq=False, kw_only=True)
+class ProbeSession(Session):
+    """Probes on the rows of a run's cells: `rows_of` says of which; `fitted` are those that came out."""
+
+    rows_of: dict[Cell, Cell]
+    fitted: list[Cell]
+
+    doing = "probes"
+    done = "fitted"
+
+    def cells(self) -> list[Cell]:
+        return list(self.rows_of)
+
+    def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        groups: dict[tuple[Any, ...], list[_Wanted]] = {}
+        for cell in cells:
+            # Draws that are one problem are solved together; all labels are one draw, and large.
+            draw = cell.seed if cell.shots == "all" else None
+            group = groups.setdefault((cell.method, cell.auxiliaries, cell.shots, draw), [])
+            group.append(_Wanted(cell, self.rows_of[cell]))
+        for group in groups.values():
+            for finished in _fitted(run, self.problem, group, self.output):
+                yield finished
+                self.fitted.append(finished.result.cell)
+            bar.update(len(group))
 
 
 def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[list[_Wanted], list[str]]:

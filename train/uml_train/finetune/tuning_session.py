@@ -16,7 +16,7 @@ from uml_train.finetune.tuned_cell import CellTuner, write_backbones
 from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
 from uml_train.record.checksums import path_sum
-from uml_train.record.identity import content_of
+from uml_train.record.identity import content_of, require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
 from uml_train.runs.combinations import cells_of
@@ -142,6 +142,7 @@ def open_samples(
 
 def reopen_samples(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> SampleSession:
     """What a run was trained with. Raises `InputError` where data, features or weights have changed since."""
+    require_content(run)
     tuning = FinetuneSettings.from_json(run.config["finetune"])
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
     session = open_samples(settings, tuning, Ranks(), output, stack, run)

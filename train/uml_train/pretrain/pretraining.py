@@ -29,6 +29,7 @@ from uml_train.pretrain.searches import Pretraining, load_pretraining
 from uml_train.pretrain.sequence_problem import open_sequences
 from uml_train.pretrain.work import Work
 from uml_train.problem import Problem
+from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
 from uml_train.runs.ranks import Ranks
@@ -84,6 +85,7 @@ def open_networks(settings: TrainSettings, ranks: Ranks, output: Output) -> Netw
 
 def reopen_networks(run: Run, cache: Path | None, output: Output) -> NetworkSession:
     """What a run without heads was trained on. Raises `InputError` where a store is gone or has changed."""
+    require_content(run)
     settings = run.settings if cache is None else replace(run.settings, cache=cache)
     selection, unrelated = recorded_selection(run, cache)
     grid = load_pretraining_of(run)

@@ -11,6 +11,7 @@ from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import select_stores
 from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
+from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
 from uml_train.runs.combinations import cells_of, named_cells
@@ -79,8 +80,13 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
 
 
 def reopen_heads(run: Run, cache: Path | None, output: Output) -> HeadSession:
-    """What a run with heads was trained on. Raises `InputError` where a store is gone or has changed."""
+    """What a run with heads was trained on, to train more on it.
+
+    Raises:
+        InputError: a run without heads or of version 0.1, or a store is gone or has changed.
+    """
     require_heads(run)
+    require_content(run)
     selection, unrelated = recorded_selection(run, cache)
     return HeadSession(
         settings=run.settings if cache is None else replace(run.settings, cache=cache),
