@@ -19,7 +19,7 @@ every cell the run's identity. Runs of version 0.1 (`format` 1) have none of the
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -193,11 +193,18 @@ class Run:
     def write_tables(self) -> None:
         """Write `results.csv` (one row per model) and `metrics.jsonl` (one line per evaluation).
 
-        Files that are as they should be are left alone, so that a run that cannot be written can be read.
+        Files that are as they should be are left alone.
         """
         cells = self.cells
         tables = {"results.csv": results_table(cells), "metrics.jsonl": metrics_lines(cells)}
         write_changed({self.path / name: text.encode() for name, text in tables.items()})
+
+    def settle_tables(self, say: Callable[[str], None]) -> None:
+        """Write tables that a killed command did not; a run that cannot be written stays as it is."""
+        try:
+            self.write_tables()
+        except OSError as error:
+            say(f"{self.path} cannot be written ({error.strerror}): its results.csv lacks cells that it has")
 
 
 class _GoneFile(DamagedFile):
@@ -212,12 +219,24 @@ def load_run(path: Path | str) -> Run:
     return Run(path)
 
 
-def find_runs(runs: Path | str) -> list[Run]:
-    """All runs below a folder, oldest first; a run folder itself counts as one."""
+def find_runs(runs: Path | str, damaged: list[DamagedFile] | None = None) -> list[Run]:
+    """All runs below a folder, oldest first; a run folder itself counts as one.
+
+    Args:
+        damaged: takes what is wrong with runs that cannot be read; None: the first of these is raised.
+    """
     runs = Path(runs)
     if (runs / _CONFIG).is_file():
         return [Run(runs)]
-    found = [Run(p.parent) for p in runs.glob(f"*/{_CONFIG}")] if runs.is_dir() else []
+    found = []
+    for config in sorted(runs.glob(f"*/{_CONFIG}")) if runs.is_dir() else []:
+        try:
+            found.append(Run(config.parent))
+        except DamagedFile as error:
+            if damaged is None:
+                remedy = f"{_AGAIN}; until then name the folder of one of the other runs"
+                raise DamagedFile(error.path, error.why, remedy) from None
+            damaged.append(error)
     return sorted(found, key=lambda run: (run.created, run.path.name))
 
 

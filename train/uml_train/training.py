@@ -52,7 +52,7 @@ def complete(
     """
     wanted = _cells_at(run, shots)
     if not missing_cells(wanted, run):
-        run.write_tables()  # whoever was to write them may have been killed
+        run.settle_tables(output.say)
         return []
     require_content(run)
     draws = {(cell.shots, cell.seed) for cell in wanted}

@@ -10,6 +10,7 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, Metric
+from uml_train import DamagedFile
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,19 +64,18 @@ class RowValues:
 
 
 def checked_predictions(run: Run, result: CellResult) -> NDArray[np.int32]:
-    """(N,) classes, which fit the test rows and the accuracy of the record. Raises `InputError`."""
+    """(N,) classes, which fit the test rows and the accuracy of the record. Raises `DamagedFile`."""
     labels, predictions = run.test_labels, result.test_predictions
     if predictions.shape != labels.shape:
-        raise InputError(
-            f"{result.predictions_path} has {len(predictions)} predictions for {len(labels)} test "
-            f"rows; {result.remedy}"
-        )
+        why = f"has {len(predictions)} predictions for {len(labels)} test rows"
+        raise DamagedFile(result.predictions_path, why, result.remedy)
     found = 100.0 * float((predictions == labels).mean())
     if abs(found - result.test_acc) > _ROUNDING:
-        raise InputError(
-            f"{result.record_path} says {result.test_acc:.2f} % and its predictions are right on "
-            f"{found:.2f} %: one of the two is damaged; {result.remedy}"
+        why = (
+            f"says {result.test_acc:.2f} % and its predictions are right on {found:.2f} %: one of the two is "
+            "damaged"
         )
+        raise DamagedFile(result.record_path, why, result.remedy)
     return predictions
 
 

@@ -108,7 +108,7 @@ def complete_probes(
     lacking = {cell.key for cell in missing_cells([w.cell for w in wanted], run)}
     todo = [w for w in wanted if w.cell.key in lacking]
     if not todo:
-        run.write_tables()  # whoever was to write them may have been killed
+        run.settle_tables(output.say)
         return []
     require_content(run)
     problem = open_run_problem(run, cache)

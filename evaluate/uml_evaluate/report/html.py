@@ -24,7 +24,7 @@ from uml_evaluate.report.html_tables import (
 from uml_evaluate.report.page import Cell, PageTable, page
 from uml_evaluate.report.record import RunRecord, describe, mixed_features
 from uml_evaluate.report.section import shown_findings
-from uml_train import find_runs, write_atomic
+from uml_train import DamagedFile, find_runs, write_atomic
 
 if TYPE_CHECKING:
     from uml_train import Run
@@ -57,11 +57,12 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
             Markdown into a file of its name.
 
     Raises:
-        InputError: no runs, none with a finished cell, or damaged files.
+        InputError: no runs, none with a finished cell, or none that is not damaged.
     """
     runs = Path(runs)
-    found = find_runs(runs)
-    if not found:
+    damaged: list[DamagedFile] = []
+    found = find_runs(runs, damaged)
+    if not found and not damaged:
         state = "holds no run" if runs.is_dir() else "does not exist"
         raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     path = Path(out) if out is not None else runs / "report.html"
@@ -69,14 +70,23 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         raise InputError(f"--out {path} is a folder; name the HTML file, such as {path / 'report.html'}")
     compared: list[tuple[Run, list[Comparison]]] = []
     for run in found:
-        if run.finished():
-            compared.append((run, compare(run)))
-        else:
+        try:
+            if cells := run.cells:
+                compared.append((run, _compared(run)))
+        except DamagedFile as error:
+            damaged.append(error)
+            continue
+        if not cells:
             output.say(f"{run.path} has no finished cell yet and is left out")
     if not compared:
+        if damaged:
+            raise damaged[0]
         raise InputError(
             f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
         )
+    left_out = [f"A run is left out: {error}" for error in damaged]
+    for text in left_out:
+        output.say(text)
     files: list[Path] = []
     shown: list[dict[str, Any]] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
@@ -100,7 +110,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
         runs=shown,
         on_top=[part["sentence"] for part in parts if len(parts) <= _SENTENCES_ON_TOP],
         summary=summary_table([(part["anchor"], part["comparison"]) for part in parts]),
-        mixed=mixed_features([run["record"] for run in shown]),
+        mixed=[*left_out, *mixed_features([run["record"] for run in shown])],
         any_sequences=any(comparison.on_sequences for comparison in every),
         across=across_table(over) if over else None,
     )
@@ -112,6 +122,14 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
     return Report(path, markdown_path, figures, tables, paths, every)
+
+
+def _compared(run: Run) -> list[Comparison]:
+    """The comparisons of a run, all of whose files have been read."""
+    comparisons = compare(run)
+    for comparison in comparisons:
+        _ = comparison.rows, comparison.differences
+    return comparisons
 
 
 def _stores_table(record: RunRecord) -> PageTable:

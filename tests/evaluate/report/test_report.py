@@ -8,12 +8,14 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
 from uml_evaluate.report.html import write_report
+from uml_train import newest_run
 from uml_train.commands import train as train_command
 
 WriteRun = Callable[..., Path]
@@ -201,3 +203,28 @@ def test_wrong_input_is_one_clear_line(write_run: WriteRun, tmp_path: Path) -> N
     (path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match="is damaged"):
         write_report(path)
+
+
+def test_one_damaged_run_does_not_stop_the_others(
+    write_run: WriteRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_run()
+    damaged, contradicted = write_run("toy-image-00000002"), write_run("toy-image-00000003")
+    (damaged / "config.json").write_text("{", encoding="utf-8")
+    victim = next((contradicted / "predictions").iterdir())
+    np.save(victim, np.zeros(200, np.int32))
+    written = write_report(path.parent, output=Output())
+    assert written.runs == [path]
+    said = capsys.readouterr().err
+    text = written.path.read_text(encoding="utf-8")
+    for what in (str(damaged / "config.json"), f"{contradicted}/cells/{victim.stem}.json"):
+        assert f"A run is left out: {what}" in said
+        assert f"A run is left out: {what}" in text
+    with pytest.raises(InputError, match=r"config.json is damaged .*name the folder of one of the"):
+        newest_run(path.parent)
+
+
+def test_what_became_of_the_stores_stands_on_the_page(write_run: WriteRun) -> None:
+    text = write_report(write_run().parent).path.read_text(encoding="utf-8")
+    assert "was made by version 0.1: its files carry no checksums" in text
+    assert "the stores of image and text are not where" in text

@@ -24,9 +24,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, available_cores, no_processes, parse_json, unknown
+from uml_cache import InputError, Output, available_cores, no_processes, unknown
 from uml_evaluate.reproduce.gaussian.gaussian_finding import ArmErrors, GaussianFinding
-from uml_train import gaussian, write_atomic
+from uml_train import DamagedFile, gaussian, read_record, record_bytes, write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
@@ -103,7 +103,7 @@ def _trained(
     with output.progress(len(jobs), "network", "gaussian", initial=len(found)) as bar:
         for job, error in _errors(todo):
             record = {**asdict(job), "error": error}
-            write_atomic(_path(folder, job), json.dumps(record, indent=1).encode())
+            write_atomic(_path(folder, job), record_bytes(record, indent=1))
             found[job] = error
             bar.update(1)
     return found
@@ -146,10 +146,12 @@ def _known(folder: Path, job: gaussian.GaussianJob) -> float | None:
     path = _path(folder, job)
     if not path.exists():
         return None
-    try:
-        return float(parse_json(path.read_text(encoding="utf-8"))["error"])
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is damaged; delete it and run again") from None
+    again = "delete it and run again"
+    values = read_record(path, again, required=False)
+    error = values.pop("error", None)
+    if values != json.loads(json.dumps(asdict(job))) or not isinstance(error, float):
+        raise DamagedFile(path, "is damaged (it holds no error of this network)", again)
+    return error
 
 
 def _write_results(
