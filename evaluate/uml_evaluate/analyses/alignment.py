@@ -28,9 +28,15 @@ from uml_evaluate.analyses.alignment_measures import (
     separability,
 )
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
-from uml_evaluate.analyses.reading import Reading, arm_of, class_means, mean_std_text, seeds_text, stratified
+from uml_evaluate.analyses.reading import (
+    Reading,
+    cell_fields,
+    class_means,
+    mean_std_text,
+    seeds_text,
+    stratified,
+)
 from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
-from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
@@ -99,9 +105,7 @@ def analyse(reading: Reading) -> Finding:
         )
         records.append(
             {
-                "method": arm_name(arm_of(result)),
-                "shots": result.cell.shots,
-                "seed": result.cell.seed,
+                **cell_fields(result),
                 **_of_means(our_means, their_means, neighbours),
                 "rank_target": effective_rank(ours[few]),
                 "rank_auxiliary": ranks[same],

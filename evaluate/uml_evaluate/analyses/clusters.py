@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import (
     Reading,
-    arm_of,
+    cell_fields,
     finite,
     mean_std_text,
     seeds_text,
@@ -110,9 +110,7 @@ def analyse(reading: Reading) -> Finding:
     records: list[dict[str, Any]] = [{"method": "–", "shots": None, "seed": None, "space": _RAW, **raw}]
     for result in reading.cells:
         about = {
-            "method": arm_name(arm_of(result)),
-            "shots": result.cell.shots,
-            "seed": result.cell.seed,
+            **cell_fields(result),
         }
         if reading.shared(result).projection is not None:
             shared = reading.target_space(result, features)

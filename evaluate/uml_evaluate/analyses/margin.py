@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, Table
-from uml_evaluate.analyses.reading import Reading, finite, mean_std_text, seeds_text
+from uml_evaluate.analyses.reading import Reading, cell_fields, finite, mean_std_text, seeds_text
 from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.rows import Arm, arm_name
 from uml_evaluate.comparing.tables import shots_name
@@ -136,9 +136,7 @@ def analyse(reading: Reading) -> Finding:
         per_class.append(class_averages(geometric if linear else functional, labels, classes))
         records.append(
             {
-                "method": arm_name((result.cell.method, result.cell.control)),
-                "shots": result.cell.shots,
-                "seed": result.cell.seed,
+                **cell_fields(result),
                 "right_percent": accuracy,
                 "functional_mean": float(functional.mean()),
                 "functional_median": float(np.median(functional)),

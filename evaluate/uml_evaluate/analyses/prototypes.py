@@ -14,6 +14,7 @@ which text belongs to which class. Beside it stands how often a class's own text
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
-from uml_evaluate.analyses.reading import Reading, arm_of, class_means, mean_std_text, seeds_text
+from uml_evaluate.analyses.reading import Reading, cell_fields, class_means, mean_std_text, seeds_text
 from uml_evaluate.comparing.figures import canvas, style
-from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import shots_name
 
 if TYPE_CHECKING:
@@ -109,9 +109,7 @@ def analyse(reading: Reading) -> Finding:
         tables.append(table)
         records.append(
             {
-                "method": arm_name(arm_of(result)),
-                "shots": result.cell.shots,
-                "seed": result.cell.seed,
+                **cell_fields(result),
                 "dominance": found.value,
                 "chance_95": found.chance,
                 "nearest_percent": 100.0 * found.nearest,
@@ -120,26 +118,13 @@ def analyse(reading: Reading) -> Finding:
     left_out = [reading.classes[c] for c in np.flatnonzero(~there)]
     per_class = np.mean([c[present].mean() for c in counts.values()])
     arrays = _heatmaps(reading, records, tables)
-    notes = [
-        f"Prototypes are the head's rows. Held out: on average {per_class:.1f} {label} samples per class "
-        f"that no model of the seed was trained on (--texts {reading.run.settings.texts}).",
-        "Dominance: mean cosine on the diagonal minus mean cosine off it, rows and columns centred over the "
-        "classes; chance is the value that 95 % of 2,000 permutations of the classes stay below. Nearest: "
-        f"how often a prototype is closest to its own class's texts, {100 / len(present):.1f} % by chance.",
-        "init-only starts from the class means of the training texts and is not moved by texts afterwards; "
-        "unimodal-deep never saw a text and should be at chance.",
-    ]
-    if left_out:
-        notes.append(
-            f"Without held-out samples and left out: {', '.join(left_out[:12])} ({len(left_out)} classes)."
-        )
     return Finding(
         analysis="prototypes",
         title=TITLE,
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
         said=_said(reading, records, len(present)),
-        notes=notes,
+        notes=_notes(reading, label, float(per_class), len(present), left_out),
         tables=[_table(reading, records)],
         values={
             "cells": records,
@@ -154,6 +139,26 @@ def analyse(reading: Reading) -> Finding:
             f"{seeds_text(reading)}."
         ),
     )
+
+
+def _notes(
+    reading: Reading, label: str, per_class: float, classes: int, left_out: Sequence[str]
+) -> list[str]:
+    """How the numbers came about."""
+    notes = [
+        f"Prototypes are the head's rows. Held out: on average {per_class:.1f} {label} samples per class "
+        f"that no model of the seed was trained on (--texts {reading.run.settings.texts}).",
+        "Dominance: mean cosine on the diagonal minus mean cosine off it, rows and columns centred over the "
+        "classes; chance is the value that 95 % of 2,000 permutations of the classes stay below. Nearest: "
+        f"how often a prototype is closest to its own class's texts, {100 / classes:.1f} % by chance.",
+        "init-only starts from the class means of the training texts and is not moved by texts afterwards; "
+        "unimodal-deep never saw a text and should be at chance.",
+    ]
+    if left_out:
+        notes.append(
+            f"Without held-out samples and left out: {', '.join(left_out[:12])} ({len(left_out)} classes)."
+        )
+    return notes
 
 
 def figure(finding: Finding) -> Figure | None:

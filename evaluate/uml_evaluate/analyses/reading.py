@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from uml_cache import InputError, unknown
-from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_order, shots_order
+from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name, arm_order, shots_order
 from uml_train import (
     CellResult,
     Head,
@@ -232,6 +232,11 @@ def _arrays(result: CellResult) -> dict[str, F32]:
 def arm_of(result: CellResult) -> Arm:
     """Method and control of a cell."""
     return result.cell.method, result.cell.control
+
+
+def cell_fields(result: CellResult) -> dict[str, Any]:
+    """Which cell a record of an analysis is of, as JSON values."""
+    return {"method": arm_name(arm_of(result)), "shots": result.cell.shots, "seed": result.cell.seed}
 
 
 def data_arm(reading: Reading) -> Arm | None:
