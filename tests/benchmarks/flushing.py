@@ -1,4 +1,4 @@
-"""What it costs that files are on the disk before what speaks of them: the share of `uml demo` spent in fsync.
+"""What it costs that files are on the disk before what speaks of them: how much of `uml demo` is fsync.
 
     python tests/benchmarks/flushing.py
 
