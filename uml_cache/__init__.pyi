@@ -33,6 +33,7 @@ from .files.disk import write_changed as write_changed
 from .files.disk import write_together as write_together
 from .files.documents import parse_json as parse_json
 from .files.documents import parse_toml as parse_toml
+from .files.documents import with_checksum as with_checksum
 from .files.flock import LockFile as LockFile
 from .files.flock import NoLocks as NoLocks
 from .machine import available_cores as available_cores

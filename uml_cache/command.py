@@ -154,8 +154,12 @@ def settings_options(
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         def run(output: Output, config: str | None, **options: Any) -> Any:
+            from uml_cache.files.documents import is_as_written
+
             given = {name: options.pop(name) for name in known}
             values = {} if config is None else read_toml(config, known)
+            if config is not None and not is_as_written(config):
+                output.say(f"{config} is not as it was written: it was edited, or it is damaged")
             for name, value in given.items():
                 if value is not None and value != ():
                     words = "none" if value == ("none",) else value

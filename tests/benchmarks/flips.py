@@ -37,6 +37,7 @@ WAYS: dict[str, list[str]] = {
     "shift": ["eval", "--shift", "other", "--json"],
     "embed": ["embed", "ssl", "--out", "learnt", "--json"],
     "ssl": COMMANDS["ssl"],
+    "config": ["train", "--config", "runs/RUN/settings.toml", "--seeds", "1", "--out", "fresh"],
     "fresh": [*COMMANDS["train"], "--out", "fresh"],
     "more": ["eval", "--k", "4", "--json"],
     "advise": ["eval", "--advise", "--cache", "feats", "--dataset", "toy", "--json"],
@@ -53,7 +54,7 @@ _USED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("shifts/", ("shift",)),
     ("results.csv", ("train",)),
     ("metrics.jsonl", ("train",)),
-    ("settings.toml", ("train",)),
+    ("settings.toml", ("train", "config")),
 )
 _USED_SSL: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("config.json", ("embed", "ssl")),
@@ -114,8 +115,8 @@ def prepared(scratch: Path) -> Place:
     done(work, [*WAYS["train"], "--normalize", "l2", "--out", "others"])
     for name, found in (("second", next((work / "others").iterdir())),):
         shutil.move(found, work / name)
-    # `--compare` takes run folders.
-    WAYS["compare"][2] = str(next((work / _RUN).glob("toy-*")).relative_to(work))
+    run = next((work / _RUN).glob("toy-*")).relative_to(work).as_posix()
+    WAYS["compare"][2], WAYS["config"][2] = run, f"{run}/settings.toml"
     shutil.rmtree(folder)
     shutil.move(work, folder)
     files: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
@@ -173,12 +174,12 @@ def _became(whole: Whole, way: str, said: forked.Said, file: Path, work: Path) -
     if said.code:
         return "noticed" if named and said.err.count("error:") == 1 else "WRONG"
     same = _answer(way, said) == whole.answer
-    if way in ("train", "ssl", "fresh"):
+    if way in ("train", "ssl", "fresh", "config"):
         same = content(work) == whole.left
     if same:
         return "noticed" if named else "harmless"
     taken_out = way == "train" and "is taken out" in said.err  # a rival's cell, which `uml eval` adds
-    return "noticed" if named and (taken_out or way in ("report", "analysis")) else "UNNOTICED"
+    return "noticed" if named and (taken_out or way in ("report", "analysis", "config")) else "UNNOTICED"
 
 
 def _answer(way: str, said: forked.Said) -> Any:

@@ -12,6 +12,7 @@ import pytest
 
 from uml_cache.cli import main
 from uml_cache.errors import InputError
+from uml_cache.files.documents import with_checksum
 from uml_cache.settings import Settings, declared, read_toml
 from uml_evaluate.reproduce.recipe.recipe import FINETUNE, TRAIN
 from uml_train.finetune.finetune_settings import FinetuneSettings
@@ -216,3 +217,21 @@ def test_keys_may_be_the_options_names(tmp_path: Path) -> None:
         "methods": ("unimodal", "uml"),
         "normalize_on": "pool",
     }
+
+
+def test_a_settings_file_that_was_edited_or_damaged_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(with_checksum("# uml train\nseeds = [1, 2]\n"))
+    words = ["train", "--config", str(file), "--cache", str(tmp_path / "none"), "--dry-run"]
+    for text, said in (
+        (file.read_text(), False),
+        (file.read_text().replace("[1, 2]", "[1, 3]"), True),
+        (file.read_text().replace("sha256", "sha257"), False),  # without effect
+        ("seeds = [1, 2]\n", False),
+    ):
+        file.write_text(text)
+        with pytest.raises(SystemExit):
+            main(words)
+        assert (f"{file} is not as it was written" in capsys.readouterr().err) == said

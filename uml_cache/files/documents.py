@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
+from pathlib import Path
 from typing import Any
 
+_CHECKSUM = "# sha256 of the lines above: "
 _DEEP = "it is nested too deeply"
 
 
@@ -23,3 +26,14 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise tomllib.TOMLDecodeError(_DEEP) from None
+
+
+def with_checksum(text: str) -> str:
+    """A TOML document with a last line that says what the lines above are."""
+    return f"{text}{_CHECKSUM}{hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def is_as_written(path: Path | str) -> bool:
+    """Whether a TOML document is as `with_checksum` left it; also where it has no such line."""
+    text, mark, digest = Path(path).read_bytes().rpartition(_CHECKSUM.encode())
+    return not mark or hashlib.sha256(text).hexdigest().encode() == digest.strip()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,15 +22,16 @@ import pytest
 import torch
 
 from tiny_checkpoints import put_clip, put_language, put_pictures, put_sounds, put_texts, put_vit, put_wav2vec
-from uml_cache import InputError, open_features
+from uml_cache import InputError, WorkError, open_features
 from uml_cache.cli import main
 from uml_cache.command import Output
 from uml_extract import extract, load_trainable
 from uml_manifests import resolve_data
-from uml_train import Run, TrainSettings, find_runs, load_head
+from uml_train import Run, TrainSettings, complete, find_runs, load_head
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.finetuning import fine_tune
+from uml_train.finetune.tuned_cell import CellTuner
 from uml_train.folder import run_lock
 
 GRID = "lr = [0.003]\nsteps = 6\nwarmup = 2\neval_every = 3\nbatch_size = [6]\n"
@@ -172,6 +174,41 @@ def test_methods_begin_alike_and_differ(world: Path, tmp_path: Path) -> None:
     assert deep.history[0][0]["loss.image"] == pytest.approx(uml.history[0][0]["loss.image"])
     assert deep.history[0][-1]["loss.image"] != uml.history[0][-1]["loss.image"]
     assert (deep.cell.shared_width, uml.cell.shared_width) == (256, 256)
+
+
+def test_pictures_changed_under_their_names_are_another_run(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(world / "colours", tmp_path / "colours")
+    settings = _settings(world, tmp_path / "runs", methods=("unimodal",), seeds=(1, 2))
+    tuning = _tuning(world, data=str(tmp_path / "colours"))
+    old = fine_tune(settings, tuning)
+    assert fine_tune(settings, tuning).path == old.path
+    _exchange(tmp_path / "colours")
+    new = fine_tune(settings, tuning)
+    assert new.path != old.path
+    assert len(old.cells) == len(new.cells) == 2
+    with pytest.raises(InputError, match="image has changed since"):
+        complete(old, shots=(1,))
+
+    own = CellTuner.train
+
+    def changing(*arguments: Any) -> Any:
+        trained = own(*arguments)
+        _exchange(tmp_path / "colours")
+        return trained
+
+    monkeypatch.setattr(CellTuner, "train", changing)
+    with pytest.raises(WorkError, match="were changed while a run trained on them"):
+        fine_tune(replace(settings, texts=1, seeds=(3,)), tuning)
+
+
+def _exchange(folder: Path) -> None:
+    """Let the first and the last picture of a folder swap their names."""
+    files = sorted(folder.rglob("*.png"))
+    contents = [file.read_bytes() for file in (files[0], files[-1])]
+    for file, content in zip((files[-1], files[0]), contents, strict=True):
+        file.write_bytes(content)
 
 
 def test_starts_are_recorded_and_are_what_they_say(world: Path, tmp_path: Path) -> None:

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 import torch
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import QUIET, InputError, Output, WorkError
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
 from uml_train.data.selection import Role
 from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.manifest_rows import ManifestRows
-from uml_train.finetune.samples import Loader, look_at
+from uml_train.finetune.samples import Loader, look_at, stamps_of
 from uml_train.finetune.whole_network import moved
 from uml_train.runs.ranks import Ranks
 
@@ -37,6 +37,15 @@ class Part:
     backbone: Backbone
     loader: Loader
     rows: ManifestRows
+    stamps: str | None
+
+    def check(self) -> None:
+        """Raises `WorkError` where a file of a sample is not the one that the run was begun with."""
+        if stamps_of(self.manifest) != self.stamps:
+            raise WorkError(
+                f"samples in {self.manifest.root} were changed while a run trained on them: what was "
+                "finished before is kept, and the same command trains a new run on what is there now"
+            )
 
 
 @dataclass(eq=False)
@@ -137,7 +146,7 @@ def _part(
         variant=variant,
     )
     role = Role(manifest.store_name, rows.info)
-    return Part(role, manifest, backbone, loader, rows)
+    return Part(role, manifest, backbone, loader, rows, looked.stamps)
 
 
 def _features(backbone: Backbone, loader: Loader, lost: dict[int, str]) -> torch.Tensor:

@@ -154,10 +154,12 @@ class Loader:
 @dataclass(frozen=True)
 class Looked:
     """What reading every sample of a manifest found: rows that cannot be read, with the reasons, and a digest
-    of all content, which changes whenever a sample does."""
+    of all content, which changes whenever a sample does. `stamps` is a digest of the files' sizes and times;
+    texts have none."""
 
     unreadable: dict[int, str]
     content: str
+    stamps: str | None
 
 
 def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> Looked:
@@ -167,10 +169,11 @@ def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> L
     samples.
     """
     record = runs / f".readable-{manifest.digest[:16]}.json"
-    about = {"manifest": manifest.digest, "stamps": sources_digest(manifest, range(len(manifest)))}
+    stamps = stamps_of(manifest)
+    about = {"manifest": manifest.digest, "stamps": stamps}
     known = _remembered(record, about)
     if known is None:
-        known = Looked(loader.unreadable(output), content_digest(manifest))
+        known = Looked(loader.unreadable(output), content_digest(manifest), stamps)
         unreadable = {str(row): reason for row, reason in known.unreadable.items()}
         write_together({record: record_bytes({**about, "content": known.content, "unreadable": unreadable})})
     if known.unreadable:
@@ -182,12 +185,17 @@ def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> L
     return known
 
 
+def stamps_of(manifest: Manifest) -> str | None:
+    """A digest of the sizes and times of a manifest's files; None for texts, which stand in the manifest."""
+    return sources_digest(manifest, range(len(manifest)))
+
+
 def _remembered(record: Path, about: dict[str, str | None]) -> Looked | None:
     try:
         values = read_record(record, "")
         if all(values[name] == value for name, value in about.items()):
             unreadable = {int(row): reason for row, reason in values["unreadable"].items()}
-            return Looked(unreadable, values["content"])
+            return Looked(unreadable, values["content"], values["stamps"])
     except (OSError, ValueError, KeyError, AttributeError):
         pass  # it is only looked at again
     return None

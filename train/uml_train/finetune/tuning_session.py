@@ -52,6 +52,10 @@ class SampleSession(Session):
         own = {part.role.label for part in self.networks.parts}
         return [source.features.info for source in self.problem.sources if source.label not in own]
 
+    def check(self) -> None:
+        for part in self.networks.parts:
+            part.check()
+
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
         tuner = CellTuner(
             self.networks, self.problem, self.settings, self.grid, self.ranks, self.device, self.output

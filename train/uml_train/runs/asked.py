@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from uml_cache import Settings
+from uml_cache import Settings, with_checksum
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.settings import TrainSettings
 
@@ -26,7 +26,7 @@ class Asked:
     def to_toml(self) -> str:
         """The file that repeats the run, with every setting."""
         settings = "".join(one.to_toml(self.way) for one in self.settings)
-        return f"# uml {self.way} --config settings.toml\n{settings}"
+        return with_checksum(f"# uml {self.way} --config settings.toml\n{settings}")
 
 
 def asked(config: Mapping[str, Any], **changed: Any) -> Asked:

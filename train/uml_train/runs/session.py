@@ -67,6 +67,10 @@ class Session(ABC):
         """What decides the run beside its settings, as JSON values."""
         return None
 
+    def check(self) -> None:
+        """Raises `WorkError` where what is trained on, stores apart, is not what it was."""
+        return
+
     @property
     def stores(self) -> list[StoreInfo]:
         """The feature stores that are read, as they were when they were opened."""
@@ -112,13 +116,18 @@ def _add(session: Session, run: Run, wanted: Sequence[Cell], *, thorough: bool) 
     began, ranks, output = time.perf_counter(), session.ranks, session.output
     with run_lock(run.path, output, ranks):
         watch = Watch(session.stores)
+
+        def unchanged() -> None:
+            watch.check()
+            session.check()
+
         ranks.in_turn(lambda: mend(run, wanted, output, thorough=thorough))
         todo = missing_cells(wanted, run)
         ranks.wait()  # every process has listed what is missing before one of them adds to it
         cells = [cell for cell in todo if cell.method != AUTO]
         with (
             output.progress(session.amount(cells), session.unit, session.doing) as bar,
-            Keeper(run, watch.check) as keeper,
+            Keeper(run, unchanged) as keeper,
             closing(session.results(run, cells, bar)) as results,
         ):
             for finished in results:
