@@ -57,7 +57,8 @@ def test_one_after_the_other(folder: Path, tmp_path: Path) -> None:
     assert run["stores"]["image"]["encoder"] == "dinov2_vits14"
     assert run["configurations"] == [["text"], ["audio"], ["text", "audio"]]
     methods = {row["method"] for row in evaluated["table"] if row["auxiliaries"] in ([], ["text"])}
-    assert methods == {"unimodal", "unimodal-deep", "init-only", "uml", "uml-init"}
+    heads = {"unimodal", "unimodal-deep", "init-only", "uml", "uml-init", "ridge", "prior"}
+    assert methods == {*heads, "textbook"}
     assert all(row["shots"] == 4 and row["seeds"] == 5 for row in evaluated["table"])
     data = next(d for d in evaluated["differences"] if (d["a"], d["b"]) == ("uml", "unimodal-deep"))
     assert data["ci_low"] <= data["delta"] <= data["ci_high"]

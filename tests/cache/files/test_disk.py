@@ -78,7 +78,7 @@ def test_what_a_library_writes_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", ["whole_file", "whole_path"])
 def test_who_writes_next_clears_what_a_killed_process_left(tmp_path: Path, how: str) -> None:
     code = (
-        "import os, signal, sys\nfrom pathlib import Path\nfrom uml_cache import disk\n"
+        "import os, signal, sys\nfrom pathlib import Path\nfrom uml_cache.files import disk\n"
         f"with disk.{how}(Path(sys.argv[1]) / 'x') as new:\n    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path)])
@@ -90,7 +90,7 @@ def test_who_writes_next_clears_what_a_killed_process_left(tmp_path: Path, how: 
 
 def test_what_another_process_is_writing_stays(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom pathlib import Path\nfrom uml_cache import disk\n"
+        "import sys\nfrom pathlib import Path\nfrom uml_cache.files import disk\n"
         "with disk.whole_file(Path(sys.argv[1]) / 'x') as new:\n    print('open', flush=True)\n    input()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
