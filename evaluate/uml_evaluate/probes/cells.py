@@ -126,16 +126,20 @@ class ProbeSession(Session):
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
         groups: dict[tuple[Any, ...], list[_Wanted]] = {}
-        for cell in cells:
+        for cell, rows_of in self.rows_of.items():
             # Draws that are one problem are solved together; all labels are one draw, and large.
             draw = cell.seed if cell.shots == "all" else None
             group = groups.setdefault((cell.method, cell.auxiliaries, cell.shots, draw), [])
-            group.append(_Wanted(cell, self.rows_of[cell]))
+            group.append(_Wanted(cell, rows_of))
+        lacking = set(cells)
         for group in groups.values():
-            for finished in _fitted(run, self.problem, group, self.output):
-                yield finished
-                self.fitted.append(finished.result.cell)
-            bar.update(len(group))
+            wanted = [w.cell for w in group if w.cell in lacking]
+            if wanted:
+                # The whole group: how many steps a solver takes depends on what it solves together.
+                for finished in _fitted(run, self.problem, group, wanted, self.output):
+                    yield finished
+                    self.fitted.append(finished.result.cell)
+            bar.update(len(wanted))
 
 
 def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[list[_Wanted], list[str]]:
@@ -174,8 +178,10 @@ def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
     )
 
 
-def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) -> list[Finished]:
-    """Fit the draws of one probe: its cells, still to be written; none where it cannot be fitted."""
+def _fitted(
+    run: Run, problem: Problem, group: list[_Wanted], wanted: Sequence[Cell], output: Output
+) -> list[Finished]:
+    """Fit the draws of one probe: the wanted cells, still to be written; none where it cannot be fitted."""
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
@@ -200,7 +206,8 @@ def _fitted(run: Run, problem: Problem, group: list[_Wanted], output: Output) ->
         for i, (rows, episode) in enumerate(zip(prepared, episodes, strict=True)):
             tried[i] += [_Tried(own, rows, episode, c, at) for at, c in enumerate(found[i])]
     seconds = (time.perf_counter() - began) / len(group)
-    return [_scored(run, problem, w, probe, t, seconds) for w, t in zip(group, tried, strict=True)]
+    both = [(w, t) for w, t in zip(group, tried, strict=True) if w.cell in wanted]
+    return [_scored(run, problem, w, probe, t, seconds) for w, t in both]
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:
