@@ -69,6 +69,8 @@ from .runs.head_session import open_heads as open_heads
 from .runs.head_session import reopen_heads as reopen_heads
 from .runs.outcome import cell_result as cell_result
 from .runs.ranks import Ranks as Ranks
+from .runs.refit import head_bytes as head_bytes
+from .runs.refit import head_with as head_with
 from .runs.reopening import open_run_problem as open_run_problem
 from .runs.reopening import require_heads as require_heads
 from .runs.session import Session as Session
