@@ -143,7 +143,10 @@ def embed(
         )  # fmt: skip
     modality = encoder.spec.modality
     manifest, given = _manifest(data, modality, column, labels, by_content=cache is not False)
-    found_labels = given.labels if labels is None or isinstance(labels, str) else labels
+    named = isinstance(labels, str)
+    if named and given.labels is None:
+        raise InputError(f"labels={labels!r} names a column, and the samples come from no table with it")
+    found_labels = given.labels if labels is None or named else labels
     known = tuple(map(str, class_names)) if class_names is not None else given.names
     names, classes = _labelled(found_labels, len(manifest), known)
     parts = _splits(given.splits if splits is None else splits, len(manifest))
@@ -268,7 +271,9 @@ def _of_column(column: str, modality: str) -> dict[str, str]:
 
 def _text(sample: Any, row: int) -> str:
     if not isinstance(sample, str):
-        raise InputError(f"sample {row} is a {type(sample).__name__}; a text encoder takes strings")
+        raise InputError(
+            f"sample {row} is no string but of type {type(sample).__name__}; this encoder takes texts"
+        )
     return sample
 
 
@@ -278,8 +283,6 @@ def _labelled(
     """(N,) class names, and the classes."""
     if labels is None:
         return None, ()
-    if isinstance(labels, str):
-        raise InputError(f"labels={labels!r} names a column, and the samples come from no table")
     cells = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if len(cells) != rows:
         raise InputError(f"there are {rows} samples and {len(cells)} labels; give one label a sample")
