@@ -1,5 +1,6 @@
 from .advice.advisor import Advice as Advice
 from .advice.advisor import advise as advise
+from .advice.wording import advice_text as advice_text
 from .comparing.comparison import Comparison as Comparison
 from .comparing.comparison import across as across
 from .comparing.comparison import compare as compare

@@ -18,7 +18,7 @@ from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
 from uml_evaluate.metrics.values import available
-from uml_evaluate.probes.wanted import complete_probes
+from uml_evaluate.probes.completing import complete_probes
 from uml_train import complete, missing_cells, require_heads, run_grid, store_remarks, time_text, wanted_cells
 
 if TYPE_CHECKING:

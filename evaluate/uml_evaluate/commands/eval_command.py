@@ -155,7 +155,7 @@ def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
 
 def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given: dict[str, Any]) -> None:
     from uml_cache import InputError
-    from uml_evaluate.advice import advise, text
+    from uml_evaluate.advice import advice_text, advise
 
     if probe != "fewshot":
         raise InputError(f"--advise is about k labelled samples per class; leave --probe {probe} out")
@@ -168,7 +168,7 @@ def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given
         class_map=given["class_map"],
         output=output,
     )
-    _result(output, found.to_json(), text(found))
+    _result(output, found.to_json(), advice_text(found))
 
 
 def _result(output: Output, value: dict[str, Any], text: str) -> None:

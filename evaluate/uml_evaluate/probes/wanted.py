@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
-from uml_cache import QUIET, InputError, Output, unknown
+from uml_cache import InputError, unknown
 from uml_evaluate.comparing.rows import PROBES, RIVALS
-from uml_train import Cell, Run, Shots, missing_cells, named_cells, require_heads
+from uml_train import Cell, Run, Shots, named_cells
 
 Needs = Literal["target", "auxiliary", "joint"]
 NEEDS: dict[str, Needs] = {
@@ -47,40 +46,6 @@ def probe_names(text: str) -> tuple[str, ...]:
     if not names:
         raise InputError(f"--rivals is {text!r}; name some of {', '.join(PROBES)}, or `all`")
     return names
-
-
-def complete_probes(
-    run: Run,
-    names: Sequence[str],
-    *,
-    shots: Sequence[Shots],
-    cache: Path | None = None,
-    output: Output = QUIET,
-) -> list[Cell]:
-    """Fit those cells of the probes at `shots` that a run lacks, and add them to it; returns them.
-
-    A probe that cannot be fitted to the run's encoders is left out, with a remark that says why. Where
-    nothing is lacking neither torch nor the run's stores are needed.
-
-    Args:
-        cache: where the run's stores are now, if they have moved.
-
-    Raises:
-        InputError: no probe fits the run's encoders; its stores are gone or have changed; a class has fewer
-            samples than asked for.
-    """
-    require_heads(run)
-    wanted, remarks = wanted_probes(run, names, shots)
-    if not wanted:
-        raise InputError("; ".join(remarks))
-    for remark in remarks:
-        output.say(remark)
-    if not missing_cells([w.cell for w in wanted], run):
-        run.settle_tables(output.say)
-        return []
-    from uml_evaluate.probes.cells import fit_probes
-
-    return fit_probes(run, wanted, cache=cache, output=output)
 
 
 def wanted_probes(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[list[Wanted], list[str]]:
