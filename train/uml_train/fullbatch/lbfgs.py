@@ -210,8 +210,8 @@ def _search(
             break
         length = torch.where(failed, 0.0 if last else 0.5 * length, length)
         index = torch.nonzero(failed).flatten()
-        parts = (t.index_select(0, index) for t in (direction, along, length))
-        tried, p[index] = _moved(problem, here.at(index), *parts, index)
+        by, its_logits, shorter = (t.index_select(0, index) for t in (direction, along, length))
+        tried, p[index] = _moved(problem, here.at(index), by, its_logits, shorter, index)
         there.theta[index], there.z[index], there.loss[index] = tried.theta, tried.z, tried.loss
     return there, length, p
 
