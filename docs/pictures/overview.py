@@ -71,7 +71,7 @@ def draw(path: Path) -> None:
         arrow(ax, (6.95, y), (7.6, 2.05 + 0.25 * (1 if y > 2 else -1)), colour)
     box(ax, 7.65, 1.5, 1.55, 1.1, "one network\nwith shared\nweights", GREY)
     arrow(ax, (9.3, 2.05), (9.85, 2.05), GREY)
-    ax.text(9.95, 2.62, "what the sentences added", fontsize=11, color=GREY, weight="bold")
+    ax.text(9.95, 2.62, "what sentences add", fontsize=11, color=GREY, weight="bold")
     for i, (middle, half, name, colour) in enumerate(
         ((0.72, 0.2, "sentences", ORANGE), (0.05, 0.2, "shuffled control", GREY))
     ):
