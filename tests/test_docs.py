@@ -66,7 +66,7 @@ def test_the_site_lists_every_page() -> None:
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=_named)
-def test_files_and_links_of_a_page_exist(page: Path) -> None:
+def test_files_and_links_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for name in re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text):
         assert (ROOT / name).exists(), name
@@ -94,7 +94,7 @@ def _runs(text: str) -> bool:
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if _runs(page.read_text(encoding="utf-8"))], ids=_named
 )
-def test_a_page(page: Path, folder: Path, larder: Larder) -> None:
+def test_a_page_runs(page: Path, folder: Path, larder: Larder) -> None:
     text = page.read_text(encoding="utf-8")
     larder.put(needs(text), folder)
     run_page(text, _named(page))
