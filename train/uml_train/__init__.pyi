@@ -41,6 +41,7 @@ from .record.checksums import read_record as read_record
 from .record.checksums import record_bytes as record_bytes
 from .record.identity import content_of as content_of
 from .record.identity import digest_of as digest_of
+from .record.identity import one_state as one_state
 from .record.identity import recorded_store as recorded_store
 from .record.identity import require_content as require_content
 from .record.identity import store_remarks as store_remarks
@@ -75,6 +76,7 @@ from .runs.recorded import require_heads as require_heads
 from .runs.recorded import run_grid as run_grid
 from .runs.refit import head_bytes as head_bytes
 from .runs.refit import head_with as head_with
+from .runs.reopening import left_out_of as left_out_of
 from .runs.reopening import open_run_problem as open_run_problem
 from .runs.session import Session as Session
 from .runs.session import begin_run as begin_run

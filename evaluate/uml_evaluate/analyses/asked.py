@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, declared, used_lines
+from uml_cache import InputError, Output, declared, used_lines, write_left_out
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
-from uml_train import TrainSettings, newest_run
+from uml_train import TrainSettings, left_out_of, newest_run
 
 
 def run_asked(
@@ -21,6 +21,7 @@ def run_asked(
     aux: str | None,
     pair: tuple[str, str] | None,
     manifest: Path | None,
+    left_out: str | None = None,
 ) -> None:
     """Analyse the newest run. Raises `InputError` for names and options that fit nothing."""
     names = named(_parts(analysis, ","))
@@ -45,6 +46,8 @@ def run_asked(
         options=options,
         output=output,
     )
+    if left_out is not None:
+        write_left_out(Path(left_out), left_out_of(run, cache))
     answer = found.to_json()
     output.result(answer, found.text())
     for line in used_lines(answer["rows"]):

@@ -92,6 +92,7 @@ def analyse(
             finding = replace(
                 finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
             )
+            reading.require_unchanged()
             try:
                 save(finding, run.path)
             except OSError as error:
