@@ -103,6 +103,7 @@ def pretrain(output: Output, values: dict[str, Any], left_out: Path | None, dry_
 
 
 def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
+    values = _under_protocol(values)
     from uml_cache import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
@@ -118,6 +119,20 @@ def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run:
         for value in found:
             for line in used_lines(value["rows"]):
                 output.say(line)
+
+
+def _under_protocol(values: dict[str, Any]) -> dict[str, Any]:
+    """What is not given, as the protocol has it."""
+    from uml_train.protocols import SCOPE_OF_WAY, protocol_defaults
+
+    protocol = values.get("protocol", "fair")
+    way = "finetune" if "encoder" in values else "train"
+    if values.get("objective", "supervised") != "supervised":
+        way = "pretrain"
+    usual = protocol_defaults(protocol, SCOPE_OF_WAY[way])
+    if way == "finetune":
+        usual |= protocol_defaults(protocol, SCOPE_OF_WAY[way], FinetuneSettings)
+    return {**usual, **values}
 
 
 def _settings(values: dict[str, Any]) -> list[TrainSettings]:

@@ -23,11 +23,12 @@ def run_asked(
     manifest: Path | None,
 ) -> None:
     """Analyse the newest run. Raises `InputError` for names and options that fit nothing."""
-    names = named(_parts(analysis, ","))
-    if not names:
+    asked = _parts(analysis, ",")
+    named(asked)  # an unknown name is said before any run is looked for
+    if not asked:
         raise InputError("--analysis names nothing; give margin, silhouette, … or all")
     for option, value, owner in (("--pair", pair, "boundary"), ("--manifest", manifest, "exchange")):
-        if value and owner not in names:
+        if value and not {owner, "all"} & set(asked):
             raise InputError(f"{option} belongs to --analysis {owner}, which is not asked for")
     options: dict[str, dict[str, Any]] = {}
     if pair:
@@ -36,6 +37,7 @@ def run_asked(
         options["exchange"] = {"manifest": str(manifest)}
     run = newest_run(runs)
     output.say(f"newest run: {run.path}")
+    names = named(asked, networks=run.config["objective"] in ("ssl", "joint"))
     found = analyse(
         run,
         names,

@@ -153,7 +153,8 @@ class Reading:
 
     def texts(self, result: CellResult, label: str) -> NDArray[np.int64]:
         """Positions in an auxiliary's usable rows that a cell with auxiliaries trained on."""
-        return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, self.run.settings.texts)
+        texts = result.candidates[result.selected].get("texts") or self.run.settings.texts
+        return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, texts)
 
     def head(self, result: CellResult) -> Head:
         """The folded classifier of raw features."""

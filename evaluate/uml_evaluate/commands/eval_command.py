@@ -19,6 +19,7 @@ uml eval --probe fewshot --k 4 --rivals all
 uml eval --probe fewshot --k 4 --metric auroc,log-loss,per-class
 uml eval --probe knn --target image:hog-color
 uml eval --analysis margin,silhouette
+uml eval --analysis neurons --runs runs/sarcasm-array.vision-1234abcd
 uml eval --advise --cache ./feats --target image
 uml eval --shift shapes-dark,shapes-sketch --k 4
 uml eval --compare runs/shapes-image-1234abcd runs/shapes-image-5678ef01
@@ -63,7 +64,8 @@ _BELONGS = {
 @click.option("--dataset", metavar="NAME", help="The data set of --target, where the cache holds several.")
 @click.option("--analysis", metavar="NAME[,NAME]|all",
               help="Analyses of what the run learnt, instead of the table: margin, silhouette, prototypes, "
-                   "boundary, alignment, exchange. They look at the shots of --k, or at all.")  # fmt: skip
+                   "boundary, alignment, exchange, fisher, theory; of runs without labels neurons. They look "
+                   "at the shots of --k, or at all.")  # fmt: skip
 @click.option("--aux", metavar="MODALITY[+MODALITY]",
               help="Configuration that --analysis looks at.  [default: the run's first]")  # fmt: skip
 @click.option("--pair", nargs=2, metavar="CLASS CLASS",

@@ -14,6 +14,7 @@ uml reproduce --list
 uml reproduce table17 --cache ./feats --out ./runs/table17
 uml reproduce table17 --only oxford_pets --dry-run
 uml reproduce table2 --scale tiny
+uml reproduce table22 --protocol fair --scale tiny
 uml reproduce ./my.toml --with ./results
 uml reproduce gaussian --sweep attenuation --scale tiny
 """
@@ -36,6 +37,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True,
               help="How much is run. tiny: a small version on generated data, whose numbers mean "
                    "nothing.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
+              help="Whose settings hold where the recipe says nothing.  [default: the recipe's, paper for "
+                   "those of the paper]")  # fmt: skip
 @click.option("--sweep", metavar="SETTING", help="Setting of the Gaussian experiment that is varied instead.")
 @click.option("--with", "beside", type=_PATH, multiple=True, metavar="FILE|FOLDER",
               help="Result files of others, shown beside the paper's numbers; repeatable.")  # fmt: skip
@@ -84,6 +88,8 @@ def reproduce(
 def _one(
     recipe: Any, out: Path, sources: Any, dry_run: bool, output: Output, options: dict[str, Any]
 ) -> tuple[Any, str]:
+    from dataclasses import replace
+
     from uml_cache import InputError
     from uml_evaluate.reproduce.reproducing import reproduce as run
     from uml_train import TrainSettings
@@ -98,10 +104,12 @@ def _one(
 
         if recipe.kind == "gaussian":
             raise InputError("--dry-run counts runs on features; the Gaussian experiment has none")
+        if options["protocol"] is not None:
+            recipe = replace(recipe, protocol=options["protocol"])
         found = plan(recipe, Supply(sources, output), datasets=datasets, output=output)
         return found.to_json(), found.text()
     done = run(
-        recipe, out, sources, scale=options["scale"],
+        recipe, out, sources, scale=options["scale"], protocol=options["protocol"],
         seeds=options["seeds"] and declared(TrainSettings)["seeds"].read(options["seeds"], "--seeds"),
         datasets=datasets, sweep=options["sweep"], beside=options["beside"], output=output,
     )  # fmt: skip

@@ -4,6 +4,7 @@ OUT/result.json         the result file
 OUT/decomposition.md    every table in full
 OUT/runs/               the runs, for `uml eval` and `uml report`
 OUT/tiny/               all of these for `--scale tiny`, and the generated data
+OUT/PROTOCOL/           all of these for a protocol that is not the recipe's own
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def reproduce(
     sources: Sources,
     *,
     scale: str = "full",
+    protocol: str | None = None,
     seeds: Sequence[int] | None = None,
     datasets: Iterable[str] | None = None,
     sweep: str | None = None,
@@ -49,7 +51,7 @@ def reproduce(
         out: its folder; what is finished there is not run again.
         sources: the cache, and where what it lacks comes from; not used at the scale `tiny`.
         scale: `full`, or `tiny` for a small version on generated data.
-        seeds, datasets: instead of the recipe's own.
+        protocol, seeds, datasets: instead of the recipe's own.
         sweep: a setting of the Gaussian experiment to vary.
         beside: result files and folders of others.
 
@@ -59,6 +61,8 @@ def reproduce(
     from uml_evaluate.reproduce.result import others
 
     results = others(recipe.name, beside) if scale == "full" else []
+    if protocol is not None and protocol != recipe.protocol:
+        recipe, out = replace(recipe, protocol=protocol), out / protocol
     if recipe.kind == "gaussian":
         if datasets is not None:
             raise InputError(f"{recipe.name} makes its own data; leave --only out")

@@ -29,7 +29,7 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
     """Everything that a person wants to know of it."""
     recipe = outcome.recipe
     head = f"{recipe.name}: {recipe.title}" + (f" (paper {recipe.paper})" if recipe.paper else "")
-    parts = [head]
+    parts = [head, f"Protocol {recipe.protocol}{_deviations(outcome)}."]
     if scale == "tiny":
         parts.append(TINY)
     tables = recipe.published
@@ -45,6 +45,13 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
         lines = [f"  {lacking.what}: {lacking.why}" for lacking in outcome.lacking]
         parts.append("\n".join(["Not run:", *lines]))
     return "\n\n".join(parts)
+
+
+def _deviations(outcome: Outcome) -> str:
+    """Which settings of the runs are not the protocol's."""
+    records = [run.config["protocol"] for run in outcome.runs]
+    names = dict.fromkeys(name for record in records for name in record["deviations"])
+    return f"; not as it has them: {', '.join(names)}" if names else ""
 
 
 def alone(measured: Sequence[Number], results: Sequence[Result], shown: Iterable[str] = ()) -> list[str]:

@@ -210,9 +210,10 @@ encoders.image = "pixels"
     assert small.grid == {"lr": [0.1], "steps": 3}
     assert (small.train["shots"], small.train["texts"]) == ((1, 2), 2)
     assert small.encoders == {"image": "pixels", "text": "hashed-ngrams"}
-    multibench = list_recipes()["multibench"].variants["MIMIC"]
-    assert multibench.grid is not None
-    assert (multibench.grid["batch_size"], multibench.grid["epochs"]) == (128, 100)
+    mimic = list_recipes()["multibench"].variants["MIMIC, static vector"]
+    assert (mimic.target, mimic.auxiliaries, mimic.setup) == (
+        "array.static", ("array.timeseries",), "multibench-large",
+    )  # fmt: skip
 
 
 def test_folds_and_texts_per_shot_make_a_run_each() -> None:
