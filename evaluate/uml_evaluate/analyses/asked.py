@@ -21,8 +21,10 @@ def run_asked(
     aux: str | None,
     pair: tuple[str, str] | None,
     manifest: Path | None,
+    designs: Path | None = None,
+    protocol: str | None = None,
 ) -> None:
-    """Analyse the newest run. Raises `InputError` for names and options that fit nothing."""
+    """Analyse the newest run, or given designs. Raises `InputError` for what fits nothing."""
     asked = _parts(analysis, ",")
     named(asked)  # an unknown name is said before any run is looked for
     if not asked:
@@ -30,6 +32,13 @@ def run_asked(
     for option, value, owner in (("--pair", pair, "boundary"), ("--manifest", manifest, "exchange")):
         if value and not {owner, "all"} & set(asked):
             raise InputError(f"{option} belongs to --analysis {owner}, which is not asked for")
+    if designs is not None:
+        from uml_evaluate.analyses.linear_theory import on_designs, read_designs
+
+        if asked != ["theory"]:
+            raise InputError("--designs belongs to --analysis theory, which reads no run then; give it alone")
+        output.result(*on_designs(*read_designs(designs)))
+        return
     options: dict[str, dict[str, Any]] = {}
     if pair:
         options["boundary"] = {"pair": list(pair)}
@@ -44,6 +53,7 @@ def run_asked(
         auxiliaries=None if aux is None else _parts(aux, "+"),
         shots=None if k is None else declared(TrainSettings)["shots"].read(k, "--k"),
         cache=cache,
+        protocol=protocol,
         options=options,
         output=output,
     )

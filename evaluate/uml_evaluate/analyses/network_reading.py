@@ -20,6 +20,7 @@ class NetworkReading:
         auxiliaries: the configuration; None takes the run's first.
         shots: of the probes; None takes all that the run has finished.
         cache: where the stores are now, if they have moved.
+        protocol: whose reading of an analysis comes first; None: the run's.
 
     Raises:
         InputError: a run with heads, or a configuration that it does not have.
@@ -32,8 +33,11 @@ class NetworkReading:
         auxiliaries: Sequence[str] | None = None,
         shots: Sequence[Shots] | None = None,
         cache: Path | None = None,
+        protocol: str | None = None,
     ) -> None:
         self.run, self.cache = run, cache
+        self.own_protocol = (run.config.get("protocol") or {"name": "fair"})["name"]
+        self.protocol = protocol or self.own_protocol
         if run.config["objective"] not in ("ssl", "joint"):
             raise InputError(
                 f"{run.path} trained heads on features, and these neurons are those of a shared network; "
@@ -67,6 +71,7 @@ class NetworkReading:
     def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
         """Digest of what a finding depends on: cells, stores, options and which snapshots there are."""
         asked = [analysis, version, self.auxiliaries, self.shots, options]
+        asked += [] if self.protocol == "fair" else [self.protocol]
         digest = sha256(json.dumps(asked).encode())
         for label, store in self.run.config["stores"].items():
             digest.update(f"{label} {store['fingerprint']}".encode())
@@ -79,6 +84,8 @@ class NetworkReading:
     def command(self, analysis: str, options: dict[str, Any]) -> str:
         """What a person types to get the analysis again."""
         words = ["uml", "eval", "--analysis", analysis, "--runs", str(self.run.path)]
+        if self.protocol != self.own_protocol:
+            words += ["--protocol", self.protocol]
         if len(self.run.config["configurations"]) > 1:
             words += ["--aux", "+".join(self.auxiliaries)]
         return shlex.join(words)

@@ -54,6 +54,7 @@ def analyse(
     auxiliaries: Sequence[str] | None = None,
     shots: Sequence[Shots] | None = None,
     cache: Path | None = None,
+    protocol: str | None = None,
     options: Mapping[str, dict[str, Any]] | None = None,
     output: Output = QUIET,
 ) -> Analyses:
@@ -65,6 +66,7 @@ def analyse(
         auxiliaries: the configuration; None takes the run's first.
         shots: None takes all of the run.
         cache: where the run's stores are now, if they have moved.
+        protocol: whose reading of an analysis comes first; None: the run's.
         options: keyword arguments of an analysis, by its name: `pair` of boundary, `manifest` of exchange.
 
     Raises:
@@ -83,7 +85,9 @@ def analyse(
         networks = name in ON_NETWORKS
         if networks not in readings:
             kind = NetworkReading if networks else Reading
-            readings[networks] = kind(run, auxiliaries=auxiliaries, shots=shots, cache=cache)
+            readings[networks] = kind(
+                run, auxiliaries=auxiliaries, shots=shots, cache=cache, protocol=protocol
+            )
         reading = readings[networks]
         key = reading.key(name, module.VERSION, chosen)
         stored = _stored(run, name, reading, output)
@@ -96,7 +100,13 @@ def analyse(
             seconds = round(time.perf_counter() - began, 2)
             command = reading.command(name, chosen)
             finding = replace(
-                finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
+                finding,
+                values={**finding.values, "protocol": reading.protocol},
+                key=key,
+                shots=reading.shots,
+                options=chosen,
+                seconds=seconds,
+                command=command,
             )
             try:
                 save(finding, run.path)

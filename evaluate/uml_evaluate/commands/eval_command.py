@@ -38,6 +38,8 @@ _BELONGS = {
     "aux": ("analysis",),
     "pair": ("analysis",),
     "manifest": ("analysis",),
+    "designs": ("analysis",),
+    "protocol": ("analysis",),
 }
 
 
@@ -72,6 +74,11 @@ _BELONGS = {
               help="Classes of --analysis boundary.  [default: those most mixed up]")  # fmt: skip
 @click.option("--manifest", type=click.Path(path_type=Path),
               help="Manifest or CSV of the texts, whose words --analysis exchange counts.")  # fmt: skip
+@click.option("--designs", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="With --analysis theory: two designs (x_shared, y_shared, …), no run.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
+              help="Whose reading of an analysis comes first: of margin, boundary, prototypes and exchange.  "
+                   "[default: the run's]")  # fmt: skip
 @click.option("--advise", is_flag=True,
               help="Estimate, before any training, what each auxiliary in --cache would add.")  # fmt: skip
 @click.option("--shift", metavar="NAME[,NAME]",
@@ -97,7 +104,9 @@ def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs
     elif asked == "analysis":
         from uml_evaluate.analyses.asked import run_asked
 
-        options = {name: given[name] for name in ("analysis", "aux", "pair", "manifest")}
+        options = {
+            name: given[name] for name in ("analysis", "aux", "pair", "manifest", "designs", "protocol")
+        }
         run_asked(output, runs=runs, k=k, cache=cache, **options)
     elif asked == "advise":
         _advise(output, probe, k, cache, given)

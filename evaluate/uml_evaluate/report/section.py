@@ -62,7 +62,8 @@ def _shown(finding: Finding, run: Run, folder: Path, prefix: str) -> ShownFindin
 def _stale(finding: Finding, run: Run) -> bool:
     try:
         kind = NetworkReading if finding.analysis in ON_NETWORKS else Reading
-        reading = kind(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots)
+        protocol = finding.values.get("protocol")
+        reading = kind(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots, protocol=protocol)
     except InputError:
         return True
     version = module_of(finding.analysis).VERSION
