@@ -61,7 +61,7 @@ def reproduce(
 
     sources = Sources(
         cache=cache, data=rest["data"], descriptions=rest["descriptions"], device=rest["device"],
-        weights=_weights(rest["weights"]),
+        weights=_weights(rest["weights"]), protocol=rest["protocol"] or "paper",
     )  # fmt: skip
     if list_:
         from uml_evaluate.reproduce.listing import listing

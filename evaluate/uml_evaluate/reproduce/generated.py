@@ -118,7 +118,7 @@ def _names(recipe: Recipe) -> tuple[str, ...]:
 def _write_store(stores: Path, need: Need, joint: bool, classes: Sequence[str]) -> None:
     """A sealed store whose classes lie to each other alike in every place.
 
-    Texts have no splits, all others do, as their data has.
+    Texts have no splits, all others do, as their data has. Arrays are views of the same clips, by their ids.
     """
     split = need.modality in ("image", "audio", "array")
     per_class = sum(_PER_PART) if split else _AUXILIARY
@@ -136,7 +136,8 @@ def _write_store(stores: Path, need: Need, joint: bool, classes: Sequence[str]) 
         dataset=need.dataset, modality=need.modality, set=need.set,
         encoder={"name": need.encoder, "joint_space": "generated" if joint else None, "generated": True},
         variant="tokens" if need.tokens else None, manifest_digest="0" * 64, classes=tuple(classes),
-        ids=[f"{need.place}-{i}" for i in range(len(labels))], labels=labels, splits=splits,
+        ids=[f"{'clip' if need.modality == 'array' else need.place}-{i}" for i in range(len(labels))],
+        labels=labels, splits=splits,
         pooled_dim=dim, token_dim=dim if need.tokens else None,
         token_counts=counts if need.tokens else None, dtype="float32", batch_size=1, versions={},
         device="cpu",

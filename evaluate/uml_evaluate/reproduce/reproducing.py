@@ -129,7 +129,7 @@ def _gaussian(
     from uml_evaluate.reproduce.result import frame
     from uml_evaluate.reproduce.show import alone
 
-    found = run(out, scale=scale, sweep=sweep, seeds=seeds, output=output)
+    found = run(out, scale=scale, protocol=recipe.protocol, sweep=sweep, seeds=seeds, output=output)
     answer = found.to_json()
     numbers = [
         Number(

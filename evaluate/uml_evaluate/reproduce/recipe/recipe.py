@@ -198,15 +198,17 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         InputError: a value that the settings refuse, a name that is not there.
     """
-    from uml_evaluate.analyses import ANALYSES
+    from uml_evaluate.analyses import ANALYSES, ON_NETWORKS
 
     if recipe.kind == "gaussian":
         return
     for name in recipe.analyses:
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
-    if (recipe.shift or recipe.analyses) and recipe.kind != "heads":
-        raise InputError(f"shift and analyses look at heads, and this is of kind {recipe.kind}")
+        if (name in ON_NETWORKS) != (recipe.kind == "ssl") or recipe.kind == "finetune":
+            raise InputError(f"the analysis {name} cannot look at the kind {recipe.kind}")
+    if recipe.shift and recipe.kind != "heads":
+        raise InputError(f"shift looks at heads, and this is of kind {recipe.kind}")
     if recipe.boundary and len(recipe.boundary) != 2:
         raise InputError(f"boundary is {list(recipe.boundary)}; it takes two classes")
     with TemporaryDirectory() as scratch:
