@@ -41,6 +41,7 @@ from .protocols import protocol_rows as protocol_rows
 from .protocols import protocol_text as protocol_text
 from .protocols import protocol_value as protocol_value
 from .protocols import rows_of as rows_of
+from .protocols import settings_under as settings_under
 from .record.cell import plain_name as plain_name
 from .record.checksums import DamagedFile as DamagedFile
 from .record.checksums import file_sum as file_sum

@@ -97,6 +97,18 @@ def protocol_defaults(protocol: str, scope: str, kind: type[Any] = TrainSettings
     return {name: known[name].read(value, name) for name, value in found.items()}
 
 
+def settings_under(protocol: str, scope: str = "heads", **given: Any) -> TrainSettings:
+    """The settings of a protocol where `given` says nothing.
+
+    Args:
+        scope: what is trained, as `protocols.toml` names it.
+
+    Raises:
+        InputError: an unknown protocol, a value that is not allowed.
+    """
+    return TrainSettings(**{**protocol_defaults(protocol, scope), **given, "protocol": protocol})
+
+
 def protocol_grid(protocol: str, scope: str) -> dict[str, Any]:
     """Axes and lengths of the grid that a protocol has in a scope, as a grid file has them."""
     found = rows_of(scope)

@@ -235,20 +235,6 @@ class TrainSettings(Settings):
             raise InputError("--snapshots is for networks without labels (--objective ssl); leave it out")
         self.check_way("pretrain", f"means nothing under --objective {self.objective}")
 
-    @classmethod
-    def under(cls, protocol: str, scope: str = "heads", **given: Any) -> "TrainSettings":
-        """The settings of a protocol where `given` says nothing.
-
-        Args:
-            scope: what is trained, as `protocols.toml` names it: `heads`, `joint`, `finetune`, …
-
-        Raises:
-            InputError: an unknown protocol, a value that is not allowed.
-        """
-        from uml_train.protocols import protocol_defaults
-
-        return cls(**{**protocol_defaults(protocol, scope), **given, "protocol": protocol})
-
     @property
     def way(self) -> str:
         """The command that trains with these settings alone: `train`, or without labels `pretrain`."""

@@ -61,7 +61,7 @@ def reproduce(
 
     sources = Sources(
         cache=cache, data=rest["data"], descriptions=rest["descriptions"], device=rest["device"],
-        weights=_weights(rest["weights"]), protocol=rest["protocol"] or "paper",
+        weights=_weights(rest["weights"]),
     )  # fmt: skip
     if list_:
         from uml_evaluate.reproduce.listing import listing
@@ -94,6 +94,7 @@ def _one(
     from uml_evaluate.reproduce.reproducing import reproduce as run
     from uml_train import TrainSettings
 
+    sources = replace(sources, protocol=options["protocol"] or recipe.protocol)
     only = options["only"]
     datasets = None if only is None else [part.strip() for part in only.split(",")]
     if datasets is not None:
