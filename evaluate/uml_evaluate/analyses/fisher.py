@@ -20,7 +20,7 @@ from uml_evaluate.analyses.shared_space import SharedRows, class_pairs, shared_r
 from uml_evaluate.comparing.figures import GREY, INK, canvas, style
 from uml_evaluate.comparing.statistics import generator_for
 from uml_evaluate.comparing.tables import shots_name
-from uml_evaluate.theory.fisher import class_directions, head_fisher
+from uml_evaluate.theory.informed_scores import class_directions, head_fisher
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from uml_evaluate.analyses.finding import NotPossible
 from uml_evaluate.analyses.reading import Reading, class_means, data_arm
 from uml_evaluate.comparing.statistics import generator_for
-from uml_evaluate.theory.fisher import HeadBatch
+from uml_evaluate.theory.informed_scores import HeadBatch
 from uml_train import CellResult
 
 MOST_PAIRS = 200
