@@ -147,7 +147,7 @@ def test_a_name_means_one_thing(package: str) -> None:
 def test_the_page_on_architecture_shows_the_tree() -> None:
     """Every folder of the packages stands in its tree, and every file that it names is there."""
     root = Path(__file__).parents[1]
-    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (root / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     tree = page.partition("## The tree")[2].partition("## ")[0]
     folders = {file.parent.name for file in FILES.values() if file.name == "__init__.py"}
     assert not [folder for folder in sorted(folders) if f"{folder}/" not in tree]

@@ -101,8 +101,8 @@ def _verify(context: click.Context, output: Output, path: str) -> None:
         lines.append(f"{path} is sound: {report.checked} files checked")
     elif report.bad:
         lines.append(
-            f"{path} is damaged: {len(report.bad)} of {report.checked} files are bad; delete the files named "
-            "above and run the same `uml extract` command again, it makes what is missing"
+            f"{path} is damaged: {len(report.bad)} of {report.checked} files are bad; run the same `uml "
+            "extract` or `uml cache import` command again, it makes them anew"
         )
     else:
         lines.append(
@@ -208,12 +208,19 @@ def _import(
 @click.argument("target", type=_PATH)
 def _export(output: Output, path: str, target: Path) -> None:
     """Write the store at PATH to the file TARGET: .h5, .npz, .safetensors or .parquet."""
+    import numpy as np
+
     from uml_cache.exchange.exporting import export_features
+    from uml_cache.tables.account import Account
 
     features = export_features(path, target)
     rows, size = len(features), target.stat().st_size
-    value = {"file": str(target), "rows": rows, "bytes": size}
+    unreadable = int((np.asarray(features.status) != 0).sum())
+    account = Account(used=rows, lacking={"that could not be read (their features are 0)": unreadable})
+    value = {"file": str(target), "rows": rows, "bytes": size, **account.to_json()}
     output.result(value, f"{target}: {rows:,} rows, {size / 1e6:.2f} MB")
+    if not output.json:
+        output.say(account.text())
 
 
 for _command in (_ls, _info, _verify, _import, _export):

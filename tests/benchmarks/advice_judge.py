@@ -2,7 +2,7 @@
 
     python tests/benchmarks/advice_judge.py --collect            # WORK/*.jsonl → advice_pairs.csv
     python tests/benchmarks/advice_judge.py                      # scores, from advice_pairs.csv alone
-    python tests/benchmarks/advice_judge.py --figure docs/advice.png
+    python tests/benchmarks/advice_judge.py --figure docs/pictures/advice.png
 
 Predictions are linear in the estimators' numbers. For each target the weights are fitted on all other targets
 (`target`), or on the other families of worlds (`world`); the spread of a prediction comes from leaving out,

@@ -200,6 +200,29 @@ def test_a_damaged_object_is_found_before_it_is_used(sealed: Any) -> None:
         _ = open_features(url).pooled
 
 
+@pytest.mark.parametrize("name", ["pooled/c/1/0", "status/c/2"])
+@pytest.mark.parametrize("seen_by", ["opening", "verify"])
+def test_damage_that_was_seen_is_mended_by_the_same_command(sealed: Any, name: str, seen_by: str) -> None:
+    url = f"memory://mended/{seen_by}/{name}/net.zarr"
+    _fill(sealed, url)
+    shard: Any = as_path(url) / name
+    data = shard.read_bytes()
+    shard.replace(data[:5] + bytes([data[5] ^ 1]) + data[6:])
+    if seen_by == "verify":
+        assert not verify(url).ok
+    else:
+        with pytest.raises(WorkError, match="run the same `uml extract` or `uml cache import` command"):
+            _ = open_features(url).pooled
+    again = create_or_resume(url, sealed.plan)
+    damaged = again.damaged(sorted(again.done()))
+    assert damaged == [1 if name.startswith("pooled") else 2]
+    again.unseal(damaged)
+    _fill(sealed, url)
+    assert verify(url).ok
+    _same(open_features(url), open_features(sealed.path))
+    assert again.damaged(sorted(again.done())) == []
+
+
 def test_a_task_can_be_done_again(sealed: Any) -> None:
     url = "memory://again/net.zarr"
     store = _fill(sealed, url)

@@ -49,6 +49,7 @@ from .record.checksums import read_record as read_record
 from .record.checksums import record_bytes as record_bytes
 from .record.identity import content_of as content_of
 from .record.identity import digest_of as digest_of
+from .record.identity import one_state as one_state
 from .record.identity import recorded_store as recorded_store
 from .record.identity import require_content as require_content
 from .record.identity import store_remarks as store_remarks
@@ -79,6 +80,7 @@ from .runs.head_session import open_heads as open_heads
 from .runs.head_session import reopen_heads as reopen_heads
 from .runs.outcome import cell_result as cell_result
 from .runs.ranks import Ranks as Ranks
+from .runs.reopening import left_out_of as left_out_of
 from .runs.reopening import open_run_problem as open_run_problem
 from .runs.reopening import require_heads as require_heads
 from .runs.session import Session as Session

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from uml_cache import Output, uml_command
+from uml_cache import Output, left_out_option, uml_command
 
 _EXAMPLE = """
 uml extract --encoder pixels --tokens
@@ -27,6 +27,7 @@ uml embed ./runs --modality image
               help="Cache folder to write to.  [default: the run's]")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where the network runs.")  # fmt: skip
+@left_out_option
 def embed(
     output: Output,
     run: Path,
@@ -35,14 +36,17 @@ def embed(
     cache: Path | None,
     out: Path | None,
     device: str,
+    left_out: str | None,
 ) -> None:
     """Write the mean of a network's outputs over every sequence as feature stores, which `uml train`,
     `uml eval` and `uml cache` take like any other. RUN is one of `uml train --objective ssl` or joint, or a
     folder of runs, of which the newest is taken.
     """
+    from uml_cache import write_left_out
     from uml_train.pretrain.embed import embed as run_embed
     from uml_train.run import newest_run
 
+    rows: list[tuple[str, str, str]] = []
     done = run_embed(
         newest_run(run),
         modalities=modalities or None,
@@ -50,7 +54,10 @@ def embed(
         cache=cache,
         out=out,
         device=device,
+        left_out=rows,
         output=output,
     )
+    if left_out is not None:
+        write_left_out(Path(left_out), rows)
     lines = [f"{one.store}: {one.used.text()}" for one in done]
     output.result([one.to_json() for one in done], "\n".join(lines))

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache.errors import InputError, WorkError
 from uml_cache.exchange.formats.nested import ATTRIBUTES
 from uml_cache.files.disk import whole_path
 from uml_cache.reading.features import FeatureSet, open_features
+from uml_cache.store.catalogue import store_info
 
 _PIECE = 8192  # rows copied together
 
@@ -25,7 +26,7 @@ def export_features(store: str | Path, target: str | Path) -> FeatureSet:
     """Write a sealed store to `target`; its suffix chooses the format (.h5, .npz, .safetensors, .parquet).
 
     The file appears when it is complete. Raises `InputError` for another suffix, a file that is there
-    already, or ids that the format cannot hold.
+    already, or ids that the format cannot hold; `WorkError` for a store that is changed meanwhile.
     """
     target = Path(target)
     writer = _WRITERS.get(target.suffix.lower())
@@ -35,6 +36,8 @@ def export_features(store: str | Path, target: str | Path) -> FeatureSet:
         raise InputError(f"{target} exists; delete it first, or give another name")
     features = open_features(store)
     columns = _columns(features)
+    if store_info(features.path).fingerprint != features.fingerprint:  # object storage knows no locks
+        raise WorkError(f"{store} was changed while it was read; give the same command again")
     _need_no_nul(columns, target)
     attributes = json.dumps(_attributes(features), ensure_ascii=False)
     with whole_path(target) as new:

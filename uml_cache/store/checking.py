@@ -51,13 +51,15 @@ def is_sound(path: Path, entry: Mapping[str, Any]) -> bool:
 
 
 class Memory:
-    """Which files of one store were sound when they were last read; kept in the user's cache folder."""
+    """Which files of one store were sound when they were last read, and which objects on object storage were
+    not; kept in the user's cache folder."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
         self._file = _place(store)
         self._known: dict[str, list[Any]] = {}
         self._new: dict[str, list[Any]] = {}
+        self._bad: dict[str, list[Any]] = {}
         self._load()
 
     def unsound(self, entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -73,6 +75,21 @@ class Memory:
                 self._known[entry["path"]] = self._new[entry["path"]] = state
         self.save()
         return bad
+
+    def note_damage(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Keep in mind that these objects are not what their entries say: whoever mends them need not read
+        the whole store for that."""
+        states = {entry["path"]: self._state(entry) for entry in entries}
+        self._bad |= {name: state for name, state in states.items() if state is not None}
+        self._write()
+
+    def known_damage(self, entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """Those of the files that `note_damage` was told of and that nobody has replaced since. Where nothing
+        can be kept in mind all of them are read."""
+        if self._file is None:
+            return self.unsound(entries)
+        noted = [entry for entry in entries if entry["path"] in self._bad]
+        return [entry for entry in noted if self._state(entry) == self._bad[entry["path"]]]
 
     def sha256(self, name: str) -> str:
         """The sha256 of a file that no record lists; it is read if it is not known."""
@@ -103,6 +120,7 @@ class Memory:
             content = json.loads(self._file.read_bytes())
             if content["format"] == _FORMAT:
                 self._known = {**dict(content["files"].items()), **self._known}
+                self._bad = {**dict(content.get("damaged", {}).items()), **self._bad}
 
     def save(self) -> None:
         """Keep what `sha256` has found; `unsound` does so of itself."""
@@ -111,21 +129,28 @@ class Memory:
         new, self._new = self._new, {}
         self._load()  # another process may have written meanwhile
         self._known.update(new)
-        content = {"format": _FORMAT, "store": str(self._store), "files": self._known}
+        self._write()
+
+    def _write(self) -> None:
+        if self._file is None:
+            return
+        content: dict[str, Any] = {"format": _FORMAT, "store": str(self._store), "files": self._known}
+        if self._bad:
+            content["damaged"] = self._bad
         with contextlib.suppress(OSError):
             write_atomic(self._file, json.dumps(content, ensure_ascii=True).encode())
 
 
 def damage(store: Path, bad: Sequence[Mapping[str, Any]], rows: str = "") -> WorkError:
-    """The error that names damaged files of a store, and what to do about them."""
+    """The error that names damaged files of a store, and what to do about them. Damage on object storage is
+    kept in mind for that."""
     first = store / bad[0]["path"]
     more = f" and {len(bad) - 1} more files" if len(bad) > 1 else ""
-    advice = "run the same `uml extract` or `uml cache import` command again, it makes them anew"
     if isinstance(first, RemotePath):
-        advice = "delete what `uml cache verify` names, then " + advice
+        Memory(store).note_damage(bad)
     return WorkError(
         f"{first}{more}: the content is not what the journal's checksum says{rows}; the store is damaged: "
-        f"{advice}"
+        "run the same `uml extract` or `uml cache import` command again, it makes them anew"
     )
 
 

@@ -17,7 +17,7 @@ from uml_cache.errors import InputError
 from uml_cache.files.documents import parse_json
 from uml_cache.remote import RemotePath, publish
 from uml_cache.store import journal
-from uml_cache.store.checking import checksums
+from uml_cache.store.checking import Memory, checksums
 from uml_cache.store.feature_store import FeatureStore, Files
 from uml_cache.store.layout import ShardedArray
 from uml_cache.store.plan import StorePlan
@@ -46,8 +46,15 @@ class RemoteFeatureStore(FeatureStore):
             (store / journal.JOURNAL / f"{task}.json").unlink()
 
     def damaged(self, tasks: Iterable[int]) -> list[int]:
-        """None: to read every object would cost as much as to train. Training looks at what it reads."""
-        return []
+        """Those of the finished `tasks` whose objects were found damaged when they were last read here.
+
+        To read every object would cost as much as to train; training and `uml cache verify` do read them, and
+        keep in mind what they find.
+        """
+        memory = Memory(self.path)
+        place = cast(RemotePath, self.path) / journal.JOURNAL
+        records = {task: journal.read_record(cast(Any, place) / f"{task}.json") for task in tasks}
+        return [task for task, record in sorted(records.items()) if memory.known_damage(record["files"])]
 
     def _remove_shards(self, task: int) -> None:
         for array in self._layout.arrays:

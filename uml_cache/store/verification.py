@@ -13,8 +13,9 @@ from typing import Any
 
 from uml_cache.errors import InputError
 from uml_cache.files.documents import parse_json
-from uml_cache.remote import as_path
+from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
+from uml_cache.store.checking import Memory
 
 _PIECE = 1 << 20
 
@@ -76,7 +77,16 @@ def verify(path: Path | str, *, progress: Callable[[int], Any] | None = None) ->
                 progress(1)
     if sealed and all(record for _, record in records) and rows != plan["rows"]:
         _report(bad, journal.PLAN, f"the plan has {plan['rows']} rows, the journal {rows}")
+    if is_remote(path):
+        _note(path, [entry for _, record in records if record for entry in record["files"]], bad)
     return VerifyReport(sealed and not bad, sealed, checked, bad)
+
+
+def _note(path: Path, entries: list[dict[str, Any]], bad: list[dict[str, str]]) -> None:
+    """Keep damaged objects in mind, so that the command that made the store makes them anew."""
+    names = {f"{entry['array']}/{entry['shard']}" for entry in bad}
+    if damaged := [entry for entry in entries if entry["path"] in names]:
+        Memory(path).note_damage(damaged)
 
 
 def _record(path: Path, name: str, bad: list[dict[str, str]]) -> dict[str, Any] | None:

@@ -22,7 +22,7 @@ from uml_cache import QUIET, InputError, Output, StoreInfo, Used, WorkError, fin
 from uml_evaluate.advice.combine import Prediction, predict
 from uml_evaluate.advice.evidence import Evidence, compare_geometry, gather
 from uml_evaluate.advice.training_rows import Rows, capped, reduced, rows_per_class, shots
-from uml_train import Problem, Role, Source, open_problem, read_class_map, select_stores
+from uml_train import Problem, Role, Source, one_state, open_problem, read_class_map, select_stores
 
 SHOTS = (1, 2, 4, 8)
 _SEED = 0
@@ -91,6 +91,7 @@ def advise(
     dataset: str | None = None,
     k: Sequence[int] | None = None,
     class_map: Path | None = None,
+    left_out: list[tuple[str, str, str]] | None = None,
     output: Output = QUIET,
 ) -> Advice:
     """Estimate `uml` − `unimodal-deep` for every auxiliary of the target's data set.
@@ -101,10 +102,12 @@ def advise(
         dataset: data set; None where the cache holds one alone.
         k: labelled samples per class; None takes those of 1, 2, 4, 8 that the training rows can give.
         class_map: CSV with the columns auxiliary, target where class names differ.
+        left_out: takes the rows that are not used: source, id, reason.
 
     Raises:
         InputError: an empty cache, an unknown or unsealed target, one modality only, no labels, no auxiliary
             that can be used, a k larger than the smallest class.
+        WorkError: a store is changed meanwhile.
     """
     began = time.perf_counter()
     selection = select_stores(cache, dataset, target, [])
@@ -127,16 +130,19 @@ def advise(
     sources = [source for opened in problems for source in opened.auxiliaries.values()]
     if not sources:
         raise InputError(next(iter(skipped.values())))
-    others = [_auxiliary_rows(source, len(problem.classes), rng) for source in sources]
-    geometry = compare_geometry(rows, others, rng)
     estimates = []
-    with output.progress(len(wanted), "k", "advice") as bar:
+    read = {source.features.path: source.features.info for one in problems for source in one.sources}
+    with one_state(list(read.values())), output.progress(len(wanted), "k", "advice") as bar:
+        others = [_auxiliary_rows(source, len(problem.classes), rng) for source in sources]
+        geometry = compare_geometry(rows, others, rng)
         for shots_ in wanted:
             found = gather(rows, others, geometry, shots_, rng)
             for source, evidence in zip(sources, found, strict=True):
                 prediction = predict(evidence)
                 estimates.append(Estimate(source.label, source.encoder, shots_, evidence, prediction))
             bar.update(1)
+    if left_out is not None:
+        left_out += dict.fromkeys(row for opened in (problem, *problems) for row in opened.left_out())
     order = {source.label: number for number, source in enumerate(sources)}
     estimates.sort(key=lambda e: (order[e.auxiliary], e.shots))
     return Advice(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, declared, used_lines
+from uml_cache import InputError, Output, declared, used_lines, write_left_out
 from uml_evaluate.analyses import named
 from uml_evaluate.analyses.running import analyse
-from uml_train import TrainSettings, newest_run
+from uml_train import TrainSettings, left_out_of, newest_run
 
 
 def run_asked(
@@ -23,6 +23,7 @@ def run_asked(
     manifest: Path | None,
     designs: Path | None = None,
     protocol: str | None = None,
+    left_out: str | None = None,
 ) -> None:
     """Analyse the newest run, or given designs. Raises `InputError` for what fits nothing."""
     asked = _parts(analysis, ",")
@@ -37,6 +38,8 @@ def run_asked(
 
         if asked != ["theory"]:
             raise InputError("--designs belongs to --analysis theory, which reads no run then; give it alone")
+        if left_out is not None:
+            raise InputError("--left-out is about the rows of a run, and --designs reads none; leave it out")
         output.result(*on_designs(*read_designs(designs)))
         return
     options: dict[str, dict[str, Any]] = {}
@@ -57,6 +60,8 @@ def run_asked(
         options=options,
         output=output,
     )
+    if left_out is not None:
+        write_left_out(Path(left_out), left_out_of(run, cache))
     answer = found.to_json()
     output.result(answer, found.text())
     for line in used_lines(answer["rows"]):

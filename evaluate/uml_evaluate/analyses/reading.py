@@ -30,6 +30,7 @@ from uml_train import (
     load_head,
     open_run_problem,
     protocol_value,
+    recorded_store,
     require_heads,
 )
 
@@ -134,6 +135,16 @@ class Reading:
     def problem(self) -> Problem:
         """The run's stores, opened."""
         return open_run_problem(self.run, self.cache)
+
+    def require_unchanged(self) -> None:
+        """Refuse what was read where a store has changed meanwhile: object storage knows no locks.
+
+        Raises:
+            InputError: a store is not what it was when the run was trained.
+        """
+        if "problem" in vars(self):
+            for label in self.run.config["stores"]:
+                recorded_store(self.run, label, self.cache)
 
     @property
     def classes(self) -> list[str]:

@@ -108,6 +108,7 @@ def analyse(
                 seconds=seconds,
                 command=command,
             )
+            reading.require_unchanged()
             try:
                 save(finding, run.path)
             except OSError as error:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from uml_cache import Output, declared, uml_command
+from uml_cache import Output, declared, left_out_option, uml_command
 
 if TYPE_CHECKING:
     from uml_train import Shots
@@ -40,6 +41,7 @@ _BELONGS = {
     "manifest": ("analysis",),
     "designs": ("analysis",),
     "protocol": ("analysis",),
+    "left_out": (_TABLE, "analysis", "advise", "shift"),
 }
 
 
@@ -88,6 +90,7 @@ _BELONGS = {
 @click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
               help="With --shift or --advise: CSV with columns auxiliary,target (theirs, the run's) where "
                    "class names differ.")  # fmt: skip
+@left_out_option
 def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs: Path, **given: Any) -> None:
     """Accuracy of every method of the newest run, mean ± standard deviation over its seeds, and the paired
     differences with 95 % intervals: the deeper head, the initialisation, the unpaired data.
@@ -107,7 +110,7 @@ def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs
         options = {
             name: given[name] for name in ("analysis", "aux", "pair", "manifest", "designs", "protocol")
         }
-        run_asked(output, runs=runs, k=k, cache=cache, **options)
+        run_asked(output, runs=runs, k=k, cache=cache, left_out=given["left_out"], **options)
     elif asked == "advise":
         _advise(output, probe, k, cache, given)
     elif asked == "shift":
@@ -169,14 +172,17 @@ def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given
     if probe != "fewshot":
         raise InputError(f"--advise is about k labelled samples per class; leave --probe {probe} out")
     shots = None if k is None else tuple(s for s in _shots(probe, k) if s != "all")
+    lost: list[tuple[str, str, str]] = []
     found = advise(
         cache or Path("feats"),
         target=given["target"],
         dataset=given["dataset"],
         k=shots,
         class_map=given["class_map"],
+        left_out=lost,
         output=output,
     )
+    _write(given["left_out"], lost)
     _result(output, found.to_json(), text(found))
 
 
@@ -199,7 +205,11 @@ def _shift(
     run = newest_run(runs)
     output.say(f"newest run: {run.path}")
     names = given["shift"].split(",")
-    found = shifted(run, names, shots=shots, cache=cache, class_map=given["class_map"], output=output)
+    lost: list[tuple[str, str, str]] = []
+    found = shifted(
+        run, names, shots=shots, cache=cache, class_map=given["class_map"], left_out=lost, output=output
+    )
+    _write(given["left_out"], lost)
     _result(output, found.to_json(), found.text())
 
 
@@ -209,7 +219,7 @@ def _table(
     from uml_evaluate.evaluation import evaluate as run_evaluation
     from uml_evaluate.metrics.measures import metrics_named
     from uml_evaluate.probes.cells import probe_names
-    from uml_train import newest_run
+    from uml_train import left_out_of, newest_run
 
     shots = _shots(probe, k)
     metrics = None if given["metric"] is None else metrics_named(given["metric"])
@@ -232,7 +242,17 @@ def _table(
         cache=cache,
         output=output,
     )
+    if given["left_out"] is not None:
+        _write(given["left_out"], left_out_of(run, cache))
     _result(output, found.to_json(), found.text())
+
+
+def _write(file: str | None, rows: Iterable[tuple[str, str, str]]) -> None:
+    """Write the rows that are left out, where that was asked for."""
+    from uml_cache import write_left_out
+
+    if file is not None:
+        write_left_out(Path(file), rows)
 
 
 def _shots(probe: str, k: str | None) -> tuple[Shots, ...]:

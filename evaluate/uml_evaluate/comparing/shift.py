@@ -50,6 +50,7 @@ from uml_train import (
     file_sum,
     load_head,
     match_classes,
+    one_state,
     open_run_problem,
     read_class_map,
     record_bytes,
@@ -134,6 +135,7 @@ def shifted(
     shots: Sequence[Shots] | None = None,
     cache: Path | None = None,
     class_map: Path | None = None,
+    left_out: list[tuple[str, str, str]] | None = None,
     output: Output = QUIET,
 ) -> Shifted:
     """Score the run's heads at `shots` (None: all that it has) on other data sets of the same encoder.
@@ -142,8 +144,10 @@ def shifted(
         names: data sets in the cache; of those with splits the test rows count.
         cache: where the stores are now, if they have moved.
         class_map: CSV with columns auxiliary, target: class of the other data set → class of the run.
+        left_out: takes the rows of these data sets that do not count: source, id, reason.
 
     Raises:
+        WorkError: a store is changed meanwhile.
         InputError: no such data set, one from another encoder or transform (the field is named), no class in
             common, or no head at these shots.
     """
@@ -162,7 +166,11 @@ def shifted(
     found = []
     for name in dict.fromkeys(part.strip() for part in names if part.strip()):
         store = _same_encoder(run, cache or run.settings.cache, name)
-        found.append(_shift(run, results, source.target, source.test, store, class_map, output))
+        with one_state([recorded_store(run, run.config["target"], cache), store]):
+            one, lost = _shift(run, results, source.target, source.test, store, class_map, output)
+        found.append(one)
+        if left_out is not None:
+            left_out += lost
     if not found:
         raise InputError("--shift names no data set")
     return Shifted(run, found)
@@ -206,7 +214,8 @@ def _shift(
     store: StoreInfo,
     class_map: Path | None,
     output: Output,
-) -> Shift:
+) -> tuple[Shift, list[tuple[str, str, str]]]:
+    """One data set, and its rows that do not count."""
     features = open_features(store.path)
     pairs = read_class_map(class_map) if class_map else {}
     ours = run.config["classes"]
@@ -217,7 +226,8 @@ def _shift(
             f"{store.dataset} and {run.config['dataset']} have no class in common; name the pairs with "
             "--class-map FILE.csv (columns auxiliary,target)"
         )
-    rows, labels, used = _rows(features, to_ours)
+    rows, labels, tally = _rows(features, to_ours)
+    used = tally.used
     if unused := int((to_ours < 0).sum()):
         output.say(f"{store.dataset}: {unused} of its {len(to_ours)} classes are not the run's; left out")
     key = settings_hash([store.fingerprint, pairs])
@@ -251,12 +261,12 @@ def _shift(
             output,
         )
     shots = {r.cell.shots for r in results}
-    return Shift(
-        store.dataset, moved, len(competing), len(rows), used, compare(origin, shots), compare(moved, shots)
-    )
+    lost = [(store.dataset, str(features.id[row]), reason) for row, reason in tally.left_out()]
+    source_table, shifted_table = compare(origin, shots), compare(moved, shots)
+    return Shift(store.dataset, moved, len(competing), len(rows), used, source_table, shifted_table), lost
 
 
-def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray, Used]:
+def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tally]:
     """Rows (N,) that count, their classes of the run (N,), and what became of the others."""
     labels = np.full(len(features.label), -1, dtype=np.int64)
     labelled = features.label >= 0
@@ -271,7 +281,7 @@ def _rows(features: FeatureSet, to_ours: np.ndarray) -> tuple[np.ndarray, np.nda
     rows = np.flatnonzero(tally.kept)
     if not len(rows):
         raise InputError(f"{features.path} has no readable test row of the run's classes")
-    return rows, labels[rows], tally.used
+    return rows, labels[rows], tally
 
 
 def _score(

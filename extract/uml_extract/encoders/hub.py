@@ -12,6 +12,11 @@ from pathlib import Path
 from uml_cache import InputError
 from uml_extract.encoders.weights import WEIGHT_NAMES, weight_files
 
+
+class NoCheckpoint(InputError):
+    """The checkpoint is not on this machine and cannot be had from the hub now."""
+
+
 PATIENCE = 3.0  # seconds until the hub counts as out of reach
 _BUILT_IN = "pixels, hog-color, hashed-ngrams, log-mel"
 
@@ -89,8 +94,8 @@ def hub_model(
     return found
 
 
-def _absent(encoder: str, repository: str, why: str) -> InputError:
-    return InputError(
+def _absent(encoder: str, repository: str, why: str) -> NoCheckpoint:
+    return NoCheckpoint(
         f"encoder {encoder}: the checkpoint {repository} is not in the local cache and {why}; give it with "
         f"`--weights PATH`, or use a built-in encoder ({_BUILT_IN})"
     )

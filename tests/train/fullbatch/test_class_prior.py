@@ -68,7 +68,7 @@ def test_the_closed_form_solves_the_dense_system(rho: float, strength: float, sh
     """(XᵀX ⊗ I + λ I ⊗ S⁻¹) vec(W) = vec(YᵀX)."""
     kernel = _kernel()
     model = _model(shots, kernel)
-    (head,) = solve_prior(model, [Point(loss="squared", strength=strength, prior=rho)]).head
+    head, _, _ = solve_prior(model, [Point(loss="squared", strength=strength, prior=rho)]).parts(0)
     x = model.target.rows.values.double()  # type: ignore[attr-defined]
     x = x - x.mean(0)
     y = torch.nn.functional.one_hot(model.target.labels, CLASSES).double()
@@ -102,7 +102,7 @@ def test_classes_have_no_order() -> None:
     assert model.kernel is not None
     assert torch.allclose(other[order][:, order], model.kernel)
     assert torch.allclose(
-        solve_prior(moved, point).head[0][order], solve_prior(model, point).head[0], atol=1e-6
+        solve_prior(moved, point).parts(0)[0][order], solve_prior(model, point).parts(0)[0], atol=1e-6
     )
 
 
@@ -154,7 +154,8 @@ def test_cross_validation_is_that_of_refitted_heads() -> None:
         rows = replace(model.target, features=features[~held], labels=every[~held])
         solved = solve_prior(replace(model, target=rows), points)
         n = int(held.sum())
-        for z, head, bias in zip(logits, solved.head, solved.bias, strict=True):
+        for i, z in enumerate(logits):
+            head, _, bias = solved.parts(i)
             share = torch.bincount(every[~held], minlength=CLASSES) / float((~held).sum())
             expected = features[held].double() @ head.double().T + bias - share
             assert torch.allclose(z[at : at + n], expected, atol=1e-4)

@@ -203,7 +203,7 @@ def test_rows_that_are_all_alike_are_no_error() -> None:
 
 def test_ties_go_to_the_likelier_cross_entropy() -> None:
     def fitted(accuracy: float, loss: float) -> Any:
-        return Fitted(weights=None, val_acc=accuracy, val_loss=loss, best_step=1, steps=1)  # type: ignore[arg-type]
+        return Fitted(made=None, val_acc=accuracy, val_loss=loss, best_step=1, steps=1)  # type: ignore[arg-type]
 
     points = [Point(loss=kind, strength=1.0) for kind in ("cross-entropy", "cross-entropy", "squared")]
     assert select(points, [fitted(50, 2.0), fitted(50, 1.0), fitted(50, 0.5)]) == 1

@@ -91,7 +91,7 @@ class Tuner:
                 on_evaluation(int(point["step"]), point["val_acc"])
         self.network.load_state_dict(progress.best_state)
         fitted = Fitted(
-            weights=self.network.weights.clone(),
+            made=self.network.weights.clone(),
             val_acc=progress.best,
             best_step=progress.best_step,
             steps=progress.steps,
@@ -268,5 +268,5 @@ def detached(fitted: Fitted) -> Fitted:
     w = fitted.weights
     projections = [None if p is None else p.detach().cpu() for p in w.projections]
     trunk = None if w.trunk is None else (w.trunk[0].detach().cpu(), w.trunk[1].detach().cpu())
-    fitted.weights = HeadWeights(projections, w.head.detach().cpu(), w.scales.detach().cpu(), trunk)
+    fitted.made = HeadWeights(projections, w.head.detach().cpu(), w.scales.detach().cpu(), trunk)
     return fitted

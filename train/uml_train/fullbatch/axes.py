@@ -1,4 +1,4 @@
-"""What the solvers share: a modality's rows in their axes, and the thin factors of heads.
+"""What the solvers share: a modality's rows in their axes, the thin factors of heads, and what they give.
 
 Shapes: M candidates, n rows, D features, K coordinates, W shared width, C classes, r ≤ min(C, W).
 """
@@ -19,30 +19,44 @@ from uml_train.fullbatch.softmax import principal
 from uml_train.heads.models import Samples
 from uml_train.heads.weights import seeded
 
-Made = TypeVar("Made")
+Made = TypeVar("Made", bound="tuple[Any, ...]")
 
-_KEPT = 8  # results that are remembered
-_known: OrderedDict[str, Any] = OrderedDict()
+_KEPT = 128_000_000  # bytes of results that are remembered
+_known: OrderedDict[str, tuple[int, Any]] = OrderedDict()
 _NEGLIGIBLE = 1e-6  # singular values of a head below this share of the largest carry nothing
 
 
 def remembered(make: Callable[[], Made], *key: object) -> Made:
-    """What `make` gives, made once for equal keys: many cells of a run have the same auxiliary.
+    """What `make` gives, made once for equal keys: many cells of a run have rows in common.
 
     Tensors in the key count by their content, so that nothing depends on what was solved before.
     """
+    name = digest_of(*key)
+    there = _known.get(name)
+    if there is None:
+        made = make()
+        size = sum(part.nbytes for part in made if isinstance(part, Tensor))
+        if size > _KEPT // 4:
+            return made
+        there = _known[name] = size, made
+        while sum(size for size, _ in _known.values()) > _KEPT:
+            _known.popitem(last=False)
+    else:
+        _known.move_to_end(name)
+    found: Made = there[1]
+    return found
+
+
+def digest_of(*key: object) -> str:
+    """A name that equal keys share; tensors count by their content."""
     digest = hashlib.sha256()
     for part in key:
-        digest.update(part.numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
-        digest.update(repr(part.shape).encode() if isinstance(part, Tensor) else b";")
-    name = digest.hexdigest()
-    if name not in _known:
-        _known[name] = make()
-    _known.move_to_end(name)
-    while len(_known) > _KEPT:
-        _known.popitem(last=False)
-    found: Made = _known[name]
-    return found
+        if isinstance(part, Tensor):
+            digest.update(part.contiguous().numpy().data)
+            digest.update(repr((part.shape, part.dtype)).encode())
+        else:
+            digest.update(repr(part).encode() + b";")
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +65,7 @@ class AxisStream:
 
     `x` (n, K) = (features − mean) · basis, with basis (D, K) and mean (D,) float64; labels and
     importance (n,). `spread`, which strengths are measured by, is the mean squared length of x's rows.
+    `name` is that of features and importance.
     """
 
     x: Tensor
@@ -59,15 +74,39 @@ class AxisStream:
     labels: Tensor
     spread: float
     importance: Tensor
+    name: str
 
     @classmethod
     def of(cls, samples: Samples, *, centred: bool) -> AxisStream:
         importance = torch.ones(len(samples.labels)) if samples.importance is None else samples.importance
-        x, basis, mean, spread = axes_of(vectors(samples.features), importance, centred=centred)
-        return cls(x, basis, mean, samples.labels, spread, importance)
+        features = vectors(samples.features)
+        name = digest_of("axes", centred, features, importance)
+        x, basis, mean, spread = remembered(lambda: axes_of(features, importance, centred=centred), name)
+        return cls(x, basis, mean, samples.labels, spread, importance, name)
 
     def __len__(self) -> int:
         return len(self.x)
+
+    def coordinates(self, features: Tensor) -> Tensor:
+        """(m, K) of other rows (m, D) of the modality."""
+
+        def make() -> tuple[Tensor]:
+            return (((features.double() - self.mean) @ self.basis.double()).float(),)
+
+        return remembered(make, "coordinates", self.name, features)[0]
+
+    def moments(self, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+        """What closed forms need of the rows, float64, under the importance v: Σ v x² (K,), in which the
+        axes stand alone; Σ v (y − share) xᵀ (C, K) with one-hot labels y; and the classes' shares (C,)."""
+
+        def make() -> tuple[Tensor, Tensor, Tensor]:
+            y = torch.nn.functional.one_hot(self.labels, classes).double()
+            v = self.importance.double()
+            share = v @ y / v.sum()
+            weighted = v[:, None] * self.x.double()
+            return (weighted * self.x.double()).sum(0), (y - share).T @ weighted, share
+
+        return remembered(make, "moments", self.name, self.labels, classes)
 
 
 def axes_of(features: Tensor, importance: Tensor, *, centred: bool) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -77,6 +116,36 @@ def axes_of(features: Tensor, importance: Tensor, *, centred: bool) -> tuple[Ten
     if not x.shape[1]:  # rows that are all alike
         return torch.zeros(len(x), 1), torch.zeros(features.shape[1], 1), axes.mean, 1.0
     return x, axes.basis, axes.mean, float((importance * x.square().sum(1)).sum() / importance.sum())
+
+
+def auxiliary_stream(samples: Samples) -> AxisStream:
+    """An auxiliary's rows, whose mean stays: the head sees them as they are."""
+    return AxisStream.of(samples, centred=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """M solved heads, as what they do to rows in their axes.
+
+    Args:
+        streams: the modalities, the target first.
+        effects: per modality (M, C, K): logits are x · effectᵀ, and the target's have `bias` besides.
+        bias: (M, C) float64.
+        steps: (M,) int64.
+        parts: of a candidate its head (C, W), projections per modality (W, D) or None, and its bias (C,)
+            float64 for features as they are.
+    """
+
+    streams: list[AxisStream]
+    effects: list[Tensor]
+    bias: Tensor
+    steps: Tensor
+    parts: Callable[[int], tuple[Tensor, list[Tensor | None], Tensor]]
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(M, n, C) float64 of the target's rows (n, D)."""
+        rows = self.streams[0].coordinates(features)
+        return (rows @ self.effects[0].mT).double() + self.bias[:, None, :]
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,9 @@ import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
-from uml_train.fullbatch.axes import AxisStream
-from uml_train.fullbatch.shared import Effort, Shared
+from uml_train.fullbatch.axes import AxisStream, Solution, remembered
+from uml_train.fullbatch.linear import single_layer
+from uml_train.fullbatch.shared import Effort
 from uml_train.fullbatch.squared import centred_targets
 from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
@@ -37,6 +38,7 @@ from uml_train.heads.weights import class_means, seeded
 _FOLDS = 5
 _FEW = 8  # rows of a class in training and validation together
 _MANY = 2_048  # rows of all classes
+_PARTS = 5  # of a fold
 
 
 def class_kernel(auxiliaries: Sequence[Samples], classes: int) -> Tensor:
@@ -69,24 +71,14 @@ def _kernel(samples: Samples, classes: int) -> Tensor:
     return kernel
 
 
-def solve_prior(model: HeadModel, points: Sequence[Point], _: Effort | None = None) -> Shared:
+def solve_prior(model: HeadModel, points: Sequence[Point], _: Effort | None = None) -> Solution:
     """Solve one model, whose target has no projection, for its points; a closed form takes no effort."""
     stream = AxisStream.of(model.target, centred=True)
-    theta, share = _weights(stream, model, points)
-    head = theta @ stream.basis.double().T
-    bias = share - head @ stream.mean
-    steps = torch.ones(len(points), dtype=torch.int64)
-    return Shared((head / model.target.logit_scale).float(), [None], bias, steps)
-
-
-def _weights(stream: AxisStream, model: HeadModel, points: Sequence[Point]) -> tuple[Tensor, Tensor]:
-    """W (M, C, K) float64 and the classes' shares (C,), of a stream's rows."""
-    y, share = centred_targets(stream.labels, model.classes, stream.importance)
-    x, weighted = stream.x.double(), stream.importance.double()[:, None] * stream.x.double()
+    squares, against, share = stream.moments(model.classes)
     values, turn = _independent(model)
-    turned = turn.T @ (y.double().T @ weighted)
-    factors = _factors(values, (weighted * x).sum(0), stream.spread, points)
-    return torch.stack([turn @ (turned * f) for f in factors]), share.double()
+    theta = turn @ ((turn.T @ against) * _factors(values, squares, stream.spread, points))
+    steps = torch.ones(len(points), dtype=torch.int64)
+    return single_layer(stream, theta, share.expand(len(points), -1), steps, model.target.logit_scale)
 
 
 def _independent(model: HeadModel) -> tuple[Tensor, Tensor]:
@@ -97,58 +89,56 @@ def _independent(model: HeadModel) -> tuple[Tensor, Tensor]:
     return values.clamp_min(0.0), turn
 
 
-def _factors(values: Tensor, squares: Tensor, spread: float, points: Sequence[Point]) -> Iterator[Tensor]:
-    """m_j / (s_k m_j + λ) for every point: (C, K)."""
-    for point in points:
-        rho = point.prior or 0.0
-        m = ((1.0 - rho) + rho * values).unsqueeze(1)
-        yield m / (squares * m + spread / point.strength).clamp_min(1e-30)
+def _factors(values: Tensor, squares: Tensor, spread: float, points: Sequence[Point]) -> Tensor:
+    """m_j / (s_k m_j + λ) for every point: (M, C, K)."""
+    rho = torch.tensor([p.prior or 0.0 for p in points], dtype=torch.float64)[:, None, None]
+    strength = torch.tensor([p.strength for p in points], dtype=torch.float64)[:, None, None]
+    m = (1.0 - rho) + rho * values[:, None]
+    return m / (squares * m + spread / strength).clamp_min(1e-30)
 
 
-def cross_validated(model: HeadModel, points: Sequence[Point]) -> tuple[list[Tensor], Tensor] | None:
-    """Logits (m, C) of held-out rows for every point, and their labels (m,).
+def cross_validated(model: HeadModel, points: Sequence[Point]) -> tuple[Tensor, Tensor] | None:
+    """Logits (M, m, C) float64 of held-out rows for every point, and their labels (m,).
 
     Rows are those of training and validation together. None where no class has two, and where there are so
     many that the validation rows alone tell the points apart.
     """
-    features = torch.cat([vectors(model.target.features), vectors(model.validation[0])]).double()
+    features = torch.cat([vectors(model.target.features), vectors(model.validation[0])])
     labels = torch.cat([model.target.labels, model.validation[1]])
     if len(labels) > _MANY:
         return None
-    features = features - features.mean(0)
-    gram, spans = features @ features.T, _independent(model)
-    parts: list[list[Tensor]] = [[] for _ in points]
-    truth = []
-    for held in folds(labels, model.seed):
-        logits = _held_out(gram, labels, held, spans, model.classes, points)
-        for part, z in zip(parts, logits, strict=True):
-            part.append(z)
-        truth.append(labels[held])
-    return ([torch.cat(part) for part in parts], torch.cat(truth)) if truth else None
+    key = "folds", features, labels, model.classes, model.seed
+    parts = remembered(lambda: _folded(features, labels, model.classes, model.seed), *key)
+    if not parts:
+        return None
+    values, turn = _independent(model)
+    found = []
+    for at in range(0, len(parts), _PARTS):
+        queries, squares, against, spread = parts[at : at + _PARTS - 1]
+        solved = (turn.T @ against) * _factors(values, squares, float(spread), points)
+        found.append(queries @ solved.mT @ turn.T)
+    return torch.cat(found, 1), torch.cat(parts[_PARTS - 1 :: _PARTS])
 
 
-def _held_out(
-    gram: Tensor,
-    labels: Tensor,
-    held: Tensor,
-    spans: tuple[Tensor, Tensor],
-    classes: int,
-    points: Sequence[Point],
-) -> Iterator[Tensor]:
-    """Logits (m, C) of the rows `held` (n,), less the classes' shares, by products of rows (n, n) alone."""
-    rest, seen = gram[~held][:, ~held], gram[held][:, ~held]
-    # Centred on the rows that are trained on, those held out too.
-    offset = rest.mean(0)
-    own = rest - offset - offset.unsqueeze(1) + offset.mean()
-    queries = seen - offset - seen.mean(1, keepdim=True) + offset.mean()
-    squares, axes = torch.linalg.eigh(own)
-    values, turn = spans
-    y, _ = centred_targets(labels[~held], classes, torch.ones(len(own)))
-    turned = (axes.T @ y.double() @ turn).T
-    queries = queries @ axes
-    spread = float(own.diagonal().mean())
-    for factor in _factors(values, squares.clamp_min(0.0), spread, points):
-        yield queries @ (turned * factor).T @ turn.T
+def _folded(features: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[Tensor, ...]:
+    """Per fold, one after the other: the rows held out (m, n) in the axes of the other n rows, those axes'
+    squares (n,), the labels against them (C, n), their spread (), and the labels held out (m,)."""
+    rows = features.double()
+    rows = rows - rows.mean(0)
+    gram = rows @ rows.T
+    parts: list[Tensor] = []
+    for held in folds(labels, seed):
+        rest, seen = gram[~held][:, ~held], gram[held][:, ~held]
+        # Centred on the rows that are trained on, those held out too.
+        offset = rest.mean(0)
+        own = rest - offset - offset.unsqueeze(1) + offset.mean()
+        queries = seen - offset - seen.mean(1, keepdim=True) + offset.mean()
+        squares, axes = torch.linalg.eigh(own)
+        y, _ = centred_targets(labels[~held], classes, torch.ones(len(own)))
+        parts += [
+            queries @ axes, squares.clamp_min(0.0), y.double().T @ axes, own.diagonal().mean(), labels[held]
+        ]  # fmt: skip
+    return tuple(parts)
 
 
 def folds(labels: Tensor, seed: int) -> Iterator[Tensor]:

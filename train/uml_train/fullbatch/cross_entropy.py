@@ -2,12 +2,13 @@
 
 Shapes: M candidates, N rows, K coordinates, J outputs of the map that is sought, C classes.
 
-Every problem minimises, over θ (J, K) and a bias b (C,),
+Every problem minimises, over θ (J, K), a bias b (C,) and a blend a (C,),
 
-    Σ_n v_n · CE(θ x_n · mix + shift_n + f_n · b, y_n) + λ/2 · ‖θ‖²
+    Σ_n v_n · CE(θ x_n · mix + shift_n + f_n · b + a ∘ o_n, y_n) + λ/2 · (‖θ‖² + ‖a‖²)
 
 `mix` (J, C) stands for a head behind a projection (J outputs of the projection), `shift` for logits that are
-there already, and f_n is 1 where the bias counts (the target's rows) and 0 elsewhere.
+there already, f_n is 1 where the bias counts (the target's rows) and 0 elsewhere, and o_n are offsets of
+which each class takes a share of its own. Bias and blend are for problems without `mix`.
 """
 
 from __future__ import annotations
@@ -17,18 +18,23 @@ from torch import Tensor
 
 from uml_train.fullbatch.lbfgs import minimise
 
+_TINY = 1e-30  # a probability below this may have lost its digits
 
-class LinearProblem:
-    """What `minimise` asks for: logits, losses and gradients; parameters are (M, 1, J + C?, K').
+
+class CrossEntropy:
+    """What `minimise` asks for: logits, losses and gradients; parameters are (M, J, K'), where K' counts a
+    column for the bias and one for the blend.
 
     Args:
-        x: (M, N, K) float32, best in axes in which its scatter is diagonal: the steps are scaled by it.
+        x: (N, K) float32 that all candidates share, or (M, N, K); best in axes in which its scatter is
+            diagonal: the steps are scaled by it.
         labels: (N,) int64.
-        importance: (M, N) v.
+        importance: (N,) or (M, N) v.
         penalties: (M,) λ.
         mix: (M, J, C), or None where θ are the classes' own rows (J = C).
-        shift: (M, N, C) or None.
-        counts: (N,) f, or None for no bias; a bias needs `mix` None.
+        shift: (M, N, C) or what broadcasts to it, or None.
+        counts: (N,) f, or None for no bias.
+        offsets: (N, C) o, or None for no blend.
         start: (M, J, K) where the search begins; None: zeros.
     """
 
@@ -43,61 +49,111 @@ class LinearProblem:
         mix: Tensor | None = None,
         shift: Tensor | None = None,
         counts: Tensor | None = None,
+        offsets: Tensor | None = None,
         start: Tensor | None = None,
     ) -> None:
+        models = len(penalties)
+        self.biased = counts is not None
         if counts is not None:
-            x = torch.cat([x, counts.expand(len(x), -1).unsqueeze(2)], dim=2)
-        self.x, self.labels, self.importance, self.mix, self.shift = x, labels, importance, mix, shift
-        models, rows, width = x.shape
-        outputs = classes if mix is None else mix.shape[1]
-        self.shape = (models, 1, outputs, width)
-        free = torch.ones(width)
-        if counts is not None:
-            free[-1] = 0.0
-        self.penalty = penalties[:, None, None, None] * free
-        self.centre = torch.zeros(models, 1, outputs, width)
+            x = torch.cat([x, counts.unsqueeze(1).expand(*x.shape[:-1], 1)], dim=-1)
+        self.x = x if x.ndim == 3 else x.expand(models, -1, -1)
+        self.mix, self.shift, self.offsets = mix, shift, offsets
+        self.importance = importance.expand(models, len(labels)).unsqueeze(2)
+        self.index = labels[None, :, None].expand(models, -1, 1)
+        outputs, width = classes if mix is None else mix.shape[1], self.x.shape[2]
+        blends = 0 if offsets is None else 1
+        free = torch.ones(width + blends)
+        if self.biased:
+            free[width - 1] = 0.0
+        self.penalty = penalties[:, None, None] * free
+        self.start = torch.zeros(models, outputs, width + blends)
         if start is not None:
-            self.centre[:, 0, :, : start.shape[2]] = start
+            self.start[:, :, : start.shape[2]] = start
         # Where classes are equally likely the Hessian is the scatter times mix · (I − 11ᵀ/C) · mixᵀ / C.
-        share = torch.full((models, outputs), (1.0 - 1.0 / classes) / classes)
+        share = torch.full((1, outputs), (1.0 - 1.0 / classes) / classes)
         if mix is not None:
             share = (mix - mix.mean(2, keepdim=True)).square().sum(2) / classes
-        curvature = (importance.unsqueeze(2) * x.square()).sum(1)
+        seen = _scatter(self.importance, x).unsqueeze(1).expand(-1, outputs, -1)
+        if offsets is not None:
+            centred = (offsets - offsets.mean(1, keepdim=True)).square()
+            own = (self.importance[:1] * centred).sum(1).unsqueeze(2)
+            seen = torch.cat([seen[:1], own], dim=2)
         self.scale = (
-            ((share[:, :, None] * curvature[:, None, :]).unsqueeze(1) + self.penalty).clamp_min(1e-12).rsqrt()
+            (share.unsqueeze(2) * seen + self.penalty).clamp_min(torch.finfo(torch.float32).tiny).rsqrt()
         )
-        self.index = labels[None, :, None].expand(models, rows, 1)
 
     def keep(self, index: Tensor) -> None:
-        """One penalty a candidate: there is nothing to leave out."""
+        """Keep the candidates at `index` only."""
+        if self.x.stride(0):
+            self.x = self.x.index_select(0, index)
+        else:
+            self.x = self.x[: len(index)]
+        self.importance = _some(self.importance, index)
+        self.index = self.index[: len(index)]
+        self.penalty, self.scale = (t.index_select(0, index) for t in (self.penalty, self.scale))
+        self.mix = None if self.mix is None else self.mix.index_select(0, index)
+
+    def first_logits(self) -> Tensor:
+        """(M, N, C) at `start`."""
+        models, rows, _ = self.x.shape
+        if bool(self.start.any()):
+            z = self.logits(self.start)
+        else:
+            z = self.x.new_zeros(models, rows, self.start.shape[1] if self.mix is None else self.mix.shape[2])
+        return z if self.shift is None else z + self.shift
 
     def logits(self, theta: Tensor) -> Tensor:
-        """(M, N, 1, C) of θ (M, 1, J, K), without the shift."""
-        z = torch.bmm(self.x, theta[:, 0].mT)
-        return (z if self.mix is None else torch.bmm(z, self.mix)).unsqueeze(2)
+        """(M, N, C) of θ (M, J, K'), without the shift."""
+        if self.offsets is None:
+            z = torch.bmm(self.x, theta.mT)
+        else:
+            z = torch.bmm(self.x, theta[..., :-1].mT) + self.offsets * theta[..., -1].unsqueeze(1)
+        return z if self.mix is None else torch.bmm(z, self.mix)
 
-    def loss(self, z: Tensor, theta: Tensor, penalty: Tensor) -> tuple[Tensor, Tensor]:
-        """Losses (M, 1) and log-probabilities (M, N, 1, C)."""
-        logits = z.squeeze(2) if self.shift is None else z.squeeze(2) + self.shift
-        log_p = torch.log_softmax(logits, dim=2)
-        fit = -(log_p.gather(2, self.index).squeeze(2) * self.importance).sum(1, keepdim=True)
-        return fit + 0.5 * (penalty * theta.square()).sum((2, 3)), log_p.unsqueeze(2)
+    def loss(self, z: Tensor, theta: Tensor, index: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Losses (M,) and probabilities (M, N, C), of the candidates at `index`."""
+        importance, penalty = self.importance, self.penalty
+        if index is not None:
+            importance, penalty = _some(importance, index), penalty.index_select(0, index)
+        labels = self.index[: len(z)]
+        p = torch.softmax(z, dim=2)
+        own = p.gather(2, labels)
+        if bool((own > _TINY).all()):
+            log_p = own.log()
+        else:
+            log_p = torch.log_softmax(z, dim=2).gather(2, labels)
+        fit = -(log_p * importance).sum((1, 2))
+        return fit + 0.5 * torch.linalg.vecdot((penalty * theta).flatten(1), theta.flatten(1)), p
 
-    def gradient(self, log_p: Tensor, theta: Tensor) -> Tensor:
-        """(M, 1, J, K); `log_p` is used up."""
+    def gradient(self, p: Tensor, theta: Tensor) -> Tensor:
+        """(M, J, K'); `p` is used up."""
         # ∂CE/∂z = p − onehot(y); behind the map that is v_n (p_n − y_n) mixᵀ for every row, times x_nᵀ.
-        residual = log_p.squeeze(2).exp_()
-        residual.scatter_add_(2, self.index, torch.full_like(self.index, -1, dtype=residual.dtype))
-        residual *= self.importance.unsqueeze(2)
+        residual = p.scatter_add_(2, self.index, torch.full_like(self.index, -1, dtype=p.dtype))
+        residual *= self.importance
+        blend = None if self.offsets is None else (residual * self.offsets).sum(1).unsqueeze(2)
         if self.mix is not None:
             residual = torch.bmm(residual, self.mix.mT)
-        return torch.bmm(residual.mT, self.x).unsqueeze(1).addcmul_(self.penalty, theta)
+        found = torch.bmm(residual.mT, self.x)
+        if blend is not None:
+            found = torch.cat([found, blend], dim=2)
+        return found.addcmul_(self.penalty, theta)
 
     def solve(self, tolerance: float, max_steps: int) -> tuple[Tensor, Tensor, Tensor]:
         """θ (M, J, K), the biases (M, C) (zeros without), and the number of steps (M,)."""
+        classes = self.start.shape[1] if self.mix is None else self.mix.shape[2]
         found, steps, _ = minimise(self, tolerance, max_steps)
-        theta = found[:, 0]
-        if bool((self.penalty[..., -1] == 0).all()):
-            return theta[..., :-1], theta[..., -1], steps[:, 0]
-        classes = theta.shape[1] if self.mix is None else self.mix.shape[2]
-        return theta, theta.new_zeros(len(theta), classes), steps[:, 0]
+        if self.biased:
+            return found[..., :-1], found[..., -1], steps
+        return found, found.new_zeros(len(found), classes), steps
+
+
+def _scatter(importance: Tensor, x: Tensor) -> Tensor:
+    """Σ_n v_n x_n² (M, K) of x (N, K) or (M, N, K); (1, K) where nothing in it differs between candidates."""
+    if x.ndim == 2 and not importance.stride(0):
+        return (importance[0] * x.square()).sum(0, keepdim=True)
+    return (importance * x.square()).sum(1)
+
+
+def _some(values: Tensor, index: Tensor) -> Tensor:
+    """The entries at `index` along the first dimension; without a copy where all are alike."""
+    return values.index_select(0, index) if values.stride(0) else values[: len(index)]

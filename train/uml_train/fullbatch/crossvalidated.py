@@ -17,7 +17,7 @@ from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.class_prior import class_kernel
-from uml_train.fullbatch.search import solve, temperature
+from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
 from uml_train.grid import Candidate, Point, crossed_points
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
@@ -84,34 +84,21 @@ def choose(method: str, rows: LabelledRows, splits: Sequence[Split], points: Seq
     """The point that is best on rows which its heads were not trained on; rows count as they are weighted."""
     if method in SOLVED:
         points = crossed_points(points, prior=method == "prior")
-    hits = np.zeros(len(points))
-    guesses: list[list[Tensor]] = [[] for _ in points]
-    answers, counts = [], []
+    guesses, answers, counts = [], [], []
     for train, held in splits:
         model, _ = model_of(method, rows, train, held)
-        features, labels = model.validation
-        weights = rows.importance[held].double()
-        answers.append(labels)
-        counts.append(weights)
-        for i, fitted in enumerate(solve(model, points)):
-            logits = fitted.weights.logits(vectors(features)).double()
-            hits[i] += float((weights * (logits.argmax(1) == labels)).sum())
-            guesses[i].append(logits / fitted.factor)
-    labels, weights = torch.cat(answers), torch.cat(counts)
-    share = hits / float(weights.sum())
+        guesses.append(held_out_logits(model, points))
+        answers.append(model.validation[1])
+        counts.append(rows.importance[held].double())
+    logits, labels, weights = torch.cat(guesses, 1), torch.cat(answers), torch.cat(counts)
+    share = ((logits.argmax(2) == labels) * weights).sum(1) / weights.sum()
     # Accuracy alone is coarse where rows are few, and a loss alone heeds confidence, which one factor mends.
-    found = [_tempered(torch.cat(parts), labels, weights) for parts in guesses]
-    scores = share - 0.5 * np.array([loss for _, loss in found])
+    factors = temperatures(logits, labels, weights)
+    losses = cross_entropies(factors[:, None, None] * logits, labels) @ weights / weights.sum()
+    scores = share - 0.5 * losses
     best = int(scores.argmax())
-    factor = found[best][0] if points[best].loss == "squared" else 1.0
+    factor = float(factors[best]) if points[best].loss == "squared" else 1.0
     return Choice(method, 100.0 * float(share[best]), points[best], factor, float(scores[best]))
-
-
-def _tempered(logits: Tensor, labels: Tensor, weights: Tensor) -> tuple[float, float]:
-    """The factor that is best for logits (n, C), and their weighted mean cross-entropy with it."""
-    factor = temperature(logits, labels, weights)
-    losses = torch.nn.functional.cross_entropy(factor * logits, labels, reduction="none")
-    return factor, float((weights * losses).sum() / weights.sum())
 
 
 def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tuple[HeadModel, Normalizer]:

@@ -12,44 +12,50 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from uml_train.fullbatch.axes import AxisStream, Thin, squares_of
-from uml_train.fullbatch.cross_entropy import LinearProblem
-from uml_train.fullbatch.shared import USUAL, Effort, Shared, auxiliary_stream
+from uml_train.fullbatch.axes import AxisStream, Solution, Thin, auxiliary_stream, squares_of
+from uml_train.fullbatch.cross_entropy import CrossEntropy
+from uml_train.fullbatch.shared import USUAL, Effort
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
 from uml_train.grid import Point
 from uml_train.heads.models import HeadModel
 
 
-def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) -> Shared:
+def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) -> Solution:
     """Solve one model, whose target has no projection, for points of one loss."""
     target = AxisStream.of(model.target, centred=True)
     strengths = torch.tensor([p.strength for p in points])
     penalty = target.spread / strengths
     if model.auxiliaries or model.head is not None:
         return _joint(model, points, target, penalty, effort)
-    models = len(points)
-    steps = torch.ones(models, dtype=torch.int64)
+    steps = torch.ones(len(points), dtype=torch.int64)
     if points[0].loss == "squared":
-        y, share = centred_targets(target.labels, model.classes, target.importance)
-        theta, bias = ridge(target.x, y, target.importance, penalty), share.expand(models, -1)
+        squares, against, share = target.moments(model.classes)
+        theta, bias = ridge(squares, against, penalty), share.expand(len(points), -1)
     else:
-        problem = LinearProblem(
-            target.x.expand(models, -1, -1),
-            target.labels,
-            target.importance.expand(models, -1),
-            penalty,
-            model.classes,
-            counts=torch.ones(len(target)),
+        problem = CrossEntropy(
+            target.x, target.labels, target.importance, penalty, model.classes, counts=torch.ones(len(target))
         )
         theta, bias, steps = problem.solve(effort.tolerance, effort.steps)
-    head = theta @ target.basis.T
-    return Shared(head / model.target.logit_scale, [None], bias.double() - head.double() @ target.mean, steps)
+    bias = bias.double()
+    return single_layer(target, theta, bias, steps, model.target.logit_scale)
+
+
+def single_layer(
+    target: AxisStream, theta: Tensor, bias: Tensor, steps: Tensor, logit_scale: float
+) -> Solution:
+    """Of layers (M, C, K) and their biases (M, C) float64 for rows in their axes."""
+
+    def part(i: int) -> tuple[Tensor, list[Tensor | None], Tensor]:
+        head = theta[i].double() @ target.basis.double().T
+        return (head / logit_scale).float(), [None], bias[i] - head @ target.mean
+
+    return Solution([target], [theta.float()], bias, steps, part)
 
 
 def _joint(
     model: HeadModel, points: list[Point], target: AxisStream, penalty: Tensor, effort: Effort
-) -> Shared:
+) -> Solution:
     """The layer that the rows of several modalities share, in the raw space that they have in common."""
     models, classes, scale = len(points), model.classes, model.target.logit_scale
     streams = [auxiliary_stream(s) for s in model.auxiliaries]
@@ -66,24 +72,33 @@ def _joint(
             total = total + weight * stream.spread / torch.tensor([p.strength for p in points])
     shared = torch.cat(rows)
     axes = principal(shared, torch.ones(len(shared)), centred=False)
-    x = axes.coordinates.expand(models, -1, -1)
     pull = None if model.head is None else scale * model.head
     squared = points[0].loss == "squared"
     solve = _squared if squared else _likelihood
     theta, bias, steps = solve(
-        x, torch.cat(labels), torch.cat(importance, 1), total, classes, pull, axes.basis, len(target), effort
-    )
+        axes.coordinates, torch.cat(labels), torch.cat(importance, 1), total, classes, pull, axes.basis,
+        len(target), effort,
+    )  # fmt: skip
     head = theta @ axes.basis.T
-    sides: list[Tensor | None] = [None]
+    bias = bias.double()
+    sides, effects = [], [head @ target.basis]
     for samples, stream, _ in pairs:
-        # A modality with a projection of its own joins the head that is there.
-        side = (
-            _side(head, samples.logit_scale, scale, stream, points, squared, effort)
-            if samples.projected
-            else None
-        )
-        sides.append(side)
-    return Shared(head / scale, sides, bias.double(), steps)
+        if samples.projected:  # a modality with a projection of its own joins the head that is there
+            sides.append(_side(head, stream, points, squared, effort))
+            effects.append(head @ sides[-1])
+        else:
+            effects.append(head @ stream.basis)
+
+    def part(i: int) -> tuple[Tensor, list[Tensor | None], Tensor]:
+        columns = iter(sides)
+        projections: list[Tensor | None] = [
+            next(columns)[i] @ stream.basis.T * (scale / samples.logit_scale) if samples.projected else None
+            for samples, stream, _ in pairs
+        ]
+        return head[i] / scale, [None, *projections], bias[i]
+
+    centred = bias + head.double() @ target.mean
+    return Solution([target, *streams], effects, centred, steps, part)
 
 
 def _likelihood(
@@ -93,7 +108,7 @@ def _likelihood(
     counts = (torch.arange(len(labels)) < own).float()
     start = None if pull is None else pull @ basis
     shift = None if start is None else x @ start.T
-    problem = LinearProblem(x, labels, importance, penalty, classes, counts=counts, shift=shift)
+    problem = CrossEntropy(x, labels, importance, penalty, classes, counts=counts, shift=shift)
     theta, bias, steps = problem.solve(effort.tolerance, effort.steps)
     return (theta if start is None else theta + start), bias, steps
 
@@ -103,41 +118,27 @@ def _squared(
     basis: Tensor, own: int, effort: Effort,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     y, share = centred_targets(labels, classes, importance[0])
-    steps = torch.ones(len(x), dtype=torch.int64)
-    start = torch.zeros(classes, x.shape[2])
+    steps = torch.ones(len(penalty), dtype=torch.int64)
+    start = torch.zeros(classes, x.shape[1])
     if pull is not None:
-        guess = x[0] @ (pull @ basis).T
+        guess = x @ (pull @ basis).T
         guess_ = guess - guess.mean(1, keepdim=True)
         # Logits and one-hot labels have different scales: the one factor that fits best.
         factor = ((guess_ * y).sum() / guess_.square().sum().clamp_min(1e-12)).clamp_min(0.0)
         start = factor * (pull - pull.mean(0)) @ basis
-    found = head_of(x, y - x[0] @ start.T, importance, penalty) + start
-    return found, (share - (x[0, :own] @ found.mT).mean(1)), steps
+    rows = x.double()
+    weighted = importance.double().unsqueeze(2) * rows
+    system = weighted.mT @ rows
+    found = head_of(system, weighted.mT @ (y - x @ start.T).double(), penalty) + start
+    return found, (share - (x[:own] @ found.mT).mean(1)), steps
 
 
-def _side(
-    head: Tensor,
-    own_scale: float,
-    scale: float,
-    stream: AxisStream,
-    points: list[Point],
-    squared: bool,
-    effort: Effort,
-) -> Tensor:
-    """The projection (M, W, D) of one more modality for heads (M, C, W), which stay."""
+def _side(head: Tensor, stream: AxisStream, points: list[Point], squared: bool, effort: Effort) -> Tensor:
+    """The projection (M, W, K) of one more modality for heads (M, C, W), which stay."""
     thin, classes = Thin.of(head), head.shape[1]
     penalty = stream.spread / torch.tensor([p.strength for p in points]) * squares_of(head) / classes
     if squared:
-        y, _ = centred_targets(stream.labels, classes, stream.importance)
-        found = projection_of(stream.x, y, stream.importance, thin, penalty)
-    else:
-        problem = LinearProblem(
-            stream.x.expand(len(points), -1, -1),
-            stream.labels,
-            torch.ones(len(points), len(stream)),
-            penalty,
-            classes,
-            mix=thin.mix,
-        )
-        found = thin.right @ problem.solve(effort.tolerance, effort.refining)[0]
-    return found @ stream.basis.T * (scale / own_scale)
+        squares, against, _ = stream.moments(classes)
+        return thin.right @ projection_of(squares, against, thin, penalty)
+    problem = CrossEntropy(stream.x, stream.labels, stream.importance, penalty, classes, mix=thin.mix)
+    return thin.right @ problem.solve(effort.tolerance, effort.refining)[0]

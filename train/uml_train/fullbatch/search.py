@@ -6,15 +6,17 @@ Shapes: n rows, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from uml_train.data.rows import vectors
+from uml_train.fullbatch.axes import Solution
 from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
-from uml_train.fullbatch.shared import EXACT, USUAL, Effort, Shared, solve_shared
+from uml_train.fullbatch.shared import EXACT, USUAL, Effort, solve_shared
 from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
@@ -43,23 +45,36 @@ def solve(
     """
     found: dict[int, Fitted] = {}
     with one_thread():
-        for loss in dict.fromkeys(p.loss for p in points):
-            some = [i for i, p in enumerate(points) if p.loss == loss]
-            part = [points[i] for i in some]
-            solved = _solver(model, part)(model, part, EXACT if exact else USUAL)
-            for at, i in enumerate(some):
-                weights = HeadWeights(
-                    [None if p is None else p[at].contiguous() for p in solved.projections],
-                    solved.head[at].contiguous(),
-                    torch.tensor([s.logit_scale for s in model.streams]),
-                    bias=solved.bias[at].contiguous(),
-                )
-                factor = None if factors is None else factors[i]
-                found[i] = _judged(model, weights, int(solved.steps[at]), loss == "squared", factor)
+        for some, solution in _solutions(model, points, EXACT if exact else USUAL):
+            given = None if factors is None else [factors[i] for i in some]
+            tempered = points[some[0]].loss == "squared"
+            found |= zip(some, _judged(model, solution, tempered, given), strict=True)
     return [found[i] for i in range(len(points))]
 
 
-def _solver(model: HeadModel, points: Sequence[Point]) -> Callable[[HeadModel, list[Point], Effort], Shared]:
+def held_out_logits(model: HeadModel, points: Sequence[Point]) -> Tensor:
+    """What the head of every point says of the validation rows: (M, n, C) float64, without any factor."""
+    features, labels = model.validation
+    found = torch.empty(len(points), len(labels), model.classes, dtype=torch.float64)
+    with one_thread():
+        for some, solution in _solutions(model, points, USUAL):
+            found[some] = solution.logits(vectors(features))
+    return found
+
+
+def _solutions(
+    model: HeadModel, points: Sequence[Point], effort: Effort
+) -> Iterator[tuple[list[int], Solution]]:
+    """The heads of all points, those of one loss together, with their indices."""
+    for loss in dict.fromkeys(p.loss for p in points):
+        some = [i for i, p in enumerate(points) if p.loss == loss]
+        part = [points[i] for i in some]
+        yield some, _solver(model, part)(model, part, effort)
+
+
+def _solver(
+    model: HeadModel, points: Sequence[Point]
+) -> Callable[[HeadModel, list[Point], Effort], Solution]:
     if points[0].prior is not None:
         return solve_prior
     return solve_shared if model.target.projected else solve_linear
@@ -72,9 +87,8 @@ def cross_validate(model: HeadModel, points: Sequence[Point], fitted: Sequence[F
     if crossed is None:
         return
     logits, labels = crossed
-    for head, z in zip(fitted, logits, strict=True):
-        accuracy = 100.0 * float((z.argmax(1) == labels).sum()) / len(labels)
-        loss = float(torch.nn.functional.cross_entropy(temperature(z, labels) * z, labels))
+    hits, losses = _scores(logits, labels, temperatures(logits, labels))
+    for head, accuracy, loss in zip(fitted, hits, losses, strict=True):
         head.crossed = (accuracy, loss)
         head.history[-1] |= {"crossed_acc": accuracy, "crossed_loss": loss}
 
@@ -103,54 +117,96 @@ def _best(points: Sequence[Point], fitted: Sequence[Fitted], among: Sequence[int
 
 
 def _judged(
-    model: HeadModel, weights: HeadWeights, steps: int, tempered: bool, factor: float | None
-) -> Fitted:
+    model: HeadModel, solution: Solution, tempered: bool, factors: Sequence[float] | None
+) -> list[Fitted]:
+    """What the heads say of the validation rows and of some of those that they were trained on."""
     features, labels = model.validation
-    logits = weights.logits(vectors(features)).double()
+    logits = solution.logits(vectors(features))
     if not tempered:
-        factor = 1.0
-    elif factor is None:
-        factor = temperature(logits, labels)
-    if tempered:
-        weights.head = weights.head * factor
-        weights.bias = None if weights.bias is None else weights.bias * factor
-    loss = float(torch.nn.functional.cross_entropy(factor * logits, labels))
-    accuracy = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
-    record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **_remarks(model, weights)}
-    return Fitted(
-        weights=weights, val_acc=accuracy, val_loss=loss, best_step=steps, steps=steps, history=[record],
-        factor=factor,
-    )  # fmt: skip
+        found = torch.ones(len(logits), dtype=torch.float64)
+    elif factors is None:
+        found = temperatures(logits, labels)
+    else:
+        found = torch.tensor(factors, dtype=torch.float64)
+    scores = zip(*_scores(logits, labels, found), strict=True)
+    remarks = _remarks(model, solution, found)
+    fitted = []
+    for i, (accuracy, loss) in enumerate(scores):
+        steps, factor = int(solution.steps[i]), float(found[i])
+        record = {"step": steps, "val_acc": accuracy, "val_loss": loss, **remarks[i]}
+        fitted.append(
+            Fitted(
+                made=partial(_weights, model, solution, i, factor), val_acc=accuracy, val_loss=loss,
+                best_step=steps, steps=steps, history=[record], factor=factor,
+            )
+        )  # fmt: skip
+    return fitted
+
+
+def _weights(model: HeadModel, solution: Solution, i: int, factor: float) -> HeadWeights:
+    """A candidate's weights; what is not selected never has any."""
+    head, projections, bias = solution.parts(i)
+    if factor != 1.0:
+        head, bias = head * factor, bias * factor
+    scales = torch.tensor([s.logit_scale for s in model.streams])
+    return HeadWeights(projections, head.contiguous(), scales, bias=bias.contiguous())
+
+
+def _scores(logits: Tensor, labels: Tensor, factors: Tensor) -> tuple[list[float], list[float]]:
+    """Accuracies in percent and cross-entropies of logits (M, n, C), with factors (M,) on them."""
+    hits = (logits.argmax(2) == labels).sum(1).double() * 100.0 / len(labels)
+    return hits.tolist(), cross_entropies(factors[:, None, None] * logits, labels).mean(1).tolist()
+
+
+def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropies (M, n) of logits (M, n, C)."""
+    own = logits.gather(2, labels[None, :, None].expand(len(logits), -1, 1)).squeeze(2)
+    return logits.logsumexp(2) - own
 
 
 def temperature(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
     """The factor on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
-    centred = logits - logits.mean(1, keepdim=True)
+    return float(temperatures(logits.unsqueeze(0), labels, weights)[0])
+
+
+def temperatures(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """As `temperature`, for each of logits (M, n, C): (M,) float64."""
+    centred = logits.double() - logits.double().mean(2, keepdim=True)
     share = torch.full((len(labels),), 1.0 / len(labels)) if weights is None else weights / weights.sum()
-    share = share.to(logits)
-    size = (share @ centred.square()).mean().sqrt().clamp_min(1e-12)
-    unit = centred / size
+    share = share.double()
+    size = (centred.square().mean(2) @ share).sqrt().clamp_min(1e-12)
+    unit = (centred / size[:, None, None]).float()  # single precision tells a hundredth of a factor apart
 
-    def loss(power: float) -> float:
-        losses = torch.nn.functional.cross_entropy(unit * math.exp(power), labels, reduction="none")
-        return float(share @ losses)
+    def loss(power: Tensor) -> Tensor:
+        return cross_entropies(unit * power.exp().float()[:, None, None], labels).double() @ share
 
-    # The loss is convex in the factor, so it has one valley in the factor's logarithm, too.
-    low, high = math.log(_COLDEST), math.log(_HOTTEST)
-    while high - low > 0.02:
-        a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-        low, high = (low, b) if loss(a) <= loss(b) else (a, high)
-    return math.exp((low + high) / 2.0) / float(size)
+    # The loss is convex in the factor, so it has one valley in the factor's logarithm, too: golden section.
+    low = torch.full_like(size, math.log(_COLDEST))
+    high = torch.full_like(size, math.log(_HOTTEST))
+    a, b = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_a, at_b = loss(a), loss(b)
+    while float(high[0] - low[0]) > 0.02:
+        left = at_a <= at_b
+        low, high = torch.where(left, low, a), torch.where(left, b, high)
+        new = torch.where(left, high - _GOLDEN * (high - low), low + _GOLDEN * (high - low))
+        at_new = loss(new)
+        a, b = torch.where(left, new, b), torch.where(left, a, new)
+        at_a, at_b = torch.where(left, at_new, at_b), torch.where(left, at_a, at_new)
+    return ((low + high) / 2.0).exp() / size
 
 
-def _remarks(model: HeadModel, weights: HeadWeights) -> dict[str, float]:
-    """Per modality loss and accuracy in percent, on some of its training rows."""
-    remarks: dict[str, float] = {}
-    for i, stream in enumerate(model.streams):
-        rows = watched_rows([len(stream.labels)])[0][0]
-        logits = weights.logits(stream.rows.take(rows), i)
-        labels = stream.labels[rows]
-        loss = float(torch.nn.functional.cross_entropy(logits, labels))
-        remarks[f"loss.{stream.name}"] = loss if math.isfinite(loss) else math.inf
-        remarks[f"acc.{stream.name}"] = 100.0 * float((logits.argmax(1) == labels).sum()) / len(labels)
+def _remarks(model: HeadModel, solution: Solution, factors: Tensor) -> list[dict[str, float]]:
+    """Per head and modality loss and accuracy in percent, on some of its training rows."""
+    remarks: list[dict[str, float]] = [{} for _ in factors]
+    for i, (samples, stream, effect) in enumerate(
+        zip(model.streams, solution.streams, solution.effects, strict=True)
+    ):
+        rows = watched_rows([len(stream)])[0][0]
+        logits = (stream.x[rows] @ effect.mT).double()
+        if i == 0:
+            logits = logits + solution.bias[:, None, :]
+        hits, losses = _scores(logits, stream.labels[rows], factors)
+        for remark, accuracy, loss in zip(remarks, hits, losses, strict=True):
+            remark[f"loss.{samples.name}"] = loss if math.isfinite(loss) else math.inf
+            remark[f"acc.{samples.name}"] = accuracy
     return remarks

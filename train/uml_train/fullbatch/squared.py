@@ -1,6 +1,9 @@
-"""Squared errors of one-hot labels: every factor in closed form.
+"""Squared errors of one-hot labels: every factor in closed form, from the rows' moments alone.
 
-Shapes: M candidates, N rows, K coordinates, q directions of the head's space, W shared width, C classes.
+Shapes: M candidates, N rows, K coordinates, q directions of the head's space, C classes.
+
+Rows lie in the axes of their scatter, so that Σ v x xᵀ is diagonal: `squares` (K,); `against` (C, K) is
+Σ v (y − share) xᵀ. Both are float64, as `AxisStream.moments` gives them.
 """
 
 from __future__ import annotations
@@ -18,32 +21,22 @@ def centred_targets(labels: Tensor, classes: int, importance: Tensor) -> tuple[T
     return y - share, share
 
 
-def ridge(x: Tensor, y: Tensor, importance: Tensor, penalties: Tensor) -> Tensor:
-    """(M, C, K): Σ_n v_n ‖y_n − W x_n‖² + λ ‖W‖² for every λ (M,).
-
-    Args:
-        x: (N, K) coordinates in the axes of the weighted scatter, in which it is diagonal.
-        y: (N, C) centred targets; importance: (N,) v.
-    """
-    weighted = importance.double()[:, None] * x.double()
-    squares = (weighted * x.double()).sum(0)
-    return ((y.double().T @ weighted) / (squares + penalties.double()[:, None, None])).float()
+def ridge(squares: Tensor, against: Tensor, penalties: Tensor) -> Tensor:
+    """(M, C, K): Σ_n v_n ‖y_n − W x_n‖² + λ ‖W‖² for every λ (M,)."""
+    return (against / (squares + penalties.double()[:, None, None]).clamp_min(1e-30)).float()
 
 
-def projection_of(x: Tensor, y: Tensor, importance: Tensor, head: Thin, penalties: Tensor) -> Tensor:
-    """(M, W, K): Σ_n v_n ‖y_n − H P x_n‖² + λ ‖P‖² for heads by their factors and λ (M,); as `ridge`."""
-    weighted = importance.double()[:, None] * x.double()
-    squares, values = (weighted * x.double()).sum(0), head.values.double()
-    against = head.left.double().mT @ (y.double().T @ weighted)
+def projection_of(squares: Tensor, against: Tensor, head: Thin, penalties: Tensor) -> Tensor:
+    """(M, r, K): Σ_n v_n ‖y_n − H P x_n‖² + λ ‖P‖² for heads by their factors and λ (M,), as coordinates of
+    P in the directions `right` of the head."""
+    values = head.values.double()
     spread = values.square()[:, :, None] * squares + penalties.double()[:, None, None]
-    found = values[:, :, None] * against / spread.clamp_min(1e-30)
-    return head.right @ found.float()
+    found = values[:, :, None] * (head.left.double().mT @ against) / spread.clamp_min(1e-30)
+    return found.float()
 
 
-def head_of(rows: Tensor, y: Tensor, importance: Tensor, penalties: Tensor) -> Tensor:
-    """(M, C, q): Σ_n v_n ‖y_n − H s_n‖² + λ ‖H‖² for rows s (M, N, q), v (M, N) and λ (M,)."""
-    s = rows.double()
-    weighted = s * importance.double().unsqueeze(2)
-    system = weighted.mT @ s
+def head_of(system: Tensor, against: Tensor, penalties: Tensor) -> Tensor:
+    """(M, C, q): Σ_n v_n ‖y_n − H s_n‖² + λ ‖H‖² for rows s by Σ v s sᵀ (M, q, q), which is used up, and
+    Σ v s (y − share)ᵀ (M, q, C)."""
     system.diagonal(dim1=1, dim2=2).add_(penalties.double()[:, None])
-    return torch.linalg.solve(system, weighted.mT @ y.double()).mT.float()
+    return torch.linalg.solve(system, against).mT.float()

@@ -80,7 +80,7 @@ class Fitting(ABC):
                     if waited >= schedule.patience:
                         break
         weights = self.template.view_of(best_weights.cpu(), scales=self.learns_scale).clone()
-        return Fitted(weights=weights, val_acc=best, best_step=best_step, steps=step + 1, history=history)
+        return Fitted(made=weights, val_acc=best, best_step=best_step, steps=step + 1, history=history)
 
     def _update(self, step: int) -> None:
         """One AdamW update, with weight decay on every parameter.

@@ -6,7 +6,7 @@ classes, P parameters of one model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
@@ -133,6 +133,8 @@ class HeadModel:
 class Fitted:
     """What came of one model: the weights of its best validated step, and its history.
 
+    `made` are the weights, or what makes them when they are first asked for: of many heads that are solved
+    at once one is taken.
     `val_acc` is in percent; `best_step` counts the updates made before the best evaluation; `history` holds
     one record per evaluation: `step`, `val_acc`, the mean training loss per modality since the last one, and
     on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
@@ -141,7 +143,7 @@ class Fitted:
     is its accuracy and cross-entropy, which then select.
     """
 
-    weights: HeadWeights
+    made: HeadWeights | Callable[[], HeadWeights]
     val_acc: float
     best_step: int
     steps: int
@@ -149,6 +151,13 @@ class Fitted:
     val_loss: float = inf
     factor: float = 1.0
     crossed: tuple[float, float] | None = None
+
+    @property
+    def weights(self) -> HeadWeights:
+        """The weights."""
+        if not isinstance(self.made, HeadWeights):
+            self.made = self.made()
+        return self.made
 
 
 def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:

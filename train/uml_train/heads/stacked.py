@@ -287,7 +287,7 @@ class _Stack:
             yield (
                 self.indices[m],
                 Fitted(
-                    weights=weights,
+                    made=weights,
                     val_acc=self.best_acc[m],
                     best_step=self.best_step[m],
                     steps=step + 1,

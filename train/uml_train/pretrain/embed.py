@@ -33,7 +33,8 @@ from uml_extract import EncoderSpec
 from uml_train.pretrain.network_file import SavedNetwork, load_network
 from uml_train.pretrain.network_training import Where, embed_rows
 from uml_train.pretrain.sequences import Sequences
-from uml_train.record.identity import recorded_store, store_remarks
+from uml_train.problem import LeftOut
+from uml_train.record.identity import Watch, one_state, recorded_store, store_remarks
 from uml_train.run import CellResult, Run
 from uml_train.runs.workers import chosen_device
 
@@ -63,6 +64,7 @@ def embed(
     cache: Path | None = None,
     out: Path | None = None,
     device: str = "auto",
+    left_out: list[LeftOut] | None = None,
     output: Output = QUIET,
 ) -> list[Embedded]:
     """Write the mean of a network's outputs over every sequence of some modalities as stores.
@@ -73,9 +75,11 @@ def embed(
         cell: whose network; None takes the one of `uml` (else of the best method) that validates best.
         cache: where the run's stores are now, if they have moved.
         out: cache folder to write to; None takes the run's own.
+        left_out: takes the sequences that have no output.
 
     Raises:
         InputError: a run without networks, an unknown cell or modality, stores that have changed.
+        WorkError: a store is changed meanwhile.
     """
     if run.config.get("objective") not in ("ssl", "joint"):
         raise InputError(
@@ -96,14 +100,19 @@ def embed(
     network.model.to(where.device)
     done = []
     for label in modalities or known:
-        features = open_features(recorded_store(run, label, cache).path)
-        spec = _spec(run, result, network, features, digest)
-        store = _plan(out or run.settings.cache, features, spec, network)
-        _fill(store, features, network, label, where, output)
+        source = recorded_store(run, label, cache)
+        with one_state([source]) as watch:
+            features = open_features(source.path)
+            spec = _spec(run, result, network, features, digest)
+            store = _plan(out or run.settings.cache, features, spec, network)
+            _fill(store, features, network, label, where, output, watch)
         failed = len(store.failed())
         tally = Tally(len(features))
         tally.leave_out(~features.valid, "unreadable")
         tally.leave_out(features.tokens.lengths == 0, "no tokens")
+        if left_out is not None:
+            name = f"{features.dataset}/{label}"
+            left_out += [(name, str(features.id[row]), why) for row, why in tally.left_out()]
         done.append(Embedded(store.path, label, result.cell.key, len(features), failed, tally.used))
     return done
 
@@ -167,7 +176,13 @@ def _plan(out: Path, features: FeatureSet, spec: dict[str, Any], network: SavedN
 
 
 def _fill(
-    store: FeatureStore, features: FeatureSet, network: SavedNetwork, label: str, where: Where, output: Output
+    store: FeatureStore,
+    features: FeatureSet,
+    network: SavedNetwork,
+    label: str,
+    where: Where,
+    output: Output,
+    watch: Watch,
 ) -> None:
     reasons = {row.row: row.reason for row in features.info.failed()}
     lengths = features.tokens.lengths
@@ -177,7 +192,7 @@ def _fill(
             source = network.mapped(Sequences(label=label, features=features, rows=rows))
             failed = ~features.valid[rows] | (lengths[rows] == 0)
             why = {int(row): reasons.get(int(row), _NO_TOKENS) for row in rows[failed]}
-            store.write_task(
-                task, embed_rows(network.model, source, where), None, failed.astype(np.uint8), why, 0.0
-            )
+            embedded = embed_rows(network.model, source, where)
+            watch.check()
+            store.write_task(task, embedded, None, failed.astype(np.uint8), why, 0.0)
             bar.update(1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -214,6 +214,26 @@ def _same_command(run: Run, identity: Mapping[str, Any]) -> bool:
     return all(theirs.get(name) == value for name, value in asked.items() if name in theirs)
 
 
+_TRAINED = (
+    "while a run trained on it: what was finished before is kept, and the same command trains a new run on "
+    "what is there now"
+)
+_READ = "while it was read: nothing of this was kept; give the same command again"
+
+
+@contextlib.contextmanager
+def one_state(stores: Sequence[StoreInfo]) -> Iterator[Watch]:
+    """What is read inside is one state of the stores: on a disk their readers see to that, which hold a lock;
+    on object storage, where there is none, the content is compared at the end.
+
+    Raises:
+        WorkError: a store was changed meanwhile.
+    """
+    watch = Watch(stores, _READ)
+    yield watch
+    watch.check()
+
+
 class Watch:
     """Notices that a store is changed while cells are trained on it.
 
@@ -222,9 +242,11 @@ class Watch:
 
     Args:
         stores: as they were when the run was prepared.
+        while_: the end of the message about one that was changed.
     """
 
-    def __init__(self, stores: Sequence[StoreInfo]) -> None:
+    def __init__(self, stores: Sequence[StoreInfo], while_: str = _TRAINED) -> None:
+        self._while = while_
         self._stores = {s.path: (s, content_of(s), _files(s)) for s in stores}
         self.check(thorough=True)  # they were described before their journals were listed here
 
@@ -239,10 +261,7 @@ class Watch:
             except (InputError, WorkError):
                 same = False
             if not same:
-                raise WorkError(
-                    f"{path} was changed while a run trained on it: what was finished before is kept, and "
-                    "the same command trains a new run on what is there now"
-                )
+                raise WorkError(f"{path} was changed {self._while}")
             self._stores[path] = (store, content, now)
 
 

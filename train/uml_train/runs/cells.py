@@ -173,8 +173,8 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
     if settings.refit:
         again = prepare(problem, cell, settings, grid, refit=True)
         point, factor = prepared.points[selected], fitted[selected].factor
-        weights = solve(again.models[0], [point], [factor])[0].weights
-        fitted[selected] = replace(fitted[selected], weights=weights)
+        (refitted,) = solve(again.models[0], [point], [factor])
+        fitted[selected] = replace(fitted[selected], made=refitted.weights)
         prepared.mapping, prepared.test = again.mapping, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
     return Trained(
@@ -386,6 +386,7 @@ def auxiliary_rows(
 
 def _test(problem: Problem, fitted: Fitted, test: Rows) -> Answers:
     answers = Answers(len(test), len(problem.classes))
+    weights = fitted.weights
     for part, block in test.blocks():
-        answers.take(part, fitted.weights.logits(block))
+        answers.take(part, weights.logits(block))
     return answers

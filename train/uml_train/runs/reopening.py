@@ -8,7 +8,7 @@ from pathlib import Path
 from uml_cache import InputError
 from uml_train.data.given_splits import GivenSplits, recorded_splits
 from uml_train.data.selection import Role, Selection
-from uml_train.problem import Problem, open_problem, read_class_map
+from uml_train.problem import LeftOut, Problem, open_problem, read_class_map
 from uml_train.record.identity import recorded_store
 from uml_train.run import Run
 from uml_train.settings import TRANSFORMER
@@ -76,6 +76,20 @@ def open_run_problem(run: Run, cache: Path | None = None) -> Problem:
     """
     require_heads(run)
     return open_recorded(run, *recorded_selection(run, cache))
+
+
+def left_out_of(run: Run, cache: Path | None = None) -> list[LeftOut]:
+    """The rows of a run's stores that it does not use, with the reasons.
+
+    Raises:
+        InputError: a store is gone or has changed, or the run was not trained on features alone.
+    """
+    if "finetune" in run.config or run.settings.objective != "supervised":
+        raise InputError(
+            f"{run.path} holds no heads on features: the command that trained it writes what it leaves out, "
+            "with --left-out of its own"
+        )
+    return list(open_run_problem(run, cache).left_out())
 
 
 def open_recorded(run: Run, selection: Selection, unrelated: list[Role]) -> Problem:

