@@ -1,3 +1,4 @@
+from .at_hand import weights_at_hand as weights_at_hand
 from .executors.worker import Recipe as Recipe
 from .pipeline import Extracted as Extracted
 from .pipeline import extract as extract

@@ -11,6 +11,8 @@ from uml_cache import Output, declared, uml_command
 
 _EXAMPLE = """
 uml reproduce --list
+uml reproduce table17 --check
+uml reproduce table17 --scale small --data ./data/shapes
 uml reproduce table17 --cache ./feats --out ./runs/table17
 uml reproduce table17 --only oxford_pets --dry-run
 uml reproduce table2 --scale tiny
@@ -34,8 +36,9 @@ _PATH = click.Path(path_type=Path)
 @click.option("--weights", multiple=True, metavar="ENCODER=PATH", help="Weights of an encoder; repeatable.")
 @click.option("--only", metavar="NAME[,NAME]", help="These data sets of the recipe alone.")
 @click.option("--seeds", metavar="S[,S]|S-S", help="Seeds.  [default: the recipe's]")
-@click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True,
-              help="How much is run. tiny: a small version on generated data, whose numbers mean "
+@click.option("--scale", type=click.Choice(["full", "small", "tiny"]), default="full", show_default=True,
+              help="How much is run. small: a short version on real data at hand (--data), with encoders at "
+                   "hand for those that are missing; tiny: on generated data, whose numbers mean "
                    "nothing.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
               help="Whose settings hold where the recipe says nothing.  [default: the recipe's, paper for "
@@ -45,6 +48,9 @@ _PATH = click.Path(path_type=Path)
               help="Result files of others, shown beside the paper's numbers; repeatable.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where encoders and heads run.")  # fmt: skip
+@click.option("--check", is_flag=True,
+              help="Say what is there and what is missing: data, weights, disk, memory, hours. Without NAME "
+                   "of every recipe.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what there is to train, to extract, and for how long.")
 def reproduce(
     output: Output, name: str | None, list_: bool, cache: Path, out: Path | None, dry_run: bool, **rest: Any
@@ -67,6 +73,11 @@ def reproduce(
         from uml_evaluate.reproduce.listing import listing
 
         output.result(*listing(sources))
+        return
+    if rest["check"]:
+        from uml_evaluate.reproduce.checking import checked
+
+        output.result(*checked(name, sources, protocol=rest["protocol"], output=output))
         return
     if name is None:
         raise InputError("which table, figure or recipe? `uml reproduce --list` shows them")
@@ -100,14 +111,13 @@ def _one(
     if datasets is not None:
         _check_datasets(datasets, recipe)
     if dry_run:
-        from uml_evaluate.reproduce.plan import plan
-        from uml_evaluate.reproduce.supply import Supply
+        from uml_evaluate.reproduce.plan import planned
 
         if recipe.kind == "gaussian":
             raise InputError("--dry-run counts runs on features; the Gaussian experiment has none")
         if options["protocol"] is not None:
             recipe = replace(recipe, protocol=options["protocol"])
-        found = plan(recipe, Supply(sources, output), datasets=datasets, output=output)
+        found = planned(recipe, sources, scale=options["scale"], datasets=datasets, output=output)
         return found.to_json(), found.text()
     done = run(
         recipe, out, sources, scale=options["scale"], protocol=options["protocol"],

@@ -17,7 +17,7 @@ from uml_evaluate.reproduce.recipe.parts import Need, Part, parts_of, shots_of
 from uml_evaluate.reproduce.recipe.recipe import Recipe
 from uml_evaluate.reproduce.recipe.settings import grid_file, train_settings
 from uml_evaluate.reproduce.recipe_run import settings_of
-from uml_evaluate.reproduce.supply import Supply
+from uml_evaluate.reproduce.supply import Sources, Supply
 from uml_manifests import list_benchmarks
 from uml_train import (
     AUTO,
@@ -90,6 +90,24 @@ class Plan:
         return "\n".join([*lines, "nothing was written"])
 
 
+def planned(
+    recipe: Recipe, sources: Sources, *, scale: str, datasets: Iterable[str] | None, output: Output
+) -> Plan:
+    """The plan of a recipe at a scale; what `tiny` reads is generated for it and forgotten again."""
+    if scale == "small":
+        from uml_evaluate.reproduce.small import at_hand
+
+        recipe, sources = at_hand(recipe, sources, output)
+    if scale != "tiny":
+        return plan(recipe, Supply(sources, output), datasets=datasets, output=output)
+    from uml_evaluate.reproduce.generated import generate, shrunk
+
+    with TemporaryDirectory() as scratch:
+        small = shrunk(recipe, Path(scratch))
+        supply = Supply(generate(small, Path(scratch)), output)
+        return plan(small, supply, datasets=datasets, output=output)
+
+
 def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, output: Output) -> Plan:
     """Count what every part trains and lacks, and time what can be timed."""
     parts = parts_of(recipe, datasets)
@@ -99,7 +117,7 @@ def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, outp
     return Plan(
         recipe=recipe,
         parts=[_planned(recipe, part, supply, output) for part in parts],
-        missing={need.text(): _size(need) for need in missing},
+        missing={need.text(): bytes_of(need) for need in missing},
     )
 
 
@@ -169,7 +187,7 @@ def _candidates(kind: str, settings: TrainSettings) -> dict[str, int]:
     return found
 
 
-def _size(need: Need) -> int:
+def bytes_of(need: Need) -> int:
     """Bytes of pooled float16 features; 0 where width or number of samples is not known beforehand."""
     from uml_extract import list_encoders
 

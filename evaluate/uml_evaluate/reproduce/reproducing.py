@@ -4,6 +4,7 @@ OUT/result.json         the result file
 OUT/decomposition.md    every table in full
 OUT/runs/               the runs, for `uml eval` and `uml report`
 OUT/tiny/               all of these for `--scale tiny`, and the generated data
+OUT/small/              all of these for `--scale small`
 OUT/PROTOCOL/           all of these for a protocol that is not the recipe's own
 """
 
@@ -50,7 +51,8 @@ def reproduce(
     Args:
         out: its folder; what is finished there is not run again.
         sources: the cache, and where what it lacks comes from; not used at the scale `tiny`.
-        scale: `full`, or `tiny` for a small version on generated data.
+        scale: `full`; `small` for a short version on data and encoders that are at hand; or `tiny` for one
+            on generated data.
         protocol, seeds, datasets: instead of the recipe's own.
         sweep: a setting of the Gaussian experiment to vary.
         beside: result files and folders of others.
@@ -64,6 +66,8 @@ def reproduce(
     if protocol is not None and protocol != recipe.protocol:
         recipe, out = replace(recipe, protocol=protocol), out / protocol
     if recipe.kind == "gaussian":
+        if scale == "small":
+            raise InputError(f"{recipe.name} makes its own data; give --scale full or tiny")
         if datasets is not None:
             raise InputError(f"{recipe.name} makes its own data; leave --only out")
         return _gaussian(recipe, out, scale, sweep, seeds, results, output)
@@ -97,6 +101,11 @@ def _runs(
                 for name, setting in recipe.variants.items()
             },
         )
+    if scale == "small":
+        from uml_evaluate.reproduce.small import at_hand
+
+        out = out / "small"
+        recipe, sources = at_hand(recipe, sources, output)
     if scale == "tiny":
         out = out / "tiny"
         recipe = shrunk(recipe, out / "generated")

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe_run import Outcome
 
 TINY = "Generated data, reduced in every size: this shows that the recipe runs. Its numbers mean nothing."
+SMALL_SCALE = (
+    "Real data and encoders that are at hand, few seeds and steps: numbers of another experiment than the "
+    "paper's, which is why its own are not beside them."
+)
 NO_NUMBERS = "the paper's number is not recorded here; add it under [[published]]"
 _PREFIXES = ("oxford_", "stanford_", "fgvc_", "imagenet_")
 
@@ -32,6 +36,8 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
     parts = [head, f"Protocol {recipe.protocol}{_deviations(outcome)}."]
     if scale == "tiny":
         parts.append(TINY)
+    if scale == "small":
+        parts.append(SMALL_SCALE)
     tables = recipe.published
     for table in tables:
         parts += _beside(table, outcome.numbers, results)

@@ -165,6 +165,22 @@ class Supply:
 
         return [need for need in part.needs if not there(need)]
 
+    def has_data(self, dataset: str, place: str) -> bool:
+        """Whether samples of a place have a manifest here, or a folder to make one of; nothing is built."""
+        if (dataset, place) in self.sources.folders or (Path("data") / dataset / place).exists():
+            return True
+        modality, _, chosen = place.partition(".")
+        root = self.sources.data
+        folders = [root / name for name in (dataset, *_FOLDERS.get(dataset, ()))] if root else []
+        there = any(folder.is_dir() and folder != root for folder in folders)
+        if modality != "text":
+            return there
+        if chosen in _TEMPLATES:
+            return there or any((Path("data") / dataset).glob("*"))
+        described = self.sources.descriptions
+        names = (f"descriptors_{dataset}.json", f"{dataset}.json")
+        return described is not None and any((described / name).is_file() for name in names)
+
     def manifest(self, need: Need) -> Manifest:
         """The samples of a need, built from the data's folder if they have no manifest yet.
 

@@ -213,5 +213,5 @@ def test_grids_say_what_is_wrong(tmp_path: Path) -> None:
             load_pretraining(str(file))
     file.write_text('epochs = 3\nlr = 0.01\ncurriculum = "auxiliary-first"\nstep = [0, 1]\n')
     grid = load_pretraining(str(file), alpha=(0.5,))
-    assert (grid.epochs, grid.steps, grid.lr, grid.step, grid.alpha) == (3, 0, (0.01,), (1, 2), (0.5,))
+    assert (grid.epochs, grid.steps, grid.lr, grid.step, grid.alpha) == (3, 0, (0.01,), (0, 1), (0.5,))
     assert isinstance(grid, Pretraining)
