@@ -299,3 +299,43 @@ def test_the_language_to_vision_head_is_a_two_layer_mlp() -> None:
         out = out[0] if isinstance(out, tuple) else out
         hidden = torch.nn.functional.gelu(out[:, 0] @ network.hidden.weight.T + network.hidden.bias)
         torch.testing.assert_close(network(pictures) @ head.T, hidden @ head.T, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gaussian_error_is_that_of_plain_torch_at_steps_0_and_400() -> None:
+    """The protocol `paper`: it starts where the axis of Figure 3 does, and half X + half Y ends ahead of X."""
+    from uml_train.gaussian import Autoencoder, Training, World, draw
+
+    values = {name: row.paper for name, row in rows_of("gaussian").items()}
+    world = World(projection=values["projection"])
+    drawn = draw(world, 1, x=4_000, y=2_000, held_out=1_000)
+    training = Training(hidden=10, lr=values["lr"], steps=values["steps"], batch_size=256)
+    found = {}
+    for arm, data in (("x", {"x": drawn.x}), ("uml", {"x": drawn.x[:2_000], "y": drawn.y})):
+        network = Autoencoder(list(data), 50, 10, 1)
+        parts = {
+            name: [torch.nn.Parameter(p.clone()) for p in pair] for name, pair in network._values.items()
+        }
+
+        def out(x: torch.Tensor, m: str, parts: Any = parts) -> torch.Tensor:
+            for name in (f"into.{m}", "encode1", "relu", "encode2", "decode1", "relu", "decode2", f"out.{m}"):
+                x = x.relu() if name == "relu" else x @ parts[name][0] + parts[name][1]
+            return x
+
+        optimizer = torch.optim.Adam([p for pair in parts.values() for p in pair], lr=training.lr)
+        errors = [float((out(drawn.held_out, "x") - drawn.held_out).square().mean())]
+        assert errors[0] == pytest.approx(network.error(drawn.held_out, "x"), rel=1e-4)
+        for step in range(training.steps):
+            loss = torch.zeros(())
+            for name, rows in data.items():
+                at = batch_rows(seed=1, name=name, rows=len(rows), batch=256, start=step, steps=1)[0]
+                loss = loss + (out(rows[at], name) - rows[at]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        errors.append(float((out(drawn.held_out, "x") - drawn.held_out).square().mean()))
+        network.fit(data, training, 1)
+        # 400 steps of float32 in another order of sums.
+        assert network.error(drawn.held_out, "x") == pytest.approx(errors[1], rel=0.02)
+        found[arm] = errors
+    assert 3.4 < found["x"][0] < 4.2
+    assert found["x"][1] < 0.65 * found["x"][0]

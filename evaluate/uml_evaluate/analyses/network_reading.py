@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import InputError, unknown
-from uml_train import CellResult, Pathways, Run, Shots, pathways
+from uml_train import CellResult, Pathways, Run, Shots, pathways, recorded_store
 
 
 class NetworkReading:
@@ -67,6 +67,11 @@ class NetworkReading:
     def pathways(self, result: CellResult) -> Pathways:
         """Activations on paired samples, as `uml_train.pathways` gives them."""
         return pathways(self.run, result, cache=self.cache)
+
+    def require_unchanged(self) -> None:
+        """Refuse what was read where a store has changed meanwhile, as `Reading.require_unchanged` does."""
+        for label in self.run.config["stores"]:
+            recorded_store(self.run, label, self.cache)
 
     def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
         """Digest of what a finding depends on: cells, stores, options and which snapshots there are."""
