@@ -302,8 +302,9 @@ def test_the_language_to_vision_head_is_a_two_layer_mlp() -> None:
 
 
 def test_the_gaussian_error_is_that_of_plain_torch_at_steps_0_and_400() -> None:
-    """The protocol `paper`: it starts where the axis of Figure 3 does, and half X + half Y ends ahead of X."""
-    from uml_train.gaussian import Autoencoder, Training, World, draw
+    """The protocol `paper`: the error starts where the axis of Figure 3 does."""
+    from uml_train.gaussian.autoencoder import Autoencoder, Training
+    from uml_train.gaussian.world import World, draw
 
     values = {name: row.paper for name, row in rows_of("gaussian").items()}
     world = World(projection=values["projection"])
