@@ -157,10 +157,13 @@ def _said(records: list[dict[str, Any]]) -> list[str]:
         mine = [r for r in records if r["method"] == method]
         beyond = sum(r["beyond_permuted"] > 0 for r in mine)
         above = sum(r["largest"] > r["largest_untrained"] for r in mine)
-        verdict = (
-            "some neurons answer to both modalities" if beyond == len(mine) else
-            "no neuron answers to both modalities" if not beyond else "seeds disagree"
-        )  # fmt: skip
+        verdict = "seeds disagree"
+        if beyond == len(mine):
+            verdict = "some neurons answer to both modalities"
+            verdict += ", more than before training" if above == len(mine) else ""
+            verdict += "" if above else ", no more than before training"
+        elif not beyond:
+            verdict = "no neuron answers to both modalities"
         said.append(
             f"{method}: {verdict}. In {beyond} of {len(mine)} seeds neurons go beyond what permuted pairs "
             f"reach; the largest |r| is {mean_std_text([r['largest'] for r in mine])}, of the untrained "
