@@ -56,11 +56,29 @@ def _encoders() -> str:
     return _table(("Name", "Modality", "Width", "Token width", "Licence", "What it is"), rows)
 
 
+def _protocols() -> str:
+    from uml_train import PROTOCOLS, protocol_rows
+
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(text, value)) or "none"
+        return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+    rows = []
+    for row in protocol_rows():
+        values = [text(row.value(protocol)) for protocol in PROTOCOLS]
+        if row.setting == "methods":
+            values[0] = "all"
+        rows.append([row.scope, f"`{row.setting}`", *values, row.source])
+    return _table(("Scope", "Setting", *PROTOCOLS, "Where it comes from"), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "train-settings": _train,
     "finetune-settings": _finetune,
     "recipe-keys": _recipe,
     "encoders": _encoders,
+    "protocols": _protocols,
 }
 
 

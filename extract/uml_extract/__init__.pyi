@@ -1,3 +1,4 @@
+from .at_hand import weights_at_hand as weights_at_hand
 from .encoding import EncodedPart as EncodedPart
 from .encoding import encode_rows as encode_rows
 from .executors.worker import Recipe as Recipe

@@ -64,6 +64,7 @@ def load_trainable(
     weights: Path | None = None,
     img_size: int | None = None,
     patch_size: int | None = None,
+    transform: str = "own",
     untrained: bool = False,
     device: str = "auto",
 ) -> Trainable:
@@ -72,6 +73,7 @@ def load_trainable(
     Args:
         name, weights: as of `load_encoder`; `patches:LANGUAGE_MODEL` is a language model over image patches.
         img_size, patch_size: pixels, for vision networks that take them; None keeps the network's own.
+        transform: what samples go through, as of `load_encoder`.
         untrained: load no weights (timm only; others keep theirs until `fresh` is asked for).
 
     Raises:
@@ -79,7 +81,9 @@ def load_trainable(
             size that the network does not take.
     """
     tuning = Tuning(img_size=img_size, patch_size=patch_size, untrained=untrained)
-    options = EncoderOptions(weights=weights, device=device, dtype="float32", tuning=tuning)
+    options = EncoderOptions(
+        weights=weights, transform=transform, device=device, dtype="float32", tuning=tuning
+    )
     encoder = load_with(name, options)
     if not isinstance(encoder, Trainable):
         raise InputError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,17 +31,18 @@ def write_store(
     tokens: Sequence[np.ndarray] | None = None,
     ids: Sequence[str] | None = None,
     id_kind: str = "given",
+    spec: Mapping[str, str] | None = None,
 ) -> Path:
     """Write features (N, D) as a store; `tasks` leaves it unsealed after so many of them.
 
-    `tokens` are N arrays (T_i, D'), each of its own length.
+    `tokens` are N arrays (T_i, D'), each of its own length; `spec` says more of the encoder.
     """
     path = store_path(feats, dataset, modality, set, encoder, variant)
     plan = StorePlan(
         dataset=dataset,
         modality=modality,
         set=set,
-        encoder={"name": encoder, "joint_space": joint_space},
+        encoder={"name": encoder, "joint_space": joint_space, **(spec or {})},
         variant=variant,
         manifest_digest="0" * 64,
         classes=classes,

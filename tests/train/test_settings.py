@@ -24,24 +24,37 @@ COMMON: dict[str, Any] = {
     "methods": ("unimodal", "uml"),
     "controls": ("random", "unrelated:birds"), "shots": (2, "all"), "seeds": (7, 3), "grid": "mine.toml",
     "alpha": (0.5, 2.0), "splits": Path("s p.csv"), "loader": "host", "device": "cpu", "ids": "own",
-    "precision": "bfloat16", "out": Path("o"),
+    "precision": "bfloat16", "out": Path("o"), "protocol": "paper", "candidates": "own",
 }  # fmt: skip
 FEATURES: dict[str, Any] = {"dataset": "birds", "target": "audio:log-mel", "normalize": "standard"}
 LABELLED: dict[str, Any] = {
     "ratio": (0.25, 4.0), "sampling": "balanced", "trunk": "mlp", "texts": 3, "class_map": Path("m.csv"),
+    "aligned": "raw",
 }  # fmt: skip
 NETWORK: dict[str, Any] = {
     "encoder": "timm:vit", "data": "d", "name": "birds", "weights": Path("w.pt"), "start": "shuffled",
     "img_size": 32, "patch_size": 8, "views": "flip", "freeze": 2, "unfreeze_at": 9, "ema": 0.99,
     "compile": True, "recompute": True, "tune_aux": "hf:bert", "aux_data": "t.csv", "aux_lr": 1e-05,
-    "keep": False, "workers": 3,
+    "keep": False, "workers": 3, "transform": "paper", "batch_norm": "until-evaluated",
 }  # fmt: skip
 WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "train": (
-        {**COMMON, **FEATURES, **LABELLED, "aligned": "raw", "normalize_on": "pool", "refit": True},
+        {**COMMON, **FEATURES, **LABELLED, "normalize_on": "pool", "refit": True},
         {},
     ),
-    "pretrain": ({**COMMON, **FEATURES, "objective": "joint", "checkpoint_minutes": 2.5}, {}),
+    "pretrain": (
+        {
+            **COMMON,
+            **FEATURES,
+            "objective": "ssl",
+            "methods": ("uml",),
+            "controls": ("random",),
+            "probe": "raw",
+            "snapshots": 5,
+            "checkpoint_minutes": 2.5,
+        },
+        {},
+    ),
     "finetune": ({**COMMON, **LABELLED}, NETWORK),
 }
 
@@ -157,7 +170,10 @@ def test_records_of_version_0_1_are_read() -> None:
         "out": "/data/runs", "objective": "supervised", "checkpoint_minutes": 10.0,
     }  # fmt: skip
     settings = TrainSettings.from_json(record)
-    later = {"ids": "recorded", "refit": False}  # settings that it did not have
+    later = {
+        "ids": "recorded", "refit": False, "protocol": "fair", "candidates": "equal",
+        "probe": "standardised", "snapshots": 0,
+    }  # fmt: skip  # settings that it did not have
     assert settings.to_json() == record | later
     assert asked({"settings": record}).command() == (
         "uml train --cache /data/feats --dataset shapes --target image:hog-color --aux text "
@@ -170,11 +186,12 @@ def test_recipes_take_every_choice() -> None:
     """What decides numbers and is neither a place nor data."""
     assert set(TRAIN) == {
         "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
-        "sampling", "aligned", "trunk", "precision", "texts", "ids", "refit",
+        "sampling", "aligned", "trunk", "precision", "texts", "ids", "refit", "candidates", "probe",
+        "snapshots",
     }  # fmt: skip
     assert set(FINETUNE) == {
         "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "ema", "compile",
-        "tune_aux", "aux_lr",
+        "tune_aux", "aux_lr", "transform", "batch_norm",
     }  # fmt: skip
 
 

@@ -130,6 +130,7 @@ def _run(
     dry_run: bool,
     trackers: tuple[str, ...] = (),
 ) -> None:
+    values = _under_protocol(values)
     from uml_cache import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
@@ -162,6 +163,20 @@ def _log_run(path: str, trackers: tuple[str, ...], output: Output) -> None:
 
         cells = log_run(load_run(path), tracker)
         output.say(f"{tracker} was told of {cells} cell{'s' * (cells != 1)} of {path}")
+
+
+def _under_protocol(values: dict[str, Any]) -> dict[str, Any]:
+    """What is not given, as the protocol has it."""
+    from uml_train.protocols import SCOPE_OF_WAY, protocol_defaults
+
+    protocol = values.get("protocol", "fair")
+    way = "finetune" if "encoder" in values else "train"
+    if values.get("objective", "supervised") != "supervised":
+        way = "pretrain"
+    usual = protocol_defaults(protocol, SCOPE_OF_WAY[way])
+    if way == "finetune":
+        usual |= protocol_defaults(protocol, SCOPE_OF_WAY[way], FinetuneSettings)
+    return {**usual, **values}
 
 
 def _settings(values: dict[str, Any]) -> list[TrainSettings]:

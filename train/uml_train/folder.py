@@ -27,8 +27,10 @@ from uml_cache import (
 )
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
+from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
+from uml_train.protocols import deviations, scope_of
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
@@ -36,6 +38,7 @@ from uml_train.run import FORMAT, Run
 from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
+from uml_train.runs.searching import joint
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
@@ -124,6 +127,7 @@ def _described(
         "dataset": selection.dataset,
         "target": selection.target.label,
         "configurations": [[role.label for role in roles] for roles in selection.configurations],
+        "protocol": _protocol(settings, problem, finetune),
         "objective": "finetune" if finetune else settings.objective,
         **({"finetune": finetune} if finetune else {}),
         "trunk": settings.trunk,
@@ -141,6 +145,19 @@ def _described(
             "numpy": version("numpy"),
             "python": platform.python_version(),
         },
+    }
+
+
+def _protocol(settings: TrainSettings, problem: Problem, finetune: dict[str, Any] | None) -> dict[str, Any]:
+    """The run's protocol, the scope of its rows, and every setting that is not as it has them."""
+    scope = scope_of(settings, joint=joint(settings, problem), finetune=finetune is not None)
+    given: list[TrainSettings | FinetuneSettings] = [settings]
+    if finetune is not None:
+        given.append(FinetuneSettings.from_json(finetune))
+    return {
+        "name": settings.protocol,
+        "scope": scope,
+        "deviations": deviations(scope, *given, protocol=settings.protocol),
     }
 
 

@@ -25,7 +25,8 @@ from uml_cache import (
     read_table,
     unknown,
 )
-from uml_train.settings import RATIOS
+from uml_train.protocols import protocol_grid
+from uml_train.settings import PROTOCOLS, RATIOS, SEARCHED, Texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Candidate:
     """One point of the grid: the hyperparameters of one model.
 
     `alpha` weights each auxiliary's loss, `ratio` is the number of auxiliary batches per target batch;
-    both are None for a model without auxiliary losses. `repeat` counts models that are alike
-    otherwise: each starts from its own weights and sees the batches in its own order.
+    both are None for a model without auxiliary losses. `texts` is how many auxiliary samples of a class it
+    sees, None where the run's settings say that. `repeat` counts models that are alike otherwise: each starts
+    from its own weights and sees the batches in its own order.
     """
 
     lr: float
@@ -44,6 +46,7 @@ class Candidate:
     alpha: float | None = 1.0
     ratio: float | None = 1.0
     repeat: int = 0
+    texts: Texts | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,20 +129,35 @@ class Grid:
         """The points of `ridge` and of `prior`, as `crossed_points` makes them."""
         return crossed_points(self.points, prior=prior)
 
-    def candidates_for(self, *, auxiliary_loss: bool, learns_scale: bool = True) -> tuple[Candidate, ...]:
-        """As many candidates for a method to which part of the grid means nothing.
+    def candidates_for(
+        self,
+        *,
+        auxiliary_loss: bool,
+        learns_scale: bool = True,
+        sees_texts: bool | None = None,
+        equal: bool = True,
+    ) -> tuple[Candidate, ...]:
+        """The candidates for a method to which part of the grid means nothing.
 
-        Those that become alike are told apart by `repeat`: equal search for every method, since more
-        candidates mean more luck on few validation rows.
+        With `equal` those that become alike are told apart by `repeat`: equal search for every method, since
+        more candidates mean more luck on few validation rows. Otherwise each is tried once, as in the paper.
+
+        Args:
+            sees_texts: whether the auxiliary matters, such as where the head begins at its class means;
+                None: as `auxiliary_loss`.
         """
+        sees_texts = auxiliary_loss if sees_texts is None else sees_texts
         seen: Counter[Candidate] = Counter()
         found = []
         for candidate in self.candidates:
             if not auxiliary_loss:
                 candidate = replace(candidate, alpha=None, ratio=None)
+            if not sees_texts:
+                candidate = replace(candidate, texts=None)
             if not learns_scale:
                 candidate = replace(candidate, learnable_scale=False)
-            found.append(replace(candidate, repeat=seen[candidate]))
+            if equal or not seen[candidate]:
+                found.append(replace(candidate, repeat=seen[candidate]))
             seen[candidate] += 1
         return tuple(found)
 
@@ -160,6 +178,7 @@ def _grid(
     learnable_scale: list[bool],
     alpha: Sequence[float] = (1.0,),
     ratio: Sequence[float] = (1.0,),
+    texts: Sequence[Texts | None] = (None,),
     steps: int,
     warmup: int,
     eval_every: int,
@@ -167,8 +186,8 @@ def _grid(
 ) -> Grid:
     schedule = Schedule(steps=steps, warmup=warmup, eval_every=eval_every, patience=patience)
     candidates = tuple(
-        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s, alpha=a, ratio=q)
-        for r, d, b, s, a, q in product(lr, weight_decay, batch_size, learnable_scale, alpha, ratio)
+        Candidate(lr=r, weight_decay=d, batch_size=b, learnable_scale=s, alpha=a, ratio=q, texts=t)
+        for r, d, b, s, a, q, t in product(lr, weight_decay, batch_size, learnable_scale, alpha, ratio, texts)
     )
     return Grid(name=name, candidates=candidates, schedule=schedule)
 
@@ -211,8 +230,7 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 25,
         "patience": 5,
     },
-    # Whole networks (paper B.4.2: learning rate, batch, no learnt scale; the rest as the reference code), and
-    # a shorter one for a first look.
+    # Whole networks, for a first look.
     "finetune-quick": {
         "lr": [5e-5],
         "weight_decay": [0.01],
@@ -223,28 +241,20 @@ _NAMED: dict[str, dict[str, Any]] = {
         "eval_every": 50,
         "patience": 5,
     },
-    "finetune-paper": {
-        "lr": [5e-5],
-        "weight_decay": [0.0, 0.01, 0.001],
-        "batch_size": [64],
-        "learnable_scale": [False],
-        "steps": 12_800,
-        "warmup": 50,
-        "eval_every": 100,
-        "patience": 10,
-    },
-    # Linear probes (paper B.4.2, Table 5); that every 100th step is looked at is the reference code's.
-    "paper": {
-        "lr": [1e-3, 1e-4],
-        "weight_decay": [0.0, 0.01, 0.001],
-        "batch_size": [8, 32],
-        "learnable_scale": [False, True],
-        "steps": 12_800,
-        "warmup": 50,
-        "eval_every": 100,
-        "patience": 10,
-    },
 }
+# The grids of the protocols, by name: `protocols.toml` holds their values.
+_OF_PROTOCOLS: dict[str, tuple[str, str]] = {
+    f"{before}{protocol}{behind}": (protocol, scope)
+    for protocol in PROTOCOLS[1:]
+    for before, behind, scope in (
+        ("", "", "heads"), ("", "-joint", "joint"), ("", "-esc", "esc"), ("finetune-", "", "finetune"),
+    )
+}  # fmt: skip
+
+
+def _known(name: str) -> dict[str, Any]:
+    return _NAMED[name] if name in _NAMED else protocol_grid(*_OF_PROTOCOLS[name])
+
 
 _POSITIVE, _FROM_0, _WHOLE = "numbers above 0", "numbers from 0 on", "whole numbers from 1 on"
 _RATIOS = ", ".join(f"{r:g}" for r in RATIOS)
@@ -274,6 +284,10 @@ class _Axes(Settings):
     ]
     alpha: Annotated[tuple[float, ...], Setting("Auxiliaries' weights.", takes=_FROM_0, check=_from_0)]
     ratio: Annotated[tuple[float, ...], Setting("Auxiliary batches.", takes=_RATIOS, check=_ratios)]
+    texts: Annotated[tuple[Texts, ...], Setting(
+        "Auxiliary samples per class.", takes="numbers of at least 1, all or mean",
+        check=lambda texts: bool(texts) and all(t in ("all", "mean") or t >= 1 for t in texts),
+    )]  # fmt: skip
 
 
 def load_grid(
@@ -281,16 +295,18 @@ def load_grid(
     *,
     alpha: Sequence[float] | None = None,
     ratio: Sequence[float] | None = None,
+    texts: Texts = "all",
     family: str = "",
 ) -> Grid:
     """A named grid, or the one in a TOML file with the keys of `quick` (those absent as there).
 
-    `fair` solves heads on all rows at once. `quick` is AdamW for a first look, `paper` the reference's grid,
-    `demo` quick with less patience.
+    `fair` solves heads on all rows at once. `quick` is AdamW for a first look, `demo` quick with less
+    patience; `paper`, `authors` and those with `-joint` or `-esc` behind are the protocols'.
 
     Args:
         alpha: values of this axis, instead of the grid's own.
         ratio: likewise.
+        texts: with `search` the grid's axis of texts counts, with anything else none does.
         family: `finetune-` for the grids of that kind; a file then gets its absent keys from there.
 
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
@@ -300,9 +316,13 @@ def load_grid(
         return _fair(**axes)
     if name == AUTO:
         name = "quick"
-    if family + name in _NAMED:
-        return _grid(family + name, **{**_NAMED[family + name], **axes})
-    known = [n.removeprefix(family) for n in _NAMED if n.startswith(family)]
+    everything = [*_NAMED, *_OF_PROTOCOLS]
+    if texts != SEARCHED:
+        axes["texts"] = [None]
+    if family + name in everything:
+        return _grid(family + name, **{**_known(family + name), **axes})
+    mine = [n for n in everything if (n.startswith(family) if family else "finetune" not in n)]
+    known = [n.removeprefix(family) for n in mine]
     known += [FAIR] if not family else []
     path, values = read_grid_file("grid", name, known)
     return _grid(path.stem, **{**_NAMED[family + "quick"], **_checked(path, values), **axes})

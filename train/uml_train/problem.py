@@ -18,7 +18,7 @@ from uml_train.data.class_names import check_class_map, match_classes, near_miss
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role
-from uml_train.data.source import Source, open_store, usable
+from uml_train.data.source import Source, in_shared_spaces, open_store, usable
 
 __all__ = ["Problem", "Source", "match_classes", "open_problem", "read_class_map", "without_held_out"]
 
@@ -139,11 +139,12 @@ def open_problem(
             "unused": [n for n, t in zip(theirs.classes, to_target, strict=True) if t < 0],
         }
         others[role.label] = other
+    found = in_shared_spaces({target.label: source, **others})
     return Problem(
         dataset=dataset,
         classes=classes,
-        target=source,
-        auxiliaries=others,
+        target=found[target.label],
+        auxiliaries={label: found[label] for label in others},
         train=parts.train,
         val=parts.val,
         test=parts.test,

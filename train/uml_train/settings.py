@@ -28,13 +28,15 @@ TRANSFORMER = "transformer"
 RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0)
 STEPPED = {"grid": "quick", "normalize": "none"}  # `auto` where AdamW trains
 DEFAULT_SHOTS: tuple[int, ...] = (1, 2, 4, 8, 16)
+PROTOCOLS = ("fair", "paper", "authors")
+SEARCHED = "search"  # texts: those of the grid
 
 # The commands that a setting means something to.
 _FEATURES, _LABELLED = ("train", "pretrain"), ("train", "finetune")
 _SEARCH, _DATA, _MACHINE = "Search", "Data and features", "Machine"
 
 Shots = int | Literal["all"]
-Texts = int | Literal["all", "mean"]
+Texts = int | Literal["all", "mean", "search"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,11 @@ class TrainSettings(Settings):
         "quick where that cannot be; quick, paper, demo or a file: trained by AdamW.",
         metavar="NAME|FILE.toml",
     )] = "auto"
+    protocol: Annotated[str, Setting(
+        "What is not given by hand. fair: ours; paper: what the paper's text says; authors: what its public "
+        "code does. Deviations are recorded.",
+        choices=PROTOCOLS,
+    )] = "fair"
     out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
     alpha: Annotated[tuple[float, ...] | None, Setting(
         "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
@@ -99,6 +106,11 @@ class TrainSettings(Settings):
         group=_SEARCH, metavar="R[,R]", takes=f"different numbers of {', '.join(f'{r:g}' for r in RATIOS)}",
         check=lambda ratios: all_different(ratios) and set(ratios) <= set(RATIOS), ways=_LABELLED,
     )] = None
+    candidates: Annotated[str, Setting(
+        "How many candidates a method has. equal: as many for each; own: one for each combination that means "
+        "something to it (the paper's).",
+        group=_SEARCH, choices=("equal", "own"),
+    )] = "equal"
     refit: Annotated[bool, Setting(
         "Solve the selected head once more on training and validation rows together (grid fair).",
         group=_SEARCH, ways=("train",),
@@ -115,7 +127,7 @@ class TrainSettings(Settings):
     aligned: Annotated[str, Setting(
         "How encoders with a joint space meet, without a projection: logits of unit vectors times 100, or of "
         "vectors as they are. off: projected like any other.",
-        group="Model", choices=("normalized", "raw", "off"), ways=("train",),
+        group="Model", choices=("normalized", "raw", "off"), ways=_LABELLED,
     )] = "normalized"
     objective: Annotated[str, Setting(
         "What is learnt. ssl: a transformer predicts the next token, without labels; joint: that and the "
@@ -134,8 +146,10 @@ class TrainSettings(Settings):
         group=_DATA, choices=("draw", "pool"), ways=("train",),
     )] = "draw"
     texts: Annotated[Texts, Setting(
-        "Auxiliary samples per class: all, a number drawn at random, or their mean.",
-        group=_DATA, metavar="all|N|mean", takes="a number of at least 1, all or mean", ways=_LABELLED,
+        "Auxiliary samples per class: all, a number drawn at random, their mean, or search: those that the "
+        "grid lists.",
+        group=_DATA, metavar="all|N|mean", takes="a number of at least 1, all, mean or search",
+        ways=_LABELLED,
         check=lambda texts: isinstance(texts, str) or texts >= 1,
     )] = "all"
     class_map: Annotated[Path | None, Setting(
@@ -166,6 +180,17 @@ class TrainSettings(Settings):
         "Precision of the products on CUDA. Weights stay float32.",
         group=_MACHINE, choices=("float32", "bfloat16", "float16"),
     )] = "float32"
+    probe: Annotated[str, Setting(
+        "How embeddings are probed, by logistic regression. standardised; raw: as they are, 200 iterations; "
+        "liblinear: standardised, with that solver.",
+        group="Model", choices=("standardised", "raw", "liblinear"), ways=("pretrain",),
+    )] = "standardised"
+    snapshots: Annotated[int, Setting(
+        "Keep the selected networks as they were every so many epochs, for `uml eval --analysis neurons`. "
+        "0: none.",
+        group="Model", metavar="EPOCHS", takes="a number of epochs from 0 on", ways=("pretrain",),
+        check=at_least(0),
+    )] = 0
     checkpoint_minutes: Annotated[float, Setting(
         "Minutes between two savings of a network that trains.",
         group=_MACHINE, metavar="MINUTES", takes="a number from 0 on", role="local", ways=("pretrain",),
@@ -206,6 +231,8 @@ class TrainSettings(Settings):
             )
         if self.precision == "float16":
             raise InputError(f"the objective {self.objective} takes --precision float32 or bfloat16")
+        if self.snapshots and self.objective != "ssl":
+            raise InputError("--snapshots is for networks without labels (--objective ssl); leave it out")
         self.check_way("pretrain", f"means nothing under --objective {self.objective}")
 
     @property

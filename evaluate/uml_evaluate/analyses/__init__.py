@@ -18,8 +18,13 @@ ANALYSES = {
     "boundary": "boundary",
     "alignment": "alignment",
     "exchange": "exchange.rate",
+    "fisher": "fisher",
+    "theory": "linear_theory",
+    "neurons": "neurons",
 }
 """Names that `uml eval --analysis` takes, and the modules that they live in."""
+ON_NETWORKS = ("neurons",)
+"""Those that look at runs without labels (`uml pretrain`); the others look at heads."""
 
 
 def module_of(analysis: str) -> ModuleType:
@@ -27,10 +32,16 @@ def module_of(analysis: str) -> ModuleType:
     return import_module(f"uml_evaluate.analyses.{ANALYSES[analysis]}")
 
 
-def named(names: Iterable[str]) -> Sequence[str]:
-    """Analyses by name, in their order; `all` is every one. Raises `InputError` for an unknown name."""
+def named(names: Iterable[str], *, networks: bool = False) -> Sequence[str]:
+    """Analyses by name, in their order; `all` is every one of heads, or of networks.
+
+    Raises:
+        InputError: an unknown name.
+    """
     asked = list(names)
     for name in asked:
         if name not in (*ANALYSES, "all"):
             raise unknown("analysis", name, (*ANALYSES, "all"))
-    return [name for name in ANALYSES if name in asked or "all" in asked]
+    return [
+        name for name in ANALYSES if name in asked or ("all" in asked and (name in ON_NETWORKS) == networks)
+    ]

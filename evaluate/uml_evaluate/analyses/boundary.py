@@ -8,9 +8,10 @@ The plane lies in the raw feature space and comes from the two classes' test row
     axis 1   the unit vector from the first class mean to the second
     axis 2   the direction of largest variance of both classes' rows once axis 1 is taken out of them
 
-The paper draws every model in a plane of its own: axis 1 along the difference of the two classes' head rows,
-axis 2 along what the difference of the class means has beside it. There a boundary always stands upright, and
-two methods' pictures show different planes; here they can be laid over each other.
+The paper (F.1) draws every model in a plane of its own: axis 1 along the difference of the two classes' head
+rows, axis 2 along what the difference of the class means has beside it. There a boundary always stands
+upright, and two methods' pictures show different planes; in the shared one they can be laid over each other.
+The protocol decides: `fair` takes the shared plane, `paper` each model's own.
 
 Every model's boundary is its own cut through this plane. Rows are drawn where they project to, while models
 see all D features: a row may lie on the wrong side of the line and be classified right.
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_cache import InputError, unknown
-from uml_evaluate.analyses.class_plane import Plane, class_plane
+from uml_evaluate.analyses.class_plane import Plane, class_plane, weight_plane
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
 from uml_evaluate.comparing.figures import INK, canvas, style
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from uml_train import CellResult, Head
 
-VERSION = 2
+VERSION = 3
 TITLE = "Decision boundary"
 PAPER = "F.2"
 _GRID = 160
@@ -69,6 +70,9 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
         plane = class_plane(features[labels == a], features[labels == b])
     except ValueError as error:
         raise NotPossible(f"{reading.classes[a]} and {reading.classes[b]} span no plane: {error}") from None
+    own = reading.choice("boundary") == "weights"
+    if own and reading.run.settings.trunk != "linear":
+        raise NotPossible("with --trunk mlp a model has no weights of the raw features; see --protocol fair")
     at = plane.coordinates(features[mine])
     seed = min(r.cell.seed for arm in methods for r in reading.of(arm, shots))
     drawn = _drawn(labels[mine], a)
@@ -93,6 +97,21 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
                 }
             )
             if result.cell.seed == seed:
+                if own:
+                    try:
+                        plane = weight_plane(
+                            features[labels == a], features[labels == b], head.weight[b] - head.weight[a]
+                        )
+                    except ValueError as error:
+                        raise NotPossible(f"{arm_name(arm)} has no plane of its own: {error}") from None
+                    at = plane.coordinates(features[mine])
+                    train_at = plane.coordinates(reading.problem.target.values(train).numpy())
+                    shown = np.concatenate([at[drawn], train_at])
+                    x, y = (_span(shown[:, i]) for i in (0, 1))
+                    name = arm_name(arm)
+                    arrays |= {
+                        f"x {name}": x, f"y {name}": y, f"at {name}": at[drawn], f"train_at {name}": train_at,
+                    }  # fmt: skip
                 region, lead = _cut(head, plane, x, y, a, b)
                 predicted = head.predict(features[mine][drawn])
                 arrays |= {
@@ -106,12 +125,12 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
         said=_said(records, names, shots),
-        notes=_notes(reading, plane, len(mine), None if pair is not None else methods[0]),
+        notes=_notes(reading, plane, len(mine), None if pair is not None else methods[0], own),
         tables=[_table(records, names, shots)],
         values={
             "pair": names, "shots": shots, "seed": seed, "models": records, "test_rows": len(mine),
             "variance_in_plane": plane.variance, "methods": [arm_name(arm) for arm in methods],
-            "unit": reading.unit,
+            "unit": reading.unit, "plane": reading.choice("boundary"),
         },
         arrays=arrays,
         caption=(
@@ -123,7 +142,7 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
     )  # fmt: skip
 
 
-def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None) -> list[str]:
+def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None, own: bool) -> list[str]:
     """How the drawing came about."""
     how = (
         "the pair was asked for"
@@ -131,11 +150,20 @@ def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None) -
         else f"the pair is the one that {arm_name(mixed_up_by)} mixes up most on the test rows, so that "
         "there is something to see: an illustration, not evidence"
     )
-    return [
+    drawn = (
+        f"Planes: each model's own (F.1). Origin midway between the means of the two classes' {rows} test "
+        "rows, axis 1 along the difference of the model's two weight vectors, axis 2 along what the "
+        f"difference of the means has beside it, in {reading.unit}. Pictures of two methods show different "
+        "planes; --protocol fair draws them in one."
+    )
+    shared = (
         f"Plane: origin midway between the means of the two classes' {rows} test rows, axis 1 from the "
         "first mean to the second, axis 2 the direction of largest remaining variance; the same for all "
-        f"methods (the paper takes axis 1 from each model's weights), in {reading.unit}. It holds "
-        f"{100 * plane.variance:.0f} % of these rows' variance.",
+        f"methods (--protocol paper takes axis 1 from each model's weights), in {reading.unit}. It holds "
+        f"{100 * plane.variance:.0f} % of these rows' variance."
+    )
+    return [
+        drawn if own else shared,
         "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
         f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
     ]
@@ -146,12 +174,14 @@ def figure(finding: Finding) -> Figure | None:
     from matplotlib.colors import ListedColormap
 
     values, arrays = finding.values, finding.arrays
-    x, y = arrays["x"], arrays["y"]
+    own = values.get("plane") == "weights"
     with style():
         drawing, first = canvas(3.0 * len(values["methods"]) + 0.6, 3.9)
         first.remove()
-        axes = drawing.subplots(1, len(values["methods"]), sharex=True, sharey=True, squeeze=False)[0]
+        axes = drawing.subplots(1, len(values["methods"]), sharex=not own, sharey=not own, squeeze=False)[0]
         for ax, name in zip(axes, values["methods"], strict=True):
+            behind = f" {name}" if own else ""
+            x, y = arrays[f"x{behind}"], arrays[f"y{behind}"]
             fill = ListedColormap([_BLUE, _ORANGE, "#808080"])
             extent = (x[0], x[-1], y[0], y[-1])
             ax.imshow(
@@ -164,16 +194,18 @@ def figure(finding: Finding) -> Figure | None:
             for second, colour, marker in ((False, _BLUE, "o"), (True, _ORANGE, "s")):
                 for right, mark in ((True, marker), (False, "x")):
                     some = (arrays["second"] == second) & (arrays[f"right {name}"] == right)
-                    at = arrays["at"][some]
+                    at = arrays[f"at{behind}"][some]
                     ax.scatter(at[:, 0], at[:, 1], s=16, marker=mark, color=colour, linewidths=1.0)
-                at = arrays["train_at"][arrays["train_second"] == second]
+                at = arrays[f"train_at{behind}"][arrays["train_second"] == second]
                 ax.scatter(at[:, 0], at[:, 1], s=95, marker="*", color=colour, edgecolors=INK, linewidths=0.8)
             share = 100 * float(arrays[f"right {name}"].mean())
             ax.set_title(f"{name}\n{share:.0f} % of the rows shown right", fontsize=9)
-            ax.set_xlabel("axis 1: between the class means")
+            ax.set_xlabel("axis 1: " + ("along its weights" if own else "between the class means"))
             ax.set_xlim(x[0], x[-1])
             ax.set_ylim(y[0], y[-1])
-        axes[0].set_ylabel("axis 2: largest remaining variance")
+        axes[0].set_ylabel(
+            f"axis 2: {'rest of the mean difference' if own else 'largest remaining variance'}"
+        )
         keys = [
             axes[0].plot([], [], color=c, marker=m, linestyle="none", label=n)[0]
             for c, m, n in zip((_BLUE, _ORANGE), "os", values["pair"], strict=True)

@@ -1,4 +1,4 @@
-"""Margins of the test rows (paper F.3, eq. 5): how far the right class is ahead of its best rival.
+"""Margins of the test rows (paper F.3, equation 8, 5 in v1): how far the right class is ahead of its rivals.
 
 Shapes: N rows, C classes, D raw features, W that the head reads, Q quantile levels, M models.
 
@@ -16,8 +16,8 @@ so that between methods only its sign compares. The geometric margin
 does not: inside its class's region it is the distance to the nearest decision boundary, in units of the raw
 features; outside it is minus the distance to the hyperplane that is violated most.
 
-What the paper calls the functional margin (eq. 5) is a third: the lead over the rival with the largest logit,
-divided by the distance of the two head rows. It is here as the margin of eq. 5, with the head's own rows in
+What the paper calls the functional margin (equation 8) is a third: the lead over the rival with the largest
+logit, divided by the distance of the two head rows. It is here as that of equation 8, with the head's rows in
 the space that the head reads. That rival's boundary need not be the nearest one, and one head reads raw
 features where another reads projected ones: between such methods it does not compare.
 """
@@ -39,9 +39,9 @@ from uml_evaluate.comparing.tables import shots_name
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-VERSION = 2
+VERSION = 3
 TITLE = "Margins"
-PAPER = "F.3, eq. 5"
+PAPER = "F.3, equation 8 (5 in v1)"
 _LEVELS = np.linspace(0.0, 1.0, 101)
 _BLOCK = 4096
 _SHOWN_CLASSES = 5
@@ -87,7 +87,7 @@ def runner_up_margins(
     logits: NDArray[Any], labels: NDArray[np.integer], weight: NDArray[Any]
 ) -> NDArray[np.float64]:
     """(N,) lead over the rival with the largest logit, over the distance of the two rows of weight (C, W):
-    paper eq. 5. Infinite where those rows are equal and the logits are not, 0 where both are.
+    paper equation 8. Infinite where those rows are equal and the logits are not, 0 where both are.
     """
     weight = np.asarray(weight, dtype=np.float64)
     others = np.array(logits, dtype=np.float64)
@@ -113,7 +113,7 @@ def analyse(reading: Reading) -> Finding:
     classes = len(reading.classes)
     double = features.astype(np.float64)
     records: list[dict[str, Any]] = []
-    kept: dict[str, list[NDArray[np.float64]]] = {"functional": [], "geometric": []}
+    kept: dict[str, list[NDArray[np.float64]]] = {"functional": [], "printed": [], "geometric": []}
     per_class: list[NDArray[np.float64]] = []
     units = set()
     linear = reading.run.settings.trunk == "linear"
@@ -132,6 +132,7 @@ def analyse(reading: Reading) -> Finding:
         printed = runner_up_margins(logits, labels, shared.scale * shared.rows)
         units.add(head.unit)
         kept["functional"].append(np.quantile(functional, _LEVELS))
+        kept["printed"].append(np.quantile(np.where(np.isfinite(printed), printed, np.nan), _LEVELS))
         kept["geometric"].append(np.quantile(geometric, _LEVELS))
         per_class.append(class_averages(geometric if linear else functional, labels, classes))
         records.append(
@@ -148,6 +149,7 @@ def analyse(reading: Reading) -> Finding:
     arrays = {
         "levels": _LEVELS,
         "functional": np.stack(kept["functional"]),
+        "printed": np.stack(kept["printed"]),
         "geometric": np.stack(kept["geometric"]),
         "per_class": np.stack(per_class),
     }
@@ -162,13 +164,19 @@ def analyse(reading: Reading) -> Finding:
             _table(reading, records, linear),
             *_class_tables(reading, records, arrays["per_class"], linear),
         ],
-        values={"cells": records, "test_rows": len(labels), "unit": reading.unit, "classes": reading.classes},
+        values={
+            "cells": records,
+            "test_rows": len(labels),
+            "unit": reading.unit,
+            "classes": reading.classes,
+            "first": reading.choice("margin"),
+        },
         arrays=arrays,
         caption=(
             f"Share of the {len(labels)} test rows whose margin is below a value, at "
             f"{shots_name(reading.shots[-1])}, averaged over {seeds_text(reading)}. Where a curve crosses 0 "
-            "is the model's error. Left: functional margins, whose scale differs between methods. Right: "
-            "geometric margins, which compare."
+            "is the model's error. Functional margins, whose scale differs between methods; the paper's "
+            "(equation 8, the lead over the distance of two head rows); geometric margins, which compare."
         ),
     )
 
@@ -180,9 +188,12 @@ def figure(finding: Finding) -> Figure | None:
     levels = 100.0 * finding.arrays["levels"]
     names = list(dict.fromkeys(c["method"] for c in cells))
     with style():
-        drawing, first = canvas(8.6, 3.7)
+        drawing, first = canvas(11.6, 3.7)
         first.remove()
-        kinds = [k for k in ("functional", "geometric") if not np.isnan(finding.arrays[k]).all()]
+        kinds = ["functional", "printed", "geometric"]
+        if finding.values.get("first") == "equation-8":
+            kinds = ["printed", "functional", "geometric"]
+        kinds = [k for k in kinds if k in finding.arrays and not np.isnan(finding.arrays[k]).all()]
         axes = drawing.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
         for kind, ax in zip(kinds, axes, strict=True):
             for name in names:
@@ -193,9 +204,11 @@ def figure(finding: Finding) -> Figure | None:
                     ax.plot(values, levels, color=colour, linestyle=line, label=name, linewidth=1.5)
             ax.axvline(0.0, color=INK, linewidth=0.8)
             ax.set_xlabel(
-                "functional margin (logits)"
-                if kind == "functional"
-                else f"geometric margin\n({finding.values['unit']})"
+                {
+                    "functional": "functional margin (logits)",
+                    "printed": "margin of equation 8",
+                    "geometric": f"geometric margin\n({finding.values['unit']})",
+                }[kind]
             )
             ax.grid(color=GREY, alpha=0.25, linewidth=0.6)
             ax.spines[["top", "right"]].set_visible(False)
@@ -229,7 +242,7 @@ def _table(reading: Reading, records: list[dict[str, Any]], linear: bool) -> Tab
                 printed = mean_std_text(_of(records, name, k, "eq5_mean"), 3)
                 geometric = mean_std_text(_of(records, name, k, "geometric_mean"), 3) if linear else "–"
                 rows.append([name, str(k), functional, printed, geometric, mean_std_text(right, 1)])
-    head = ["method", "k", "functional margin", "margin of eq. 5", "geometric margin", "margin > 0 (%)"]
+    head = ["method", "k", "functional margin", "margin of equation 8", "geometric margin", "margin > 0 (%)"]
     return Table(
         caption="Mean margin of the test rows, mean ± standard deviation over seeds", head=head, rows=rows
     )
@@ -279,8 +292,8 @@ def _notes(reading: Reading, linear: bool, units: set[bool], rows: int) -> list[
         "Functional margins grow with the weights' norm while decisions stay: between methods compare their "
         "sign (the share above 0 is the accuracy), not their size. Geometric margins are divided by the norm "
         "of the difference of two classes' weights and compare between methods on one encoder, not between "
-        "encoders. The margin of eq. 5 is the paper's: the lead over the best rival, over the distance of "
-        "the two head rows in the space that the head reads, which differs between methods.",
+        "encoders. The margin of equation 8 is the paper's: the lead over the best rival, over the distance "
+        "of the two head rows in the space that the head reads, which differs between methods.",
     ]
     if not linear:
         notes.append(

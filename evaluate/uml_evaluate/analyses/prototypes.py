@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from uml_train import CellResult
 
-VERSION = 1
+VERSION = 2
 TITLE = "Class prototypes and held-out texts"
 PAPER = "F.3"
 _PERMUTATIONS = 2000
@@ -86,15 +87,18 @@ def analyse(reading: Reading) -> Finding:
         )
     label = reading.auxiliaries[0]
     source = reading.problem.auxiliaries[label]
-    cells = [r for r in reading.cells if r.cell.method != "unimodal"]
-    held = {r.cell.seed: _held_out(reading, r, label) for r in cells}
+    cells = [r for r in reading.cells if r.cell.method not in ("unimodal", "ridge", "prior")]
+    plain = reading.choice("prototypes") == "inner-products"
+    rows_of = reading.texts if plain else partial(_held_out, reading)
+    held = {r.cell.seed: rows_of(r, label) for r in cells}
     counts = {s: np.bincount(source.labels[rows], minlength=len(reading.classes)) for s, rows in held.items()}
     there = np.all([c > 0 for c in counts.values()], axis=0) if counts else np.zeros(0, bool)
     if there.sum() < 2:
         raise NotPossible(
             f"training used every {label} sample of {reading.run.path} (--texts "
             f"{reading.run.settings.texts}), so that none is held out; train with --texts N, N below the "
-            "number of samples per class, which leaves the others out"
+            "number of samples per class, which leaves the others out, or see the paper's inner products "
+            "with all of them: --protocol paper"
         )
     present = np.flatnonzero(there)
     records, tables = [], []
@@ -104,7 +108,8 @@ def analyse(reading: Reading) -> Finding:
         texts = reading.auxiliary_space(result, label, rows)
         assert texts is not None  # the first auxiliary always reaches the head
         means = class_means(texts, source.labels[rows], len(reading.classes))[present]
-        table = cosines(reading.shared(result).rows[present], means)
+        prototypes = reading.shared(result).rows[present]
+        table = prototypes.astype(np.float64) @ means.T if plain else cosines(prototypes, means)
         found = dominance(table, np.random.default_rng(0))
         tables.append(table)
         records.append(
@@ -124,27 +129,39 @@ def analyse(reading: Reading) -> Finding:
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
         said=_said(reading, records, len(present)),
-        notes=_notes(reading, label, float(per_class), len(present), left_out),
+        notes=_notes(reading, label, float(per_class), len(present), left_out, plain),
         tables=[_table(reading, records)],
         values={
             "cells": records,
             "classes": [reading.classes[c] for c in present],
             "held_out_per_class": float(per_class),
             "label": label,
+            "reading": reading.choice("prototypes"),
         },
         arrays=arrays,
         caption=(
-            f"Cosines of head rows (down) and mean held-out {label} embeddings (across), both centred over "
-            f"the {len(present)} classes, at {shots_name(reading.shots[-1])}, mean over "
+            f"Inner products of head rows (down) and the mean {label} embedding of every class (across), of "
+            f"texts that trained, at {shots_name(reading.shots[-1])}, mean over {seeds_text(reading)}."
+            if plain
+            else f"Cosines of head rows (down) and mean held-out {label} embeddings (across), both centred "
+            f"over the {len(present)} classes, at {shots_name(reading.shots[-1])}, mean over "
             f"{seeds_text(reading)}."
         ),
     )
 
 
 def _notes(
-    reading: Reading, label: str, per_class: float, classes: int, left_out: Sequence[str]
+    reading: Reading, label: str, per_class: float, classes: int, left_out: Sequence[str], plain: bool
 ) -> list[str]:
     """How the numbers came about."""
+    if plain:
+        return [
+            f"Figure 44: plain inner products of the head's rows with the class means of {label}, those that "
+            "trained, not centred and not scaled. All texts share most of their direction, and training has "
+            "seen them: --protocol fair compares with texts that training did not see.",
+            "Dominance: mean inner product on the diagonal minus the mean off it, in units of embeddings; "
+            "chance is the value that 95 % of 2,000 permutations of the classes stay below.",
+        ]
     notes = [
         f"Prototypes are the head's rows. Held out: on average {per_class:.1f} {label} samples per class "
         f"that no model of the seed was trained on (--texts {reading.run.settings.texts}).",
@@ -167,6 +184,7 @@ def figure(finding: Finding) -> Figure | None:
     maps = {n: finding.arrays[f"map {n}"] for n in names}
     limit = max(float(np.abs(m).max()) for m in maps.values())
     classes = finding.values["classes"]
+    plain = finding.values.get("reading") == "inner-products"
     with style():
         drawing, first = canvas(2.6 * len(maps) + 1.6, 3.4)
         first.remove()
@@ -178,10 +196,10 @@ def figure(finding: Finding) -> Figure | None:
             if len(classes) <= _NAMED:
                 ax.set_xticks(range(len(classes)), classes, rotation=90, fontsize=6.5)
                 ax.set_yticks(range(len(classes)), classes, fontsize=6.5)
-            ax.set_xlabel(f"held-out {finding.values['label']}, by class")
+            ax.set_xlabel(f"{'' if plain else 'held-out '}{finding.values['label']}, by class")
         axes[0].set_ylabel("head rows, by class")
         bar = drawing.colorbar(image, ax=list(axes), shrink=0.8)
-        bar.set_label("centred cosine")
+        bar.set_label("inner product" if plain else "centred cosine")
         seeds = len({c["seed"] for c in finding.values["cells"]})
         drawing.suptitle(f"Prototypes (n = {len(classes)} classes, {seeds} seeds)", fontsize=10)
         return drawing

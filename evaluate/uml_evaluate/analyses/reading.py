@@ -29,6 +29,7 @@ from uml_train import (
     draw_rows,
     load_head,
     open_run_problem,
+    protocol_value,
     recorded_store,
     require_heads,
 )
@@ -64,6 +65,7 @@ class Reading:
         auxiliaries: the configuration; None takes the run's first.
         shots: None takes all that the run has finished.
         cache: where the stores are now, if they have moved.
+        protocol: whose reading of an analysis comes first; None: the run's.
 
     Raises:
         InputError: a configuration or shots that the run does not have.
@@ -76,8 +78,11 @@ class Reading:
         auxiliaries: Sequence[str] | None = None,
         shots: Sequence[Shots] | None = None,
         cache: Path | None = None,
+        protocol: str | None = None,
     ) -> None:
         self.run, self.cache = run, cache
+        self.own_protocol = (run.config.get("protocol") or {"name": "fair"})["name"]
+        self.protocol = protocol or self.own_protocol
         require_heads(run, pooled=True)
         known = [tuple(labels) for labels in run.config["configurations"]] or [()]
         if auxiliaries is not None and tuple(auxiliaries) not in known:
@@ -112,6 +117,10 @@ class Reading:
         if not self.cells:
             raise InputError(f"{run.path} has no finished cell with {'+'.join(self.auxiliaries)}")
         self._heads: dict[str, Head] = {}
+
+    def choice(self, analysis: str) -> str:
+        """Which reading of an analysis comes first, as `protocols.toml` has it."""
+        return str(protocol_value(self.protocol, "analyses", analysis))
 
     @property
     def arms(self) -> list[Arm]:
@@ -164,7 +173,8 @@ class Reading:
 
     def texts(self, result: CellResult, label: str) -> NDArray[np.int64]:
         """Positions in an auxiliary's usable rows that a cell with auxiliaries trained on."""
-        return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, self.run.settings.texts)
+        texts = result.candidates[result.selected].get("texts") or self.run.settings.texts
+        return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, texts)
 
     def head(self, result: CellResult) -> Head:
         """The folded classifier of raw features."""
@@ -208,9 +218,15 @@ class Reading:
         normalizer = Normalizer.fit(kind, source.values(self.texts(result, label)))
         return head.space(normalizer(source.values(positions)), projection).numpy()
 
+    def scale(self, result: CellResult, label: str) -> float:
+        """What the logits of a modality are multiplied with."""
+        streams = [self.problem.target.label, *result.cell.auxiliaries]
+        return float(_arrays(result)["scales"][streams.index(label)])
+
     def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
         """Digest of what a finding depends on: the records of the cells, the stores, the options."""
         asked = [analysis, version, self.auxiliaries, self.shots, options]
+        asked += [] if self.protocol == "fair" else [self.protocol]
         digest = sha256(json.dumps(asked).encode())
         for label, store in self.run.config["stores"].items():
             digest.update(f"{label} {store['fingerprint']}".encode())
@@ -221,6 +237,8 @@ class Reading:
     def command(self, analysis: str, options: dict[str, Any]) -> str:
         """What a person types to get the analysis again."""
         words = ["uml", "eval", "--analysis", analysis, "--runs", str(self.run.path)]
+        if self.protocol != self.own_protocol:
+            words += ["--protocol", self.protocol]
         if len(self.run.config["configurations"]) > 1:
             words += ["--aux", "+".join(self.auxiliaries)]
         if all(k != "all" for k in self.shots):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, Output
-from uml_evaluate.analyses import module_of
+from uml_evaluate.analyses import ON_NETWORKS, module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
+from uml_evaluate.analyses.network_reading import NetworkReading
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.comparing.figures import save as save_figure
@@ -53,6 +54,7 @@ def analyse(
     auxiliaries: Sequence[str] | None = None,
     shots: Sequence[Shots] | None = None,
     cache: Path | None = None,
+    protocol: str | None = None,
     options: Mapping[str, dict[str, Any]] | None = None,
     output: Output = QUIET,
 ) -> Analyses:
@@ -64,6 +66,7 @@ def analyse(
         auxiliaries: the configuration; None takes the run's first.
         shots: None takes all of the run.
         cache: where the run's stores are now, if they have moved.
+        protocol: whose reading of an analysis comes first; None: the run's.
         options: keyword arguments of an analysis, by its name: `pair` of boundary, `manifest` of exchange.
 
     Raises:
@@ -72,13 +75,20 @@ def analyse(
     """
     for remark in store_remarks(run, cache):
         output.say(remark)
-    reading = Reading(run, auxiliaries=auxiliaries, shots=shots, cache=cache)
+    readings: dict[bool, Reading | NetworkReading] = {}
     found: list[Finding] = []
     computed: list[str] = []
     figures: list[Path] = []
     refusals: list[NotPossible] = []
     for name in names:
         module, chosen = module_of(name), dict((options or {}).get(name, {}))
+        networks = name in ON_NETWORKS
+        if networks not in readings:
+            kind = NetworkReading if networks else Reading
+            readings[networks] = kind(
+                run, auxiliaries=auxiliaries, shots=shots, cache=cache, protocol=protocol
+            )
+        reading = readings[networks]
         key = reading.key(name, module.VERSION, chosen)
         stored = _stored(run, name, reading, output)
         if stored is not None and stored.key == key:
@@ -90,7 +100,13 @@ def analyse(
             seconds = round(time.perf_counter() - began, 2)
             command = reading.command(name, chosen)
             finding = replace(
-                finding, key=key, shots=reading.shots, options=chosen, seconds=seconds, command=command
+                finding,
+                values={**finding.values, "protocol": reading.protocol},
+                key=key,
+                shots=reading.shots,
+                options=chosen,
+                seconds=seconds,
+                command=command,
             )
             reading.require_unchanged()
             try:
@@ -112,7 +128,7 @@ def analyse(
     return Analyses(run, found, figures, computed)
 
 
-def _stored(run: Run, name: str, reading: Reading, output: Output) -> Finding | None:
+def _stored(run: Run, name: str, reading: Reading | NetworkReading, output: Output) -> Finding | None:
     """What the run holds of an analysis; a damaged finding is as good as none, and that is said."""
     try:
         return load(run.path / "analyses" / f"{file_stem(name, reading.auxiliaries)}.json")
@@ -142,7 +158,11 @@ def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:
 
 
 def _computed(
-    module: Any, name: str, reading: Reading, options: dict[str, Any], refusals: list[NotPossible]
+    module: Any,
+    name: str,
+    reading: Reading | NetworkReading,
+    options: dict[str, Any],
+    refusals: list[NotPossible],
 ) -> Finding:
     """The finding, or one that says why there is none."""
     try:

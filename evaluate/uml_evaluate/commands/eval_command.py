@@ -20,6 +20,7 @@ uml eval --probe fewshot --k 4 --rivals all
 uml eval --probe fewshot --k 4 --metric auroc,log-loss,per-class
 uml eval --probe knn --target image:hog-color
 uml eval --analysis margin,silhouette
+uml eval --analysis neurons --runs runs/sarcasm-array.vision-1234abcd
 uml eval --advise --cache ./feats --target image
 uml eval --shift shapes-dark,shapes-sketch --k 4
 uml eval --compare runs/shapes-image-1234abcd runs/shapes-image-5678ef01
@@ -39,6 +40,8 @@ _BELONGS = {
     "aux": ("analysis",),
     "pair": ("analysis",),
     "manifest": ("analysis",),
+    "designs": ("analysis",),
+    "protocol": ("analysis",),
     "left_out": (_TABLE, "analysis", "advise", "shift"),
 }
 
@@ -67,13 +70,19 @@ _BELONGS = {
 @click.option("--dataset", metavar="NAME", help="The data set of --target, where the cache holds several.")
 @click.option("--analysis", metavar="NAME[,NAME]|all",
               help="Analyses of what the run learnt, instead of the table: margin, silhouette, prototypes, "
-                   "boundary, alignment, exchange. They look at the shots of --k, or at all.")  # fmt: skip
+                   "boundary, alignment, exchange, fisher, theory; of runs without labels neurons. They look "
+                   "at the shots of --k, or at all.")  # fmt: skip
 @click.option("--aux", metavar="MODALITY[+MODALITY]",
               help="Configuration that --analysis looks at.  [default: the run's first]")  # fmt: skip
 @click.option("--pair", nargs=2, metavar="CLASS CLASS",
               help="Classes of --analysis boundary.  [default: those most mixed up]")  # fmt: skip
 @click.option("--manifest", type=click.Path(path_type=Path),
               help="Manifest or CSV of the texts, whose words --analysis exchange counts.")  # fmt: skip
+@click.option("--designs", type=click.Path(path_type=Path), metavar="FILE.npz",
+              help="With --analysis theory: two designs (x_shared, y_shared, …), no run.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
+              help="Whose reading of an analysis comes first: of margin, boundary, prototypes and exchange.  "
+                   "[default: the run's]")  # fmt: skip
 @click.option("--advise", is_flag=True,
               help="Estimate, before any training, what each auxiliary in --cache would add.")  # fmt: skip
 @click.option("--shift", metavar="NAME[,NAME]",
@@ -100,7 +109,9 @@ def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs
     elif asked == "analysis":
         from uml_evaluate.analyses.asked import run_asked
 
-        options = {name: given[name] for name in ("analysis", "aux", "pair", "manifest")}
+        options = {
+            name: given[name] for name in ("analysis", "aux", "pair", "manifest", "designs", "protocol")
+        }
         run_asked(output, runs=runs, k=k, cache=cache, left_out=given["left_out"], **options)
     elif asked == "advise":
         _advise(output, probe, k, cache, given)

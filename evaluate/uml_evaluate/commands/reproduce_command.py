@@ -11,9 +11,12 @@ from uml_cache import Output, declared, uml_command
 
 _EXAMPLE = """
 uml reproduce --list
+uml reproduce table17 --check
+uml reproduce table17 --scale small --data ./data/shapes
 uml reproduce table17 --cache ./feats --out ./runs/table17
 uml reproduce table17 --only oxford_pets --dry-run
 uml reproduce table2 --scale tiny
+uml reproduce table22 --protocol fair --scale tiny
 uml reproduce ./my.toml --with ./results
 uml reproduce gaussian --sweep attenuation --scale tiny
 """
@@ -33,14 +36,21 @@ _PATH = click.Path(path_type=Path)
 @click.option("--weights", multiple=True, metavar="ENCODER=PATH", help="Weights of an encoder; repeatable.")
 @click.option("--only", metavar="NAME[,NAME]", help="These data sets of the recipe alone.")
 @click.option("--seeds", metavar="S[,S]|S-S", help="Seeds.  [default: the recipe's]")
-@click.option("--scale", type=click.Choice(["full", "tiny"]), default="full", show_default=True,
-              help="How much is run. tiny: a small version on generated data, whose numbers mean "
+@click.option("--scale", type=click.Choice(["full", "small", "tiny"]), default="full", show_default=True,
+              help="How much is run. small: a short version on real data at hand (--data), with encoders at "
+                   "hand for those that are missing; tiny: on generated data, whose numbers mean "
                    "nothing.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
+              help="Whose settings hold where the recipe says nothing.  [default: the recipe's, paper for "
+                   "those of the paper]")  # fmt: skip
 @click.option("--sweep", metavar="SETTING", help="Setting of the Gaussian experiment that is varied instead.")
 @click.option("--with", "beside", type=_PATH, multiple=True, metavar="FILE|FOLDER",
               help="Result files of others, shown beside the paper's numbers; repeatable.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where encoders and heads run.")  # fmt: skip
+@click.option("--check", is_flag=True,
+              help="Say what is there and what is missing: data, weights, disk, memory, hours. Without NAME "
+                   "of every recipe.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Say what there is to train, to extract, and for how long.")
 def reproduce(
     output: Output, name: str | None, list_: bool, cache: Path, out: Path | None, dry_run: bool, **rest: Any
@@ -64,6 +74,11 @@ def reproduce(
 
         output.result(*listing(sources))
         return
+    if rest["check"]:
+        from uml_evaluate.reproduce.checking import checked
+
+        output.result(*checked(name, sources, protocol=rest["protocol"], output=output))
+        return
     if name is None:
         raise InputError("which table, figure or recipe? `uml reproduce --list` shows them")
     recipes = find_recipes(name)
@@ -84,24 +99,28 @@ def reproduce(
 def _one(
     recipe: Any, out: Path, sources: Any, dry_run: bool, output: Output, options: dict[str, Any]
 ) -> tuple[Any, str]:
+    from dataclasses import replace
+
     from uml_cache import InputError
     from uml_evaluate.reproduce.reproducing import reproduce as run
     from uml_train import TrainSettings
 
+    sources = replace(sources, protocol=options["protocol"] or recipe.protocol)
     only = options["only"]
     datasets = None if only is None else [part.strip() for part in only.split(",")]
     if datasets is not None:
         _check_datasets(datasets, recipe)
     if dry_run:
-        from uml_evaluate.reproduce.plan import plan
-        from uml_evaluate.reproduce.supply import Supply
+        from uml_evaluate.reproduce.plan import planned
 
         if recipe.kind == "gaussian":
             raise InputError("--dry-run counts runs on features; the Gaussian experiment has none")
-        found = plan(recipe, Supply(sources, output), datasets=datasets, output=output)
+        if options["protocol"] is not None:
+            recipe = replace(recipe, protocol=options["protocol"])
+        found = planned(recipe, sources, scale=options["scale"], datasets=datasets, output=output)
         return found.to_json(), found.text()
     done = run(
-        recipe, out, sources, scale=options["scale"],
+        recipe, out, sources, scale=options["scale"], protocol=options["protocol"],
         seeds=options["seeds"] and declared(TrainSettings)["seeds"].read(options["seeds"], "--seeds"),
         datasets=datasets, sweep=options["sweep"], beside=options["beside"], output=output,
     )  # fmt: skip

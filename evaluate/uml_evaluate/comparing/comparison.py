@@ -31,6 +31,7 @@ from uml_evaluate.comparing.rows import (
 from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
 from uml_evaluate.metrics.measures import ACCURACY, Metric
 from uml_evaluate.metrics.values import RowValues, has_scores, without_scores
+from uml_train import protocol_text
 
 if TYPE_CHECKING:
     from uml_train import CellResult, Run, Shots
@@ -41,6 +42,7 @@ class Comparison:
 
     `auxiliaries` is () for a run that has unimodal methods alone. `shots` ascend, "all" last. `test_groups`
     is how many groups (speakers, patients) the test rows come from, None where the data has no groups.
+    `protocol` is how tables name the run's protocol, "" where it is `fair`.
     """
 
     def __init__(
@@ -51,10 +53,12 @@ class Comparison:
         width: int | None,
         *,
         test_groups: int | None = None,
+        protocol: str = "",
     ) -> None:
         self._values = values
         self.metric = values.metric
         self.test_groups = test_groups
+        self.protocol = protocol
         self.auxiliaries = auxiliaries
         self.shared_width = width
         self._cells: dict[tuple[Arm, Shots], dict[int, CellResult]] = {}
@@ -219,7 +223,8 @@ def compare(run: Run, shots: Iterable[Shots] | None = None, *, metric: Metric = 
     values = RowValues(run, metric)
     groups = run.config.get("test_groups")
     keys: list[tuple[tuple[str, ...], int | None]] = [*ranked] or [((), None)]
-    return [Comparison(values, cells, *key, test_groups=groups) for key in keys]
+    protocol = protocol_text(run.config.get("protocol"))
+    return [Comparison(values, cells, *key, test_groups=groups, protocol=protocol) for key in keys]
 
 
 def table(comparisons: Iterable[Comparison]) -> list[Row]:

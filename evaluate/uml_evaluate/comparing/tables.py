@@ -89,7 +89,8 @@ def caption(comparison: Comparison) -> str:
     spread = (
         f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     )
-    return f"{comparison.metric.title}, {spread} ({encoders}){_chance(comparison)}"
+    protocol = f"; protocol {comparison.protocol}" if comparison.protocol else ""
+    return f"{comparison.metric.title}, {spread} ({encoders}){_chance(comparison)}{protocol}"
 
 
 def _chance(comparison: Comparison) -> str:

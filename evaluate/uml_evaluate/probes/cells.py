@@ -178,7 +178,7 @@ def _scored(
     chosen, prepared = best.candidate, best.prepared
     aligned = wanted.rows_of.aligned and best.settings.aligned == "normalized"
     target = problem.target
-    normalizer = prepared.normalizers[target.label]
+    normalizer = prepared.mapping[0][target.label]
     answers = Answers(len(problem.test), len(problem.classes))
     for start in range(0, len(problem.test), _TEST_BLOCK):
         rows = problem.test[start : start + _TEST_BLOCK]

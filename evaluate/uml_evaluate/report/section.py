@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uml_cache import InputError
-from uml_evaluate.analyses import module_of
+from uml_evaluate.analyses import ON_NETWORKS, module_of
 from uml_evaluate.analyses.finding import Finding, findings
+from uml_evaluate.analyses.network_reading import NetworkReading
 from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.analyses.running import draw
 from uml_evaluate.comparing.figures import Drawn
@@ -60,7 +61,9 @@ def _shown(finding: Finding, run: Run, folder: Path, prefix: str) -> ShownFindin
 
 def _stale(finding: Finding, run: Run) -> bool:
     try:
-        reading = Reading(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots)
+        kind = NetworkReading if finding.analysis in ON_NETWORKS else Reading
+        protocol = finding.values.get("protocol")
+        reading = kind(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots, protocol=protocol)
     except InputError:
         return True
     version = module_of(finding.analysis).VERSION

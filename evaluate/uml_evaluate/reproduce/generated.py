@@ -40,6 +40,9 @@ _GRIDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+_SEARCHED: dict[str, Any] = {"alpha": [0.5, 1.0], "texts": ["mean", 3]}  # as the protocol `authors` does
+
+
 def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe with one data set (or two), two numbers of shots and few seeds.
 
@@ -49,18 +52,23 @@ def shrunk(recipe: Recipe, folder: Path) -> Recipe:
     datasets = 2 if len(recipe.variants) == 1 and not recipe.analyses else 1
     seeds = [1, 2, 3] if recipe.analyses else [1, 2]
     variants = {
-        name: _small(setting, recipe.kind, datasets, seeds, folder)
-        for name, setting in recipe.variants.items()
+        name: _small(setting, recipe, datasets, seeds, folder) for name, setting in recipe.variants.items()
     }
     return replace(recipe, variants=variants, shift=recipe.shift[:2], published=())
 
 
-def _small(setting: Setting, kind: str, datasets: int, seeds: list[int], folder: Path) -> Setting:
+def _small(setting: Setting, recipe: Recipe, datasets: int, seeds: list[int], folder: Path) -> Setting:
+    kind = recipe.kind
     train = dict(setting.train)
     shots = list(train.get("shots", [1, 2]))
     train["shots"] = shots[:2] if kind == "heads" else shots[:1]
     train["seeds"] = seeds if kind == "heads" else seeds[:1]
-    train["grid"] = "quick"
+    train.pop("grid", None)
+    grid: dict[str, Any] | None = _GRIDS[kind]
+    if recipe.protocol == "fair" and kind == "heads":
+        grid = None  # solved at once, which is small already
+    elif recipe.protocol == "authors" and kind != "ssl" and setting.setup != "esc":
+        grid = {**_GRIDS[kind], **_SEARCHED}
     tuning = None
     if setting.finetune is not None:
         tuning = {**setting.finetune, "img_size": 16, "patch_size": 8}
@@ -74,7 +82,7 @@ def _small(setting: Setting, kind: str, datasets: int, seeds: list[int], folder:
             tuning["tune_aux"] = language
     return replace(
         setting, datasets=setting.datasets[:datasets], folds=min(setting.folds, 2), transform="own",
-        train=train, grid=_GRIDS[kind], finetune=tuning,
+        train=train, grid=grid, finetune=tuning,
     )  # fmt: skip
 
 
@@ -110,7 +118,7 @@ def _names(recipe: Recipe) -> tuple[str, ...]:
 def _write_store(stores: Path, need: Need, joint: bool, classes: Sequence[str]) -> None:
     """A sealed store whose classes lie to each other alike in every place.
 
-    Texts have no splits, all others do, as their data has.
+    Texts have no splits, all others do, as their data has. Arrays are views of the same clips, by their ids.
     """
     split = need.modality in ("image", "audio", "array")
     per_class = sum(_PER_PART) if split else _AUXILIARY
@@ -128,7 +136,8 @@ def _write_store(stores: Path, need: Need, joint: bool, classes: Sequence[str]) 
         dataset=need.dataset, modality=need.modality, set=need.set,
         encoder={"name": need.encoder, "joint_space": "generated" if joint else None, "generated": True},
         variant="tokens" if need.tokens else None, manifest_digest="0" * 64, classes=tuple(classes),
-        ids=[f"{need.place}-{i}" for i in range(len(labels))], labels=labels, splits=splits,
+        ids=[f"{'clip' if need.modality == 'array' else need.place}-{i}" for i in range(len(labels))],
+        labels=labels, splits=splits,
         pooled_dim=dim, token_dim=dim if need.tokens else None,
         token_counts=counts if need.tokens else None, dtype="float32", batch_size=1, versions={},
         device="cpu",

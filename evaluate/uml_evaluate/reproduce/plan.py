@@ -17,9 +17,21 @@ from uml_evaluate.reproduce.recipe.parts import Need, Part, parts_of, shots_of
 from uml_evaluate.reproduce.recipe.recipe import Recipe
 from uml_evaluate.reproduce.recipe.settings import grid_file, train_settings
 from uml_evaluate.reproduce.recipe_run import settings_of
-from uml_evaluate.reproduce.supply import Supply
+from uml_evaluate.reproduce.supply import Sources, Supply
 from uml_manifests import list_benchmarks
-from uml_train import AUTO, METHODS, OBJECTIVES, WITH_AUXILIARIES, bytes_text, estimate, load_grid, time_text
+from uml_train import (
+    AUTO,
+    FAIR,
+    OBJECTIVES,
+    SOLVED,
+    WITH_AUXILIARIES,
+    WITH_AUXILIARY_LOSS,
+    TrainSettings,
+    bytes_text,
+    estimate,
+    load_grid,
+    time_text,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +90,24 @@ class Plan:
         return "\n".join([*lines, "nothing was written"])
 
 
+def planned(
+    recipe: Recipe, sources: Sources, *, scale: str, datasets: Iterable[str] | None, output: Output
+) -> Plan:
+    """The plan of a recipe at a scale; what `tiny` reads is generated for it and forgotten again."""
+    if scale == "small":
+        from uml_evaluate.reproduce.small import at_hand
+
+        recipe, sources = at_hand(recipe, sources, output)
+    if scale != "tiny":
+        return plan(recipe, Supply(sources, output), datasets=datasets, output=output)
+    from uml_evaluate.reproduce.generated import generate, shrunk
+
+    with TemporaryDirectory() as scratch:
+        small = shrunk(recipe, Path(scratch))
+        supply = Supply(generate(small, Path(scratch)), output)
+        return plan(small, supply, datasets=datasets, output=output)
+
+
 def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, output: Output) -> Plan:
     """Count what every part trains and lacks, and time what can be timed."""
     parts = parts_of(recipe, datasets)
@@ -87,7 +117,7 @@ def plan(recipe: Recipe, supply: Supply, *, datasets: Iterable[str] | None, outp
     return Plan(
         recipe=recipe,
         parts=[_planned(recipe, part, supply, output) for part in parts],
-        missing={need.text(): _size(need) for need in missing},
+        missing={need.text(): bytes_of(need) for need in missing},
     )
 
 
@@ -109,35 +139,55 @@ def _planned(recipe: Recipe, part: Part, supply: Supply, output: Output) -> Part
 def _models(recipe: Recipe, part: Part) -> int:
     """Models of all cells; of `unimodal-deep` one for all widths of the shared space."""
     setting = part.setting
-    settings = train_settings(setting, recipe.kind, ("text",) if part.configurations[0] else ())
-    solved = setting.train.get("grid") == "fair"  # any other grid is AdamW's, which trains fewer methods
-    methods = [m for m in (settings.methods if solved else settings.stepped_methods()) if m != AUTO]
-    if recipe.kind == "ssl":
-        alone = [m for m in methods if m == OBJECTIVES["ssl"][0]]
-    else:
-        alone = [m for m in methods if m in METHODS and m not in WITH_AUXILIARIES]
-    configurations = sum(bool(needs) for needs in part.configurations)
-    arms = len(alone) + configurations * (len(methods) - len(alone) + len(settings.controls))
-    cells = arms * len(settings.seeds) * len(part.shots or shots_of(setting))
-    return cells * _candidates(recipe, part)
-
-
-def _candidates(recipe: Recipe, part: Part) -> int:
-    setting = part.setting
+    auxiliaries = ("text",) if part.configurations[0] else ()
+    settings = train_settings(setting, recipe.kind, auxiliaries, protocol=recipe.protocol)
     with TemporaryDirectory() as scratch:
-        name = str(setting.train.get("grid", "quick"))
         if setting.grid is not None:
-            name = str(grid_file(setting.grid, Path(scratch)))
+            settings = replace(settings, grid=str(grid_file(setting.grid, Path(scratch), setting.setup)))
+        candidates = _candidates(recipe.kind, settings)
+    configurations = sum(bool(needs) for needs in part.configurations)
+    count = 0
+    for method in candidates:
         if recipe.kind == "ssl":
-            from uml_train import load_pretraining
+            alone = method == OBJECTIVES["ssl"][0]
+        else:
+            alone = method not in WITH_AUXILIARIES
+        controls = settings.controls if method in settings.controlled else ()
+        count += candidates[method] * (1 if alone else configurations * (1 + len(controls)))
+    return count * len(settings.seeds) * len(part.shots or shots_of(setting))
 
-            return len(load_pretraining(name).candidates)
-        family = "finetune-" if recipe.kind == "finetune" else ""
-        axes = {key: setting.train.get(key) for key in ("alpha", "ratio")}
-        return len(load_grid(name, family=family, **axes).candidates)
+
+def _candidates(kind: str, settings: TrainSettings) -> dict[str, int]:
+    """How many models of each method validation chooses from."""
+    equal = settings.candidates == "equal"
+    if kind == "ssl":
+        from uml_train import load_pretraining
+
+        search = load_pretraining(settings.grid, alpha=settings.alpha)
+        return {
+            method: len(search.candidates_for(auxiliaries=method != OBJECTIVES["ssl"][0], equal=equal))
+            for method in settings.methods
+        }
+    family = "finetune-" if kind == "finetune" else ""
+    name = FAIR if kind == "heads" and settings.grid == AUTO else settings.grid
+    grid = load_grid(name, alpha=settings.alpha, ratio=settings.ratio, texts=settings.texts, family=family)
+    methods = settings.methods if grid.points else settings.stepped_methods()
+    found = {}
+    for method in methods:
+        if method == AUTO:
+            continue
+        loss = method in WITH_AUXILIARY_LOSS
+        if method in SOLVED:
+            found[method] = len(grid.crossed_points(prior=method in WITH_AUXILIARIES))
+        elif grid.points:
+            found[method] = len(grid.points_for(auxiliary_loss=loss))
+        else:
+            sees = method in WITH_AUXILIARIES
+            found[method] = len(grid.candidates_for(auxiliary_loss=loss, sees_texts=sees, equal=equal))
+    return found
 
 
-def _size(need: Need) -> int:
+def bytes_of(need: Need) -> int:
     """Bytes of pooled float16 features; 0 where width or number of samples is not known beforehand."""
     from uml_extract import list_encoders
 

@@ -14,16 +14,33 @@ if TYPE_CHECKING:
 
 WORDS = "words per sample"
 SAMPLES = "auxiliary samples per sample"
+IN_NUMBERS = "plane in the numbers themselves"
 # Records of each analysis: where they are, and what their fields are called.
 _RECORDS: dict[str, tuple[str, dict[str, str]]] = {
     "margin": (
         "cells",
-        {"functional_mean": "functional margin", "geometric_mean": "margin in the raw features"},
+        {
+            "eq5_mean": "margin of equation 8",
+            "functional_mean": "logit lead",
+            "geometric_mean": "margin in the raw features",
+        },
     ),
     "silhouette": ("spaces", {"silhouette": "silhouette", "davies_bouldin": "Davies-Bouldin index"}),
     "prototypes": ("cells", {"dominance": "dominance of prototypes", "nearest_percent": "nearest text, %"}),
     "alignment": ("cells", {"cka_debiased": "debiased CKA", "mutual_knn": "mutual neighbours"}),
     "boundary": ("models", {"right_between_two_percent": "right between the two, %"}),
+    "neurons": (
+        "cells",
+        {
+            "largest": "largest correlation of a neuron",
+            "largest_untrained": "largest correlation, untrained",
+            "permuted_largest": "largest correlation, permuted pairs (95 %)",
+            "beyond_permuted": "neurons beyond permuted pairs",
+            "strength": "mean correlation of the strongest",
+        },
+    ),
+    "fisher": ("cells", {"classes_model_ratio": "information of an auxiliary row, in target rows"}),
+    "theory": ("cells", {"rate_median": "target rows that an auxiliary row is worth"}),
 }
 
 
@@ -37,6 +54,13 @@ def of_finding(finding: Finding, dataset: str, variant: str | None) -> Iterator[
             if values.get(field):
                 key = Key(dataset=dataset, variant=variant, measure=measure)
                 yield Number(key=key, value=float(values[field][0]), seeds=len(values["seeds"]))
+        if values.get("rate_linear") is not None:
+            words = values.get("words_per_text")
+            for times, measure in ((words, WORDS), (1.0, SAMPLES)):
+                if times is not None:
+                    key = Key(dataset=dataset, variant=variant, measure=f"{measure}, {IN_NUMBERS}")
+                    value = float(values["rate_linear"]) * float(times)
+                    yield Number(key=key, value=value, seeds=len(values["seeds"]))
         return
     where, names = _RECORDS[finding.analysis]
     found: dict[Key, list[float]] = defaultdict(list)

@@ -104,7 +104,8 @@ def _finetuned(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Ou
         else:
             needed[need] = supply.store(need)
     settings = settings_of(recipe, part, needed, supply, out)
-    return fine_tune(settings, finetune_settings(part.setting, **places), output=output)
+    tuned = finetune_settings(part.setting, protocol=recipe.protocol, **places)
+    return fine_tune(settings, tuned, output=output)
 
 
 def settings_of(
@@ -121,7 +122,7 @@ def settings_of(
     if recipe.kind != "finetune":
         values |= {"dataset": part.dataset, "target": _label(part.target, stores[part.target])}
     if part.setting.grid is not None:
-        values["grid"] = str(grid_file(part.setting.grid, out))
+        values["grid"] = str(grid_file(part.setting.grid, out, part.setting.setup))
     if part.shots is not None:
         values["shots"] = part.shots
     if part.texts is not None:
@@ -129,7 +130,7 @@ def settings_of(
     if part.fold:
         assert part.shots is not None
         values["splits"] = supply.fold(part.target, part.fold, part.shots[0])
-    settings = train_settings(part.setting, recipe.kind, (), **values)
+    settings = train_settings(part.setting, recipe.kind, (), protocol=recipe.protocol, **values)
     configurations = tuple(
         tuple(_label(need, stores[need]) if need in stores else need.place for need in needs)
         for needs in part.configurations

@@ -4,6 +4,8 @@ OUT/result.json         the result file
 OUT/decomposition.md    every table in full
 OUT/runs/               the runs, for `uml eval` and `uml report`
 OUT/tiny/               all of these for `--scale tiny`, and the generated data
+OUT/small/              all of these for `--scale small`
+OUT/PROTOCOL/           all of these for a protocol that is not the recipe's own
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ def reproduce(
     sources: Sources,
     *,
     scale: str = "full",
+    protocol: str | None = None,
     seeds: Sequence[int] | None = None,
     datasets: Iterable[str] | None = None,
     sweep: str | None = None,
@@ -48,8 +51,9 @@ def reproduce(
     Args:
         out: its folder; what is finished there is not run again.
         sources: the cache, and where what it lacks comes from; not used at the scale `tiny`.
-        scale: `full`, or `tiny` for a small version on generated data.
-        seeds, datasets: instead of the recipe's own.
+        scale: `full`; `small` for a short version on data and encoders that are at hand; or `tiny` for one
+            on generated data.
+        protocol, seeds, datasets: instead of the recipe's own.
         sweep: a setting of the Gaussian experiment to vary.
         beside: result files and folders of others.
 
@@ -59,7 +63,11 @@ def reproduce(
     from uml_evaluate.reproduce.result import others
 
     results = others(recipe.name, beside) if scale == "full" else []
+    if protocol is not None and protocol != recipe.protocol:
+        recipe, out = replace(recipe, protocol=protocol), out / protocol
     if recipe.kind == "gaussian":
+        if scale == "small":
+            raise InputError(f"{recipe.name} makes its own data; give --scale full or tiny")
         if datasets is not None:
             raise InputError(f"{recipe.name} makes its own data; leave --only out")
         return _gaussian(recipe, out, scale, sweep, seeds, results, output)
@@ -93,6 +101,11 @@ def _runs(
                 for name, setting in recipe.variants.items()
             },
         )
+    if scale == "small":
+        from uml_evaluate.reproduce.small import at_hand
+
+        out = out / "small"
+        recipe, sources = at_hand(recipe, sources, output)
     if scale == "tiny":
         out = out / "tiny"
         recipe = shrunk(recipe, out / "generated")
@@ -125,7 +138,7 @@ def _gaussian(
     from uml_evaluate.reproduce.result import frame
     from uml_evaluate.reproduce.show import alone
 
-    found = run(out, scale=scale, sweep=sweep, seeds=seeds, output=output)
+    found = run(out, scale=scale, protocol=recipe.protocol, sweep=sweep, seeds=seeds, output=output)
     answer = found.to_json()
     numbers = [
         Number(

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from uml_evaluate.reproduce.recipe_run import Outcome
 
 TINY = "Generated data, reduced in every size: this shows that the recipe runs. Its numbers mean nothing."
+SMALL_SCALE = (
+    "Real data and encoders that are at hand, few seeds and steps: numbers of another experiment than the "
+    "paper's, which is why its own are not beside them."
+)
 NO_NUMBERS = "the paper's number is not recorded here; add it under [[published]]"
 _PREFIXES = ("oxford_", "stanford_", "fgvc_", "imagenet_")
 
@@ -29,9 +33,11 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
     """Everything that a person wants to know of it."""
     recipe = outcome.recipe
     head = f"{recipe.name}: {recipe.title}" + (f" (paper {recipe.paper})" if recipe.paper else "")
-    parts = [head]
+    parts = [head, f"Protocol {recipe.protocol}{_deviations(outcome)}."]
     if scale == "tiny":
         parts.append(TINY)
+    if scale == "small":
+        parts.append(SMALL_SCALE)
     tables = recipe.published
     for table in tables:
         parts += _beside(table, outcome.numbers, results)
@@ -45,6 +51,13 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
         lines = [f"  {lacking.what}: {lacking.why}" for lacking in outcome.lacking]
         parts.append("\n".join(["Not run:", *lines]))
     return "\n\n".join(parts)
+
+
+def _deviations(outcome: Outcome) -> str:
+    """Which settings of the runs are not the protocol's."""
+    records = [run.config["protocol"] for run in outcome.runs]
+    names = dict.fromkeys(name for record in records for name in record["deviations"])
+    return f"; not as it has them: {', '.join(names)}" if names else ""
 
 
 def alone(measured: Sequence[Number], results: Sequence[Result], shown: Iterable[str] = ()) -> list[str]:

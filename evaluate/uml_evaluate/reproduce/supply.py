@@ -15,7 +15,7 @@ from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stor
 from uml_evaluate.reproduce.recipe.parts import Need, Part
 from uml_extract import modality_of
 from uml_manifests import Manifest, build_data, build_texts, list_benchmarks, manifest_folders, resolve_data
-from uml_train import full_name
+from uml_train import full_name, protocol_value
 
 # Where published data roots keep a data set, beside a folder of its name.
 _FOLDERS = {
@@ -34,6 +34,7 @@ _FOLDERS = {
     "humor": ("multibench", "."),
     "mimic": ("multibench", "."),
 }
+_FEATURES = ("pooled", "tokens/values")
 _TEMPLATES = ("vanilla", "classname", "handwritten")
 
 
@@ -48,6 +49,7 @@ class Sources:
         weights: file or folder of an encoder's weights, by the encoder's name.
         device: where encoders and models run.
         workers: processes that read samples in a fine-tuning; None: as many as it takes by itself.
+        protocol: whose precision features are extracted with.
         folders: manifests by data set and place, where they are not under ./data.
     """
 
@@ -57,6 +59,7 @@ class Sources:
     weights: Mapping[str, Path] = field(default_factory=dict)
     device: str = "auto"
     workers: int | None = None
+    protocol: str = "fair"
     folders: Mapping[tuple[str, str], Path] = field(default_factory=dict)
 
 
@@ -106,6 +109,12 @@ class Supply:
         if found is not None:
             if need.transform == "paper" and "paper" not in (found.variant or ""):
                 self.output.say(f"{found.path} was made with the encoder's own transform, not the paper's")
+            wanted = str(protocol_value(self.sources.protocol, "reproduce", "dtype"))
+            stored = {array.get("dtype") for name, array in found.arrays.items() if name in _FEATURES}
+            if wanted == "float32" and "float16" in stored:
+                self.output.say(
+                    f"{found.path} is stored in float16; the protocol {self.sources.protocol} says float32"
+                )
             return found
         assert need.encoder is not None
         if need.encoder not in {store.encoder_name for store in self.stores}:
@@ -118,7 +127,11 @@ class Supply:
 
         device = self.sources.device
         weights = self.sources.weights.get(need.encoder)
-        options: dict[str, Any] = {"weights": weights, "transform": need.transform, "device": device}
+        dtype = str(protocol_value(self.sources.protocol, "reproduce", "dtype"))
+        options: dict[str, Any] = {
+            "weights": weights, "transform": need.transform, "device": device,
+            **({} if dtype == "auto" else {"dtype": dtype}),
+        }  # fmt: skip
         try:
             encoder = uml_extract.load_encoder(need.encoder, **options)
         except InputError as error:
@@ -131,6 +144,7 @@ class Supply:
             out=self.sources.cache,
             tokens=need.tokens,
             device=device,
+            dtype=dtype,
             recipe=Recipe(need.encoder, options),
             output=self.output,
         )
@@ -150,6 +164,22 @@ class Supply:
             return (given or Path("data") / need.dataset / need.place).exists()
 
         return [need for need in part.needs if not there(need)]
+
+    def has_data(self, dataset: str, place: str) -> bool:
+        """Whether samples of a place have a manifest here, or a folder to make one of; nothing is built."""
+        if (dataset, place) in self.sources.folders or (Path("data") / dataset / place).exists():
+            return True
+        modality, _, chosen = place.partition(".")
+        root = self.sources.data
+        folders = [root / name for name in (dataset, *_FOLDERS.get(dataset, ()))] if root else []
+        there = any(folder.is_dir() and folder != root for folder in folders)
+        if modality != "text":
+            return there
+        if chosen in _TEMPLATES:
+            return there or any((Path("data") / dataset).glob("*"))
+        described = self.sources.descriptions
+        names = (f"descriptors_{dataset}.json", f"{dataset}.json")
+        return described is not None and any((described / name).is_file() for name in names)
 
     def manifest(self, need: Need) -> Manifest:
         """The samples of a need, built from the data's folder if they have no manifest yet.

@@ -1,3 +1,8 @@
+from .informed_scores import HeadBatch as HeadBatch
+from .informed_scores import class_directions as class_directions
+from .informed_scores import fisher_adds as fisher_adds
+from .informed_scores import fisher_information as fisher_information
+from .informed_scores import head_fisher as head_fisher
 from .linear import Design as Design
 from .linear import ExchangeRates as ExchangeRates
 from .linear import exchange_rates as exchange_rates

@@ -14,7 +14,7 @@ from run_records import change_record
 from toy_stores import clusters, write_store
 from uml_cache.cli import main
 from uml_cache.errors import InputError
-from uml_evaluate.analyses import ANALYSES, named
+from uml_evaluate.analyses import ANALYSES, ON_NETWORKS, named
 from uml_evaluate.analyses.finding import NotPossible, findings
 from uml_evaluate.analyses.reading import Reading, arm_of
 from uml_evaluate.analyses.running import analyse
@@ -182,7 +182,7 @@ def test_the_exchange_trains_a_grid_of_its_own(run: Path) -> None:
             i, j = values["shots"].index(result.cell.shots), values["texts"].index(result.texts)
             assert values["accuracy"][result.cell.seed - 1][i][j] == result.test_acc
     assert (values["rate"] is None) == (values["refusal"] is not None)
-    assert any("over the numbers themselves" in note for note in done.findings[0].notes)
+    assert any("over the numbers themselves" in note for note in done.findings[0].said)
     assert values["words_per_text"] is None
     assert any("--manifest" in note for note in done.findings[0].notes)
     assert analyse(load_run(run), ["exchange"]).computed == []
@@ -205,7 +205,8 @@ def test_words_are_counted_in_the_texts_of_the_store(run: Path, tmp_path: Path) 
 
 def test_names() -> None:
     assert list(named(["silhouette", "margin"])) == ["margin", "silhouette"]
-    assert list(named(["all"])) == list(ANALYSES)
+    assert list(named(["all"])) == [name for name in ANALYSES if name not in ON_NETWORKS]
+    assert list(named(["all"], networks=True)) == list(ON_NETWORKS)
     with pytest.raises(InputError, match="did you mean silhouette"):
         named(["silhuette"])
 

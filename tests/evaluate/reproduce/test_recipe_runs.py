@@ -151,7 +151,10 @@ def test_a_dry_run_counts_and_writes_nothing(place: Path) -> None:
     assert sorted(place.rglob("*")) == before
     text = _run("table17", "--only", "oxford_pets", "--dry-run")
     assert f"oxford_pets image by dinov2_vits14, at least {2 * 384 * 7349 / 1e6:.0f} MB" in text
-    assert f"1 runs, {(2 + 3 + 2) * 3 * 5 * 24:,} models" in text
+    assert f"1 runs, {3 * 3 * 5 * 24:,} models" in text  # unimodal, uml, uml-init; no controls
+    fair = _run("table17", "--only", "oxford_pets", "--dry-run", "--protocol", "fair")
+    # 8 strengths of every method and control, 4 of ridge, 16 of prior and its controls.
+    assert f"1 runs, {(5 * 8 + 2 * 8 + 4 + 3 * 16) * 3 * 5:,} models" in fair
     shifts = _run("shift-imagenet", "--dry-run")
     assert "imagenet_sketch image by dinov2_vits14" in shifts
 
@@ -294,11 +297,13 @@ def test_where_nothing_can_be_run_the_reasons_are_shown_and_it_fails(place: Path
 @pytest.mark.parametrize("name", ["boundary-dtd", "vision-text", "table29"])
 def test_recipes_run_small(tmp_path: Path, name: str) -> None:
     value = _answer(name, "--scale", "tiny", "--out", str(tmp_path))
-    assert value["scale"] == "tiny"
-    assert value["not_run"] == []
-    methods = {(n["method"], n["control"]) for n in value["numbers"]}
-    assert ("uml", None) in methods
-    assert {control for _, control in methods} - {None}
+    fair = _answer(name, "--scale", "tiny", "--out", str(tmp_path), "--protocol", "fair")
+    for one, protocol in ((value, "paper"), (fair, "fair")):
+        assert (one["scale"], one["protocol"], one["not_run"]) == ("tiny", protocol, [])
+        methods = {(n["method"], n["control"]) for n in one["numbers"]}
+        assert ("uml", None) in methods
+        assert bool({control for _, control in methods} - {None}) == (protocol == "fair")
+    assert (tmp_path / "fair" / "tiny" / "result.json").is_file()
     if name == "boundary-dtd":
         assert {"knitted", "cobwebbed"} <= set(value["findings"][0]["said"][0].replace(",", "").split())
     if name == "table29":

@@ -432,3 +432,15 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
             torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
         for point, same in zip(found["history"], fitted.history, strict=True):
             assert point == pytest.approx(same, rel=1e-4)
+
+
+def test_statistics_stay_from_the_first_evaluation_on_where_that_is_asked_for(
+    pictures: Manifest, vit: Path
+) -> None:
+    """The public code evaluates in `eval` mode and trains on in it."""
+    for batch_norm, after in (("batches", True), ("until-evaluated", False)):
+        tuner = Job(pictures, vit, views="crop").make(batch_norm=batch_norm)
+        modes = []
+        tuner.fit(None, lambda step, accuracy, tuner=tuner, modes=modes: modes.append(tuner.network.training))
+        assert len(modes) > 1
+        assert set(modes) == {after}

@@ -185,7 +185,7 @@ def test_labels_beside_it(settings: TrainSettings) -> None:
 def test_dry_run_counts_what_the_run_then_leaves(
     settings: TrainSettings, tmp_path: Path, objective: str
 ) -> None:
-    more = 'curriculum = "auxiliary-first"\nstep = [0, 2]\n' if objective == "ssl" else ""
+    more = 'curriculum = "auxiliary-before"\nstep = [0, 2]\n' if objective == "ssl" else ""
     grid = tmp_path / "own.toml"
     grid.write_text(_GRID.replace("[0.01, 0.001]", "[0.01]") + more)
     words = ["--cache", settings.cache, "--dataset", "toy", "--target", "image", "--aux", "text"]

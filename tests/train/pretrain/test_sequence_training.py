@@ -211,7 +211,58 @@ def test_grids_say_what_is_wrong(tmp_path: Path) -> None:
         file.write_text(text)
         with pytest.raises(InputError, match=words):
             load_pretraining(str(file))
-    file.write_text('epochs = 3\nlr = 0.01\ncurriculum = "auxiliary-first"\nstep = [1, 2]\n')
+    file.write_text('epochs = 3\nlr = 0.01\ncurriculum = "auxiliary-first"\nstep = [0, 1]\n')
     grid = load_pretraining(str(file), alpha=(0.5,))
-    assert (grid.epochs, grid.steps, grid.lr, grid.step, grid.alpha) == (3, 0, (0.01,), (1, 2), (0.5,))
+    assert (grid.epochs, grid.steps, grid.lr, grid.step, grid.alpha) == (3, 0, (0.01,), (0, 1), (0.5,))
     assert isinstance(grid, Pretraining)
+
+
+def test_probes_are_those_of_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from uml_train.pretrain.probe import Probe
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 80)
+    x = (labels[:, None] * 0.8 + rng.standard_normal((80, 4)) * [1, 9, 0.1, 3]).astype(np.float32)
+    models = {
+        "raw": LogisticRegression(max_iter=200),
+        "standardised": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)),
+        "liblinear": make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, solver="liblinear")),
+    }
+    found = {}
+    for kind, model in models.items():
+        model.fit(x.astype(np.float64), labels)
+        probe = Probe(x, labels, kind)
+        found[kind] = probe.logits(x, 2).numpy()
+        np.testing.assert_allclose(found[kind], model.predict_log_proba(x.astype(np.float64)), atol=1e-4)
+    assert np.abs(found["raw"] - found["standardised"]).max() > 1e-3
+    three = rng.integers(0, 3, 80)
+    assert Probe(x, three, "liblinear").logits(x, 3).exp().sum(1).numpy() == pytest.approx(np.ones(80))
+
+
+def test_auxiliary_first_comes_out_of_the_target_s_epochs(tmp_path: Path) -> None:
+    """As the public code: epochs 0 … `step` are the auxiliary's alone, and -1 is no such epoch."""
+    from uml_train.pretrain.arms import Arms
+    from uml_train.run import Cell
+
+    grid = replace(
+        load_pretraining("multibench"), curriculum="auxiliary-first", step=(-1, 0, 2), epochs=10, batch_size=4
+    )
+    arms = Arms.__new__(Arms)
+    object.__setattr__(arms, "grid", grid)
+    cell = Cell(auxiliaries=("text",), method="uml", control=None, shots="all", seed=1, shared_width=0)
+    steps = {}
+    for candidate in grid.candidates[:3]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Arms, "epoch", lambda self, cell: 7)
+            table = arms.timetable(cell, candidate)
+        alone = sum(table.batch_of(0, s) is None for s in range(table.steps))
+        steps[candidate.step] = (table.steps, alone, [table.batch_of(1, s) for s in (0, table.steps - 1)])
+    assert steps == {-1: (70, 0, [0, 69]), 0: (70, 7, [0, 69]), 2: (70, 21, [0, 69])}
+    with pytest.raises(InputError, match="target would never be trained on"):
+        replace(grid, step=(9,))
+    with pytest.raises(InputError, match="auxiliary-first alone"):
+        replace(grid, step=(-1,), curriculum="target-first")

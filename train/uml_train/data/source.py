@@ -5,6 +5,7 @@ Shapes: n usable rows, D features, C classes of the target.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,8 @@ class Source:
     """One modality of the problem.
 
     `rows` (n,) int64 are the store's usable rows in store order, `labels` (n,) int64 their target classes.
-    `tally` says of every row of the store whether it is used, and why not.
+    `tally` says of every row of the store whether it is used, and why not. `space` stands in place of the
+    joint space that the encoder names.
     """
 
     label: str
@@ -31,6 +33,7 @@ class Source:
     rows: np.ndarray
     labels: np.ndarray
     tally: Tally
+    space: str | None = None
 
     @property
     def encoder(self) -> str:
@@ -41,8 +44,17 @@ class Source:
     @property
     def joint_space(self) -> str | None:
         """The space that the encoder shares with others, such as CLIP's towers; None for most."""
-        space = self.features.encoder.get("joint_space")
+        space = self.space or self.features.encoder.get("joint_space")
         return None if space is None else str(space)
+
+    @property
+    def named_space(self) -> str | None:
+        """The joint space by the name of its model, such as `open_clip:RN50-quickgelu/openai`; encoders that
+        were trained into it by others (AudioCLIP's) know no other name."""
+        if self.joint_space is None:
+            return None
+        library, model = (self.features.encoder.get(key) for key in ("library", "model"))
+        return f"{library}:{model}"
 
     @property
     def dim(self) -> int:
@@ -122,3 +134,12 @@ def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_onl
         )
         raise InputError(f"{features.path} has no row to learn from: of {len(labels)} rows {counts}{where}")
     return Source(label=label, features=features, rows=rows, labels=labels[rows], tally=tally)
+
+
+def in_shared_spaces(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """The sources by label; where one names a space by its model, those of the model are said to be in it."""
+    named = {source.joint_space for source in sources.values()}
+    return {
+        label: replace(source, space=source.named_space) if source.named_space in named - {None} else source
+        for label, source in sources.items()
+    }

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from uml_cache import InputError, Setting, Settings, at_least, declared
-from uml_train.settings import TrainSettings
+from uml_train.settings import SEARCHED, TrainSettings
 
 Freeze = int | Literal["all"]
 _NETWORK, _AUXILIARY, _MACHINE = "Network", "An auxiliary's network", "Machine"
@@ -70,6 +70,16 @@ class FinetuneSettings(Settings):
         "From this step on nothing is frozen.",
         group=_NETWORK, metavar="STEP", takes="a step from 1 on, with --freeze N or all", check=at_least(1),
     )] = None
+    transform: Annotated[str, Setting(
+        "What every picture goes through first. own: the network's; paper: 224 pixels, CLIP's mean and "
+        "deviation.",
+        group=_NETWORK, choices=("own", "paper"),
+    )] = "own"
+    batch_norm: Annotated[str, Setting(
+        "Statistics of BatchNorm in training. batches: each batch's; until-evaluated: from the first "
+        "evaluation on those that have been gathered, and no dropout (the public code's).",
+        group=_NETWORK, choices=("batches", "until-evaluated"),
+    )] = "batches"
     ema: Annotated[float | None, Setting(
         "Evaluate and keep a running average of the weights.",
         group=_NETWORK, metavar="DECAY", takes="a decay between 0 and 1, such as 0.999",
@@ -136,8 +146,10 @@ class FinetuneSettings(Settings):
             for control in settings.controls:
                 if control != "permuted":
                     raise InputError(f"the control {control} replaces features; with --tune-aux use permuted")
-            if settings.texts == "mean":
-                raise InputError("--texts mean averages features; with --tune-aux give a number or `all`")
+            if settings.texts in ("mean", SEARCHED):
+                raise InputError(
+                    f"--texts {settings.texts} averages features; with --tune-aux give a number or `all`"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; `local` holds what decides no number. `from_json` gives the settings back."""

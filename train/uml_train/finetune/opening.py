@@ -88,6 +88,7 @@ def load_networks(
         weights=tuning.weights,
         img_size=tuning.img_size,
         patch_size=tuning.patch_size,
+        transform=tuning.transform,
         untrained=tuning.start == "random",
         device="cpu",
     )

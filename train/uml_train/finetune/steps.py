@@ -39,6 +39,7 @@ class Tuner:
         ranks: processes that share every batch; each one's part of the gradient is summed.
         precision: `float32`, or `bfloat16` for autocast.
         ema: decay of a running average of the weights, which is evaluated and kept in their place.
+        batch_norm: `until-evaluated` trains on in `eval` mode from the first evaluation on.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Tuner:
         precision: str = "float32",
         ranks: Ranks | None = None,
         ema: float | None = None,
+        batch_norm: str = "batches",
     ) -> None:
         self.task, self.schedule = task, schedule
         self.model = model = task.model
@@ -59,6 +61,7 @@ class Tuner:
         self.order = Order(task, schedule, self.ranks)
         self.network = TunedNetwork(model, task.streams).to(self.device)
         self._ema = ema
+        self._stays = batch_norm == "until-evaluated"
         self._average: Average | None = None
         self.optimizer = torch.optim.AdamW(
             self._groups(), lr=model.candidate.lr, weight_decay=model.candidate.weight_decay
@@ -144,11 +147,11 @@ class Tuner:
             None if s.loader is None or i == 0 else s.loader.batches(self.order.auxiliary(i, first))
             for i, s in enumerate(self.task.streams)
         ]
-        self._set_frozen(self.task.unfreeze_at is None or first < self.task.unfreeze_at)
+        self._set_frozen(self.task.unfreeze_at is None or first < self.task.unfreeze_at, evaluated=first > 0)
         seen = torch.zeros(len(self.task.streams), 3, device=self.device)
         for step in range(first, self.schedule.steps):
             if step == self.task.unfreeze_at and step > first:
-                self._set_frozen(False)
+                self._set_frozen(False, evaluated=True)
             seen += self._step(step, [inputs, *tuned[1:]])
             if self._average is not None:
                 self._average.update(step)
@@ -157,6 +160,8 @@ class Tuner:
             with self._shown():
                 point = {"step": step + 1, "val_acc": self._validate(inputs), **self._remarks(seen)}
                 progress.add(step + 1, point, self._state, self.schedule)
+            if self._stays:
+                self.network.eval()
             seen.zero_()
             yield point
             if progress.ended:
@@ -224,10 +229,12 @@ class Tuner:
                 remarks[f"acc.{samples.name}"] = 100.0 * right / count
         return remarks
 
-    def _set_frozen(self, frozen: bool) -> None:
+    def _set_frozen(self, frozen: bool, *, evaluated: bool) -> None:
         for stream in self.task.streams:
             if stream.backbone is not None:
                 stream.backbone.set_frozen(frozen)
+        if self._stays and evaluated:
+            self.network.eval()
         self._parallel = self.ranks.parallel(self.network, partly=self.order.plan.period > 1)
 
     def _groups(self) -> list[dict[str, Any]]:

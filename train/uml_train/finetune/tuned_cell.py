@@ -97,7 +97,7 @@ class CellTuner:
                 loader=part.loader,
                 rows=source.rows[positions],
                 lr=lr,
-                unit=prepared.normalizers[source.label].unit,
+                unit=prepared.mapping[index][source.label].unit,
             )
 
         streams = [stream(self.networks.target, self.problem.target, draw.train)]
@@ -106,7 +106,8 @@ class CellTuner:
                 streams.append(TunedStream())
                 continue
             source = self.problem.auxiliaries[samples.name]
-            positions = auxiliary_positions(source, cell.seed, self.settings.texts)
+            texts = model.candidate.texts or self.settings.texts
+            positions = auxiliary_positions(source, cell.seed, texts)
             streams.append(stream(tuned, source, positions, tuning.aux_lr))
         if tuning.recompute:
             for each in streams:
@@ -124,6 +125,7 @@ class CellTuner:
             precision=self.settings.precision,
             ranks=self.ranks,
             ema=tuning.ema,
+            batch_norm=tuning.batch_norm,
         )
 
 

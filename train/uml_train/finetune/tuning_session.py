@@ -23,6 +23,7 @@ from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import class_map_of, splits_of
 from uml_train.runs.resolving import resolve, unrelated_roles
+from uml_train.runs.searching import with_texts
 from uml_train.runs.session import Session
 from uml_train.runs.workers import chosen_device, finished_cell, run_grid
 from uml_train.settings import TrainSettings
@@ -125,9 +126,10 @@ def open_samples(
     )
     for remark in problem.remarks:
         output.say(remark)
-    resolved = resolve(settings, selection, problem, output)
+    resolved = with_texts(resolve(settings, selection, problem, output), _FAMILY)
     if run is None:
-        grid = load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio, family=_FAMILY)
+        axes = {"alpha": resolved.alpha, "ratio": resolved.ratio}
+        grid = load_grid(resolved.grid, **axes, texts=resolved.texts, family=_FAMILY)
     else:
         grid = run_grid(run)
     _check_batches(grid, ranks)

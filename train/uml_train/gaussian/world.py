@@ -20,7 +20,8 @@ from uml_train.heads.weights import seeded
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The distribution. `noise` is a standard deviation (the paper gives the variance 0.09).
+    """The distribution. `noise` is a standard deviation (the paper gives the variance 0.09), and `projection`
+    that of the projections' entries, which the paper does not give.
 
     X's training samples keep the first `kept` part of the common factors and scale the others by
     `attenuation`; held-out samples of X are not attenuated, and come through the same projections.
@@ -33,10 +34,13 @@ class World:
     noise: float = 0.3
     kept: float = 0.1
     attenuation: float = 0.05
+    projection: float = 1.0
 
     def __post_init__(self) -> None:
         if self.noise < 0 or self.attenuation < 0:
             raise InputError("noise and attenuation must not be negative")
+        if self.projection <= 0:
+            raise InputError(f"projection is {self.projection:g}; it is a standard deviation above 0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class WorldSamples:
 
 
 def draw(world: World, seed: int, *, x: int, y: int, held_out: int) -> WorldSamples:
-    """Draw projections (standard normal entries) and samples; smaller sets begin like larger ones."""
+    """Draw projections (normal entries) and samples; smaller sets begin like larger ones."""
     strength = np.full(world.common, world.attenuation)
     strength[: round(world.kept * world.common)] = 1.0
 
@@ -60,7 +64,8 @@ def draw(world: World, seed: int, *, x: int, y: int, held_out: int) -> WorldSamp
         of_common = _normal(seed, "common projection", name, shape=(world.common, world.observed))
         of_own = _normal(seed, "private projection", name, shape=(private, world.observed))
         error = world.noise * _normal(seed, "noise", f"{name} {part}", shape=(rows, world.observed))
-        return torch.from_numpy((common @ of_common + own @ of_own + error).astype(np.float32))
+        seen = world.projection * (common @ of_common + own @ of_own)
+        return torch.from_numpy((seen + error).astype(np.float32))
 
     ys = view("y", "train", y, world.private_y, 1.0)
     noise = torch.from_numpy(_normal(seed, "pure noise", "", shape=(y, world.observed)).astype(np.float32))

@@ -39,6 +39,11 @@ def sequence_cells(settings: TrainSettings, grid: Pretraining, shots: Sequence[S
     ]
 
 
+def arm_name(cell: Cell, *, joint: bool) -> str:
+    """The arm of a cell: without labels it is the same whatever the probe's shots."""
+    return (cell if joint else replace(cell, shots="all")).key
+
+
 @dataclass(frozen=True, eq=False)
 class Arms:
     """The arms of one run: settings with every default resolved, over open stores."""
@@ -65,23 +70,34 @@ class Arms:
         return sum(self.timetable(first, c).steps for first in firsts for c in self.candidates(first))
 
     def name(self, cell: Cell) -> str:
-        """The arm of a cell: without labels it is the same whatever the probe's shots."""
-        return (cell if self.joint else replace(cell, shots="all")).key
+        """The arm of a cell, as `arm_name` has it."""
+        return arm_name(cell, joint=self.joint)
+
+    def epoch(self, cell: Cell) -> int:
+        """Steps of a pass over the target."""
+        rows = len(self.draw(cell).train)
+        return max(1, rows // min(rows, self.grid.batch_size))
 
     def candidates(self, cell: Cell) -> tuple[PretrainingCandidate, ...]:
         """As many for every method."""
         return self.grid.candidates_for(
-            auxiliaries=cell.method != "unimodal", weighted=cell.method != "self-supervised"
+            auxiliaries=cell.method != "unimodal",
+            weighted=cell.method != "self-supervised",
+            equal=self.settings.candidates == "equal",
         )
 
     def timetable(self, cell: Cell, candidate: PretrainingCandidate) -> Timetable:
         """Steps of a network, and when which modality takes part."""
-        rows = len(self.draw(cell).train)
-        epoch = max(1, rows // min(rows, self.grid.batch_size))
+        epoch = self.epoch(cell)
         target = self.grid.steps or self.grid.epochs * epoch
-        first = min((candidate.step or 0) * epoch, target) if cell.auxiliaries else 0
+        inside = self.grid.curriculum == "auxiliary-first"
+        # The public code counts epochs from 0 and goes to joint training after the one numbered `step`.
+        length = (candidate.step or 0) + inside if candidate.step is not None else 0
+        first = min(length * epoch, target) if cell.auxiliaries else 0
         return Timetable(
-            target=target, first=first, auxiliary_first=self.grid.curriculum == "auxiliary-first"
+            target=target - first if inside else target,
+            first=first,
+            auxiliary_first=self.grid.curriculum.startswith("auxiliary"),
         )
 
     def draw(self, cell: Cell) -> Draw:

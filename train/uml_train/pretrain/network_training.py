@@ -17,7 +17,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -120,7 +120,11 @@ class Outcome:
 
 
 class NetworkTrainer:
-    """Trains one network; `checkpoint` is a file to go on from and to write every so many minutes."""
+    """Trains one network; `checkpoint` is a file to go on from and to write every so many minutes.
+
+    Args:
+        every: so many steps after which `snapshot` is told of the step; 0: never.
+    """
 
     def __init__(
         self,
@@ -129,6 +133,9 @@ class NetworkTrainer:
         where: Where,
         checkpoint: Checkpoint | None = None,
         minutes: float = 10.0,
+        *,
+        every: int = 0,
+        snapshot: Callable[[int], None] = lambda step: None,
     ) -> None:
         smallest = min(task.batch_size, *(len(stream.rows) for stream in task.streams))
         if smallest < where.ranks.world:
@@ -140,6 +147,7 @@ class NetworkTrainer:
         self._optimizer = torch.optim.Adam(model.parameters(), lr=task.lr, foreach=True)
         self._order = BatchOrder()
         self._checkpoint, self._minutes = checkpoint, minutes
+        self._every, self._snapshot = every, snapshot
         self._history: list[dict[str, float]] = []
         self._step, self._seconds = 0, 0.0
 
@@ -147,7 +155,7 @@ class NetworkTrainer:
         """Train to the end."""
         self._resume()
         progress.update(self._step)
-        total = self._task.timetable.steps
+        total, where = self._task.timetable.steps, self._where.ranks
         began, saved, before = time.monotonic(), time.monotonic(), self._seconds
         finite = True
         self.model.train()
@@ -158,6 +166,8 @@ class NetworkTrainer:
             if self._step % max(1, total // _POINTS) == 0 or self._step == total or not finite:
                 self._history.append({"step": self._step - 1, **(losses if finite else {})})
             progress.update(1)
+            if self._every and self._step % self._every == 0 and where.first:
+                self._snapshot(self._step)
             if self._checkpoint and time.monotonic() - saved >= 60 * self._minutes and self._step < total:
                 self._seconds = before + time.monotonic() - began
                 self._save()

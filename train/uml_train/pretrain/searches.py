@@ -10,7 +10,10 @@ from typing import Annotated, Any
 
 from uml_cache import InputError, Setting, Settings, all_different, at_least, declared, read_toml, unknown
 from uml_train.pretrain.shared_transformer import NORMS, POSITIONS, TransformerConfig
+from uml_train.protocols import protocol_grid
 
+# Curricula whose first part comes out of the target's epochs, and who waits in it.
+_INSIDE = {"target-first": "auxiliaries", "auxiliary-first": "target"}
 _POSITIVE, _FROM_0 = "different numbers, which must be positive", "different numbers from 0 on"
 
 
@@ -49,8 +52,9 @@ class Pretraining(Settings):
         epochs: passes over the target; or
         steps: batches of the target. Either fixes how many samples of the target each method sees.
         curriculum: `joint`; `target-first`: the target alone for the first `step` of its epochs (the paper's
-            text); `auxiliary-first`: the auxiliaries alone for `step` epochs of the target's length, before
-            the target's own budget begins (the reference code).
+            text); `auxiliary-first`: the auxiliaries alone for the first `step` + 1 of all epochs, which come
+            out of the target's budget (the public code, where -1 is no such part); `auxiliary-before`: the
+            auxiliaries alone for `step` epochs of the target's length, before its own budget begins.
         layers, heads, feedforward, dropout, norm, positions: of the network, see `TransformerConfig`.
         clip: gradients longer than this are shortened to it; 0: never.
 
@@ -63,12 +67,16 @@ class Pretraining(Settings):
     lr: Annotated[tuple[float, ...], Setting("Learning rates.", takes=_POSITIVE, check=_positive)]
     width: Annotated[tuple[int, ...], Setting("Widths.", takes=_POSITIVE, check=_positive)]
     alpha: Annotated[tuple[float, ...], Setting("Weights.", takes=_FROM_0, check=_from_0)] = (1.0,)
-    step: Annotated[tuple[int, ...], Setting("Epochs.", takes=_FROM_0, check=_from_0)] = (0,)
+    step: Annotated[tuple[int, ...], Setting(
+        "Epochs.", takes="different numbers from 0 on (auxiliary-first: from -1 on)",
+        check=lambda steps: all_different(steps) and min(steps) >= -1,
+    )] = (0,)
     batch_size: Annotated[int, Setting("Samples.", takes="a number of at least 1", check=at_least(1))] = 32
     epochs: Annotated[int, Setting("Passes over the target.")] = 0
     steps: Annotated[int, Setting("Batches of the target.")] = 0
     curriculum: Annotated[str, Setting(
-        "Which modality trains when.", choices=("joint", "target-first", "auxiliary-first"),
+        "Which modality trains when.",
+        choices=("joint", "target-first", "auxiliary-first", "auxiliary-before"),
     )] = "joint"
     layers: Annotated[int, Setting("Layers of the trunk.")] = 5
     heads: Annotated[int, Setting("Attention heads.")] = 5
@@ -86,10 +94,15 @@ class Pretraining(Settings):
             raise InputError(f"{self.name}: give either epochs or steps, a whole number from 1 on")
         if self.curriculum == "joint" and self.step != (0,):
             raise InputError(f"{self.name}: step has no meaning under the curriculum joint; leave it out")
-        if self.epochs and self.curriculum == "target-first" and max(self.step) >= self.epochs:
+        if min(self.step) < 0 and self.curriculum != "auxiliary-first":
+            raise InputError(
+                f"{self.name}: step is {min(self.step)}; below 0 it goes with auxiliary-first alone"
+            )
+        last = max(self.step) + (self.curriculum == "auxiliary-first")
+        if self.epochs and self.curriculum in _INSIDE and last >= self.epochs:
             raise InputError(
                 f"{self.name}: step goes to {max(self.step)} of {self.epochs} epochs, so that the "
-                "auxiliaries would never be trained on; make it smaller"
+                f"{_INSIDE[self.curriculum]} would never be trained on; make it smaller"
             )
         for width in self.width:
             self.network(width)
@@ -112,10 +125,13 @@ class Pretraining(Settings):
             longest=longest,
         )
 
-    def candidates_for(self, *, auxiliaries: bool, weighted: bool = True) -> tuple[PretrainingCandidate, ...]:
-        """As many candidates for a method to which λ (not `weighted`) or both axes mean nothing.
+    def candidates_for(
+        self, *, auxiliaries: bool, weighted: bool = True, equal: bool = True
+    ) -> tuple[PretrainingCandidate, ...]:
+        """The candidates for a method to which λ (not `weighted`) or both axes mean nothing.
 
-        Those that become alike are told apart by `repeat`: equal search for every method.
+        With `equal` those that become alike are told apart by `repeat`: equal search for every method.
+        Otherwise each is tried once, as in the paper.
         """
         seen: Counter[PretrainingCandidate] = Counter()
         found = []
@@ -124,7 +140,8 @@ class Pretraining(Settings):
                 candidate = replace(candidate, alpha=None, step=None)
             elif not weighted:
                 candidate = replace(candidate, alpha=None)
-            found.append(replace(candidate, repeat=seen[candidate]))
+            if equal or not seen[candidate]:
+                found.append(replace(candidate, repeat=seen[candidate]))
             seen[candidate] += 1
         return tuple(found)
 
@@ -138,14 +155,11 @@ _NAMED: dict[str, dict[str, Any]] = {
         "heads": 4,
         "feedforward": 256,
     },
-    # Paper B.4.1; batch size, feed-forward width and dropout are the reference code's.
-    "multibench": {
-        "lr": [1e-2, 1e-3, 1e-4],
-        "width": [10, 40, 150, 300],
-        "step": [0, 30, 50, 70],
-        "curriculum": "target-first",
-        "epochs": 100,
-    },
+    # Those of `protocols.toml`; batch size, feed-forward width and dropout are the public code's.
+    "multibench": protocol_grid("paper", "multibench"),
+    "multibench-authors": protocol_grid("authors", "multibench"),
+    "multibench-large": protocol_grid("paper", "multibench-large"),
+    "multibench-large-authors": protocol_grid("authors", "multibench-large"),
     # Paper B.4.1 names width, layers and heads. For the search it points to Table 5, the grid of linear
     # probes, whose learning rates these are; epochs and the rest are as above.
     "vision-text": {"lr": [1e-3, 1e-4], "width": [256], "epochs": 100, "layers": 4, "heads": 4},
@@ -153,7 +167,8 @@ _NAMED: dict[str, dict[str, Any]] = {
 
 
 def load_pretraining(name: str, *, alpha: tuple[float, ...] | None = None) -> Pretraining:
-    """`quick`, `multibench`, `vision-text`, or a TOML file with `Pretraining`'s keys (absent: as in quick).
+    """`quick`, `multibench`, `vision-text` and others of the protocols, or a TOML file with `Pretraining`'s
+    keys (absent: as in quick).
 
     Args:
         alpha: values of λ to search instead of the grid's own.

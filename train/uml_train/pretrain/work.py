@@ -19,6 +19,7 @@ from uml_train.heads.models import best_validated
 from uml_train.pretrain.arms import Arms
 from uml_train.pretrain.network_file import load_network, network_file
 from uml_train.pretrain.network_training import NetworkTrainer, Where, embed_rows
+from uml_train.pretrain.pathways import snapshot_path
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import PretrainingCandidate
 from uml_train.pretrain.sequences import Sequences
@@ -52,7 +53,7 @@ class Work:
         self._problem = arms.problem
         self._where = Where.of(arms.settings, ranks)
         self._ranks = ranks
-        for folder in ("models", "checkpoints"):
+        for folder in ("models", "checkpoints", *(["snapshots"] if arms.settings.snapshots else [])):
             make_folder(run.path / folder)
 
     def results(self, cells: Sequence[Cell], bar: Progress) -> Iterator[Finished]:
@@ -72,9 +73,20 @@ class Work:
         if not self._ranks.first:
             return
         needed = np.unique(np.concatenate([p for d in draws.values() for p in (d.train, d.val)]))
+        chosen: set[int] = set()
         trained = [self._embedded(first, i, c, needed) for i, c in enumerate(self._arms.candidates(first))]
         for cell in cells:
-            yield self._probe(cell, draws[cell], trained)
+            finished = self._probe(cell, draws[cell], trained)
+            yield finished
+            chosen.add(finished.result.selected)
+        self._forget(self._arms.name(first), chosen)
+
+    def _forget(self, arm: str, chosen: set[int]) -> None:
+        """Remove the snapshots of candidates that no probe selected."""
+        for path in (self._run.path / "snapshots").glob("*.safetensors"):
+            name, _, candidate = path.stem.rpartition("-e")[0].rpartition("-c")
+            if name == arm and int(candidate) not in chosen:
+                path.unlink()
 
     def _is_trained(self, cell: Cell, i: int) -> bool:
         """Whether a candidate's network is there and whole; all processes answer alike."""
@@ -96,7 +108,18 @@ class Work:
         path = self._model_path(cell, i)
         checkpoint = Checkpoint(self._run.path / "checkpoints" / f"{path.stem}.pt", self._output.say)
         minutes = self._arms.settings.checkpoint_minutes
-        outcome = NetworkTrainer(model, task, self._where, checkpoint, minutes).fit(bar)
+        epoch = self._arms.epoch(cell)
+
+        def snapshot(step: int) -> None:
+            about = {"seed": cell.seed, "method": cell.method, "control": cell.control, "steps": step}
+            kept = snapshot_path(self._run.path, self._arms.name(cell), i, step // epoch)
+            write_together({kept: network_file(model, streams, self._arms.classes, about)})
+
+        every = self._arms.settings.snapshots * epoch
+        trainer = NetworkTrainer(
+            model, task, self._where, checkpoint, minutes, every=every, snapshot=snapshot
+        )
+        outcome = trainer.fit(bar)
         if not outcome.finite:
             self._output.say(
                 f"{path.stem}: the loss is no number any more; lower lr, or set clip in the grid"
@@ -142,7 +165,7 @@ class Work:
         probes, accuracies = [], []
         for one in trained:
             x = np.stack([one.embeddings[p] for p in draw.train.tolist()])
-            probes.append(Probe(x, labels[draw.train]))
+            probes.append(Probe(x, labels[draw.train], self._arms.settings.probe))
             val = np.stack([one.embeddings[p] for p in draw.val.tolist()])
             accuracies.append(probes[-1].accuracy(val, labels[draw.val]) if one.about["finite"] else 0.0)
         finite = [one.about["finite"] for one in trained]

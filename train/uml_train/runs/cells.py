@@ -77,11 +77,12 @@ def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
 class Prepared:
     """A cell ready to be trained: what maps its features, the test rows, and one model per candidate.
 
-    A cell that is solved has one model, and `points` to solve it for.
+    `mapping` has the normaliser of every modality, for each model. A cell that is solved has one model, and
+    `points` to solve it for.
     """
 
     models: list[HeadModel]
-    normalizers: dict[str, Normalizer]
+    mapping: list[dict[str, Normalizer]]
     label_budget: int
     injection: dict[str, str]
     test: Rows
@@ -97,6 +98,11 @@ class Trained:
     seconds: list[float]
     selected: int
     answers: Answers
+
+    @property
+    def normalizers(self) -> dict[str, Normalizer]:
+        """What maps the features of every modality to those that the selected model reads."""
+        return self.prepared.mapping[0 if self.prepared.points else self.selected]
 
     @property
     def streams(self) -> list[str]:
@@ -169,7 +175,7 @@ def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, p
         point, factor = prepared.points[selected], fitted[selected].factor
         (refitted,) = solve(again.models[0], [point], [factor])
         fitted[selected] = replace(fitted[selected], made=refitted.weights)
-        prepared.normalizers, prepared.test = again.normalizers, again.test
+        prepared.mapping, prepared.test = again.mapping, again.test
     seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
     return Trained(
         prepared=prepared,
@@ -234,23 +240,38 @@ def prepare(
         logit_scale=_ALIGNED_SCALE if cell.aligned else 1.0,
     )
     validation = (plain(placed(val, loader).normalized(normalize)), torch.from_numpy(target.labels[draw.val]))
-    auxiliaries, mapped = _auxiliaries(problem, cell, settings, normalizers, unit, loader)
-    head = None
-    if cell.method in FROM_CLASS_MEANS:
-        first = auxiliaries[0]
-        head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
     with_loss = cell.method in WITH_AUXILIARY_LOSS
+    starts = cell.method in FROM_CLASS_MEANS
+    candidates: tuple[Candidate, ...] = (_SOLVED,)
+    if not grid.points:
+        candidates = grid.candidates_for(
+            auxiliary_loss=with_loss,
+            learns_scale=not cell.aligned,
+            sees_texts=with_loss or starts,
+            equal=settings.candidates == "equal",
+        )
+    mapped: dict[str, str] = {}
+    seen_texts: dict[Texts | None, tuple[list[Samples], Tensor | None]] = {}
+    normalized: dict[Texts | None, dict[str, Normalizer]] = {}
+    for texts in dict.fromkeys(candidate.texts for candidate in candidates):
+        own = settings if texts is None else replace(settings, texts=texts)
+        auxiliaries, mapped = _auxiliaries(problem, cell, own, normalizers, unit, loader)
+        head = None
+        if starts:
+            first = auxiliaries[0]
+            head, _ = class_mean_rows(first.features, first.labels, len(problem.classes), cell.seed)
+        seen_texts[texts], normalized[texts] = (auxiliaries, head), dict(normalizers)
     kernel = class_kernel(auxiliaries, len(problem.classes)) if cell.method == "prior" else None
     models = [
         HeadModel(
             target=samples,
-            auxiliaries=tuple(auxiliaries) if with_loss else (),
+            auxiliaries=tuple(seen_texts[candidate.texts][0]) if with_loss else (),
             validation=validation,
             classes=len(problem.classes),
             width=cell.shared_width if deep else samples.dim,
             seed=cell.seed + (candidate.repeat << 32),
             candidate=candidate,
-            head=head,
+            head=seen_texts[candidate.texts][1],
             alpha=1.0 if candidate.alpha is None else candidate.alpha,
             ratio=candidate.ratio or 1.0,
             hidden=min(cell.shared_width, _HIDDEN) if deep and settings.trunk != "linear" else 0,
@@ -258,16 +279,12 @@ def prepare(
             balanced=settings.sampling == "balanced",
             kernel=kernel,
         )
-        for candidate in (
-            (_SOLVED,)
-            if grid.points
-            else grid.candidates_for(auxiliary_loss=with_loss, learns_scale=not cell.aligned)
-        )
+        for candidate in candidates
     ]
     where = "stream" if loader == "stream" else "host"
     return Prepared(
         models,
-        normalizers,
+        [normalized[candidate.texts] for candidate in candidates],
         len(draw.train) if refit else draw.label_budget,
         mapped,
         placed(test, where).normalized(normalize),

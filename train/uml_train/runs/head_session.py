@@ -73,7 +73,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         selection=selection,
         unrelated=unrelated,
         problem=problem,
-        grid=load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio),
+        grid=load_grid(resolved.grid, alpha=resolved.alpha, ratio=resolved.ratio, texts=resolved.texts),
         ranks=ranks,
         output=output,
     )

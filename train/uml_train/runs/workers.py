@@ -242,7 +242,7 @@ def finished_cell(
     result = _record(run, problem, grid, cell, settings, trained, seconds)
     weights = trained.fitted[trained.selected].weights
     about = result.about(run.config["classes"])
-    head = head_file(weights, trained.streams, trained.prepared.normalizers, about)
+    head = head_file(weights, trained.streams, trained.normalizers, about)
     remark = f"{cell.key}: {_remark(result, trained.streams)}"
     return Finished(result, trained.answers, head), remark
 

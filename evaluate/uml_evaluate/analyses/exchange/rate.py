@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from uml_cache import Output
 
-VERSION = 2
+VERSION = 3
 TITLE = "What a modality is worth"
 PAPER = "4.4, E.4"
 _DARK = "#101010"
@@ -54,12 +54,15 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
     fit = fit_plane(grid.shots, grid.texts, grid.accuracy)
     linear = fit_plane(grid.shots, grid.texts, grid.accuracy, logs=False)
     rate = rate_of(fit, grid.shots, grid.texts)
+    said = [_sentence(reading, grid, rate), _constant(linear, grid.words)]
+    if reading.choice("exchange") == "numbers":
+        said.reverse()
     return Finding(
         analysis="exchange",
         title=TITLE,
         paper=PAPER,
         auxiliaries=reading.auxiliaries,
-        said=[_sentence(reading, grid, rate), _slopes(reading, grid, fit), *_below(grid)],
+        said=[*said, _slopes(reading, grid, fit), *_below(grid)],
         notes=[
             f"{grid.method} on {' + '.join(reading.auxiliaries)}, {len(grid.seeds)} seeds, "
             f"{grid.accuracy[0].size} cells each, everything else as in the run; target samples per class "
@@ -70,7 +73,6 @@ def analyse(reading: Reading, *, manifest: str | None = None, output: Output | N
             f"in the numbers themselves {100 * linear.r2:.1f} %. The rate changes along the grid as n / k; "
             f"it is given at its geometric centre, k = {rate.k:.1f} and n = {rate.n:.1f}, and holds in the "
             "grid only.",
-            _constant(linear, grid.words),
             "The label budget counts a cell's labelled target samples, those for training and those for "
             "validation. Auxiliary samples carry a class too: that label is not counted.",
             *grid.remarks,

@@ -26,7 +26,7 @@ from typing import Any
 
 from uml_cache import InputError, Output, available_cores, no_processes, unknown
 from uml_evaluate.reproduce.gaussian.gaussian_finding import ArmErrors, GaussianFinding
-from uml_train import DamagedFile, gaussian, read_record, record_bytes, write_atomic
+from uml_train import DamagedFile, gaussian, read_record, record_bytes, rows_of, write_atomic
 
 SEEDS = (1, 2, 3, 4, 5)
 WIDTHS = (10, 128)
@@ -35,17 +35,26 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "attenuation": (0.0, 0.05, 0.2, 1.0),
     "noise": (0.1, 0.3, 1.0),
     "steps": (400, 1_000, 3_000, 10_000),
+    "projection": (0.25, 0.5, 1.0, 2.0),
+    "lr": (5e-4, 1e-3, 5e-3, 1e-2),
 }
 
 
 def run(
-    out: Path, *, scale: str, sweep: str | None, seeds: Sequence[int] | None, output: Output
+    out: Path,
+    *,
+    scale: str,
+    protocol: str = "fair",
+    sweep: str | None,
+    seeds: Sequence[int] | None,
+    output: Output,
 ) -> GaussianFinding:
     """Train what is missing in `out` and compare.
 
     Args:
         scale: `full`, or `tiny` for fewer samples and steps.
-        sweep: one of budget, attenuation, noise, steps; None: the main comparison at both widths.
+        protocol: whose scale of the projections, learning rate and number of steps.
+        sweep: a name in `SWEEPS`; None: the main comparison at both widths.
 
     Raises:
         InputError: seeds given twice, an unknown sweep.
@@ -57,7 +66,9 @@ def run(
         raise InputError(f"seeds are {seeds}; give different ones")
     values: tuple[float | None, ...] = (None,) if sweep is None else SWEEPS[sweep]
     settings = [
-        (hidden, value, _setting(scale, hidden, sweep, value)) for hidden in WIDTHS for value in values
+        (hidden, value, _setting(scale, protocol, hidden, sweep, value))
+        for hidden in WIDTHS
+        for value in values
     ]
     jobs = [
         replace(job, arm=arm, seed=seed) for _, _, job in settings for seed in seeds for arm in gaussian.ARMS
@@ -77,18 +88,22 @@ def run(
     return GaussianFinding(sweep, seeds, comparisons, results, figures)
 
 
-def _setting(scale: str, hidden: int, sweep: str | None, value: float | None) -> gaussian.GaussianJob:
+def _setting(
+    scale: str, protocol: str, hidden: int, sweep: str | None, value: float | None
+) -> gaussian.GaussianJob:
     """The job of one width at one value, for the first arm and seed 0."""
-    job = gaussian.GaussianJob(arm=gaussian.ARMS[0], seed=0, training=gaussian.Training(hidden=hidden))
-    if sweep == "budget":
-        job = replace(job, budget=int(value or 0))
-    elif sweep == "steps":
-        job = replace(job, training=replace(job.training, steps=int(value or 0)))
-    elif sweep is not None:
-        values: dict[str, Any] = {sweep: value}
-        job = replace(job, world=replace(gaussian.World(), **values))
+    asked = {name: row.value(protocol) for name, row in rows_of("gaussian").items()}
+    values: dict[str, Any] = {} if sweep is None else {sweep: value}
+    asked |= values
+    job = gaussian.GaussianJob(
+        arm=gaussian.ARMS[0],
+        seed=0,
+        budget=int(asked.pop("budget", 10_000)),
+        training=gaussian.Training(hidden=hidden, lr=float(asked.pop("lr")), steps=int(asked.pop("steps"))),
+        world=gaussian.World(**asked),
+    )
     if scale == "tiny":
-        training = replace(job.training, steps=max(1, job.training.steps // 200), batch_size=64)
+        training = replace(job.training, steps=max(20, job.training.steps // 200), batch_size=64)
         job = replace(job, budget=job.budget // 10, training=training)
     return job
 

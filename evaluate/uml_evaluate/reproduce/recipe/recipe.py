@@ -18,9 +18,11 @@ from typing import Annotated, Any
 from uml_cache import InputError, Settings, declared, parse_toml, read_table, unknown
 from uml_cache import Setting as Declared
 from uml_evaluate.reproduce.recipe.published import Published, read_published
-from uml_train import FinetuneSettings, TrainSettings
+from uml_train import PROTOCOLS, FinetuneSettings, TrainSettings
 
 TRAIN = {name: s for name, s in declared(TrainSettings).items() if s.role == "choice"}
+del TRAIN["protocol"]  # the recipe's own key
+SETUPS = ("esc", "multibench", "mosi", "multibench-large", "vision-text")
 FINETUNE = {n: s for n, s in declared(FinetuneSettings).items() if s.role == "choice" or n == "encoder"}
 
 
@@ -39,6 +41,10 @@ class Setting(Settings):
         takes="a table: modality or modality.set = encoder",
     )] = field(default_factory=dict)
     transform: Annotated[str, Declared("How what is missing is extracted: own or paper.")] = "own"
+    setup: Annotated[str, Declared(
+        "Which rows of the protocols hold (`protocols.toml`). Default: those of the kind.",
+        choices=("", *SETUPS),
+    )] = ""
     folds: Annotated[int, Declared(
         "Number of folds below `data/NAME/folds` that stand for the target's splits. 0: its own.",
     )] = 0
@@ -82,6 +88,9 @@ class Recipe(Settings):
         choices=("heads", "ssl", "finetune", "gaussian"),
     )]
     variants: Mapping[str, Setting]
+    protocol: Annotated[str, Declared(
+        "Whose settings hold where the recipe says nothing: fair, paper or authors.", choices=PROTOCOLS,
+    )] = "fair"
     note: Annotated[str, Declared("What a reader of the numbers must know.")] = ""
     shift: Annotated[tuple[str, ...], Declared("Data sets that the heads are scored on, too.")] = ()
     analyses: Annotated[tuple[str, ...], Declared("Analyses of the heads, as of `uml eval --analysis`.")] = ()
@@ -189,20 +198,23 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         InputError: a value that the settings refuse, a name that is not there.
     """
-    from uml_evaluate.analyses import ANALYSES
+    from uml_evaluate.analyses import ANALYSES, ON_NETWORKS
 
     if recipe.kind == "gaussian":
         return
     for name in recipe.analyses:
         if name not in ANALYSES:
             raise unknown("analysis", name, ANALYSES)
-    if (recipe.shift or recipe.analyses) and recipe.kind != "heads":
-        raise InputError(f"shift and analyses look at heads, and this is of kind {recipe.kind}")
+        if (name in ON_NETWORKS) != (recipe.kind == "ssl") or recipe.kind == "finetune":
+            raise InputError(f"the analysis {name} cannot look at the kind {recipe.kind}")
+    if recipe.shift and recipe.kind != "heads":
+        raise InputError(f"shift looks at heads, and this is of kind {recipe.kind}")
     if recipe.boundary and len(recipe.boundary) != 2:
         raise InputError(f"boundary is {list(recipe.boundary)}; it takes two classes")
     with TemporaryDirectory() as scratch:
         for label, setting in recipe.variants.items():
-            _check_setting(recipe, label, setting, Path(scratch))
+            for protocol in dict.fromkeys((recipe.protocol, *PROTOCOLS)):
+                _check_setting(replace(recipe, protocol=protocol), label, setting, Path(scratch))
     known = {"dataset": {*recipe.datasets, *recipe.shift}, "variant": set(recipe.variants)}
     for table in recipe.published:
         for across, name in table.places():
@@ -222,12 +234,13 @@ def _check_setting(recipe: Recipe, label: str, setting: Setting, scratch: Path) 
     if not setting.datasets:
         raise InputError(f"{at}datasets is missing or empty")
     try:
-        settings = train_settings(setting, recipe.kind, setting.auxiliaries)
+        protocol = recipe.protocol
+        settings = train_settings(setting, recipe.kind, setting.auxiliaries, protocol=protocol)
         if setting.grid is not None:
-            settings = replace(settings, grid=str(grid_file(setting.grid, scratch)))
+            settings = replace(settings, grid=str(grid_file(setting.grid, scratch, setting.setup)))
         check_grid(settings, recipe.kind)
         if recipe.kind == "finetune":
-            finetune_settings(setting, data="DATA")
+            finetune_settings(setting, data="DATA", protocol=protocol)
         for place in (setting.target, *setting.auxiliaries):
             if recipe.kind != "finetune" or place != setting.target:
                 setting.encoder_of(place)

@@ -27,6 +27,9 @@ _SPEC = EncoderSpec(
     pooling="own",
     licence="MIT",
     parameters=32_100_000,
+    # Partial training moved the audio tower alone, into the space of OpenAI's CLIP RN50. A space that is
+    # named by a model and not by its weights' digest is that of every store of the model beside it.
+    joint_space="open_clip:RN50-quickgelu/openai",
 )
 
 ENCODERS: dict[str, Registered] = {"audioclip": Registered(_SPEC, _load, "AudioCLIP's audio tower, 5 s")}

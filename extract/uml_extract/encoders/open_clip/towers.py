@@ -61,6 +61,11 @@ _REPOSITORIES = {
 }
 
 
+def repository_of(name: str) -> str | None:
+    """Where the weights of a tower by its short name are on the hub; None for a name that is none."""
+    return _REPOSITORIES.get(name)
+
+
 def _any(name: str, modality: str) -> EncoderSpec:
     return EncoderSpec(name=name, modality=modality, library="open_clip", model="", pooling="joint")
 
