@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from uml_cache import QUIET, InputError, Output, available_cores, memory_bytes, no_processes
+from uml_extract.at_hand import weights_at_hand
 from uml_extract.batching import encode_batch
-from uml_extract.encoders.hub import cached_model, hub_answers
+from uml_extract.encoders.hub import hub_answers
 from uml_extract.readers import Sound
 from uml_extract.registry import list_encoders, load_encoder
-from uml_extract.spec import Encoder, Registered
+from uml_extract.spec import Encoder
 
 _PACKAGES = (
     *("uml-cache", "torch", "torchvision", "timm", "transformers", "open_clip_torch", "zarr", "numpy"),
     *("datasets", "ray", "onnx", "onnxruntime"),
 )
-_LIBRARIES = {"timm": "timm/{}", "transformers": "{}"}
 _SECONDS = 1.0  # that each encoder is timed for, about
 _WORDS = "a small brown bird with a white breast sits on a branch above the water "
 _LEAST_FREE = 5e9  # bytes
@@ -33,8 +33,9 @@ _LEAST_FREE = 5e9  # bytes
 @dataclass(frozen=True, kw_only=True)
 class Checked:
     """What was found. `encoders` maps the names of those whose weights are here to milliseconds a sample, or
-    to the reason why they cannot be loaded; those of `absent` have no weights here, and for those of
-    `unknown` nobody looked. `remarks` need a person's eye."""
+    to the reason why they cannot be loaded; those of `absent` have no weights here. `remarks` need a
+    person's eye.
+    """
 
     machine: dict[str, Any]
     devices: list[str]
@@ -43,7 +44,6 @@ class Checked:
     hub: bool
     encoders: dict[str, float | str] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -67,8 +67,6 @@ class Checked:
             said = f"{found:8.2f} ms a sample" if isinstance(found, float) else f"cannot be loaded: {found}"
             lines.append(f"  {name:<20} {said}")
         lines += ["", f"without weights here: {', '.join(self.absent) or 'none'}"]
-        if self.unknown:
-            lines.append(f"not looked for: {', '.join(self.unknown)}")
         lines += [f"note: {remark}" for remark in self.remarks]
         return "\n".join(lines)
 
@@ -86,11 +84,8 @@ def check(*, timing: bool = True, device: str = "auto", output: Output = QUIET) 
     places = {"here": Path.cwd(), "cache of weights": _hub_folder()}
     disk = {name: shutil.disk_usage(_existing(place)).free / 1e9 for name, place in places.items()}
     remarks += [f"{name} has little space left" for name, free in disk.items() if free * 1e9 < _LEAST_FREE]
-    lists: dict[bool | None, list[str]] = {True: [], False: [], None: []}
-    for name, entry in list_encoders().items():
-        if not name.endswith(":"):
-            lists[_is_here(entry)].append(name)
-    here = lists[True]
+    names = [name for name in list_encoders() if not name.endswith(":")]
+    here = [name for name in names if weights_at_hand(name)]
     timed: dict[str, float | str] = {}
     if timing:
         with output.progress(len(here), " encoders", "timing") as bar:
@@ -110,21 +105,9 @@ def check(*, timing: bool = True, device: str = "auto", output: Output = QUIET) 
         disk=disk,
         hub=hub_answers(),
         encoders=timed,
-        absent=lists[False],
-        unknown=lists[None],
+        absent=[name for name in names if name not in here],
         remarks=remarks,
     )
-
-
-def _is_here(entry: Registered) -> bool | None:
-    """Whether an encoder's weights lie on this machine, or it has none; None where only loading tells."""
-    spec = entry.spec
-    if spec.library == "numpy":
-        return True
-    if spec.library not in _LIBRARIES:
-        return None
-    config = None if spec.library == "timm" else "config.json"
-    return cached_model(_LIBRARIES[spec.library].format(spec.model), config=config) is not None
 
 
 def _timed(name: str, device: str) -> float | str:

@@ -145,7 +145,7 @@ def _run(
     if left_out is not None and not dry_run:
         write_left_out(left_out, rows)
     found = [value for value, _ in answers]
-    if not dry_run:
+    if trackers and not dry_run:
         for value in found:
             _log_run(value["run"], trackers, output)
     output.result(found[0] if len(found) == 1 else found, "\n".join(text for _, text in answers))

@@ -61,7 +61,7 @@ def head_bytes(
     (fitted,) = solve(again.models[0], [point], [fitted.factor])
     about = {**result.about(run.config["classes"]), "refit": True}
     streams = [stream.name for stream in again.models[0].streams]
-    return head_file(fitted.weights, streams, again.normalizers, about)
+    return head_file(fitted.weights, streams, again.mapping[0], about)
 
 
 def head_with(path: Path, about: Mapping[str, Any]) -> bytes:
