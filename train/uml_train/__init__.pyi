@@ -89,6 +89,7 @@ from .runs.workers import run_grid as run_grid
 from .settings import AUTO as AUTO
 from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
+from .settings import LINEAR as LINEAR
 from .settings import METHODS as METHODS
 from .settings import OBJECTIVES as OBJECTIVES
 from .settings import PROTOCOLS as PROTOCOLS
