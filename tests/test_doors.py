@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 # From the bottom up: a package imports from those before it.
-PACKAGES = ("uml_cache", "uml_manifests", "uml_extract", "uml_train", "uml_evaluate")
+PACKAGES = ("uml_cache", "uml_manifests", "uml_extract", "uml_train", "uml_evaluate", "uml")
 
 
 class Import(NamedTuple):

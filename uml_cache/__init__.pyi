@@ -8,6 +8,7 @@ from .errors import InputError as InputError
 from .errors import Remark as Remark
 from .errors import WorkError as WorkError
 from .errors import unknown as unknown
+from .exchange.arrays import store_arrays as store_arrays
 from .exchange.exporting import export_features as export_features
 from .exchange.formats.feature_file import read_file as read_file
 from .exchange.formats.hdf5 import hdf5_members as hdf5_members
@@ -44,6 +45,8 @@ from .reading.features import FeatureSet as FeatureSet
 from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler
 from .reading.tokens import TokenAccess as TokenAccess
+from .remote import RemotePath as RemotePath
+from .remote import as_path as as_path
 from .remote import is_remote as is_remote
 from .settings import Setting as Setting
 from .settings import Settings as Settings

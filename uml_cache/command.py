@@ -11,7 +11,9 @@ import contextlib
 import functools
 import inspect
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -37,6 +39,36 @@ class _Silent:
         return None
 
 
+class _Lines:
+    """Where standard error is no terminal: a line a minute, so that a log tells how far the work is."""
+
+    def __init__(self, total: int | None, unit: str, label: str, initial: int) -> None:
+        self._total, self._unit, self._label = total, unit.strip(), label
+        self._first = self._done = initial
+        self._began = self._said = time.monotonic()
+
+    def update(self, n: int = 1, /) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._said < _EVERY_SECONDS:
+            return
+        self._said = now
+        rate = (self._done - self._first) / (now - self._began)
+        said = f"{self._label}: {self._done:,}"
+        if self._total is not None:
+            said += f" of {self._total:,}"
+        said += f" {self._unit}, {rate:,.2f}/s"
+        if self._total is not None and rate > 0:
+            said += f", about {(self._total - self._done) / rate / 60:,.0f} min left"
+        click.echo(said, err=True)
+
+    def set_postfix_str(self, s: str = "", /) -> None:
+        return None
+
+
+_EVERY_SECONDS = 60.0
+
+
 @dataclass(frozen=True)
 class Output:
     """Where a command's words go. Library functions take one too; `Output(quiet=True)` is silent."""
@@ -60,17 +92,26 @@ class Output:
 
     @contextlib.contextmanager
     def progress(self, total: int | None, unit: str, label: str = "", initial: int = 0) -> Iterator[Progress]:
-        """A bar with rate and time left on standard error; silent where that is no terminal."""
-        if self.quiet or not sys.stderr.isatty():
+        """A bar with rate and time left on standard error; where that is no terminal a line a minute."""
+        if self.quiet:
             yield _Silent()
+            return
+        if not sys.stderr.isatty():
+            yield _Lines(total, unit, terminal(label), initial)
             return
         from tqdm import tqdm
 
+        name = terminal(label)
+        # All that stands in a line beside the postfix, with a bar of ten signs.
+        taken = len(f"{name}: 100%|          | {total}/{total} [00:00:00<00:00:00, 999.99{unit}/s, ]")
+
         class Bar(tqdm):  # type: ignore[type-arg]
             def set_postfix_str(self, s: str = "", refresh: bool = True) -> None:
-                super().set_postfix_str(terminal(s), refresh)
+                room = shutil.get_terminal_size().columns - taken
+                text = terminal(s)
+                text = text if len(text) <= room else f"{text[: max(0, room - 1)]}…" if room > 8 else ""
+                super().set_postfix_str(text, refresh)
 
-        name = terminal(label)
         with Bar(total=total, unit=unit, desc=name, initial=initial, dynamic_ncols=True) as bar:
             yield bar
 

@@ -10,6 +10,7 @@ from .manifest.draws import stratified_split as stratified_split
 from .manifest.draws import write_index as write_index
 from .manifest.files import load_manifest as load_manifest
 from .manifest.files import write_manifest as write_manifest
+from .manifest.held import HeldManifest as HeldManifest
 from .manifest.manifest import MODALITIES as MODALITIES
 from .manifest.manifest import NO_SPLIT as NO_SPLIT
 from .manifest.manifest import SPARSE as SPARSE
@@ -20,11 +21,13 @@ from .resolve import resolve_data as resolve_data
 from .resolve import shapes_data as shapes_data
 from .shapes.render import render_shapes as render_shapes
 from .sources.arrow import open_arrow as open_arrow
+from .sources.builders import EXTENSIONS as EXTENSIONS
 from .sources.builders import from_coop as from_coop
 from .sources.builders import from_csv as from_csv
 from .sources.builders import from_lines as from_lines
 from .sources.folders import from_folder as from_folder
 from .sources.pickles import read_pickle as read_pickle
+from .sources.unlabelled import new_samples as new_samples
 from .texts.mentions import Mentions as Mentions
 from .texts.mentions import assign_mentions as assign_mentions
 from .texts.prompts import TEMPLATES as TEMPLATES

@@ -176,6 +176,21 @@ def text(
             f"of {found.texts} texts {found.labelled} had a class, {found.matched} mention one, "
             f"{found.ambiguous} several, {found.unmatched} none"
         )
+        folder = built.folder
+        if found.none or found.several:
+            names = [
+                n for n, texts in (("unmatched.csv", found.none), ("ambiguous.csv", found.several)) if texts
+            ]
+            output.say(f"they stand in {' and '.join(str(folder / name) for name in names)}")
+        for proposal in built.proposals:
+            output.say(
+                f"other names of the classes ({proposal.rule}) would give {proposal.adds} more a class: read "
+                f"{folder / 'proposed_synonyms.json'}, then add --synonyms with that file"
+            )
+        value["proposals"] = [
+            {"rule": proposal.rule, "names": len(proposal.names), "adds": proposal.adds}
+            for proposal in built.proposals
+        ]
         if found.shared:
             output.say(f"{len(found.shared)} names belong to several classes: {', '.join(found.shared)}")
         value["mentions"] = {

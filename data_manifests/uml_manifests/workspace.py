@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,13 +22,15 @@ from uml_manifests.sources.builders import from_csv
 from uml_manifests.sources.folders import from_folder
 from uml_manifests.sources.records import is_saved_dataset
 from uml_manifests.sources.tars import tar_files
-from uml_manifests.texts.mentions import Mentions, assign_mentions
+from uml_manifests.texts.leftovers import write_leftovers, write_proposals
+from uml_manifests.texts.mentions import Mentions, NoMention, assign_mentions
 from uml_manifests.texts.prompts import (
     description_manifest,
     match_descriptions,
     read_descriptions,
     template_manifest,
 )
+from uml_manifests.texts.proposals import Proposal, propose
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class BuiltTexts:
     unused_keys: tuple[str, ...]
     mentions: Mentions | None = None
     remarks: tuple[str, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
 
     @property
     def account(self) -> Account:
@@ -172,11 +175,16 @@ def build_texts(
     unused: list[str] = []
     remarks: tuple[str, ...] = ()
     mentions = None
+    proposals: list[Proposal] = []
     if texts is not None:
         loose = resolve_data(texts, name=source.name, modality="text", choice=choice)
         remarks = loose.remarks
         others = None if synonyms is None else read_descriptions(Path(synonyms))
-        mentions = assign_mentions(loose, source, others, set=set or "loose")
+        try:
+            mentions = assign_mentions(loose, source, others, set=set or "loose")
+        except NoMention as error:
+            raise _with_proposals(error, loose, source, others, set or "loose", out) from None
+        proposals = propose([one.text for one in mentions.none], source.classes, others)
         manifest = replace(mentions.manifest, source=f"texts {Path(texts).name}")
     elif templates is not None:
         manifest = template_manifest(source, templates, set=set)
@@ -186,7 +194,30 @@ def build_texts(
         manifest = replace(manifest, source=f"descriptions {Path(str(descriptions)).name}")
         unused = match_descriptions(source.classes, list(found))[1]
     folder = write_manifest(manifest, data_folder(manifest) if out is None else Path(out))
-    return BuiltTexts(manifest, folder, tuple(unused), mentions, remarks)
+    if mentions is not None:
+        write_leftovers(folder, mentions, proposals)
+    return BuiltTexts(manifest, folder, tuple(unused), mentions, remarks, tuple(proposals))
+
+
+def _with_proposals(
+    error: InputError,
+    loose: Manifest,
+    source: Manifest,
+    others: Mapping[str, Sequence[str]] | None,
+    set: str,
+    out: str | Path | None,
+) -> InputError:
+    """The error, with the names that would help, which are written where the texts would have been."""
+    proposals = propose(loose.sources, source.classes, others)
+    if not proposals:
+        return error
+    place = replace(source, modality="text", set=set, sources=source.ids)
+    path = write_proposals(data_folder(place) if out is None else Path(out), proposals)
+    best = max(proposals, key=lambda proposal: proposal.adds)
+    return InputError(
+        f"{error}; other names of the classes ({best.rule}) would give {best.adds} a class: read {path}, and "
+        f"add --synonyms {path}"
+    )
 
 
 def build_draw(

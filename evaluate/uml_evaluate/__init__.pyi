@@ -1,3 +1,6 @@
+from .advice.advisor import Advice as Advice
+from .advice.advisor import advise as advise
+from .advice.wording import advice_text as advice_text
 from .comparing.comparison import Comparison as Comparison
 from .comparing.comparison import across as across
 from .comparing.comparison import compare as compare
@@ -15,6 +18,13 @@ from .comparing.statistics import paired_difference as paired_difference
 from .demo import Demo as Demo
 from .demo import run_demo as run_demo
 from .evaluation import Evaluation as Evaluation
+from .evaluation import add_textbook as add_textbook
 from .evaluation import evaluate as evaluate
+from .predict.choosing import choose as choose
+from .predict.predicting import Predictions as Predictions
+from .predict.predicting import predict_files as predict_files
+from .predict.predictor import Features as Features
+from .predict.predictor import Predictor as Predictor
+from .predict.predictor import open_predictor as open_predictor
 from .report.html import Report as Report
 from .report.html import write_report as write_report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,11 +18,11 @@ from uml_evaluate.comparing.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
 from uml_evaluate.metrics.values import available
-from uml_evaluate.probes.cells import complete_probes
-from uml_train import complete, require_heads, run_grid, store_remarks
+from uml_evaluate.probes.completing import complete_probes
+from uml_train import complete, missing_cells, require_heads, run_grid, store_remarks, time_text, wanted_cells
 
 if TYPE_CHECKING:
-    from uml_train import Run, Shots
+    from uml_train import Cell, Run, Shots
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def evaluate(
     heads: bool = True,
     probes: Sequence[str] = (),
     metrics: Sequence[str] = (ACCURACY.name,),
+    train: bool = True,
     cache: Path | None = None,
     output: Output = QUIET,
 ) -> Evaluation:
@@ -106,6 +108,7 @@ def evaluate(
         shots: labelled target samples per class: numbers from 1 on, or "all".
         heads: whether the run's own methods are trained where it lacks them.
         probes: probes and rivals that are fitted to the same draws and added to the run.
+        train: whether anything is trained or fitted; without, the table shows what is there.
         metrics: names of `METRICS` and `TABLES`; each has tables of its own.
         cache: where the run's stores are now, if they have moved; needed only for training.
 
@@ -118,25 +121,29 @@ def evaluate(
     for remark in store_remarks(run, cache):
         output.say(remark)
     try:
-        trained = complete(run, shots=shots, cache=cache, output=output) if heads else []
-        probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if probes else []
+        lacks = _lacking(run, shots) if heads else []
+        if lacks:
+            output.say(_announced(run, shots, lacks, train=train))
+        trained = complete(run, shots=shots, cache=cache, output=output) if heads and train else []
+        fits = bool(probes) and train
+        probed = complete_probes(run, probes, shots=shots, cache=cache, output=output) if fits else []
     except (KeyError, TypeError) as error:
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"
         ) from None
-    if heads:
+    if heads and train:
         add_textbook(run, shots=shots, cache=cache, output=output)
     names = ", ".join(map(str, shots))
     if probed:
         fitted = ", ".join(dict.fromkeys(cell.method for cell in probed))
         output.say(f"{run.path}: {len(probed)} cells of {fitted} were fitted and added to it")
-    elif probes:
+    elif fits:
         output.say(f"{run.path} has every cell of the rivals at {names} shots; none was fitted")
     if trained:
         output.say(
             f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"
         )
-    elif heads:
+    elif heads and not lacks:
         output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
     comparisons = _compared(run, shots, [name for name in metrics if name in METRICS], output)
     asked = [name for name in metrics if name in TABLES]
@@ -145,9 +152,8 @@ def evaluate(
     figures: list[Path] = []
     for comparison in comparisons:
         if comparison.metric is ACCURACY and comparison.differences:
-            name = f"{file_name(comparison)}-k{'-'.join(map(str, shots))}-differences"
             try:
-                figures += save(differences_figure(comparison), run.path / "figures", name).files
+                figures += _figure(run, comparison, shots)
             except (
                 OSError
             ) as error:  # somebody else's run, or a snapshot: its table can be shown all the same
@@ -156,6 +162,44 @@ def evaluate(
                 break
     counts = {"trained": len(trained), "probed": len(probed)}
     return Evaluation(run=run, comparisons=comparisons, figures=figures, classes=classes, **counts)
+
+
+def _lacking(run: Run, shots: Sequence[Shots]) -> list[Cell]:
+    """The cells at `shots` that the run's settings ask for and that it does not have."""
+    return missing_cells(wanted_cells(run, shots), run)
+
+
+def _announced(run: Run, shots: Sequence[Shots], lacks: Sequence[Cell], *, train: bool) -> str:
+    """What is going to be trained, and for how long, by the time that the run's own cells took."""
+    names = ", ".join(map(str, shots))
+    said = f"{run.path} lacks {len(lacks)} cell{'s' * (len(lacks) != 1)} at {names} shots"
+    if not train:
+        return f"{said}; the table is without them (--no-train)"
+    took: dict[str, list[float]] = {}
+    for result in run.cells:
+        took.setdefault(result.cell.method, []).append(result.seconds)
+    every = [s for seconds in took.values() for s in seconds]
+    if not every:
+        return f"{said}: they are trained now; --no-train shows what is there"
+    means = {method: sum(seconds) / len(seconds) for method, seconds in took.items()}
+    guess = sum(means.get(cell.method, sum(every) / len(every)) for cell in lacks)
+    return (
+        f"{said}: they are trained now, in about {time_text(max(guess, 1.0))} of one core by what its other "
+        "cells took; --no-train shows what is there"
+    )
+
+
+def _figure(run: Run, comparison: Comparison, shots: Sequence[Shots]) -> list[Path]:
+    """The files of the figure of differences; drawn where a cell is newer than they are."""
+    numbers = "-".join(map(str, shots))
+    name = f"{file_name(comparison)}-k{numbers}-differences"
+    files = [run.path / "figures" / f"{name}.{kind}" for kind in ("png", "svg")]
+    with contextlib.suppress(FileNotFoundError):
+        drawn = min(file.stat().st_mtime_ns for file in files)
+        cells = [run.path / "cells", *(run.path / "cells").iterdir()]
+        if all(cell.stat().st_mtime_ns < drawn for cell in cells):
+            return files
+    return save(differences_figure(comparison), run.path / "figures", name).files
 
 
 def add_textbook(

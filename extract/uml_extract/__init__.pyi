@@ -1,4 +1,6 @@
 from .at_hand import weights_at_hand as weights_at_hand
+from .encoding import EncodedPart as EncodedPart
+from .encoding import encode_rows as encode_rows
 from .executors.worker import Recipe as Recipe
 from .pipeline import Extracted as Extracted
 from .pipeline import extract as extract
@@ -8,8 +10,11 @@ from .readers import read_for as read_for
 from .readers import read_image as read_image
 from .readers import read_sample as read_sample
 from .readers import read_text as read_text
+from .readers.held import as_array as as_array
 from .readers.prefetch import Reading as Reading
 from .readers.prefetch import reader_count as reader_count
+from .recorded import load_recorded as load_recorded
+from .recorded import require_same as require_same
 from .registry import list_encoders as list_encoders
 from .registry import load_encoder as load_encoder
 from .registry import modality_of as modality_of
@@ -21,5 +26,6 @@ from .spec import EncoderOptions as EncoderOptions
 from .spec import EncoderSpec as EncoderSpec
 from .spec import Registered as Registered
 from .spec import SampleError as SampleError
+from .spec import fitted as fitted
 from .trainable import Trainable as Trainable
 from .trainable import load_trainable as load_trainable

@@ -6,7 +6,7 @@ Shapes: B samples of a batch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -28,6 +28,25 @@ def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
                 raise
         size //= 2
     return size
+
+
+def batches(
+    samples: Iterator[tuple[int, np.ndarray]], size: int, *, ragged: bool
+) -> Iterator[list[tuple[int, np.ndarray]]]:
+    """Batches of (row, prepared sample); of like length where samples differ in it."""
+    if ragged:
+        readable = sorted(samples, key=lambda item: len(item[1]))  # stable, so always the same batches
+        for at in range(0, len(readable), size):
+            yield readable[at : at + size]
+        return
+    batch = []
+    for item in samples:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def encode_batch(encoder: Encoder, batch: Sequence[np.ndarray], *, tokens: bool) -> Encoded:

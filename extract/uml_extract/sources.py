@@ -17,6 +17,7 @@ from uml_cache import InputError
 from uml_extract.readers import read_for
 from uml_extract.readers.members import MARK, file_and_part
 from uml_extract.spec import Encoder, SampleError
+from uml_manifests import HeldManifest
 
 if TYPE_CHECKING:
     from uml_cache import FeatureStore
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
 def sources_digest(manifest: Manifest, rows: range) -> str | None:
     """sha256 over (n, 2) int64: size and time of last change (ns) of each sample's file, -1 where it is gone.
 
-    None for texts, which the manifest's own digest covers. A file that is copied with a new time counts as
-    another one; one that is replaced with size and time kept cannot be told.
+    None for texts and what is in memory, which the manifest's own digest covers. A file that is copied with
+    a new time counts as another one; one that is replaced with size and time kept cannot be told.
     """
-    if manifest.modality == "text":
+    if _is_in_memory(manifest):
         return None
     stamps: dict[str, tuple[int, int]] = {}
     found = np.empty((len(rows), 2), "<i8")
@@ -44,7 +45,7 @@ def sources_digest(manifest: Manifest, rows: range) -> str | None:
 def content_digest(manifest: Manifest) -> str:
     """sha256 of a manifest and of what all its files hold: it changes whenever a sample does."""
     found = hashlib.sha256(manifest.digest.encode())
-    if manifest.modality != "text":  # texts stand in the manifest itself
+    if not _is_in_memory(manifest):
         paths = dict.fromkeys(_file(manifest, row) for row in range(len(manifest)))
         with ThreadPoolExecutor() as pool:  # hashing and reading leave the interpreter to others
             for digest in pool.map(_file_digest, paths):
@@ -84,7 +85,7 @@ def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) ->
 
     `InputError` where a file is gone that was read: its features may be all that is left of it.
     """
-    if manifest.modality == "text":
+    if _is_in_memory(manifest):
         return
     failed = {sample.row for sample in store.failed()}
     there: dict[str, bool] = {}
@@ -99,6 +100,11 @@ def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) ->
                     f"{path} of sample {manifest.ids[row]} {what} since it was extracted; nothing was "
                     "changed: bring it back, or leave --check-sources and --retry-failed out"
                 )
+
+
+def _is_in_memory(manifest: Manifest) -> bool:
+    """Whether the manifest itself says what its samples are: the texts, or digests of what it holds."""
+    return manifest.modality == "text" or isinstance(manifest, HeldManifest)
 
 
 def _file(manifest: Manifest, row: int) -> str:

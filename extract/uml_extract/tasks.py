@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_cache import FeatureStore, Progress, WorkError, failed_rows, record_names
-from uml_extract.batching import encode_batch
+from uml_extract.batching import batches, encode_batch
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import Prepared, Reading
 from uml_extract.sources import sources_digest
@@ -90,7 +90,8 @@ class Extraction:
         started = time.monotonic()
         rows = self._store.rows_of(task)
         filled = _Filled(rows, self._encoder, self._counts)
-        for batch in self._batches(islice(samples, len(rows)), filled):
+        readable = self._readable(islice(samples, len(rows)), filled)
+        for batch in batches(readable, self._batch_size, ragged=self._encoder.ragged):
             encoded = encode_batch(
                 self._encoder, [prepared for _, prepared in batch], tokens=self._counts is not None
             )
@@ -103,26 +104,6 @@ class Extraction:
         pooled = filled.pooled if self._encoder.spec.vocabulary is None else None
         features = pooled, filled.tokens, filled.status, filled.reasons
         return task, *features, seconds, self._sources.pop(task)
-
-    def _batches(
-        self, samples: Iterator[tuple[int, Prepared]], filled: _Filled
-    ) -> Iterator[list[tuple[int, np.ndarray]]]:
-        """Batches of one task's readable samples; of like length where samples differ in it."""
-        size = self._batch_size
-        if self._encoder.ragged:
-            readable = list(self._readable(samples, filled))
-            readable.sort(key=lambda item: len(item[1]))  # stable, so always the same batches
-            for at in range(0, len(readable), size):
-                yield readable[at : at + size]
-            return
-        batch = []
-        for item in self._readable(samples, filled):
-            batch.append(item)
-            if len(batch) == size:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     def _readable(
         self, samples: Iterator[tuple[int, Prepared]], filled: _Filled

@@ -180,7 +180,11 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
     )
     way = ""
     if manifest.modality == "text":
-        way = f"; `uml data text DATASET --texts {data}` gives each text the class that it mentions"
+        way = (
+            f"; `uml data text {manifest.name} --texts {data}` gives each text the class that it mentions "
+            f"(before it `uml data build {manifest.name} --root FOLDER`, unless ./data/{manifest.name} is "
+            "there)"
+        )
     yield f"{said}, and heads learn nothing from them{way}"
 
 

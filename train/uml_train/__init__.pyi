@@ -1,5 +1,7 @@
 from . import gaussian as gaussian
 from .classifier import UMLClassifier as UMLClassifier
+from .completing import complete as complete
+from .completing import wanted_cells as wanted_cells
 from .data.normalize import Normalizer as Normalizer
 from .data.rows import vectors as vectors
 from .data.selection import Role as Role
@@ -80,12 +82,14 @@ from .runs.head_session import open_heads as open_heads
 from .runs.head_session import reopen_heads as reopen_heads
 from .runs.outcome import cell_result as cell_result
 from .runs.ranks import Ranks as Ranks
+from .runs.recorded import require_heads as require_heads
+from .runs.recorded import run_grid as run_grid
+from .runs.refit import head_bytes as head_bytes
+from .runs.refit import head_with as head_with
 from .runs.reopening import left_out_of as left_out_of
 from .runs.reopening import open_run_problem as open_run_problem
-from .runs.reopening import require_heads as require_heads
 from .runs.session import Session as Session
 from .runs.session import begin_run as begin_run
-from .runs.workers import run_grid as run_grid
 from .settings import AUTO as AUTO
 from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
@@ -101,6 +105,5 @@ from .settings import WITH_AUXILIARY_LOSS as WITH_AUXILIARY_LOSS
 from .settings import Shots as Shots
 from .settings import TrainSettings as TrainSettings
 from .settings import settings_hash as settings_hash
-from .training import complete as complete
 from .training import grow as grow
 from .training import train as train

@@ -36,6 +36,10 @@ _GRID = {"help": "Hyperparameters that every method searches: quick, multibench,
 _dry_run = click.option(
     "--dry-run", is_flag=True, help="Say how much there is to train and how long it would take."
 )
+_log = click.option(
+    "--log", "trackers", type=click.Choice(["tensorboard", "wandb", "mlflow"]), multiple=True,
+    help="Tell this tracker of every cell, too: losses and accuracies by step. May be repeated.",
+)  # fmt: skip
 _left_out = click.option(
     "--left-out",
     type=click.Path(path_type=Path),
@@ -49,8 +53,15 @@ _left_out = click.option(
 )
 @settings_options("train", TrainSettings, FinetuneSettings, encoder={"option": "--finetune"})
 @_left_out
+@_log
 @_dry_run
-def train(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
+def train(
+    output: Output,
+    values: dict[str, Any],
+    left_out: Path | None,
+    trackers: tuple[str, ...],
+    dry_run: bool,
+) -> None:
     """Train heads on the features in a cache: UML, which shares its weights with unpaired data of other
     modalities, and every baseline that shows what this data is worth.
 
@@ -63,13 +74,16 @@ def train(output: Output, values: dict[str, Any], left_out: Path | None, dry_run
     tuned = [declared(FinetuneSettings)[name] for name in values if name in declared(FinetuneSettings)]
     if tuned and "encoder" not in values:
         raise InputError(f"{tuned[0].option} belongs to --finetune ENCODER; heads train on cached features")
-    _run(output, values, left_out, dry_run)
+    _run(output, values, left_out, dry_run, trackers)
 
 
 @uml_command("finetune", example=_FINETUNE, short_help="Train a whole network on samples, not on features.")
 @settings_options("finetune", FinetuneSettings, TrainSettings)
 @_left_out
-def finetune(output: Output, values: dict[str, Any], left_out: Path | None) -> None:
+@_log
+def finetune(
+    output: Output, values: dict[str, Any], left_out: Path | None, trackers: tuple[str, ...]
+) -> None:
     """Train the encoder itself on the samples of --data, with the methods, draws and selection of
     `uml train`.
 
@@ -78,7 +92,7 @@ def finetune(output: Output, values: dict[str, Any], left_out: Path | None) -> N
     """
     if "encoder" not in values:
         raise InputError("which network? give --encoder ENCODER; `uml extract --list` shows them")
-    _run(output, values, left_out, dry_run=False)
+    _run(output, values, left_out, dry_run=False, trackers=trackers)
 
 
 @uml_command(
@@ -92,21 +106,38 @@ def finetune(output: Output, values: dict[str, Any], left_out: Path | None) -> N
     objective={"choices": ("ssl", "joint"), "default": "ssl"},
 )
 @_left_out
+@_log
 @_dry_run
-def pretrain(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
+def pretrain(
+    output: Output,
+    values: dict[str, Any],
+    left_out: Path | None,
+    trackers: tuple[str, ...],
+    dry_run: bool,
+) -> None:
     """Train a transformer that predicts the next token of every modality, without labels or beside a few.
 
     The stores need tokens (`uml extract --tokens`). Probes say what was learnt, and `uml embed` writes it
     back into the cache as features. The same command goes on where it was stopped.
     """
-    _run(output, {"objective": "ssl", **values}, left_out, dry_run)
+    _run(output, {"objective": "ssl", **values}, left_out, dry_run, trackers)
 
 
-def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run: bool) -> None:
+def _run(
+    output: Output,
+    values: dict[str, Any],
+    left_out: Path | None,
+    dry_run: bool,
+    trackers: tuple[str, ...] = (),
+) -> None:
     values = _under_protocol(values)
     from uml_cache import used_lines, write_left_out
     from uml_train.runs.ranks import speaks
 
+    if trackers:
+        from uml_train.record.trackers import require_trackers
+
+        require_trackers(trackers)
     rows: list[tuple[str, str, str]] = []
     answers = _estimated(output, values) if dry_run else _trained(output, values, rows)
     if not speaks():
@@ -114,11 +145,24 @@ def _run(output: Output, values: dict[str, Any], left_out: Path | None, dry_run:
     if left_out is not None and not dry_run:
         write_left_out(left_out, rows)
     found = [value for value, _ in answers]
+    if trackers and not dry_run:
+        for value in found:
+            _log_run(value["run"], trackers, output)
     output.result(found[0] if len(found) == 1 else found, "\n".join(text for _, text in answers))
     if not dry_run:
         for value in found:
             for line in used_lines(value["rows"]):
                 output.say(line)
+
+
+def _log_run(path: str, trackers: tuple[str, ...], output: Output) -> None:
+    """Tell the trackers of a run."""
+    for tracker in trackers:
+        from uml_train.record.trackers import log_run
+        from uml_train.run import load_run
+
+        cells = log_run(load_run(path), tracker)
+        output.say(f"{tracker} was told of {cells} cell{'s' * (cells != 1)} of {path}")
 
 
 def _under_protocol(values: dict[str, Any]) -> dict[str, Any]:

@@ -212,7 +212,9 @@ def _unlabelled(role: Role, dataset: str) -> str:
     way = "give each sample one of the target's classes"
     if role.store.modality == "text":
         way = (
-            f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions; extract that"
+            f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions (FILE holds "
+            f"the texts; before it `uml data build {dataset} --root FOLDER`, unless ./data/{dataset} is "
+            f"there), then `uml extract --encoder {role.store.encoder_name} --data data/{dataset}/text.loose`"
         )
     return f"{role.store.path} has no labels, so that it says nothing about classes: {way}"
 

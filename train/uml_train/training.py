@@ -1,4 +1,4 @@
-"""`train`: from settings to a finished run folder; `complete`: more cells for a run that exists."""
+"""`train`: from settings to a finished run folder; `grow`: more cells for a run that exists."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from uml_cache import QUIET, Output
 from uml_train.folder import extend_splits, run_lock
 from uml_train.problem import LeftOut
 from uml_train.record.identity import recorded_store
-from uml_train.run import Cell, Run, missing_cells
+from uml_train.run import Cell, Run
 from uml_train.runs.cells import draw_rows
-from uml_train.runs.head_session import head_cells, open_heads, reopen_heads
+from uml_train.runs.head_session import open_heads, reopen_heads
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_run_problem, require_heads
 from uml_train.runs.session import Session, add_cells, train_session
-from uml_train.settings import Shots, TrainSettings
+from uml_train.settings import TrainSettings
 
-__all__ = ["complete", "open_run_problem", "recorded_store", "require_heads", "train"]
+__all__ = ["open_run_problem", "recorded_store", "require_heads", "train"]
 
 
 def train(settings: TrainSettings, *, left_out: list[LeftOut] | None = None, output: Output = QUIET) -> Run:
@@ -37,25 +37,6 @@ def train(settings: TrainSettings, *, left_out: list[LeftOut] | None = None, out
     """
     ranks = Ranks.of_environment()
     return train_session(_opened(settings, ranks, output if ranks.first else QUIET), left_out)
-
-
-def complete(
-    run: Run, *, shots: Sequence[Shots], cache: Path | None = None, output: Output = QUIET
-) -> list[Cell]:
-    """Train those cells of a run at `shots` that it lacks, with the run's own settings; returns them.
-
-    Args:
-        cache: where the run's stores are now, if they have moved.
-
-    Raises:
-        InputError: the stores are gone or have changed since the run, or a file of it is damaged.
-    """
-    wanted = _cells_at(run, shots)
-    if not missing_cells(wanted, run):
-        run.settle_tables(output.say)
-        return []
-    with ExitStack() as stack:
-        return grow(_reopened(run, cache, output, stack), run, wanted)
 
 
 def grow(session: Session, run: Run, wanted: Sequence[Cell]) -> list[Cell]:
@@ -80,15 +61,7 @@ def _opened(settings: TrainSettings, ranks: Ranks, output: Output) -> Session:
     return open_networks(settings, ranks, output)
 
 
-def _cells_at(run: Run, shots: Sequence[Shots]) -> list[Cell]:
-    if run.config["objective"] in ("supervised", "finetune"):
-        return head_cells(run, shots)
-    from uml_train.pretrain.pretraining import network_cells
-
-    return network_cells(run, shots)
-
-
-def _reopened(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> Session:
+def reopened(run: Run, cache: Path | None, output: Output, stack: ExitStack) -> Session:
     if "finetune" in run.config:
         from uml_train.finetune.tuning_session import reopen_samples
 

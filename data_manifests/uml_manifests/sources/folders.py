@@ -79,6 +79,13 @@ def from_folder(
     )
 
 
+def media_below(folder: Path, modality: str) -> list[str]:
+    """The visible files of a modality at whatever depth below a folder, by their path there, sorted."""
+    return sorted(
+        path.removeprefix("./") for path in _walk(folder, ".").files if modality_of(path) == modality
+    )
+
+
 def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -> dict[str, int]:
     """Class folders, by path below `folder`, with the split of each; 255 where folders are classes alone."""
     top, loose = _inside(folder)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import regex
@@ -35,12 +35,25 @@ _WORDS = regex.compile(
 )
 
 
+class NoMention(InputError):
+    """Not one text can be given a class."""
+
+
+@dataclass(frozen=True)
+class LooseText:
+    """A text that got no class: its id, itself, and the classes that it mentions."""
+
+    id: str
+    text: str
+    classes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Mentions:
     """What was found: `manifest` has the texts with a class; the others are counted.
 
     `labelled` came with their class. `shared` names belong to several classes, so that they tell none. What
-    is left out stands in the manifest's account.
+    is left out stands in the manifest's account; `several` and `none` hold those texts themselves.
     """
 
     manifest: Manifest
@@ -50,6 +63,8 @@ class Mentions:
     ambiguous: int
     unmatched: int
     shared: tuple[str, ...]
+    several: list[LooseText] = field(default_factory=list)
+    none: list[LooseText] = field(default_factory=list)
 
 
 def assign_mentions(
@@ -70,12 +85,14 @@ def assign_mentions(
     Raises:
         InputError: a synonym or a label of no class, or no text with a class.
     """
-    finder = _Finder(classes.classes, synonyms or {})
+    finder = NameFinder(classes.classes, synonyms or {})
     own_class = _own_classes(texts, classes)
     labels: list[int] = []
     kinds: list[str] = []
+    several: list[LooseText] = []
+    none: list[LooseText] = []
     counts = {"labelled": 0, "matched": 0, "ambiguous": 0, "unmatched": 0}
-    for text, own in zip(texts.sources, texts.labels.tolist(), strict=True):
+    for name, text, own in zip(texts.ids, texts.sources, texts.labels.tolist(), strict=True):
         if own != NO_LABEL:
             labels.append(int(own_class[own]))
             counts["labelled"] += 1
@@ -85,6 +102,9 @@ def assign_mentions(
         kind = "unmatched" if not found else "matched" if len(found) == 1 else "ambiguous"
         counts[kind] += 1
         kinds.append(kind)
+        if len(found) != 1:
+            names = tuple(classes.classes[label] for label in found)
+            (several if found else none).append(LooseText(name, text, names))
         labels.append(next(iter(found)) if len(found) == 1 else NO_LABEL)
     left_out = [
         (name, "mentions several classes" if kind == "ambiguous" else "mentions no class")
@@ -93,7 +113,7 @@ def assign_mentions(
     ]
     rows = [row for row, label in enumerate(labels) if label != NO_LABEL]
     if not rows:
-        raise InputError(
+        raise NoMention(
             f"none of {len(texts)} texts can be given a class of data set {classes.name!r}: "
             f"{counts['ambiguous']} mention several, {counts['unmatched']} none"
         )
@@ -112,7 +132,9 @@ def assign_mentions(
         options=("labels=by mention",) if counts["matched"] else (),
         left_out=(*texts.left_out, *left_out),
     )
-    return Mentions(manifest=manifest, texts=len(texts), shared=finder.shared, **counts)
+    return Mentions(
+        manifest=manifest, texts=len(texts), shared=finder.shared, several=several, none=none, **counts
+    )
 
 
 def _own_classes(texts: Manifest, classes: Manifest) -> np.ndarray:
@@ -128,7 +150,7 @@ def _own_classes(texts: Manifest, classes: Manifest) -> np.ndarray:
     return codes
 
 
-class _Finder:
+class NameFinder:
     """Looks up the longest run of words that names a class."""
 
     def __init__(self, classes: Sequence[str], synonyms: Mapping[str, Sequence[str]]) -> None:
@@ -140,13 +162,13 @@ class _Finder:
             if _normal(name) not in by_name:
                 raise unknown("class in the synonyms:", name, classes)
             for other in others:
-                if not _words(other):
+                if not words_of(other):
                     raise InputError(f"synonym {other!r} of class {name!r} has no words")
                 for label in by_name[_normal(name)]:
-                    owners.setdefault(_words(other), {})[label] = None
+                    owners.setdefault(words_of(other), {})[label] = None
         for label, name in enumerate(classes):
-            if _words(name):
-                owners.setdefault(_words(name), {})[label] = None
+            if words_of(name):
+                owners.setdefault(words_of(name), {})[label] = None
         self.shared = tuple(" ".join(words) for words, labels in owners.items() if len(labels) > 1)
         self._owners: dict[tuple[str, ...], dict[int, None]] = {}
         for words, labels in owners.items():
@@ -158,7 +180,7 @@ class _Finder:
 
     def classes_in(self, text: str) -> dict[int, None]:
         """The classes that a text mentions, in order of appearance."""
-        words, found, at = _words(text), dict[int, None](), 0
+        words, found, at = words_of(text), dict[int, None](), 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
                 labels = self._owners.get(words[at : at + length])
@@ -177,11 +199,12 @@ def _plurals(words: tuple[str, ...]) -> list[tuple[str, ...]]:
     return [(*before, form) for form in forms]
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words_of(text: str) -> tuple[str, ...]:
+    """The words of a text, in the form that is compared."""
     # Casefolding may take letters apart again, so that the form is made last.
     text = unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
     return tuple(_WORDS.findall(text))
 
 
 def _normal(name: str) -> str:
-    return " ".join(_words(name))
+    return " ".join(words_of(name))

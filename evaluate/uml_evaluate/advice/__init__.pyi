@@ -6,4 +6,4 @@ from .evidence import Evidence as Evidence
 from .geometry import Agreement as Agreement
 from .geometry import agreement as agreement
 from .training_rows import Rows as Rows
-from .wording import text as text
+from .wording import advice_text as advice_text

@@ -12,7 +12,7 @@ from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERE
 _MARKS: dict[Word, str] = {HELPS: "+", HURTS: "−", NO_DIFFERENCE: "=", CANNOT_TELL: "?"}
 
 
-def text(advice: Advice) -> str:
+def advice_text(advice: Advice) -> str:
     """What the terminal shows: table, legend, sentences."""
     by_name: dict[str, dict[int, str]] = {}
     for e in advice.estimates:

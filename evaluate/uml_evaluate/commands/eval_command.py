@@ -32,6 +32,7 @@ _INSTEAD = ("analysis", "advise", "shift", "compare")
 """What the command shows instead of the table, by the option that asks for it."""
 _BELONGS = {
     "rivals": (_TABLE,),
+    "no_train": (_TABLE,),
     "metric": (_TABLE,),
     "target": (_TABLE, "advise"),
     "dataset": (_TABLE, "advise"),
@@ -58,6 +59,7 @@ _BELONGS = {
 @click.option("--metric", metavar="NAME[,NAME]",
               help="What the tables show: accuracy (the default), balanced-accuracy, macro-f1, top-5, "
                    "log-loss, calibration-error, auroc; per-class, confusion.")  # fmt: skip
+@click.option("--no-train", is_flag=True, help="Train and fit nothing: show what the run has.")
 @click.option("--cache", type=click.Path(path_type=Path),
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True,
@@ -128,7 +130,7 @@ def _asked(probe: str, given: dict[str, Any]) -> str:
         raise InputError(f"{' and '.join(map(_option, asked))} do not go together; give one of them")
     what = asked[0] if asked else _TABLE
     for name, owners in _BELONGS.items():
-        if given[name] is not None and what not in owners:
+        if given[name] not in (None, False) and what not in owners:
             others = " or ".join(_option(owner) for owner in owners if owner != _TABLE)
             if what == _TABLE:
                 raise InputError(f"{_option(name)} belongs to {others}")
@@ -167,7 +169,7 @@ def _compare(output: Output, k: str | None, folders: tuple[Path, Path]) -> None:
 
 def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given: dict[str, Any]) -> None:
     from uml_cache import InputError
-    from uml_evaluate.advice import advise, text
+    from uml_evaluate.advice import advice_text, advise
 
     if probe != "fewshot":
         raise InputError(f"--advise is about k labelled samples per class; leave --probe {probe} out")
@@ -183,7 +185,7 @@ def _advise(output: Output, probe: str, k: str | None, cache: Path | None, given
         output=output,
     )
     _write(given["left_out"], lost)
-    _result(output, found.to_json(), text(found))
+    _result(output, found.to_json(), advice_text(found))
 
 
 def _result(output: Output, value: dict[str, Any], text: str) -> None:
@@ -218,8 +220,8 @@ def _table(
 ) -> None:
     from uml_evaluate.evaluation import evaluate as run_evaluation
     from uml_evaluate.metrics.measures import metrics_named
-    from uml_evaluate.probes.cells import probe_names
-    from uml_train import left_out_of, newest_run
+    from uml_evaluate.probes.wanted import probe_names
+    from uml_train import newest_run
 
     shots = _shots(probe, k)
     metrics = None if given["metric"] is None else metrics_named(given["metric"])
@@ -239,10 +241,13 @@ def _table(
         heads=heads,
         probes=rivals if heads else (probe,),
         **({} if metrics is None else {"metrics": metrics}),
+        train=not given["no_train"],
         cache=cache,
         output=output,
     )
     if given["left_out"] is not None:
+        from uml_train import left_out_of  # opens stores
+
         _write(given["left_out"], left_out_of(run, cache))
     _result(output, found.to_json(), found.text())
 

@@ -152,7 +152,7 @@ class Comparison:
         return [
             *(pair for pair in ladder if pair[1] in self.arms and pair[2] in self.arms),
             *(
-                ("all, to a rival", (method, None), arm)
+                (f"all, to the rival {arm[0]}", (method, None), arm)
                 for arm in self.arms
                 if arm[0] in PROBES
                 for method in TRAINED_ON_DATA

@@ -85,7 +85,10 @@ def marked_points(interval: Interval) -> str:
 def caption(comparison: Comparison) -> str:
     """What the accuracies are: percent of how many, over how many seeds, with which encoders."""
     row = next((row for row in reversed(comparison.rows) if row.auxiliaries), comparison.rows[-1])
-    encoders = ", ".join(f"{label}: {name}" for label, name in row.encoders.items())
+    # A label such as `image:hog-color` names its encoder already.
+    encoders = ", ".join(
+        label if label.endswith(f":{name}") else f"{label}: {name}" for label, name in row.encoders.items()
+    )
     spread = (
         f"mean ± standard deviation over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from uml_cache import QUIET, Output
-from uml_evaluate.probes.registry import probe_named
+from uml_evaluate.probes.wanted import NEEDS
 from uml_train import Ranks, Run, TrainSettings, begin_run, open_heads
 
 
@@ -23,7 +23,7 @@ def begin_probes(cache: Path, dataset: str | None, target: str, probe: str, out:
         cache=cache,
         dataset=dataset,
         target=target,
-        auxiliaries=() if probe_named(probe).needs == "target" else None,
+        auxiliaries=() if NEEDS[probe] == "target" else None,
         methods=("unimodal",),
         out=out,
     )

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from uml_cache import QUIET, InputError, Output, Progress, unknown
-from uml_evaluate.comparing.rows import PROBES, RIVALS
+from uml_cache import QUIET, Output, Progress
 from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import Probe, probe_named
+from uml_evaluate.probes.wanted import NEEDS, Wanted
 from uml_train import (
     Answers,
     Cell,
@@ -28,30 +28,18 @@ from uml_train import (
     Problem,
     Run,
     Session,
-    Shots,
     TrainSettings,
     best_validated,
     cell_result,
     grow,
     linear_head_file,
-    missing_cells,
-    named_cells,
     prepare,
     reopen_heads,
-    require_heads,
     run_grid,
     vectors,
 )
 
 _TEST_BLOCK = 8_192
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """A probe's cell and the cell of `uml train` whose rows it is fitted to."""
-
-    cell: Cell
-    rows_of: Cell
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,49 +53,17 @@ class _Tried:
     index: int
 
 
-def probe_names(text: str) -> tuple[str, ...]:
-    """`all` for every rival, or names such as `lda,ncm`. Raises `InputError` for an unknown one."""
-    names = RIVALS if text == "all" else tuple(dict.fromkeys(n.strip() for n in text.split(",") if n.strip()))
-    for name in names:
-        if name not in PROBES:
-            raise unknown("rival", name, ["all", *PROBES])
-    if not names:
-        raise InputError(f"--rivals is {text!r}; name some of {', '.join(PROBES)}, or `all`")
-    return names
-
-
-def complete_probes(
-    run: Run,
-    names: Sequence[str],
-    *,
-    shots: Sequence[Shots],
-    cache: Path | None = None,
-    output: Output = QUIET,
+def fit_probes(
+    run: Run, wanted: Sequence[Wanted], *, cache: Path | None = None, output: Output = QUIET
 ) -> list[Cell]:
-    """Fit those cells of the probes at `shots` that a run lacks, and add them to it; returns them.
-
-    A probe that cannot be fitted to the run's encoders is left out, with a remark that says why.
-
-    Args:
-        cache: where the run's stores are now, if they have moved.
+    """Fit those of the wanted cells that a run lacks, and add them to it; returns those that came out.
 
     Raises:
-        InputError: no probe fits the run's encoders; its stores are gone or have changed; a class has fewer
-            samples than asked for.
+        InputError: its stores are gone or have changed; a class has fewer samples than asked for.
     """
-    require_heads(run)
-    wanted, remarks = _wanted(run, names, shots)
-    if not wanted:
-        raise InputError("; ".join(remarks))
-    for remark in remarks:
-        output.say(remark)
-    cells = [w.cell for w in wanted]
-    if not missing_cells(cells, run):
-        run.settle_tables(output.say)
-        return []
     opened = vars(reopen_heads(run, cache, output))
     session = ProbeSession(**opened, rows_of={w.cell: w.rows_of for w in wanted}, fitted=[])
-    grow(session, run, cells)
+    grow(session, run, [w.cell for w in wanted])
     return session.fitted
 
 
@@ -125,12 +81,12 @@ class ProbeSession(Session):
         return list(self.rows_of)
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
-        groups: dict[tuple[Any, ...], list[_Wanted]] = {}
+        groups: dict[tuple[Any, ...], list[Wanted]] = {}
         for cell, rows_of in self.rows_of.items():
             # Draws that are one problem are solved together; all labels are one draw, and large.
             draw = cell.seed if cell.shots == "all" else None
             group = groups.setdefault((cell.method, cell.auxiliaries, cell.shots, draw), [])
-            group.append(_Wanted(cell, rows_of))
+            group.append(Wanted(cell, rows_of))
         lacking = set(cells)
         for group in groups.values():
             wanted = [w.cell for w in group if w.cell in lacking]
@@ -142,51 +98,15 @@ class ProbeSession(Session):
             bar.update(len(wanted))
 
 
-def _wanted(run: Run, names: Sequence[str], shots: Sequence[Shots]) -> tuple[list[_Wanted], list[str]]:
-    """The cells of all probes that fit the run, and a sentence for every one that does not."""
-    settings = replace(run.settings, methods=("unimodal", "uml-init"), controls=())
-    templates = named_cells(run, settings, shots)
-    stores = run.config["stores"]
-    space = stores[run.config["target"]].get("joint_space")
-    wanted, remarks = [], []
-    for name in names:
-        needs = probe_named(name).needs
-        if needs == "target":
-            own = [t for t in templates if t.method == "unimodal"]
-            wanted += [_Wanted(replace(t, method=name), t) for t in own]
-            continue
-        for labels in dict.fromkeys(t.auxiliaries for t in templates if t.auxiliaries) or [()]:
-            theirs = stores[labels[0]].get("joint_space") if labels else None
-            if not labels or (needs == "joint" and (space is None or theirs != space)):
-                remarks.append(_left_out(run, name, needs, labels))
-                continue
-            for t in templates:
-                if t.auxiliaries == labels:
-                    rows_of = replace(t, aligned=True) if needs == "joint" else t
-                    wanted.append(_Wanted(replace(t, method=name), rows_of))
-    return wanted, remarks
-
-
-def _left_out(run: Run, name: str, needs: str, labels: tuple[str, ...]) -> str:
-    target = run.config["target"]
-    if not labels:
-        return f"{name} is left out: it needs another modality, and {run.path} has {target} alone"
-    encoders = [run.config["stores"][label]["encoder"] for label in (target, labels[0])]
-    return (
-        f"{name} is left out for {target} ← {' + '.join(labels)}: it needs encoders with a joint space, "
-        f"such as CLIP's two towers, and {encoders[0]} and {encoders[1]} have none"
-    )
-
-
 def _fitted(
-    run: Run, problem: Problem, group: list[_Wanted], wanted: Sequence[Cell], output: Output
+    run: Run, problem: Problem, group: list[Wanted], wanted: Sequence[Cell], output: Output
 ) -> list[Finished]:
     """Fit the draws of one probe: the wanted cells, still to be written; none where it cannot be fitted."""
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
     name = group[0].cell.method
     probe = probe_named(name)
-    if probe.needs == "joint":
+    if NEEDS[name] == "joint":
         settings = replace(settings, aligned="normalized")
     began = time.perf_counter()
     tried: list[list[_Tried]] = [[] for _ in group]
@@ -234,7 +154,7 @@ def _episode(problem: Problem, prepared: Prepared, seed: int) -> Episode:
     )
 
 
-def _refitted(run: Run, problem: Problem, wanted: _Wanted, probe: Probe, best: _Tried) -> _Tried:
+def _refitted(run: Run, problem: Problem, wanted: Wanted, probe: Probe, best: _Tried) -> _Tried:
     """The chosen candidate fitted once more, on training and validation rows together."""
     prepared = prepare(problem, wanted.rows_of, best.settings, run_grid(run), refit=True)
     episode = _episode(problem, prepared, wanted.cell.seed)
@@ -242,7 +162,7 @@ def _refitted(run: Run, problem: Problem, wanted: _Wanted, probe: Probe, best: _
 
 
 def _scored(
-    run: Run, problem: Problem, wanted: _Wanted, probe: Probe, tried: list[_Tried], seconds: float
+    run: Run, problem: Problem, wanted: Wanted, probe: Probe, tried: list[_Tried], seconds: float
 ) -> Finished:
     """Choose on validation, and show the test rows to the chosen one."""
     cell, accuracies, ties = wanted.cell, [], []

@@ -85,7 +85,7 @@ def hub_model(
 
         if is_offline_mode():
             raise _absent(encoder, repository, "HF_HUB_OFFLINE is set")
-        if not _reachable():
+        if not hub_answers():
             raise _absent(encoder, repository, "the hub cannot be reached")
         _download(encoder, repository, weights=weights, names=names)
         found = cached_model(repository, weights=weights, config=config, names=names)
@@ -101,7 +101,7 @@ def _absent(encoder: str, repository: str, why: str) -> NoCheckpoint:
     )
 
 
-def _reachable() -> bool:
+def hub_answers() -> bool:
     """Whether the hub answers anything within `PATIENCE`; name resolution included, which has no timeout."""
     from huggingface_hub import constants
     from huggingface_hub.utils import get_session

@@ -1,4 +1,4 @@
-"""Readers: from a manifest's row to a sample in memory, or a `SampleError` with the reason.
+"""Readers: from a file to a sample in memory, or a `SampleError` with the reason.
 
 Images become RGB PIL images, texts strings, sounds mono float32 of shape (n,) at the rate asked for.
 """
@@ -10,18 +10,16 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uml_extract.readers.members import MARK, open_member, read_row
-from uml_extract.spec import NO_MEMORY, Encoder, SampleError
+from uml_extract.readers.members import MARK, open_member
+from uml_extract.spec import NO_MEMORY, SampleError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from soundfile import SoundFile
-
-    from uml_manifests import Manifest
 
 MAX_PIXELS = 89_478_485  # 256 MiB of RGB, Pillow's own threshold for a decompression bomb
 _ORIENTATION = 0x0112  # EXIF
@@ -36,6 +34,7 @@ _LARGEST_FACTOR = 200_000  # of a resampling filter, which has 20 taps for each:
 _BLOCK = 1 << 24  # values of a sound that are decoded together, all channels: 64 MiB
 _MOST_CHUNKS = 1000  # of a WAV file before its sound
 _UNKNOWN_LENGTH = 0x7FFFFF00  # programs that write to a pipe leave some such number in the header
+_IN_MEMORY = Path("sample")  # what an error calls a file that is in memory
 _FILTER_TAPS = 10  # half length of the resampling filter in samples of the slower rate, scipy's choice
 
 
@@ -47,7 +46,7 @@ class Sound:
     rate: int
 
 
-def read_image(path: str | Path, least_side: int = 0) -> Image:
+def read_image(path: str | Path | io.BytesIO, least_side: int = 0) -> Image:
     """Read an image upright (EXIF orientation applied) as RGB; of an animation the first frame.
 
     With `least_side`, JPEGs are decoded at 1/2, 1/4 or 1/8 of their size as long as both sides keep that many
@@ -56,22 +55,17 @@ def read_image(path: str | Path, least_side: int = 0) -> Image:
     whatever the file is called. Raises `SampleError` for a file that is missing, broken, truncated, larger
     than `MAX_PIXELS`, or thinner than a resized picture can be.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
-    path = Path(path)
-    file = _file(path)
+    file = path if isinstance(path, io.BytesIO) else _file(Path(path))
+    path = _IN_MEMORY if isinstance(path, io.BytesIO) else Path(path)
     try:
         with Image.open(file, formats=_raster_formats()) as opened:
             _check_size(*opened.size)
             if least_side:
                 opened.draft("RGB", (least_side, least_side))
             opened.load()
-            # Both of these copy every pixel, whether it is needed or not.
-            turned = opened.getexif().get(_ORIENTATION, 1) != 1
-            upright = ImageOps.exif_transpose(opened) if turned else opened
-            if upright.mode.startswith("I"):
-                upright = _eight_bits(upright)
-            return upright if upright.mode == "RGB" else upright.convert("RGB")
+            return upright_rgb(opened)
     except SampleError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -82,6 +76,19 @@ def read_image(path: str | Path, least_side: int = 0) -> Image:
         ) from None
     except Exception as error:  # decoders raise nearly anything on broken bytes
         raise SampleError(_reason(error, path)) from None
+
+
+def upright_rgb(opened: Image) -> Image:
+    """A decoded picture upright, as RGB. Raises `SampleError` for one that is too large or too thin."""
+    from PIL import ImageOps
+
+    _check_size(*opened.size)
+    # Both of these copy every pixel, whether it is needed or not.
+    turned = opened.getexif().get(_ORIENTATION, 1) != 1
+    upright = ImageOps.exif_transpose(opened) if turned else opened
+    if upright.mode.startswith("I"):
+        upright = _eight_bits(upright)
+    return upright if upright.mode == "RGB" else upright.convert("RGB")
 
 
 def _check_size(width: int, height: int) -> None:
@@ -121,7 +128,7 @@ def read_text(text: str) -> str:
     return text
 
 
-def read_audio(path: str | Path, rate: int, seconds: float) -> Sound:
+def read_audio(path: str | Path | io.BytesIO, rate: int, seconds: float) -> Sound:
     """Read at most `seconds` of a sound file, mixed down to mono, resampled to `rate`.
 
     What the header says is checked before any memory is taken for it. Raises `SampleError` for a file that is
@@ -129,8 +136,8 @@ def read_audio(path: str | Path, rate: int, seconds: float) -> Sound:
     """
     import soundfile
 
-    path = Path(path)
-    file = _file(path)
+    file = path if isinstance(path, io.BytesIO) else _file(Path(path))
+    path = _IN_MEMORY if isinstance(path, io.BytesIO) else Path(path)
     _need_whole_wav(file, path)
     try:
         with soundfile.SoundFile(file) as stream:
@@ -142,10 +149,17 @@ def read_audio(path: str | Path, rate: int, seconds: float) -> Sound:
         raise
     except Exception as error:
         raise SampleError(_reason(error, path)) from None
-    if not len(mono):
-        raise SampleError("the file holds no sound")
     if len(mono) < wanted:
         raise SampleError(f"{path}: ends after {len(mono)} of {frames} frames")
+    return sound_at(mono, own_rate, rate, seconds)
+
+
+def sound_at(mono: np.ndarray, own_rate: int, rate: int, seconds: float) -> Sound:
+    """At most `seconds` of a mono sound (n,) float32, resampled. `SampleError` where it is none."""
+    _check_rate(own_rate, rate)
+    mono = mono[: math.ceil(seconds * own_rate)]
+    if not len(mono):
+        raise SampleError("the file holds no sound")
     if not np.isfinite(mono).all():
         raise SampleError("the file holds values that are not finite")
     return Sound(resample(mono, own_rate, rate)[: round(seconds * rate)], rate)
@@ -203,27 +217,6 @@ def resample(values: np.ndarray, rate: int, to: int) -> np.ndarray:
     shared = math.gcd(rate, to)
     up, down = to // shared, rate // shared
     return resample_poly(values, up, down, window=_low_pass(max(up, down))).astype(np.float32, copy=False)
-
-
-def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float) -> Any:
-    """Read one row of a manifest; `rate` and `seconds` matter to sounds only."""
-    if manifest.modality == "text":
-        return read_text(manifest.sources[row])
-    path = manifest.path(row)
-    if manifest.modality == "array":
-        return read_row(path)
-    return read_image(path) if manifest.modality == "image" else read_audio(path, rate, seconds)
-
-
-def read_for(encoder: Encoder, manifest: Manifest, row: int) -> Any:
-    """Read one row of a manifest as `encoder` takes it.
-
-    A transform with `jpeg_side` sees large JPEGs at a part of their size, see `read_image`.
-    """
-    side = encoder.spec.transform.get("jpeg_side", 0)
-    if side and manifest.modality == "image":
-        return read_image(manifest.path(row), side)
-    return read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds)
 
 
 @lru_cache(maxsize=16)

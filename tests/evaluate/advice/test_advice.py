@@ -26,7 +26,7 @@ from uml_evaluate.advice.combine import (
 )
 from uml_evaluate.advice.evidence import Evidence
 from uml_evaluate.advice.geometry import Agreement
-from uml_evaluate.advice.wording import text
+from uml_evaluate.advice.wording import advice_text
 
 CLASSES = tuple(f"class {c}" for c in range(10))
 GEOMETRY = np.repeat(
@@ -136,7 +136,7 @@ def test_an_auxiliary_that_cannot_be_used_is_left_out_and_named(tmp_path: Path) 
     assert {e.auxiliary for e in found.estimates} == {"audio", "text"}
     assert "uml extract" in found.skipped["video"]
     assert "no class in common" in found.skipped["touch"]
-    assert "video" not in text(found)
+    assert "video" not in advice_text(found)
 
 
 def _only_pictures(feats: Path) -> None:

@@ -19,7 +19,7 @@ from uml_evaluate.analyses.finding import NotPossible, findings
 from uml_evaluate.analyses.reading import Reading, arm_of
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.probes.cells import complete_probes
+from uml_evaluate.probes.completing import complete_probes
 from uml_evaluate.report.html import write_report
 from uml_train import TrainSettings, find_runs, load_run, train
 from uml_train.data.rows import vectors

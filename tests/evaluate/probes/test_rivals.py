@@ -18,7 +18,8 @@ from uml_evaluate import compare
 from uml_evaluate.comparing.rows import RIVALS
 from uml_evaluate.comparing.tables import markdown
 from uml_evaluate.evaluation import search_text
-from uml_evaluate.probes.cells import _thinned, complete_probes
+from uml_evaluate.probes.cells import _thinned
+from uml_evaluate.probes.completing import complete_probes
 from uml_evaluate.probes.episode import Candidate, Linear
 from uml_train import TrainSettings, load_head, load_run, train
 from uml_train.run import Run

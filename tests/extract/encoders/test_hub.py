@@ -114,7 +114,7 @@ def test_gated_and_missing_models_are_one_line(
         raise getattr(huggingface_hub.errors, error)("no such revision\nsecond line", response=response)
 
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
-    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", refuse)
     with pytest.raises(InputError) as raised:
         load_encoder("hf:some/one@v2")
@@ -143,7 +143,7 @@ def test_only_the_files_that_are_needed_are_fetched(
         fetched.append({n for n in files if any_of(n, allow_patterns) and not any_of(n, ignore_patterns)})
 
     monkeypatch.setattr(huggingface_hub, "is_offline_mode", lambda: False)
-    monkeypatch.setattr(hub, "_reachable", lambda: True)
+    monkeypatch.setattr(hub, "hub_answers", lambda: True)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda repository, revision: files)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
     for name in ("hf:some/one", "open_clip:hf-hub:some/one"):

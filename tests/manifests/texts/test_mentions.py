@@ -122,3 +122,49 @@ def test_features_become_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "red fox, which has four legs.", "red fox, which is a bushy tail.", "red fox, which often red.",
     ]  # fmt: skip
     assert build_texts("zoo", None, "d.json").manifest.sources[0] == "four legs"
+
+
+def test_what_got_no_class_and_names_that_would_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("001.Laysan_Albatross", "002.Rusty_Blackbird", "003.House_Wren", "004.Marsh_Wren")
+    for name in names:
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        (tmp_path / "birds" / name / "a.png").write_bytes(b"")
+    lines = [
+        "001 Laysan Albatross",  # as it is called
+        "a laysan albatross at sea",  # without its number
+        "an albatross",  # by its last word
+        "some wren",  # several classes end so
+        "a 001 laysan albatross and a 002 rusty blackbird",
+    ]
+    (tmp_path / "notes.txt").write_text("\n".join(lines))
+    built = build_texts("birds", None, None, texts="notes.txt")
+    assert [(p.rule, p.adds) for p in built.proposals] == [("without numbers", 1), ("last words", 2)]
+    unmatched = (built.folder / "unmatched.csv").read_text().splitlines()
+    assert unmatched == ["id,text", "2,a laysan albatross at sea", "3,an albatross", "4,some wren"]
+    ambiguous = (built.folder / "ambiguous.csv").read_text().splitlines()
+    assert ambiguous == ["id,text,classes", f"5,{lines[4]},{names[0]}; {names[1]}"]
+    proposed = json.loads((built.folder / "proposed_synonyms.json").read_text())
+    assert proposed[names[0]] == ["laysan albatross", "albatross"]
+    assert proposed[names[2]] == ["house wren"]
+    again = build_texts(
+        "birds", None, None, texts="notes.txt", synonyms=built.folder / "proposed_synonyms.json"
+    )
+    assert again.mentions is not None
+    assert (again.mentions.matched, again.mentions.unmatched) == (3, 1)
+    assert not (again.folder / "proposed_synonyms.json").exists()
+
+
+def test_where_nothing_is_mentioned_the_error_says_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("001.Laysan_Albatross", "002.Rusty_Blackbird"):
+        (tmp_path / "birds" / name).mkdir(parents=True)
+        (tmp_path / "birds" / name / "a.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("a laysan albatross\nthe rusty blackbird\n")
+    with pytest.raises(InputError, match="would give 2 a class") as caught:
+        build_texts("birds", None, None, texts="notes.txt")
+    path = str(caught.value).rpartition("--synonyms ")[2]
+    found = build_texts("birds", None, None, texts="notes.txt", synonyms=path)
+    assert len(found.manifest) == 2

@@ -23,11 +23,15 @@ class Role:
 
 @dataclass(frozen=True)
 class Selection:
-    """What a run trains on: a data set, its target, and configurations of auxiliaries."""
+    """What a run trains on: a data set, its target, and configurations of auxiliaries.
+
+    `remarks` say which stores were passed over.
+    """
 
     dataset: str
     target: Role
     configurations: tuple[tuple[Role, ...], ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def auxiliaries(self) -> list[Role]:
@@ -82,6 +86,9 @@ def select_stores(
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
+    remarks: list[str] = []
+    if not only_tokens:
+        stores = _labelled(stores, dataset, remarks)
     chosen = _find(stores, target, "--target", prefer_tokens)
     if auxiliaries is None:
         others = [store for store in stores if store.modality != chosen.store.modality]
@@ -102,7 +109,25 @@ def select_stores(
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
         if len({role.label for role in configuration}) < len(configuration):
             raise InputError(f"--aux names {configuration[0].label} twice in one configuration")
-    return Selection(dataset, chosen, tuple(roles))
+    return Selection(dataset, chosen, tuple(roles), tuple(remarks))
+
+
+def _labelled(stores: Sequence[StoreInfo], dataset: str, remarks: list[str]) -> list[StoreInfo]:
+    """The stores without those that have no labels, where there are others of the same modality that do.
+
+    Heads learn nothing from the former, so that they stand in nobody's way.
+    """
+    kept = []
+    for store in stores:
+        better = [s for s in stores if s.modality == store.modality and s.classes]
+        if store.classes or not better:
+            kept.append(store)
+            continue
+        remarks.append(
+            f"{_label(store)}:{full_name(store)} of {dataset} has no labels and is passed over for "
+            f"{', '.join(f'{_label(s)}:{full_name(s)}' for s in better)}"
+        )
+    return kept
 
 
 def _find_auxiliary(

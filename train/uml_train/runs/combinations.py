@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from uml_train.problem import Problem
 from uml_train.run import Cell, Run
 from uml_train.settings import AUTO, LINEAR, TRANSFORMER, WITH_AUXILIARIES, Shots, TrainSettings
+
+if TYPE_CHECKING:
+    from uml_train.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,14 @@ from uml_train.problem import open_problem, read_class_map
 from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
-from uml_train.runs.combinations import cells_of, named_cells
+from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.reopening import open_recorded, recorded_selection, require_heads
 from uml_train.runs.resolving import check_tokens, resolve, unrelated_roles
 from uml_train.runs.searching import with_search
 from uml_train.runs.session import Session
 from uml_train.runs.workers import run_grid, train_cells
-from uml_train.settings import TRANSFORMER, Shots, TrainSettings
+from uml_train.settings import TRANSFORMER, TrainSettings
 
 
 @dataclass(eq=False, kw_only=True)
@@ -65,7 +65,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         read_splits(settings.splits) if settings.splits else None,
         ids=settings.ids,
     )
-    for remark in problem.remarks:
+    for remark in (*selection.remarks, *problem.remarks):
         output.say(remark)
     resolved = with_search(resolve(settings, selection, problem, output), problem, output)
     return HeadSession(
@@ -97,8 +97,3 @@ def reopen_heads(run: Run, cache: Path | None, output: Output) -> HeadSession:
         ranks=Ranks(),
         output=output,
     )
-
-
-def head_cells(run: Run, shots: Sequence[Shots]) -> list[Cell]:
-    """The cells at `shots` of a run whose stores need not be there."""
-    return named_cells(run, run.settings, shots)

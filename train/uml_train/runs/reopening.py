@@ -11,38 +11,7 @@ from uml_train.data.selection import Role, Selection
 from uml_train.problem import LeftOut, Problem, open_problem, read_class_map
 from uml_train.record.identity import recorded_store
 from uml_train.run import Run
-from uml_train.settings import TRANSFORMER
-
-
-def require_heads(run: Run, *, pooled: bool = False) -> None:
-    """Refuse a run whose models are no heads on features, and say what to do instead.
-
-    Args:
-        pooled: whether heads that take tokens are refused, too.
-
-    Raises:
-        InputError: such a run.
-    """
-    config = run.config
-    if "shift" in config:
-        raise InputError(
-            f"{run.path} holds scores of heads on other data; take the run {config['shift']['of']} instead"
-        )
-    if "finetune" in config:
-        raise InputError(
-            f"{run.path} was trained on samples, not on features; `uml extract --encoder` with a folder of "
-            "its backbones makes features"
-        )
-    if run.settings.objective != "supervised":
-        raise InputError(
-            f"{run.path} (objective {run.settings.objective}) holds networks on sequences and no heads; `uml "
-            f"embed {run.path}` makes features of them, which `uml train` and the probes take"
-        )
-    if pooled and run.settings.trunk == TRANSFORMER:
-        raise InputError(
-            f"{run.path} has the transformer trunk, whose heads take tokens; give a run with heads of pooled "
-            "features (--trunk linear or mlp)"
-        )
+from uml_train.runs.recorded import require_heads
 
 
 def recorded_selection(run: Run, cache: Path | None) -> tuple[Selection, list[Role]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from uml_cache import InputError, Output, Progress, WorkError, available_cores, no_processes, store_info
 from uml_train.data.selection import Role
-from uml_train.grid import Candidate, Grid, Point, Schedule
+from uml_train.grid import Grid
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.export import head_file
 from uml_train.heads.models import Fitted
@@ -27,6 +27,7 @@ from uml_train.record.keeping import Finished
 from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
 from uml_train.runs.outcome import cell_result
+from uml_train.runs.recorded import run_grid
 from uml_train.runs.reopening import open_recorded, selection_of
 from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
@@ -219,17 +220,6 @@ def _train_in_worker(cell: Cell) -> Told:
     if "error" in _worker:
         raise _worker["error"]
     return _train_one(_worker["run"], _worker["problem"], _worker["grid"], cell)
-
-
-def run_grid(run: Run) -> Grid:
-    """The grid as it was when the run began, whatever its file says now."""
-    values = run.config["grid"]
-    return Grid(
-        name=values["name"],
-        candidates=tuple(Candidate(**c) for c in values["candidates"]),
-        schedule=Schedule(**values["schedule"]),
-        points=tuple(Point(**p) for p in values.get("points", ())),
-    )
 
 
 def _train_one(run: Run, problem: Problem, grid: Grid, cell: Cell) -> Told:

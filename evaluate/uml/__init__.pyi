@@ -1,0 +1,9 @@
+from .advising import Advised as Advised
+from .advising import advise as advise
+from .embedding import Embedded as Embedded
+from .embedding import embed as embed
+from .embedding import encoders as encoders
+from .fitting import fit as fit
+from .model import Model as Model
+from .model import load as load
+from .result import Result as Result

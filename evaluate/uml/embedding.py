@@ -1,0 +1,334 @@
+"""`embed`: samples of any form through a frozen encoder, kept on disk by their content.
+
+Shapes: N samples, D features, C classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from uml.content import content_name
+from uml.given import Given, take
+from uml.shown import shown
+from uml_cache import Choice, InputError, Output, as_splits, open_features, read_labels
+from uml_extract import Encoder, content_digest, encode_rows, extract, load_encoder
+from uml_manifests import NO_SPLIT, SPLITS, HeldManifest, Manifest, resolve_data
+
+if TYPE_CHECKING:
+    import pandas
+
+_ENVIRONMENT = "UML_CACHE"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Embedded:
+    """Features of samples, and what is known of these.
+
+    Args:
+        features: (N, D) float32. A sample that could not be read has zeros, and a reason in `failed`.
+        labels: (N,) class names, None where a sample has none; None: there are no labels at all.
+        class_names: C names in their order.
+        splits: (N,) `train`, `val`, `test` or an empty string; None: there are none.
+        encoder: the encoder's spec: name, library, model, digest of the weights, transform and so on.
+        modality: `image`, `text`, `audio` or `array`.
+        failed: the reason why a sample could not be read, by row.
+        store: the store on disk, None where nothing is kept.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray | None
+    class_names: tuple[str, ...]
+    splits: np.ndarray | None
+    encoder: Mapping[str, Any]
+    modality: str
+    failed: Mapping[int, str] = field(default_factory=dict)
+    store: Path | None = None
+    variant: str | None = None
+    dtype: str = "float32"
+    contents: tuple[str, ...] = field(default=(), repr=False)
+    loading: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __repr__(self) -> str:
+        labels = f", {len(self.class_names)} classes" if self.labels is not None else ", no labels"
+        failed = f", {len(self.failed)} unreadable" if self.failed else ""
+        width = self.features.shape[1]
+        return f"Embedded({len(self):,} {self.modality} × {width} by {self.encoder['name']}{labels}{failed})"
+
+    def with_labels(
+        self, labels: Any, *, splits: Any = None, class_names: Sequence[str] | None = None
+    ) -> Embedded:
+        """The same features with other labels (N,), and with splits (N,) where they are given.
+
+        Raises:
+            InputError: another number of labels than samples, or labels that are none.
+        """
+        known = None if class_names is None else tuple(map(str, class_names))
+        names, classes = _labelled(labels, len(self), known)
+        found = self.splits if splits is None else _splits(splits, len(self))
+        return replace(self, labels=names, class_names=classes, splits=found)
+
+    def frame(self) -> pandas.DataFrame:
+        """A row per sample: `label`, `split`, and the features as columns `0` to `D − 1`."""
+        import pandas
+
+        table = pandas.DataFrame(self.features)
+        if self.splits is not None:
+            table.insert(0, "split", self.splits)
+        if self.labels is not None:
+            table.insert(0, "label", self.labels)
+        return table
+
+
+def embed(
+    data: Any,
+    encoder: str | Encoder,
+    *,
+    labels: Any = None,
+    splits: Any = None,
+    class_names: Sequence[str] | None = None,
+    column: str | None = None,
+    cache: bool | str | Path = True,
+    weights: str | Path | None = None,
+    pooling: str | None = None,
+    layer: int = -1,
+    transform: str = "own",
+    dtype: str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    device: str = "auto",
+    max_errors: float = 0.01,
+    progress: bool = True,
+) -> Embedded:
+    """Features of samples by a frozen encoder. What was embedded before is read from the disk.
+
+    Args:
+        data: a list of pictures, sounds or texts (PIL images, paths, bytes, arrays, tensors, strings, pairs
+            (array, rate)), an array or tensor of them, a pandas column or table, a data set of `datasets`
+            (with its splits) or of torch, or the path of whatever `uml extract --data` takes.
+        encoder: its name (`uml.encoders()` lists them), a model's folder, or an encoder that is loaded.
+            `identity` takes features that exist already, (N, D).
+        labels: N class names or numbers, None where a sample has none; or the name of the column.
+        splits: N of `train`, `val`, `test` or nothing.
+        class_names: what whole numbers as labels mean.
+        column: the column of the samples in a table.
+        cache: whether features are kept on disk, by the content of the samples; or the folder to keep them
+            in. By default that is the folder in the environment variable `UML_CACHE`, else `~/.cache/uml`.
+        weights, pooling, layer, transform, dtype, batch_size, device: as of `uml extract`.
+        max_errors: how many samples may be unreadable: a number, or a share below 1.
+        progress: whether a bar is shown.
+
+    Raises:
+        InputError: no samples, labels that do not fit them, an unknown encoder, weights that are missing.
+        WorkError: more unreadable samples than allowed.
+    """
+    output = shown(progress)
+    if encoder == "identity" and not isinstance(data, str | os.PathLike):
+        return of_features(data, labels=labels, splits=splits, class_names=class_names)
+    loading = {"name": None, "weights": None if weights is None else str(Path(weights).absolute())}
+    if isinstance(encoder, str):
+        if Path(encoder).expanduser().is_dir():
+            loading["name"] = str(Path(encoder).expanduser().absolute())
+        encoder = load_encoder(
+            encoder, weights=weights, pooling=pooling, layer=layer, transform=transform, device=device,
+            dtype="float32" if dtype == "float32" else "float16",
+        )  # fmt: skip
+    modality = encoder.spec.modality
+    manifest, given = _manifest(data, modality, column, labels, by_content=cache is not False)
+    named = isinstance(labels, str)
+    if named and given.labels is None:
+        raise InputError(f"labels={labels!r} names a column, and the samples come from no table with it")
+    found_labels = given.labels if labels is None or named else labels
+    known = tuple(map(str, class_names)) if class_names is not None else given.names
+    names, classes = _labelled(found_labels, len(manifest), known)
+    parts = _splits(given.splits if splits is None else splits, len(manifest))
+    features, failed, store, variant, stored = _features(
+        manifest, encoder, cache, dtype, batch_size, max_errors, output
+    )
+    return Embedded(
+        features=features, labels=names, class_names=classes, splits=parts, encoder=encoder.spec.to_json(),
+        modality=modality, failed=failed, store=store, variant=variant, dtype=stored, loading=loading,
+        contents=tuple(manifest.sources),
+    )  # fmt: skip
+
+
+def of_features(
+    features: Any, *, labels: Any = None, splits: Any = None, class_names: Sequence[str] | None = None
+) -> Embedded:
+    """Features (N, D) that exist already.
+
+    Raises:
+        InputError: anything but a table of finite numbers, or labels that do not fit it.
+    """
+    values = np.asarray(features.detach().cpu() if hasattr(features, "detach") else features)
+    if values.ndim != 2 or values.dtype.kind not in "fiu":
+        raise InputError(
+            f"features are {values.shape} of {values.dtype}; expected numbers (samples, features)"
+        )
+    values = np.ascontiguousarray(values, dtype=np.float32)
+    if not np.isfinite(values).all():
+        raise InputError("features hold values that are not finite in float32")
+    names, classes = _labelled(labels, len(values), None if class_names is None else tuple(class_names))
+    spec = {"name": "given", "modality": "array", "library": "imported", "width": int(values.shape[1])}
+    return Embedded(
+        features=values, labels=names, class_names=classes, splits=_splits(splits, len(values)),
+        encoder=spec, modality="array",
+    )  # fmt: skip
+
+
+def encoders() -> pandas.DataFrame:
+    """The encoders that are known by name: modality, widths, licence, what they are."""
+    import pandas
+
+    from uml_extract import list_encoders
+
+    rows = [
+        {
+            "name": f"{name}ID" if name.endswith(":") else name,
+            "modality": entry.spec.modality,
+            "width": entry.spec.width,
+            "parameters": entry.spec.parameters,
+            "licence": entry.spec.licence,
+            "library": entry.spec.library,
+            "summary": entry.summary,
+        }
+        for name, entry in list_encoders().items()
+    ]
+    return pandas.DataFrame(rows).set_index("name").astype({"width": "Int64", "parameters": "Int64"})
+
+
+def cache_folder(cache: bool | str | Path = True) -> Path:
+    """The folder that features are kept in."""
+    if not isinstance(cache, bool):
+        return Path(cache)
+    if told := os.environ.get(_ENVIRONMENT):
+        return Path(told)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "uml"
+
+
+def as_manifest(data: Any, modality: str, column: str | None = None, *, by_content: bool = False) -> Manifest:
+    """A manifest without labels of whatever `embed` takes."""
+    return _manifest(data, modality, column, None, by_content=by_content)[0]
+
+
+def _manifest(
+    data: Any, modality: str, column: str | None, labels: Any, *, by_content: bool
+) -> tuple[Manifest, Given]:
+    label = labels if isinstance(labels, str) else None
+    if isinstance(data, str | os.PathLike) and Path(data).exists():
+        choice = Choice(label=label, **({} if column is None else _of_column(column, modality)))
+        told = resolve_data(data, modality=modality, choice=choice)
+        cells = [None if c < 0 else told.classes[c] for c in told.labels]
+        parts = ["" if c == NO_SPLIT else SPLITS[c] for c in told.splits]
+        has = bool((told.labels >= 0).any())
+        given = Given(
+            told.sources, cells if has else None, parts if any(parts) else None, told.classes or None
+        )
+        # Of the same files with other labels the features are the same: labels stay out of the store.
+        rows = len(told)
+        plain = replace(
+            told, name="files", classes=(), labels=np.full(rows, -1), splits=np.full(rows, NO_SPLIT),
+            groups=None, set=None, options=(), id_kind="made", ids=[str(row) for row in range(rows)],
+        )  # fmt: skip
+        return replace(plain, name=f"embedded-{content_digest(plain)[:16]}"), given
+    if isinstance(data, os.PathLike):
+        raise InputError(f"{data}: no such file or folder")
+    given = take(data, modality, column=column, label=label)
+    rows = len(given.samples)
+    if modality == "text":
+        sources = [_text(sample, row) for row, sample in enumerate(given.samples)]
+    elif by_content:
+        sources = [content_name(sample, modality) for sample in _each(given.samples)]
+    else:
+        sources = [str(row) for row in range(rows)]
+    digest = hashlib.sha256("\n".join([modality, *map(repr, sources)]).encode()).hexdigest()
+    words: dict[str, Any] = {
+        "name": f"embedded-{digest[:16]}", "modality": modality, "classes": (), "root": Path(),
+        "ids": [str(row) for row in range(rows)], "sources": sources, "labels": np.full(rows, -1),
+        "splits": np.full(rows, NO_SPLIT), "id_kind": "made",
+    }  # fmt: skip
+    if modality == "text":
+        return Manifest(**words), given
+    return HeldManifest(**words, held=given.samples), given
+
+
+def _each(samples: Sequence[Any]) -> Any:
+    return (samples[row] for row in range(len(samples)))
+
+
+def _of_column(column: str, modality: str) -> dict[str, str]:
+    return {"text" if modality == "text" else "path": column}
+
+
+def _text(sample: Any, row: int) -> str:
+    if not isinstance(sample, str):
+        raise InputError(
+            f"sample {row} is no string but of type {type(sample).__name__}; this encoder takes texts"
+        )
+    return sample
+
+
+def _labelled(
+    labels: Any, rows: int, known: tuple[str, ...] | None
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """(N,) class names, and the classes."""
+    if labels is None:
+        return None, ()
+    cells = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if len(cells) != rows:
+        raise InputError(f"there are {rows} samples and {len(cells)} labels; give one label a sample")
+    cells = [None if isinstance(cell, float) and cell != cell else cell for cell in cells]
+    read = read_labels([cells], [rows], [known], ["labels"])
+    names = np.array([None if code < 0 else read.classes[code] for code in read.codes], dtype=object)
+    return names, read.classes
+
+
+def _splits(splits: Any, rows: int) -> np.ndarray | None:
+    if splits is None:
+        return None
+    cells = splits.tolist() if hasattr(splits, "tolist") else list(splits)
+    if len(cells) != rows:
+        raise InputError(f"there are {rows} samples and {len(cells)} splits; give one split a sample")
+    codes = as_splits(cells, rows, "splits")
+    return np.array(["" if code == NO_SPLIT else SPLITS[code] for code in codes], dtype=object)
+
+
+def _features(
+    manifest: Manifest,
+    encoder: Encoder,
+    cache: bool | str | Path,
+    dtype: str,
+    batch_size: int | Literal["auto"],
+    max_errors: float,
+    output: Output,
+) -> tuple[np.ndarray, dict[int, str], Path | None, str | None, str]:
+    """(N, D) float32, reasons by row, the store, its variant, and the dtype that values were rounded to."""
+    if cache is not False:
+        done = extract(
+            manifest, encoder, out=cache_folder(cache) / "feats", dtype=dtype, batch_size=batch_size,
+            max_errors=max_errors, output=output,
+        )  # fmt: skip
+        store = open_features(done.store)
+        features = store.pooled.float().numpy().copy()
+        failed = {one.row: one.reason for one in done.unreadable}
+        stored = str(store.info.arrays["pooled"]["data_type"])
+        store.close()
+        return features, failed, done.store, store.variant, stored
+    stored = "float16" if dtype == "auto" else dtype
+    features = np.zeros((len(manifest), int(encoder.spec.width or 0)), np.float32)
+    with output.progress(len(manifest), " samples", encoder.spec.name) as bar:
+        (part,) = encode_rows(manifest, encoder, [range(len(manifest))], batch_size=batch_size, progress=bar)
+    if part.batches:
+        values = np.concatenate([batch.pooled for batch in part.batches])
+        features[part.rows] = values.astype(stored).astype(np.float32)
+    variant = "-".join((*encoder.variant, *(["float32"] if stored == "float32" else []))) or None
+    return features, part.failed, None, variant, stored

@@ -1,0 +1,36 @@
+"""From a manifest's row to a sample in memory, wherever it lies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uml_extract.readers.held import as_picture, as_sound
+from uml_extract.readers.members import read_row
+from uml_extract.readers.samples import read_audio, read_image, read_text
+from uml_extract.spec import Encoder
+from uml_manifests import HeldManifest
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
+
+
+def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float, least_side: int = 0) -> Any:
+    """Read one row of a manifest; `rate` and `seconds` matter to sounds only, `least_side` to pictures."""
+    if manifest.modality == "text":
+        return read_text(manifest.sources[row])
+    if isinstance(manifest, HeldManifest):
+        held = manifest.held[row]
+        return as_picture(held, least_side) if manifest.modality == "image" else as_sound(held, rate, seconds)
+    path = manifest.path(row)
+    if manifest.modality == "array":
+        return read_row(path)
+    return read_image(path, least_side) if manifest.modality == "image" else read_audio(path, rate, seconds)
+
+
+def read_for(encoder: Encoder, manifest: Manifest, row: int) -> Any:
+    """Read one row of a manifest as `encoder` takes it.
+
+    A transform with `jpeg_side` sees large JPEGs at a part of their size, see `read_image`.
+    """
+    side = encoder.spec.transform.get("jpeg_side", 0)
+    return read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds, least_side=side)

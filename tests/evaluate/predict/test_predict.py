@@ -1,0 +1,165 @@
+"""`uml predict`: which files, which head, tables of every kind, parts that stay."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from click.testing import CliRunner
+
+from small_world import CLASSES, sentences, write_pictures
+from uml_cache import InputError, WorkError
+from uml_evaluate import predict_files
+from uml_evaluate.commands.predict_command import predict as command
+from uml_extract import extract
+from uml_manifests import from_csv, from_folder
+from uml_train import TrainSettings, train
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run on pictures, and in `text` one on sentences."""
+    folder = tmp_path_factory.mktemp("world")
+    write_pictures(folder / "pictures", 12)
+    texts, names = sentences(12)
+    with (folder / "texts.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["id", "text", "label"])
+        writer.writerows(
+            [f"t{i}", text, name] for i, (text, name) in enumerate(zip(texts, names, strict=True))
+        )
+    extract(from_folder(folder / "pictures", name="toy"), "hog-color", out=folder / "feats")
+    extract(from_csv(folder / "texts.csv", name="toy"), "hashed-ngrams", out=folder / "feats")
+    for target, out in (("image", "runs"), ("text", "text")):
+        train(
+            TrainSettings(
+                cache=folder / "feats", target=target, auxiliaries=(), methods=("unimodal",), shots=(2,),
+                seeds=(1,), out=folder / out,
+            )
+        )  # fmt: skip
+    return folder / "runs"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder(runs: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "new", 3, seed=4)
+    (tmp_path / "new" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "new" / "notes.txt").write_text("no picture either")
+    out = tmp_path / "out" / "predictions.csv"
+    found = predict_files(runs, [str(tmp_path / "new")], out, top=2)
+    assert (found.rows, found.failed) == (10, 1)
+    assert out.read_text().startswith("path,prediction,probability,prediction_2,probability_2,reason\n")
+    rows = _rows(out)
+    assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
+    assert rows[-1]["path"] == "red dot/008.png"
+    broken = next(row for row in rows if row["path"] == "broken.png")
+    assert broken["prediction"] == broken["probability"] == ""
+    assert "no picture of a kind" in broken["reason"]
+    right = [row["prediction"] == row["path"].partition("/")[0] for row in rows if not row["reason"]]
+    assert sum(right) >= 8
+    assert not out.with_name("predictions.csv.parts").exists()
+
+
+def test_tables_of_every_kind_say_the_same(runs: Path, tmp_path: Path) -> None:
+    files = [str(file) for file in write_pictures(tmp_path / "new", 2)]
+    for kind in ("csv", "jsonl", "parquet"):
+        predict_files(runs, files, tmp_path / f"p.{kind}", every=True)
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    parquet = pandas.read_parquet(tmp_path / "p.parquet")
+    table = pandas.read_csv(tmp_path / "p.csv")
+    assert list(table.columns) == list(parquet.columns)
+    for name in ("path", "prediction", "probability", *(f"p:{c}" for c in CLASSES)):
+        assert list(table[name]) == list(parquet[name]) == [line[name] for line in lines]
+
+
+def test_it_goes_on_where_it_was_stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_pictures(tmp_path / "new", 4)
+    given = [str(tmp_path / "new")]
+    predict_files(runs, given, tmp_path / "whole.csv", part_rows=5)
+    from uml_evaluate.predict.table import PredictionTable
+
+    own = PredictionTable.write
+
+    def stopping(table: PredictionTable, part: int, rows: list[list[Any]]) -> None:
+        if part == 2:
+            raise KeyboardInterrupt
+        own(table, part, rows)
+
+    monkeypatch.setattr(PredictionTable, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(runs, given, tmp_path / "again.csv", part_rows=5)
+    monkeypatch.setattr(PredictionTable, "write", own)
+    found = predict_files(runs, given, tmp_path / "again.csv", part_rows=5)
+    assert found.resumed == 10
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    # Parts of other samples do not count.
+    monkeypatch.setattr(PredictionTable, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        predict_files(runs, given, tmp_path / "again.csv", part_rows=5)
+    monkeypatch.setattr(PredictionTable, "write", own)
+    write_pictures(tmp_path / "new", 4, seed=8)
+    assert predict_files(runs, given, tmp_path / "again.csv", part_rows=5).resumed == 0
+
+
+def test_csv_of_paths_and_of_texts(runs: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "new", 1)
+    (tmp_path / "list.csv").write_text("path,taken\nred dot/002.png,monday\ngone.png,tuesday\n")
+    (tmp_path / "list.csv").rename(tmp_path / "new" / "list.csv")
+    predict_files(runs, [str(tmp_path / "new" / "list.csv")], tmp_path / "p.csv")
+    rows = _rows(tmp_path / "p.csv")
+    assert [row["path"] for row in rows] == ["red dot/002.png", "gone.png"]
+    assert [bool(row["reason"]) for row in rows] == [False, True]
+    (tmp_path / "t.csv").write_text("text\nsome green bar stands up\none red dot is seen\n")
+    predict_files(runs.parent / "text", [str(tmp_path / "t.csv")], tmp_path / "t_out.csv")
+    assert [row["prediction"] for row in _rows(tmp_path / "t_out.csv")] == ["green bar", "red dot"]
+    (tmp_path / "t.txt").write_text("a blue ring lies there\n")
+    predict_files(runs.parent / "text", [str(tmp_path / "t.txt")], tmp_path / "t_out.csv")
+    assert _rows(tmp_path / "t_out.csv")[0]["prediction"] == "blue ring"
+
+
+def test_json_answer(runs: Path, tmp_path: Path) -> None:
+    files = [str(file) for file in write_pictures(tmp_path / "new", 1)]
+    arguments = [str(runs), *files, "--out", str(tmp_path / "p.csv"), "--json"]
+    found = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    answer = json.loads(found.stdout)
+    assert answer["rows"] == 3
+    assert answer["failed"] == answer["resumed_rows"] == 0
+    assert (answer["method"], answer["shots"], answer["seed"]) == ("unimodal", 2, 1)
+    assert answer["encoder"] == "hog-color"
+    assert sum(answer["predicted"].values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "out", "options", "said"),
+    [
+        (["nowhere"], "p.csv", {}, "no such file or folder"),
+        (["."], "p.txt", {}, "ends in .csv, .jsonl, .parquet"),
+        (["."], "p.csv", {"top": 9}, "3 classes"),
+        (["."], "p.csv", {"method": "umm"}, "unknown method"),
+        (["."], "p.csv", {"shots": 16}, "known: 2"),
+        (["."], "p.csv", {"encoder": "pixels"}, "not the one that the features were made with"),
+    ],
+)
+def test_wrong_use_is_said_in_a_line(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], out: str,
+    options: dict[str, Any], said: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    write_pictures(tmp_path / "new", 1)
+    with pytest.raises(InputError, match=said):
+        predict_files(runs, given, tmp_path / out, **options)
+
+
+def test_nothing_readable_is_a_failure_with_a_table(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"nothing")
+    with pytest.raises(WorkError, match="not one of 1"):
+        predict_files(runs, [str(tmp_path / "a.png")], tmp_path / "p.csv")
+    assert _rows(tmp_path / "p.csv")[0]["reason"]

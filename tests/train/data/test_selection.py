@@ -1,0 +1,39 @@
+"""Which stores a run uses: one without labels stands in nobody's way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toy_stores import write_store
+from uml_cache import InputError
+from uml_train import open_problem, select_stores
+
+
+def _write(feats: Path, modality: str, classes: tuple[str, ...], set: str | None = None) -> None:
+    labels = [0, 1] * 10 if classes else [-1] * 20
+    features = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    write_store(feats, modality, features, labels, [255] * 20, set=set, classes=classes)
+
+
+@pytest.mark.parametrize("asked", [None, [("text",)]])
+def test_a_labelled_store_goes_before_one_without_labels(
+    tmp_path: Path, asked: list[tuple[str, ...]] | None
+) -> None:
+    _write(tmp_path, "image", ("cat", "dog"))
+    _write(tmp_path, "text", ())
+    _write(tmp_path, "text", ("cat", "dog"), set="loose")
+    found = select_stores(tmp_path, None, None, asked)
+    assert [role.label for role in found.auxiliaries] == ["text.loose"]
+    assert found.remarks == ("text:made-up of toy has no labels and is passed over for text.loose:made-up",)
+
+
+def test_the_only_store_without_labels_is_refused_with_the_commands(tmp_path: Path) -> None:
+    _write(tmp_path, "image", ("cat", "dog"))
+    _write(tmp_path, "text", ())
+    found = select_stores(tmp_path, None, None, None)
+    with pytest.raises(InputError, match="uml data text toy --texts FILE") as caught:
+        open_problem(found.dataset, found.target, found.auxiliaries)
+    assert "uml extract --encoder made-up --data data/toy/text.loose" in str(caught.value)
