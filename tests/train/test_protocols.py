@@ -323,7 +323,7 @@ def test_the_gaussian_error_is_that_of_plain_torch_at_steps_0_and_400() -> None:
             return x
 
         optimizer = torch.optim.Adam([p for pair in parts.values() for p in pair], lr=training.lr)
-        errors = [float((out(drawn.held_out, "x") - drawn.held_out).square().mean())]
+        errors = [(out(drawn.held_out, "x") - drawn.held_out).square().mean().item()]
         assert errors[0] == pytest.approx(network.error(drawn.held_out, "x"), rel=1e-4)
         for step in range(training.steps):
             loss = torch.zeros(())
@@ -333,7 +333,7 @@ def test_the_gaussian_error_is_that_of_plain_torch_at_steps_0_and_400() -> None:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-        errors.append(float((out(drawn.held_out, "x") - drawn.held_out).square().mean()))
+        errors.append((out(drawn.held_out, "x") - drawn.held_out).square().mean().item())
         network.fit(data, training, 1)
         # 400 steps of float32 in another order of sums.
         assert network.error(drawn.held_out, "x") == pytest.approx(errors[1], rel=0.02)

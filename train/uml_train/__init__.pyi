@@ -93,6 +93,7 @@ from .runs.session import begin_run as begin_run
 from .settings import AUTO as AUTO
 from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
+from .settings import LINEAR as LINEAR
 from .settings import METHODS as METHODS
 from .settings import OBJECTIVES as OBJECTIVES
 from .settings import PROTOCOLS as PROTOCOLS

@@ -311,7 +311,8 @@ def load_grid(
 
     Raises `InputError` for an unknown name, a file that is no TOML, unknown keys and values out of range.
     """
-    axes = {key: list(given) for key, given in (("alpha", alpha), ("ratio", ratio)) if given is not None}
+    given = (("alpha", alpha), ("ratio", ratio))
+    axes: dict[str, list[Any]] = {key: list(values) for key, values in given if values is not None}
     if name == FAIR and not family:
         return _fair(**axes)
     if name == AUTO:

@@ -38,6 +38,7 @@ from uml_evaluate.analyses.reading import (
 )
 from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.tables import shots_name
+from uml_train import LINEAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -92,7 +93,7 @@ def analyse(reading: Reading) -> Finding:
     }
     ranks: dict[bytes, float] = {}  # the first auxiliary reaches the head as it is, the same in every cell
     for result in reading.cells:
-        if result.cell.method == "unimodal":
+        if result.cell.method in LINEAR:
             continue
         texts = reading.auxiliary_space(result, label, theirs)
         assert texts is not None  # the first auxiliary always reaches the head

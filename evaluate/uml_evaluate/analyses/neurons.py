@@ -215,7 +215,7 @@ def figure(finding: Finding) -> Figure:
 
 def _distribution(axes: Axes, record: dict[str, Any], r: NDArray[Any], begun: NDArray[Any]) -> None:
     reach = max(np.abs(r).max(), np.abs(begun).max(), record["permuted_largest"]) * 1.05
-    bins = np.linspace(-reach, reach, 31)
+    bins = np.linspace(-reach, reach, 31).tolist()
     axes.axvspan(record["permuted_low"], record["permuted_high"], color=GREY, alpha=0.25, linewidth=0)
     axes.hist(begun, bins, histtype="step", color=INK, linewidth=1.2, label="untrained")
     axes.hist(r, bins, color="#D55E00", alpha=0.65, label="trained")

@@ -26,6 +26,7 @@ from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, cell_fields, class_means, mean_std_text, seeds_text
 from uml_evaluate.comparing.figures import canvas, style
 from uml_evaluate.comparing.tables import shots_name
+from uml_train import LINEAR
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -87,7 +88,7 @@ def analyse(reading: Reading) -> Finding:
         )
     label = reading.auxiliaries[0]
     source = reading.problem.auxiliaries[label]
-    cells = [r for r in reading.cells if r.cell.method not in ("unimodal", "ridge", "prior")]
+    cells = [r for r in reading.cells if r.cell.method not in LINEAR]
     plain = reading.choice("prototypes") == "inner-products"
     rows_of = reading.texts if plain else partial(_held_out, reading)
     held = {r.cell.seed: rows_of(r, label) for r in cells}

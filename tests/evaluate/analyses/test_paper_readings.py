@@ -132,3 +132,21 @@ def test_designs_of_one_s_own_need_no_run(tmp_path: Path) -> None:
         read_designs(path)
     wrong = CliRunner().invoke(evaluate, ["--analysis", "margin", "--designs", str(path)])
     assert "--designs belongs to --analysis theory" in str(wrong.exception)
+
+
+def test_heads_without_a_shared_space_are_left_out_of_alignment_and_prototypes(tmp_path: Path) -> None:
+    """`ridge` and `prior` have one layer on raw features: there is no space in which modalities meet."""
+    labels = np.tile(np.arange(5), 12)
+    splits = np.repeat([0, 1, 2], 20)
+    write_store(tmp_path / "feats", "image", clusters(1, labels, 12, 1.0), labels, splits)
+    write_store(tmp_path / "feats", "text", clusters(2, labels, 9, 0.5), labels, np.full(60, 255))
+    solved = train(
+        TrainSettings(
+            cache=tmp_path / "feats", methods=("ridge", "prior", "uml"), shots=(2,), seeds=(1,),
+            out=tmp_path / "runs",
+        )
+    )  # fmt: skip
+    for finding in analyse(solved, ["alignment", "prototypes"], protocol="paper").findings:
+        found = {record["method"] for record in finding.values["cells"]}
+        assert "uml" in found
+        assert not found & {"ridge", "prior"}
