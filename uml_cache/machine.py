@@ -25,10 +25,10 @@ def no_processes() -> str | None:
 
 
 def fork() -> int:
-    """`os.fork` for a child that goes on in Python beside libraries whose threads stayed in the parent; its id, or 0.
+    """`os.fork`, for a child that goes on in Python without the parent's other threads; its id, or 0 in it.
 
-    What the child inherits is never collected there: an ONNX session, say, waits in its destructor for threads
-    that the child does not have, for ever. The child must leave by `os._exit`.
+    What the child inherits is never collected there. An ONNX session, for example, waits in its destructor
+    for threads that the child does not have, for ever. The child must leave by `os._exit`.
 
     Raises:
         OSError: the machine has no room for another process.

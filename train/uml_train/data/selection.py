@@ -136,7 +136,7 @@ def _better(store: StoreInfo, stores: Sequence[StoreInfo]) -> list[StoreInfo]:
 def _meant(passed_over: Sequence[StoreInfo], stores: Sequence[StoreInfo], name: str) -> list[StoreInfo]:
     """Of the stores that are passed over, those that a name can only mean."""
     place, _, encoder = name.partition(":")
-    taken = {_label(store) for store in stores}
+    taken = {name for store in stores for name in (store.modality, _label(store))}
     return [
         store
         for store in passed_over
