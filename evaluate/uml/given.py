@@ -68,8 +68,9 @@ def take(data: Any, modality: str, *, column: str | None = None, label: str | No
         data = data.tolist()
     if not isinstance(data, Iterable):
         raise InputError(f"a {type(data).__name__} holds no samples; give a list of them")
-    samples = data if hasattr(data, "__getitem__") and hasattr(data, "__len__") else list(data)
-    if not len(samples):
+    indexed: Any = data
+    samples = indexed if hasattr(data, "__getitem__") and hasattr(data, "__len__") else list(indexed)
+    if len(samples) == 0:
         raise InputError("the collection of samples is empty")
     return Given(samples)
 
@@ -142,15 +143,15 @@ def _of_datasets(data: Any, modality: str, column: str | None, label: str | None
     """A `Dataset`, or the splits of a `DatasetDict`, of Hugging Face `datasets`."""
     if isinstance(data, Mapping):
         parts = [_of_datasets(part, modality, column, label) for part in data.values()]
-        names = {part.names for part in parts}
-        if len(names) > 1:
+        lists = {part.names for part in parts}
+        if len(lists) > 1:
             raise InputError(
                 f"the splits {', '.join(map(str, data))} list different classes; mend them first"
             )
-        labels = [p.labels if p.labels is not None else [None] * len(p.samples) for p in parts]
-        every = None if all(p.labels is None for p in parts) else list(chain.from_iterable(labels))
+        filled = [p.labels if p.labels is not None else [None] * len(p.samples) for p in parts]
+        every = None if all(p.labels is None for p in parts) else list(chain.from_iterable(filled))
         splits = [name for name, part in zip(data, parts, strict=True) for _ in range(len(part.samples))]
-        return Given(_Joined([part.samples for part in parts]), every, splits, names.pop())
+        return Given(_Joined([part.samples for part in parts]), every, splits, lists.pop())
     if not hasattr(data, "__len__"):
         raise InputError("a streamed data set has no length; load it, or give list(dataset.take(n))")
     features = data.features

@@ -87,12 +87,12 @@ class Predictor:
     def __init__(self, head: Head, path: Path, features: Features | None = None) -> None:
         self.head, self.path = head, path
         told = head.about.get(ABOUT)
-        if features is None and told is None:
+        if features is None and not isinstance(told, Mapping):
             raise InputError(
                 f"{path} does not say which encoder its features come from; give the run that it belongs to "
                 "(a folder), or a file that `Model.save` wrote"
             )
-        self.features = features or Features(**told)
+        self.features = features or Features(**dict(told or {}))
         self._encoder: Encoder | None = None
 
     @property
@@ -125,7 +125,7 @@ class Predictor:
             self._encoder = load_recorded(
                 self.features.encoder,
                 self.features.variant,
-                name=encoder or told.get("name"),
+                name=encoder if isinstance(encoder, str) else told.get("name"),
                 weights=weights or told.get("weights"),
                 device=device,
             )
