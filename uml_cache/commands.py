@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -110,7 +110,8 @@ def _verify(context: click.Context, output: Output, path: str) -> None:
             output.result(report.as_json(), "\n".join(_verified(path, report)))
             ok = report.ok
         else:
-            lines, values = [], []
+            lines: list[str] = []
+            values: list[dict[str, Any]] = []
             for store in stores:
                 name = str(store)
                 try:

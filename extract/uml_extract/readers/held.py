@@ -113,7 +113,7 @@ def as_array(held: Any) -> np.ndarray | None:
     return None
 
 
-def _as_file(held: Any) -> Path | io.BytesIO | None:
+def _as_file(held: Any) -> str | Path | io.BytesIO | None:
     """The path or the bytes that `held` is, also as a cell of a Hugging Face data set; None if neither."""
     if isinstance(held, Mapping) and ("bytes" in held or "path" in held):
         held = held.get("bytes") or held.get("path")
@@ -121,4 +121,6 @@ def _as_file(held: Any) -> Path | io.BytesIO | None:
             raise SampleError("the cell is empty")
     if isinstance(held, bytes | bytearray):
         return io.BytesIO(held)
-    return Path(held) if isinstance(held, str | os.PathLike) else None
+    if isinstance(held, str | Path):
+        return held
+    return Path(held) if isinstance(held, os.PathLike) else None
