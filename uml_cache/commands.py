@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,7 @@ from uml_cache.tables.options import left_out_option
 
 if TYPE_CHECKING:
     from uml_cache.store.journal import FailedRow
+    from uml_cache.store.verification import VerifyReport
 
 _REASONS = 3
 _PATH = click.Path(path_type=Path)
@@ -87,30 +88,61 @@ def _first_reasons(failed: Sequence[FailedRow]) -> str:
     return f" (`uml extract --retry-failed` tries them again), the first: {shown}"
 
 
-@uml_command("verify", example="uml cache verify ./feats/shapes/image/hog-color.zarr")
+@uml_command(
+    "verify", example="uml cache verify ./feats\numl cache verify ./feats/shapes/image/hog-color.zarr"
+)
 @click.argument("path", type=_PLACE)
 @click.pass_context
 def _verify(context: click.Context, output: Output, path: str) -> None:
-    """Recompute every checksum of the store at PATH; exit 1 unless all is sound and the store is sealed."""
-    from uml_cache.store.verification import verify
+    """Recompute every checksum of the store at PATH, or of all stores of the cache folder PATH.
 
+    The exit code is 1 unless all is sound and sealed.
+    """
+    from uml_cache.remote import as_path
+    from uml_cache.store.catalogue import store_places
+    from uml_cache.store.verification import is_journalled, verify
+
+    place = as_path(path)
+    stores = [] if is_journalled(place) or not place.is_dir() else store_places(place)
     with output.progress(None, "file", "verify") as bar:
-        report = verify(path, progress=bar.update)
+        if not stores:
+            report = verify(path, progress=bar.update)
+            output.result(report.as_json(), "\n".join(_verified(path, report)))
+            ok = report.ok
+        else:
+            lines: list[str] = []
+            values: list[dict[str, Any]] = []
+            for store in stores:
+                name = str(store)
+                try:
+                    report = verify(store, progress=bar.update)
+                except InputError as error:  # made by another tool: the others are looked at all the same
+                    lines.append(f"cannot be verified: {error}")
+                    values.append({"path": name, "ok": False, "reason": str(error)})
+                else:
+                    lines += _verified(name, report)
+                    values.append({"path": name, **report.as_json()})
+            sound = sum(value["ok"] for value in values)
+            lines.append(f"{sound} of {len(stores)} stores are sound and finished")
+            ok = sound == len(stores)
+            output.result({"ok": ok, "stores": values}, "\n".join(lines))
+    if not ok:
+        context.exit(1)
+
+
+def _verified(name: str, report: VerifyReport) -> list[str]:
     lines = [f"bad: {entry['array']} {entry['shard']}: {entry['reason']}" for entry in report.bad]
     if report.ok:
-        lines.append(f"{path} is sound: {report.checked} files checked")
-    elif report.bad:
-        lines.append(
-            f"{path} is damaged: {len(report.bad)} of {report.checked} files are bad; run the same `uml "
-            "extract` or `uml cache import` command again, it makes them anew"
-        )
-    else:
-        lines.append(
-            f"{path} is sound so far but not sealed: run the same `uml extract` command again to finish it"
-        )
-    output.result(report.as_json(), "\n".join(lines))
-    if not report.ok:
-        context.exit(1)
+        return [*lines, f"{name} is sound: {report.checked} files checked"]
+    if not report.bad:
+        return [
+            f"{name} is sound so far but not sealed: run the same `uml extract` command again to finish it"
+        ]
+    return [
+        *lines,
+        f"{name} is damaged: {len(report.bad)} of {report.checked} files are bad; run the same `uml "
+        "extract` or `uml cache import` command again, it makes them anew",
+    ]
 
 
 _IMPORT = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import warnings
 
 
 def available_cores() -> int:
@@ -20,6 +22,23 @@ def no_processes() -> str | None:
         said = getattr(error, "strerror", None) or str(error)
         return f"this machine has no shared memory that can be written (/dev/shm: {said})"
     return None
+
+
+def fork() -> int:
+    """`os.fork`, for a child that goes on in Python without the parent's other threads; its id, or 0 in it.
+
+    What the child inherits is never collected there. An ONNX session, for example, waits in its destructor
+    for threads that the child does not have, for ever. The child must leave by `os._exit`.
+
+    Raises:
+        OSError: the machine has no room for another process.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
+        child = os.fork()
+    if child == 0:
+        gc.freeze()
+    return child
 
 
 def memory_bytes() -> int:

@@ -228,7 +228,7 @@ def _manifest(
     label = labels if isinstance(labels, str) else None
     if isinstance(data, str | os.PathLike) and Path(data).exists():
         choice = Choice(label=label, **({} if column is None else _of_column(column, modality)))
-        told = resolve_data(data, modality=modality, choice=choice)
+        told = resolve_data(os.fspath(data), modality=modality, choice=choice)
         cells = [None if c < 0 else told.classes[c] for c in told.labels]
         parts = ["" if c == NO_SPLIT else SPLITS[c] for c in told.splits]
         has = bool((told.labels >= 0).any())

@@ -68,7 +68,7 @@ def take(data: Any, modality: str, *, column: str | None = None, label: str | No
         data = data.tolist()
     if not isinstance(data, Iterable):
         raise InputError(f"a {type(data).__name__} holds no samples; give a list of them")
-    samples = data if hasattr(data, "__getitem__") and hasattr(data, "__len__") else list(data)
+    samples: Any = data if hasattr(data, "__getitem__") and hasattr(data, "__len__") else list(data)
     if not len(samples):
         raise InputError("the collection of samples is empty")
     return Given(samples)
@@ -142,15 +142,15 @@ def _of_datasets(data: Any, modality: str, column: str | None, label: str | None
     """A `Dataset`, or the splits of a `DatasetDict`, of Hugging Face `datasets`."""
     if isinstance(data, Mapping):
         parts = [_of_datasets(part, modality, column, label) for part in data.values()]
-        names = {part.names for part in parts}
-        if len(names) > 1:
+        listed = {part.names for part in parts}
+        if len(listed) > 1:
             raise InputError(
                 f"the splits {', '.join(map(str, data))} list different classes; mend them first"
             )
-        labels = [p.labels if p.labels is not None else [None] * len(p.samples) for p in parts]
-        every = None if all(p.labels is None for p in parts) else list(chain.from_iterable(labels))
+        each = [p.labels if p.labels is not None else [None] * len(p.samples) for p in parts]
+        every = None if all(p.labels is None for p in parts) else list(chain.from_iterable(each))
         splits = [name for name, part in zip(data, parts, strict=True) for _ in range(len(part.samples))]
-        return Given(_Joined([part.samples for part in parts]), every, splits, names.pop())
+        return Given(_Joined([part.samples for part in parts]), every, splits, listed.pop())
     if not hasattr(data, "__len__"):
         raise InputError("a streamed data set has no length; load it, or give list(dataset.take(n))")
     features = data.features
@@ -162,13 +162,13 @@ def _of_datasets(data: Any, modality: str, column: str | None, label: str | None
             name for name, f in features.items() if getattr(f, "dtype", None) in ("string", "large_string")
         ]
     chosen = _column(list(features), fitting, _COLUMNS.get(modality, ()), column, "column", modality)
-    listed = [name for name, kind in kinds.items() if kind == "ClassLabel"]
+    coded = [name for name, kind in kinds.items() if kind == "ClassLabel"]
     found = label or next((name for name in features if name.lower() in _LABELS), None)
-    if found is None and len(listed) == 1:
-        found = listed[0]
+    if found is None and len(coded) == 1:
+        found = coded[0]
     if label is not None and label not in features:
         raise InputError(f"labels={label!r}: there is no such column; there are {', '.join(features)}")
-    names = tuple(features[found].names) if found in listed else None
+    names = tuple(features[found].names) if found in coded else None
     labels = None if found is None else list(data[found])
     if labels is not None and names is not None:
         labels = [None if one is None or one < 0 else one for one in labels]

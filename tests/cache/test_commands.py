@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,31 @@ def test_verify(maker: Maker, uml: Any) -> None:
     code, out, _ = uml("verify", made.path)
     assert code == 1
     assert "bad: pooled c/3/0" in out
+
+
+def test_verify_a_whole_cache(maker: Maker, uml: Any, tmp_path: Path) -> None:
+    cache = tmp_path / "feats"
+    sound, other = cache / "a" / "sound.zarr", cache / "b" / "other.zarr"
+    shutil.copytree(maker().fill().path, sound)
+    code, out, _ = uml("verify", cache)
+    assert code == 0
+    assert out.splitlines()[-1] == "1 of 1 stores are sound and finished"
+    zarr.create_group(cache / "foreign" / "net.zarr")
+    shutil.copytree(sound, other)
+    with (other / "pooled/c/3/0").open("r+b") as stream:
+        stream.truncate(7)
+    code, out, _ = uml("verify", cache)
+    assert code == 1
+    assert f"{sound} is sound" in out
+    assert f"{other} is damaged: 1 of" in out
+    assert "cannot be verified" in out
+    assert "1 of 3 stores are sound and finished" in out
+    code, out, _ = uml("verify", cache, "--json")
+    stores = {Path(entry["path"]): entry for entry in json.loads(out)["stores"]}
+    assert {path: entry["ok"] for path, entry in stores.items()} == {
+        sound: True, other: False, cache / "foreign" / "net.zarr": False,
+    }  # fmt: skip
+    assert stores[other]["bad"][0]["shard"] == "c/3/0"
 
 
 def test_verify_an_unfinished_store(maker: Maker, uml: Any) -> None:

@@ -80,7 +80,7 @@ def test_missing_labels_and_empty_classes_are_remarked(run: Run, pictures: Manif
     (tmp_path / "loose.txt").write_text("A red ball.\nIt rained.\n")
     _, _, err = run("--encoder", "hashed-ngrams", "--data", "loose.txt")
     assert "the samples have no labels" in err
-    assert "uml data text DATASET --texts loose.txt" in err
+    assert "`uml data text loose --texts loose.txt`" in err
     (tmp_path / "half.csv").write_text("id,text,label\na,A red ball.,ball\nb,It rained.,\n")
     _, _, err = run("--encoder", "hashed-ngrams", "--data", "half.csv")
     assert "1 of 2 samples have no label" in err

@@ -164,7 +164,7 @@ def put_birds(folder: Path) -> None:
 
 def put_shapes(folder: Path) -> None:
     """A small world of shapes where `uml extract` would draw its large one."""
-    render_shapes(folder / "data" / "shapes", train=2, val=2, test=1, texts=2)
+    render_shapes(folder / "data" / "shapes", train=4, val=4, test=1, texts=2)
 
 
 @contextlib.contextmanager

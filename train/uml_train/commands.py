@@ -81,8 +81,13 @@ def train(
 @settings_options("finetune", FinetuneSettings, TrainSettings)
 @_left_out
 @_log
+@_dry_run
 def finetune(
-    output: Output, values: dict[str, Any], left_out: Path | None, trackers: tuple[str, ...]
+    output: Output,
+    values: dict[str, Any],
+    left_out: Path | None,
+    trackers: tuple[str, ...],
+    dry_run: bool,
 ) -> None:
     """Train the encoder itself on the samples of --data, with the methods, draws and selection of
     `uml train`.
@@ -92,7 +97,7 @@ def finetune(
     """
     if "encoder" not in values:
         raise InputError("which network? give --encoder ENCODER; `uml extract --list` shows them")
-    _run(output, values, left_out, dry_run=False, trackers=trackers)
+    _run(output, values, left_out, dry_run, trackers)
 
 
 @uml_command(
@@ -198,9 +203,7 @@ def _trained(
         ]
     from uml_train.finetune.finetuning import fine_tune as run_finetuning
 
-    if "data" not in values:
-        raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")
-    tuning = FinetuneSettings(**{k: v for k, v in values.items() if k in declared(FinetuneSettings)})
+    tuning = _tuning(values)
     return [
         _answer(run_finetuning(settings, tuning, left_out=left_out, output=output))
         for settings in _settings(values)
@@ -208,12 +211,22 @@ def _trained(
 
 
 def _estimated(output: Output, values: dict[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    from uml_train.runs.estimate import estimate
-
     if "encoder" in values:
-        raise InputError("--dry-run is for cached features; a network's time is known once it trains")
-    estimates = [estimate(settings, output=output) for settings in _settings(values)]
+        from uml_train.finetune.tuning_forecast import estimate_finetuning
+
+        tuning = _tuning(values)
+        estimates = [estimate_finetuning(settings, tuning, output=output) for settings in _settings(values)]
+    else:
+        from uml_train.runs.estimate import estimate
+
+        estimates = [estimate(settings, output=output) for settings in _settings(values)]
     return [(found.to_json(), found.text()) for found in estimates]
+
+
+def _tuning(values: dict[str, Any]) -> FinetuneSettings:
+    if "data" not in values:
+        raise InputError("fine-tuning needs the samples themselves: --data MANIFEST, folder or CSV")
+    return FinetuneSettings(**{k: v for k, v in values.items() if k in declared(FinetuneSettings)})
 
 
 def _answer(run: Any) -> tuple[dict[str, Any], str]:

@@ -11,11 +11,11 @@ import os
 import signal
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 from uml_cache.errors import InputError
+from uml_cache.machine import fork
 
 PATIENCE = 30.0  # seconds, and more for a large file
 _RATE = 20e6  # bytes a second, the slowest disk that is waited for
@@ -30,12 +30,10 @@ def try_first(path: Path, work: Callable[[], object]) -> None:
     """
     if sys.platform != "linux":
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
-        try:
-            child = os.fork()
-        except OSError:
-            return
+    try:
+        child = fork()
+    except OSError:
+        return
     if child == 0:
         try:
             with contextlib.suppress(BaseException):

@@ -235,7 +235,7 @@ def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedSto
         return [store_info(feats)], []
     found: list[StoreInfo] = []
     damaged: list[DamagedStore] = []
-    for path in sorted(_remote_places(feats) if isinstance(feats, RemotePath) else _places(feats)):
+    for path in store_places(feats):
         try:
             found.append(store_info(path))
         except (InputError, WorkError, OSError) as error:
@@ -243,6 +243,11 @@ def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedSto
     if damaged and not found:
         raise damaged[0].error
     return found, damaged
+
+
+def store_places(feats: Path) -> list[Path]:
+    """Every folder of a cache folder that is called a store, sound or not, sorted."""
+    return sorted(_remote_places(feats) if isinstance(feats, RemotePath) else _places(feats))
 
 
 def _places(feats: Path) -> Iterator[Path]:

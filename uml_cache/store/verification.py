@@ -38,6 +38,11 @@ class VerifyReport:
         return {"ok": self.ok, "sealed": self.sealed, "checked": self.checked, "bad": self.bad}
 
 
+def is_journalled(path: Path) -> bool:
+    """Whether a folder is a store of this project, with checksums to compare its files with."""
+    return (path / journal.JOURNAL).is_dir()
+
+
 def verify(path: Path | str, *, progress: Callable[[int], Any] | None = None) -> VerifyReport:
     """Recompute every checksum and count of the store at `path`.
 
@@ -45,7 +50,7 @@ def verify(path: Path | str, *, progress: Callable[[int], Any] | None = None) ->
     that holds no store of this project (a foreign Zarr group has no checksums to compare with).
     """
     path = as_path(path)
-    if not (path / journal.JOURNAL).is_dir():
+    if not is_journalled(path):
         what = "has no journal, so there are no checksums to verify" if path.exists() else "does not exist"
         raise InputError(f"{path} {what}; `uml cache ls` lists the stores of a cache folder")
     bad: list[dict[str, str]] = []

@@ -50,7 +50,7 @@ def from_csv(
     modality: str | None = None,
     choice: Choice | None = None,
 ) -> Manifest:
-    """A manifest of a CSV file with the columns id, path or text, label [, split] [, group].
+    """A manifest of a CSV file with the columns id, path or text, label, and if it has them split and group.
 
     They are read by the rules of `uml_cache.tables`, or as `choice` says. Paths are relative to `root`, by
     default the CSV's folder.

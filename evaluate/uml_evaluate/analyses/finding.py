@@ -19,6 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_cache import InputError, write_together
+from uml_evaluate.analyses import module_of
+from uml_evaluate.comparing.figures import Drawn
+from uml_evaluate.comparing.figures import save as save_figure
 from uml_train import DamagedFile, plain_name, read_record, record_bytes
 
 FORMAT = 2
@@ -157,3 +160,14 @@ def findings(run: Path) -> tuple[list[Finding], list[DamagedFile]]:
 
 class NotPossible(InputError):
     """The analysis has nothing to look at in this run; the message says what would change that."""
+
+
+def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:
+    """The figure of a finding, as PNG and SVG in a folder; None for one that has none."""
+    if finding.values.get("refused"):
+        return None
+    figure = module_of(finding.analysis).figure(finding)
+    if figure is None:
+        return None
+    what = f"{finding.title}. {' '.join(finding.said)}"
+    return save_figure(figure, folder, f"{prefix}{finding.name}", what)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml_evaluate.analyses.finding import Table
-from uml_evaluate.analyses.reading import Reading, arm_of, mean_std_text
+from uml_evaluate.analyses.part import arm_of
+from uml_evaluate.analyses.reading import Reading, mean_std_text
 from uml_evaluate.comparing.figures import GREY, arm_style
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.comparing.tables import shots_name

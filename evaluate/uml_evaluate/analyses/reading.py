@@ -5,37 +5,31 @@ Shapes: N test rows, n rows of a modality, D its features, W shared width, C cla
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from uml_cache import InputError, unknown
-from uml_evaluate.comparing.rows import ALONE, PROBES, Arm, arm_name, arm_order, shots_order
+from uml_cache import InputError
+from uml_evaluate.analyses.part import HeadsPart, arm_of
+from uml_evaluate.comparing.rows import Arm, arm_name
 from uml_train import (
     CellResult,
     Head,
     Normalizer,
-    Run,
     auxiliary_positions,
     draw_rows,
     load_head,
     open_run_problem,
-    protocol_value,
     recorded_store,
-    require_heads,
 )
 
 if TYPE_CHECKING:
-    from uml_train import Problem, Shots
+    from uml_train import Problem
 
 F32 = NDArray[np.float32]
 
@@ -58,78 +52,8 @@ class SharedHead:
         return z
 
 
-class Reading:
-    """One configuration of auxiliaries of a run, at some numbers of shots.
-
-    Args:
-        auxiliaries: the configuration; None takes the run's first.
-        shots: None takes all that the run has finished.
-        cache: where the stores are now, if they have moved.
-        protocol: whose reading of an analysis comes first; None: the run's.
-
-    Raises:
-        InputError: a configuration or shots that the run does not have.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        *,
-        auxiliaries: Sequence[str] | None = None,
-        shots: Sequence[Shots] | None = None,
-        cache: Path | None = None,
-        protocol: str | None = None,
-    ) -> None:
-        self.run, self.cache = run, cache
-        self.own_protocol = (run.config.get("protocol") or {"name": "fair"})["name"]
-        self.protocol = protocol or self.own_protocol
-        require_heads(run, pooled=True)
-        known = [tuple(labels) for labels in run.config["configurations"]] or [()]
-        if auxiliaries is not None and tuple(auxiliaries) not in known:
-            raise unknown("configuration", "+".join(auxiliaries), ("+".join(labels) for labels in known))
-        self.auxiliaries: tuple[str, ...] = known[0] if auxiliaries is None else tuple(auxiliaries)
-        # Heads of the run itself: `auto` is one of them once more, and rivals have no shared space.
-        cells = [r for r in run.cells if r.chosen is None and r.cell.method not in PROBES]
-        has = sorted({r.cell.shots for r in cells}, key=shots_order)
-        if missing := [k for k in shots or () if k not in has]:
-            raise InputError(
-                f"{run.path} has no cell at {', '.join(map(str, missing))} shots, only at "
-                f"{', '.join(map(str, has))}; `uml eval --probe fewshot --k {missing[0]}` trains them"
-            )
-        self.shots: list[Shots] = [k for k in has if shots is None or k in shots]
-        mine = [r for r in cells if r.cell.auxiliaries == self.auxiliaries and self.auxiliaries]
-        widths = {(r.cell.shared_width, r.cell.aligned) for r in mine}
-        self.cells: list[CellResult] = sorted(
-            (
-                r
-                for r in cells
-                if r.cell.shots in self.shots
-                and (
-                    r.cell.auxiliaries == self.auxiliaries
-                    if r.cell.method not in ALONE
-                    else r.cell.method == "unimodal"
-                    or not widths
-                    or (r.cell.shared_width, r.cell.aligned) in widths
-                )
-            ),
-            key=lambda r: (arm_order(arm_of(r)), shots_order(r.cell.shots), r.cell.seed),
-        )
-        if not self.cells:
-            raise InputError(f"{run.path} has no finished cell with {'+'.join(self.auxiliaries)}")
-        self._heads: dict[str, Head] = {}
-
-    def choice(self, analysis: str) -> str:
-        """Which reading of an analysis comes first, as `protocols.toml` has it."""
-        return str(protocol_value(self.protocol, "analyses", analysis))
-
-    @property
-    def arms(self) -> list[Arm]:
-        """Methods and controls, in the order of the ladder."""
-        return list(dict.fromkeys(arm_of(r) for r in self.cells))
-
-    def of(self, arm: Arm, shots: Shots | None = None) -> list[CellResult]:
-        """The cells of a method, one per seed (and shots, where None), by seed."""
-        return [r for r in self.cells if arm_of(r) == arm and shots in (None, r.cell.shots)]
+class Reading(HeadsPart):
+    """One configuration of a run with heads, with its stores and heads, opened where they are needed."""
 
     @cached_property
     def problem(self) -> Problem:
@@ -145,10 +69,6 @@ class Reading:
         if "problem" in vars(self):
             for label in self.run.config["stores"]:
                 recorded_store(self.run, label, self.cache)
-
-    @property
-    def classes(self) -> list[str]:
-        return list(self.run.config["classes"])
 
     @property
     def unit(self) -> str:
@@ -223,30 +143,6 @@ class Reading:
         streams = [self.problem.target.label, *result.cell.auxiliaries]
         return float(_arrays(result)["scales"][streams.index(label)])
 
-    def key(self, analysis: str, version: int, options: dict[str, Any]) -> str:
-        """Digest of what a finding depends on: the records of the cells, the stores, the options."""
-        asked = [analysis, version, self.auxiliaries, self.shots, options]
-        asked += [] if self.protocol == "fair" else [self.protocol]
-        digest = sha256(json.dumps(asked).encode())
-        for label, store in self.run.config["stores"].items():
-            digest.update(f"{label} {store['fingerprint']}".encode())
-        for result in self.cells:
-            digest.update(result.record_path.read_bytes())
-        return digest.hexdigest()
-
-    def command(self, analysis: str, options: dict[str, Any]) -> str:
-        """What a person types to get the analysis again."""
-        words = ["uml", "eval", "--analysis", analysis, "--runs", str(self.run.path)]
-        if self.protocol != self.own_protocol:
-            words += ["--protocol", self.protocol]
-        if len(self.run.config["configurations"]) > 1:
-            words += ["--aux", "+".join(self.auxiliaries)]
-        if all(k != "all" for k in self.shots):
-            words += ["--k", ",".join(map(str, self.shots))]
-        for name, value in options.items():
-            words += [f"--{name}", *([value] if isinstance(value, str) else value)]
-        return shlex.join(words)
-
 
 def _arrays(result: CellResult) -> dict[str, F32]:
     from safetensors import SafetensorError
@@ -256,11 +152,6 @@ def _arrays(result: CellResult) -> dict[str, F32]:
         return load(result.checked(result.head_path))
     except SafetensorError as error:
         raise InputError(f"{result.head_path} cannot be read ({error}); {result.remedy}") from None
-
-
-def arm_of(result: CellResult) -> Arm:
-    """Method and control of a cell."""
-    return result.cell.method, result.cell.control
 
 
 def cell_fields(result: CellResult) -> dict[str, Any]:

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, Output
 from uml_evaluate.analyses import ON_NETWORKS, module_of
-from uml_evaluate.analyses.finding import Finding, NotPossible, file_stem, load, save
+from uml_evaluate.analyses.finding import Finding, NotPossible, draw, file_stem, load, save
 from uml_evaluate.analyses.network_reading import NetworkReading
 from uml_evaluate.analyses.reading import Reading
-from uml_evaluate.comparing.figures import Drawn
-from uml_evaluate.comparing.figures import save as save_figure
 from uml_train import DamagedFile, store_remarks
 
 if TYPE_CHECKING:
@@ -76,56 +74,63 @@ def analyse(
     for remark in store_remarks(run, cache):
         output.say(remark)
     readings: dict[bool, Reading | NetworkReading] = {}
-    found: list[Finding] = []
-    computed: list[str] = []
-    figures: list[Path] = []
+    done = Analyses(run, [], [], [])
     refusals: list[NotPossible] = []
     for name in names:
-        module, chosen = module_of(name), dict((options or {}).get(name, {}))
-        networks = name in ON_NETWORKS
+        networks, chosen = name in ON_NETWORKS, dict((options or {}).get(name, {}))
         if networks not in readings:
             kind = NetworkReading if networks else Reading
             readings[networks] = kind(
                 run, auxiliaries=auxiliaries, shots=shots, cache=cache, protocol=protocol
             )
         reading = readings[networks]
-        key = reading.key(name, module.VERSION, chosen)
-        stored = _stored(run, name, reading, output)
-        if stored is not None and stored.key == key:
-            finding = stored
-        else:
-            began = time.perf_counter()
-            extra = {"output": output} if name == "exchange" else {}
-            finding = _computed(module, name, reading, {**chosen, **extra}, refusals)
-            seconds = round(time.perf_counter() - began, 2)
-            command = reading.command(name, chosen)
-            finding = replace(
-                finding,
-                values={**finding.values, "protocol": reading.protocol},
-                key=key,
-                shots=reading.shots,
-                options=chosen,
-                seconds=seconds,
-                command=command,
-            )
-            reading.require_unchanged()
-            try:
-                save(finding, run.path)
-            except OSError as error:
-                output.say(
-                    f"{run.path / 'analyses'} cannot be written ({error.strerror}); nothing was stored"
-                )
-            computed.append(name)
-            output.say(f"{name}: {seconds:.1f} s")
-        found.append(finding)
+        key = reading.key(name, module_of(name).VERSION, chosen)
+        finding = _stored(run, name, reading, output)
+        if finding is None or finding.key != key:
+            finding = replace(_found(reading, name, chosen, refusals, output), key=key)
+            _keep(finding, reading, output)
+            done.computed.append(name)
+            output.say(f"{name}: {finding.seconds:.1f} s")
+        done.findings.append(finding)
         there = [run.path / "figures" / f"{finding.name}.{kind}" for kind in ("png", "svg")]
-        if name not in computed and all(path.is_file() for path in there):
-            figures += there
+        if name not in done.computed and all(path.is_file() for path in there):
+            done.figures.extend(there)
         else:
-            figures += _drawn(finding, run.path / "figures", output)
+            done.figures.extend(_drawn(finding, run.path / "figures", output))
     if refusals and len(refusals) == len(names):
         raise refusals[0]
-    return Analyses(run, found, figures, computed)
+    return done
+
+
+def _found(
+    reading: Reading | NetworkReading,
+    name: str,
+    chosen: dict[str, Any],
+    refusals: list[NotPossible],
+    output: Output,
+) -> Finding:
+    """Look, and say how long it took and how it is asked for again."""
+    began = time.perf_counter()
+    extra = {"output": output} if name == "exchange" else {}
+    finding = _computed(module_of(name), name, reading, {**chosen, **extra}, refusals)
+    return replace(
+        finding,
+        values={**finding.values, "protocol": reading.protocol},
+        shots=reading.shots,
+        options=chosen,
+        seconds=round(time.perf_counter() - began, 2),
+        command=reading.command(name, chosen),
+    )
+
+
+def _keep(finding: Finding, reading: Reading | NetworkReading, output: Output) -> None:
+    """Store a finding with its run, unless a store has changed while it was computed."""
+    reading.require_unchanged()
+    try:
+        save(finding, reading.run.path)
+    except OSError as error:
+        where = reading.run.path / "analyses"
+        output.say(f"{where} cannot be written ({error.strerror}); nothing was stored")
 
 
 def _stored(run: Run, name: str, reading: Reading | NetworkReading, output: Output) -> Finding | None:
@@ -144,17 +149,6 @@ def _drawn(finding: Finding, folder: Path, output: Output) -> list[Path]:
         output.say(f"{folder} cannot be written ({error.strerror}); no figure was saved")
         return []
     return [] if drawn is None else drawn.files
-
-
-def draw(finding: Finding, folder: Path, prefix: str = "") -> Drawn | None:
-    """The figure of a finding, as PNG and SVG in a folder; None for one that has none."""
-    if finding.values.get("refused"):
-        return None
-    figure = module_of(finding.analysis).figure(finding)
-    if figure is None:
-        return None
-    what = f"{finding.title}. {' '.join(finding.said)}"
-    return save_figure(figure, folder, f"{prefix}{finding.name}", what)
 
 
 def _computed(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def _remote(place: Any, modality: str) -> Inputs:
     names = sorted(found)
     rows = len(names)
     manifest = HeldManifest(
-        name="new", modality=modality, classes=(), root=".", ids=[str(row) for row in range(rows)],
+        name="new", modality=modality, classes=(), root=Path("."), ids=[str(row) for row in range(rows)],
         sources=names, labels=np.full(rows, -1), splits=np.full(rows, NO_SPLIT), id_kind=MADE,
         held=_Fetched(root, names),
     )  # fmt: skip

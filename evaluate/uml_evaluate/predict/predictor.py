@@ -87,12 +87,12 @@ class Predictor:
     def __init__(self, head: Head, path: Path, features: Features | None = None) -> None:
         self.head, self.path = head, path
         told = head.about.get(ABOUT)
-        if features is None and told is None:
+        if features is None and not isinstance(told, dict):
             raise InputError(
                 f"{path} does not say which encoder its features come from; give the run that it belongs to "
                 "(a folder), or a file that `Model.save` wrote"
             )
-        self.features = features or Features(**told)
+        self.features = features or Features(**(told or {}))
         self._encoder: Encoder | None = None
 
     @property
@@ -117,6 +117,7 @@ class Predictor:
         Args:
             encoder: its folder or name where the recorded one does not find it; or the encoder itself.
         """
+        name = encoder if isinstance(encoder, str) else None
         if encoder is not None and not isinstance(encoder, str):
             require_same(encoder.spec.to_json(), self.features.encoder)
             self._encoder = encoder
@@ -125,7 +126,7 @@ class Predictor:
             self._encoder = load_recorded(
                 self.features.encoder,
                 self.features.variant,
-                name=encoder or told.get("name"),
+                name=name or told.get("name"),
                 weights=weights or told.get("weights"),
                 device=device,
             )

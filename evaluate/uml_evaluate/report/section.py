@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from uml_cache import InputError
 from uml_evaluate.analyses import ON_NETWORKS, module_of
-from uml_evaluate.analyses.finding import Finding, findings
-from uml_evaluate.analyses.network_reading import NetworkReading
-from uml_evaluate.analyses.reading import Reading
-from uml_evaluate.analyses.running import draw
+from uml_evaluate.analyses.finding import Finding, draw, findings
+from uml_evaluate.analyses.part import HeadsPart, NetworksPart
 from uml_evaluate.comparing.figures import Drawn
 from uml_evaluate.report.export import write_table
 from uml_evaluate.report.page import Cell, PageTable
@@ -61,10 +59,10 @@ def _shown(finding: Finding, run: Run, folder: Path, prefix: str) -> ShownFindin
 
 def _stale(finding: Finding, run: Run) -> bool:
     try:
-        kind = NetworkReading if finding.analysis in ON_NETWORKS else Reading
+        kind = NetworksPart if finding.analysis in ON_NETWORKS else HeadsPart
         protocol = finding.values.get("protocol")
-        reading = kind(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots, protocol=protocol)
+        part = kind(run, auxiliaries=finding.auxiliaries or None, shots=finding.shots, protocol=protocol)
     except InputError:
         return True
     version = module_of(finding.analysis).VERSION
-    return finding.key != reading.key(finding.analysis, version, finding.options)
+    return finding.key != part.key(finding.analysis, version, finding.options)

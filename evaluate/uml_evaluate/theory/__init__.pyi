@@ -1,6 +1,7 @@
 from .informed_scores import HeadBatch as HeadBatch
 from .informed_scores import class_directions as class_directions
 from .informed_scores import fisher_adds as fisher_adds
+from .informed_scores import fisher_adds_beside_private as fisher_adds_beside_private
 from .informed_scores import fisher_information as fisher_information
 from .informed_scores import head_fisher as head_fisher
 from .linear import Design as Design

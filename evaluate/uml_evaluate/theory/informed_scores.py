@@ -18,6 +18,7 @@ from uml_evaluate.theory.statements import Check
 
 F64 = NDArray[np.float64]
 _ROUNDING = 1e-9
+_INVERTED = 1e-7  # an inverse loses digits
 
 
 def fisher_information(probabilities: ArrayLike, scores: ArrayLike) -> F64:
@@ -50,6 +51,40 @@ def fisher_adds(first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, Arr
     means = float(np.abs(np.outer(p @ s, q @ t)).max(initial=0.0))
     gap = float(np.abs(both - total).max(initial=0.0))
     return Check(means <= _ROUNDING * max(size, 1e-300), gap <= _ROUNDING * max(size, 1e-300), gap, size)
+
+
+def fisher_adds_beside_private(
+    first: tuple[ArrayLike, ArrayLike], second: tuple[ArrayLike, ArrayLike], shared: int
+) -> Check:
+    """The same where models have parameters of their own, unknown too: what is left for the shared ones adds.
+
+    With all parameters unknown, the information that is left for the shared ones is the Schur complement of
+    theirs in the whole. The private parameters of two modalities share no score, so the whole's complement
+    is the sum of the two, as in Theorem 1 for the linear model.
+
+    Args:
+        first, second: (probabilities (K,), scores (K, P)) of each modality; the first `shared` parameters are
+            the same ones, the others belong to one modality alone.
+        shared: how many parameters are shared, at least 1.
+    """
+    (p, s), (q, t) = (tuple(np.asarray(part, dtype=np.float64) for part in one) for one in (first, second))
+    # All parameters in one line: shared, the first modality's own, the second's own.
+    s = np.hstack([s, np.zeros((len(s), t.shape[1] - shared))])
+    t = np.hstack([t[:, :shared], np.zeros((len(t), s.shape[1] - t.shape[1])), t[:, shared:]])
+    outcomes = (s[:, None] + t[None]).reshape(-1, s.shape[1])
+    both = _left_for(shared, fisher_information(np.outer(p, q).ravel(), outcomes))
+    total = _left_for(shared, fisher_information(p, s)) + _left_for(shared, fisher_information(q, t))
+    size = float(np.abs(total).max(initial=0.0))
+    means = float(max(np.abs(p @ s).max(initial=0.0), np.abs(q @ t).max(initial=0.0)))
+    gap = float(np.abs(both - total).max(initial=0.0))
+    close = _INVERTED * max(size, 1e-300)
+    return Check(means <= _ROUNDING * max(float(np.sqrt(size)), 1e-300), gap <= close, gap, size)
+
+
+def _left_for(shared: int, information: F64) -> F64:
+    """(S, S) Schur complement: the information on the first S parameters where the others are unknown too."""
+    own, cross = information[:shared, :shared], information[:shared, shared:]
+    return own - cross @ np.linalg.pinv(information[shared:, shared:], hermitian=True) @ cross.T
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def as_array(held: Any) -> np.ndarray | None:
     return None
 
 
-def _as_file(held: Any) -> str | os.PathLike[str] | io.BytesIO | None:
+def _as_file(held: Any) -> str | Path | io.BytesIO | None:
     """The path or the bytes that `held` is, also as a cell of a Hugging Face data set; None if neither."""
     if isinstance(held, Mapping) and ("bytes" in held or "path" in held):
         held = held.get("bytes") or held.get("path")
@@ -120,4 +121,6 @@ def _as_file(held: Any) -> str | os.PathLike[str] | io.BytesIO | None:
             raise SampleError("the cell is empty")
     if isinstance(held, bytes | bytearray):
         return io.BytesIO(held)
-    return held if isinstance(held, str | os.PathLike) else None
+    if isinstance(held, str | Path):
+        return held
+    return Path(held) if isinstance(held, os.PathLike) else None

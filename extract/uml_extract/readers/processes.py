@@ -14,7 +14,6 @@ import pickle
 import signal
 import sys
 import traceback
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from uml_cache import fork
 from uml_extract.spec import NO_MEMORY, SampleError
 
 Prepared = np.ndarray | SampleError
@@ -187,10 +187,7 @@ class _Child:
         self.connection, theirs = Pipe()
         foreign = [*others, self.connection]  # ends of the parent: with a copy of them nobody hears it go
         parent = os.getpid()
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forks beside threads. As in torch's loader, the child uses none of theirs.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            self._id = os.fork()
+        self._id = fork()
         if self._id == 0:
             try:
                 _serve(theirs, foreign, prepare, memory, parent)

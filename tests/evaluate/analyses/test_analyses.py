@@ -16,7 +16,8 @@ from uml_cache.cli import main
 from uml_cache.errors import InputError
 from uml_evaluate.analyses import ANALYSES, ON_NETWORKS, named
 from uml_evaluate.analyses.finding import NotPossible, findings
-from uml_evaluate.analyses.reading import Reading, arm_of
+from uml_evaluate.analyses.part import arm_of
+from uml_evaluate.analyses.reading import Reading
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.rows import arm_name
 from uml_evaluate.probes.completing import complete_probes

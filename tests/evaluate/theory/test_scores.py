@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from uml_evaluate.theory import HeadBatch, class_directions, fisher_adds, fisher_information, head_fisher
+from uml_evaluate.theory import (
+    HeadBatch,
+    class_directions,
+    fisher_adds,
+    fisher_adds_beside_private,
+    fisher_information,
+    head_fisher,
+)
 
 
 def _model(seed: int, outcomes: int, parameters: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +39,33 @@ def test_information_of_two_modalities_adds_on_shared_parameters(seed: int) -> N
     scores = first[1][i] + second[1][j]
     total = fisher_information(*first) + fisher_information(*second)
     np.testing.assert_allclose(scores.T @ scores / len(scores), total, atol=0.02 * np.abs(total).max())
+
+
+@pytest.mark.parametrize(("of_first", "of_second"), [(5, 4), (3, 5), (3, 3)])
+def test_information_adds_beside_private_parameters(of_first: int, of_second: int) -> None:
+    first, second = _model(of_first, 9, of_first), _model(100 + of_second, 8, of_second)
+    check = fisher_adds_beside_private(first, second, shared=3)
+    assert check.premise
+    assert check.holds
+    # With private parameters known, more would be left: the complement is not the block itself.
+    alone = fisher_information(*first)
+    lost = alone[:3, 3:] @ np.linalg.inv(alone[3:, 3:]) @ alone[3:, :3]
+    assert np.trace(lost) > 0 or of_first == 3
+    wrong = tuple((np.roll(p, 1), s) for p, s in (first, second))
+    check = fisher_adds_beside_private(*wrong, shared=3)
+    assert not check.premise
+    assert not check.holds
+
+
+def test_a_private_parameter_shared_by_both_is_what_breaks_the_sum() -> None:
+    """The premise that private parameters belong to one modality alone, by the sum that it gives up."""
+    first, second = _model(5, 9, 5), _model(6, 8, 5)
+    whole = fisher_information(*first) + fisher_information(*second)  # all five are shared
+    left = whole[:3, :3] - whole[:3, 3:] @ np.linalg.inv(whole[3:, 3:]) @ whole[3:, :3]
+    own = [fisher_information(*one) for one in (first, second)]
+    parts = [f[:3, :3] - f[:3, 3:] @ np.linalg.inv(f[3:, 3:]) @ f[3:, :3] for f in own]
+    assert np.linalg.eigvalsh(left - sum(parts)).min() > -1e-9  # never less
+    assert np.trace(left - sum(parts)) > 1e-3  # and here more: each tells of the other's private ones
 
 
 def test_labels_that_the_model_does_not_believe_in_do_not_add() -> None:

@@ -122,6 +122,27 @@ def test_from_the_command_line_to_the_report(
         np.testing.assert_array_equal(head.predict(features.pooled[index].float()), cell.test_predictions)
 
 
+def test_a_dry_run_counts_what_the_run_then_trains(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "g.toml").write_text(GRID.replace("[0.003]", "[0.003, 0.001]"))
+    words = ["finetune", "--encoder", world / "vit", "--data", world / "colours", "--cache", world / "feats"]
+    words += ["--shots", 2, "--seeds", "1,2", "--grid", tmp_path / "g.toml", "--out", tmp_path / "runs"]
+    words += ["--loader-workers", 0, "--method", "unimodal,uml", "--freeze", 1, "--unfreeze-at", 3]
+    told = _uml(*words, "--dry-run", "--json", capsys=capsys)
+    assert not find_runs(tmp_path / "runs")
+    assert (told["cells"], told["models"], told["model_steps"]) == (4, 8, 48)
+    assert 0 < told["seconds"] < 600
+    text = _uml(*words, "--dry-run", capsys=capsys)
+    assert "8 models, at most 48 steps" in text
+    assert "no run was begun" in text
+    done = _uml(*words, "--json", capsys=capsys)
+    assert (done["models"], done["model_steps"]) == (8, 48)
+    (run,) = find_runs(tmp_path / "runs")
+    written = [path.stat().st_size for path in run.path.glob("backbones/*/*.safetensors")]
+    assert told["head_bytes"] == pytest.approx(sum(written), rel=0.05)  # names are in the files, too
+
+
 class Heard(Output):
     """An output that tells when something was said."""
 
@@ -318,7 +339,7 @@ def test_unreadable_samples_are_left_out(world: Path, tmp_path: Path) -> None:
         (["--finetune", "VIT", "--data", "DATA", "--ema", "1.5"], "a decay between 0 and 1"),
         (["--finetune", "VIT", "--data", "DATA", "--normalize", "l2"], "is for cached features"),
         (["--finetune", "VIT", "--data", "DATA", "--tune-aux", "VIT"], "go together"),
-        (["--finetune", "VIT", "--data", "DATA", "--dry-run"], "is for cached features"),
+        (["--finetune", "VIT", "--dry-run"], "needs the samples themselves"),
         (["--finetune", "VIT", "--data", "DATA", "--aux", "audio"], "unknown --aux modality 'audio'"),
         (["--finetune", "VIT", "--data", "DATA", "--grid", "demo"], "unknown grid 'demo'"),
         (["--finetune", "hog-color", "--data", "DATA"], "cannot be trained"),

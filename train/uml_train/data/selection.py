@@ -58,86 +58,98 @@ def select_stores(
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
     """
-    stores = find_stores(cache)
-    if not stores:
-        raise InputError(
-            f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
-        )
-    if only_tokens:
-        stores = [store for store in stores if store.token_dim is not None]
-        if not stores:
-            raise InputError(
-                f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
-                "extract with --tokens"
-            )
-    else:
-        # Ids of tokens are no features: they stand in nobody's way.
-        stores = [store for store in stores if store.dim is not None] or stores
-    names = sorted({store.dataset for store in stores})
-    if dataset is None:
-        if len(names) > 1:
-            raise InputError(
-                f"{cache} holds several data sets: {', '.join(names)}; choose with --dataset NAME"
-            )
-        dataset = names[0]
-    elif dataset not in names:
-        raise unknown("data set", dataset, names)
-    everywhere, stores = stores, [store for store in stores if store.dataset == dataset]
+    everywhere = _usable(cache, only_tokens)
+    dataset = _data_set(cache, everywhere, dataset)
+    stores = [store for store in everywhere if store.dataset == dataset]
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
-    remarks: list[str] = []
+    passed_over: list[StoreInfo] = []
     if not only_tokens:
-        stores = _labelled(stores, dataset, remarks)
-    chosen = _find(stores, target, "--target", prefer_tokens)
+        passed_over = [s for s in stores if not s.classes and _better(s, stores)]
+    remarks = tuple(
+        f"{_label(store)}:{full_name(store)} of {dataset} has no labels and is passed over for "
+        f"{', '.join(f'{_label(s)}:{full_name(s)}' for s in _better(store, stores))}"
+        for store in passed_over
+    )
+    stores = [store for store in stores if store not in passed_over]
+
+    def find(name: str, option: str) -> Role:
+        return _find([*stores, *_meant(passed_over, stores, name)], name, option, prefer_tokens)
+
+    chosen = find(target, "--target")
     if auxiliaries is None:
-        others = [store for store in stores if store.modality != chosen.store.modality]
-        others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
-        rest = list(dict.fromkeys(_label(store) for store in others))
-        configurations = [[name] for name in rest] + ([rest] if len(rest) > 1 else [])
-        roles = [
-            tuple(_find(stores, name, "--aux", prefer_tokens) for name in names) for names in configurations
-        ]
-    else:
-        elsewhere = everywhere if only_tokens else []
-        roles = [
-            tuple(_find_auxiliary(stores, elsewhere, name, prefer_tokens) for name in names)
-            for names in auxiliaries
-        ]
+        auxiliaries = _every_other([s for s in stores if s.modality != chosen.store.modality])
+    elsewhere = everywhere if only_tokens else []
+    roles = [
+        tuple(_find_elsewhere(elsewhere, name, prefer_tokens) or find(name, "--aux") for name in names)
+        for names in auxiliaries
+    ]
     for configuration in roles:
         if any(role.store.path == chosen.store.path for role in configuration):
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
         if len({role.label for role in configuration}) < len(configuration):
             raise InputError(f"--aux names {configuration[0].label} twice in one configuration")
-    return Selection(dataset, chosen, tuple(roles), tuple(remarks))
+    return Selection(dataset, chosen, tuple(roles), remarks)
 
 
-def _labelled(stores: Sequence[StoreInfo], dataset: str, remarks: list[str]) -> list[StoreInfo]:
-    """The stores without those that have no labels, where there are others of the same modality that do.
-
-    Heads learn nothing from the former, so that they stand in nobody's way.
-    """
-    kept = []
-    for store in stores:
-        better = [s for s in stores if s.modality == store.modality and s.classes]
-        if store.classes or not better:
-            kept.append(store)
-            continue
-        remarks.append(
-            f"{_label(store)}:{full_name(store)} of {dataset} has no labels and is passed over for "
-            f"{', '.join(f'{_label(s)}:{full_name(s)}' for s in better)}"
+def _usable(cache: Path, only_tokens: bool) -> list[StoreInfo]:
+    """The cache's stores that hold what the objective learns from: features, or with `only_tokens` tokens."""
+    stores = find_stores(cache)
+    if not stores:
+        raise InputError(
+            f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
         )
-    return kept
+    if not only_tokens:
+        # Ids of tokens are no features: they stand in nobody's way.
+        return [store for store in stores if store.dim is not None] or stores
+    stores = [store for store in stores if store.token_dim is not None]
+    if not stores:
+        raise InputError(
+            f"{cache} holds no store with tokens, which the objectives ssl and joint learn from; "
+            "extract with --tokens"
+        )
+    return stores
 
 
-def _find_auxiliary(
-    stores: Sequence[StoreInfo], elsewhere: Sequence[StoreInfo], name: str, prefer_tokens: bool
-) -> Role:
-    dataset, slash, rest = name.partition("/")
+def _data_set(cache: Path, stores: Sequence[StoreInfo], asked: str | None) -> str:
+    names = sorted({store.dataset for store in stores})
+    if asked is None and len(names) > 1:
+        raise InputError(f"{cache} holds several data sets: {', '.join(names)}; choose with --dataset NAME")
+    if asked is not None and asked not in names:
+        raise unknown("data set", asked, names)
+    return asked or names[0]
+
+
+def _every_other(others: Sequence[StoreInfo]) -> list[list[str]]:
+    """Each auxiliary alone and, where there are several, all together; the paper's shared space first."""
+    ordered = sorted(others, key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
+    names = list(dict.fromkeys(_label(store) for store in ordered))
+    return [[name] for name in names] + ([names] if len(names) > 1 else [])
+
+
+def _better(store: StoreInfo, stores: Sequence[StoreInfo]) -> list[StoreInfo]:
+    """The stores of the same modality that have labels: heads learn nothing from one without."""
+    return [s for s in stores if s.modality == store.modality and s.classes]
+
+
+def _meant(passed_over: Sequence[StoreInfo], stores: Sequence[StoreInfo], name: str) -> list[StoreInfo]:
+    """Of the stores that are passed over, those that a name can only mean."""
+    place, _, encoder = name.partition(":")
+    taken = {name for store in stores for name in (store.modality, _label(store))}
+    return [
+        store
+        for store in passed_over
+        if place == _label(store)
+        and (encoder in (store.encoder_name, full_name(store)) if encoder else place not in taken)
+    ]
+
+
+def _find_elsewhere(elsewhere: Sequence[StoreInfo], name: str, prefer_tokens: bool) -> Role | None:
+    """The store of another data set that `NAME/modality` means; None where no such data set is there."""
+    dataset, _, rest = name.partition("/")
     others = [store for store in elsewhere if store.dataset == dataset]
-    if not slash or not others:
-        return _find(stores, name, "--aux", prefer_tokens)
-    return Role(name, _find(others, rest, "--aux", prefer_tokens).store)
+    return Role(name, _find(others, rest, "--aux", prefer_tokens).store) if rest and others else None
 
 
 def select_beside(
@@ -157,10 +169,7 @@ def select_beside(
     if auxiliaries is None and tuned is not None:
         return Selection(dataset, target, ((tuned,),))
     if auxiliaries is None:
-        others = [store for store in stores if store.modality != modality]
-        others.sort(key=lambda s: [s.modality != m for m in _AUXILIARY_ORDER])
-        names = list(dict.fromkeys(_label(store) for store in others))
-        auxiliaries = [[name] for name in names] + ([names] if len(names) > 1 else [])
+        auxiliaries = _every_other([store for store in stores if store.modality != modality])
     roles = []
     for configuration in auxiliaries:
         found = []

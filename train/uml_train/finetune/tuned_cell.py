@@ -68,13 +68,13 @@ class CellTuner:
         ]
         for i, checkpoint in enumerate(checkpoints):
             start = time.perf_counter()
-            tuner = self._tuner(cell, prepared, i)
+            tuner = self.tuner(cell, prepared, i)
             found, state = tuner.fit(checkpoint, told)
             fitted.append(found)
             seconds.append(time.perf_counter() - start)
         selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
         if tuner is None or state is None or selected != len(fitted) - 1:
-            tuner = self._tuner(cell, prepared, selected)
+            tuner = self.tuner(cell, prepared, selected)
             _, state = tuner.fit(checkpoints[selected])  # finished: this only brings its best state back
         target = self.problem.target
         trained = Trained(
@@ -86,7 +86,8 @@ class CellTuner:
         )
         return TunedCell(trained, tuner, state, time.perf_counter() - began, checkpoints)
 
-    def _tuner(self, cell: Cell, prepared: Prepared, index: int) -> Tuner:
+    def tuner(self, cell: Cell, prepared: Prepared, index: int) -> Tuner:
+        """The training of one candidate of a cell, not begun."""
         tuning, tuned = self.networks.tuning, self.networks.tuned
         draw = draw_rows(self.problem, cell.shots, cell.seed)
         model = prepared.models[index]

@@ -10,9 +10,9 @@ from typing import Any
 class Estimate:
     """What `--dry-run` says.
 
-    `model_steps` and `seconds` are those of training without early stopping; `head_bytes` are the heads (or,
-    without labels, the networks) that the run would write, `bank_bytes` what training holds at once: models
-    with gradients and moments, without the features and what a batch takes.
+    `model_steps` and `seconds` are those of training without early stopping. `head_bytes` are the heads that
+    the run would write (the networks, without labels and in fine-tuning); `bank_bytes` is what training holds
+    at once: models with gradients and moments, without the features and what a batch takes.
     """
 
     dataset: str
@@ -33,9 +33,9 @@ class Estimate:
 
     def text(self) -> str:
         """The answer for the terminal."""
-        heads = self.objective == "supervised"
-        what, stop = ("heads", " without early stopping") if heads else ("networks", "")
-        at_most = "at most " if heads else ""
+        what = "heads" if self.objective == "supervised" else "networks"
+        may_stop = self.objective in ("supervised", "finetune")
+        stop, at_most = (" without early stopping", "at most ") if may_stop else ("", "")
         where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
         return (
             f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
@@ -43,7 +43,7 @@ class Estimate:
             f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
             f"{bytes_text(self.bank_bytes)} in training\n"
             f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
-            "nothing was written"
+            f"{'no run was begun' if self.objective == 'finetune' else 'nothing was written'}"
         )
 
 

@@ -121,7 +121,7 @@ def _transform(path: Path, session: Any) -> dict[str, Any]:
     where = beside if beside.is_file() else f"{path} ({KEY})"
     try:
         values = parse_json(beside.read_bytes() if beside.is_file() else told)
-        found = {
+        found: dict[str, Any] = {
             "size": [int(side) for side in values.pop("size")],
             "mean": [float(one) for one in values.pop("mean")],
             "std": [float(one) for one in values.pop("std")],
