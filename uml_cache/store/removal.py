@@ -24,7 +24,9 @@ def remove_store(place: Path | str) -> int:
         InputError: there is no store, or it is being written, or read (objects are not locked).
     """
     path = as_path(place)
-    if not (path / "zarr.json").exists() or path.name.startswith("."):
+    # An array of a store has such a file, too, and a store around it.
+    inside = any((above / "zarr.json").exists() for above in (path.parent, path.parent.parent))
+    if not (path / "zarr.json").exists() or inside or path.name.startswith("."):
         raise InputError(
             f"{path} is no feature store, and nothing was removed; `uml cache ls` lists the stores of a "
             "cache folder"

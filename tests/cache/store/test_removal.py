@@ -13,63 +13,70 @@ import pytest
 from uml_cache import InputError, as_path, create_or_resume, find_stores, open_features, remove_store, verify
 
 
-def test_a_store_goes_and_its_neighbours_stay(sealed: Any) -> None:
-    other = sealed.path.with_name("other.zarr")
-    shutil.copytree(sealed.path, other)
+@pytest.fixture
+def mine(tmp_path: Path, make_at: Any) -> Any:
+    """A sealed store of the test's own."""
+    return make_at(tmp_path / "feats" / "pets" / "image" / "net.zarr", rows=90).fill()
+
+
+def test_a_store_goes_and_its_neighbours_stay(mine: Any) -> None:
+    other = mine.path.with_name("other.zarr")
+    shutil.copytree(mine.path, other)
     size = sum(file.stat().st_size for file in other.rglob("*") if file.is_file())
     assert remove_store(other) == size
-    assert [path.name for path in sealed.path.parent.iterdir()] == [sealed.path.name]
-    assert verify(sealed.path).ok
+    assert [path.name for path in mine.path.parent.iterdir()] == [mine.path.name]
+    assert verify(mine.path).ok
 
 
-def test_what_is_read_or_written_stays(sealed: Any) -> None:
-    features = open_features(sealed.path)
+def test_what_is_read_or_written_stays(mine: Any) -> None:
+    features = open_features(mine.path)
     with pytest.raises(InputError, match="is being read"):
-        remove_store(sealed.path)
+        remove_store(mine.path)
     features.close()
-    with sealed.store.lock(), pytest.raises(InputError, match="being written by another run"):
-        remove_store(sealed.path)
-    assert verify(sealed.path).ok
-    remove_store(sealed.path)
-    assert not sealed.path.exists()
+    with mine.store.lock(), pytest.raises(InputError, match="being written by another run"):
+        remove_store(mine.path)
+    assert verify(mine.path).ok
+    remove_store(mine.path)
+    assert not mine.path.exists()
 
 
-def test_a_cache_folder_is_no_store(sealed: Any) -> None:
-    for place in (sealed.path.parents[2], sealed.path / "pooled", sealed.path.with_name("none.zarr")):
+def test_a_cache_folder_is_no_store(mine: Any) -> None:
+    for place in (mine.path.parents[2], mine.path / "pooled", mine.path.with_name("none.zarr")):
         with pytest.raises(InputError, match="nothing was removed"):
             remove_store(place)
-    assert verify(sealed.path).ok
+    assert verify(mine.path).ok
 
 
-def test_a_damaged_store_can_be_removed(sealed: Any) -> None:
-    (sealed.path / "journal" / "plan.json").write_bytes(b"{")
-    remove_store(sealed.path)
-    assert not sealed.path.exists()
+def test_a_damaged_store_can_be_removed(mine: Any) -> None:
+    (mine.path / "journal" / "plan.json").write_bytes(b"{")
+    remove_store(mine.path)
+    assert not mine.path.exists()
 
 
 @pytest.mark.parametrize("moment", ["os.rename", "shutil.rmtree"])
-def test_a_kill_leaves_all_of_it_or_none(sealed: Any, moment: str) -> None:
+def test_a_kill_leaves_all_of_it_or_none(mine: Any, moment: str) -> None:
     """The process dies before the store is moved aside, or when it is and before it is deleted."""
+    assert verify(mine.path).ok
     code = (
         "import os, shutil, sys\n"
         "from uml_cache import remove_store\n"
         "def die(*_, **__): os._exit(9)\n"
         f"{moment} = die\n"
-        f"remove_store({str(sealed.path)!r})\n"
+        f"remove_store({str(mine.path)!r})\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     if moment == "os.rename":
-        assert verify(sealed.path).ok
-        remove_store(sealed.path)
-    assert not sealed.path.exists()
-    assert find_stores(sealed.path.parents[2]) == []
+        assert verify(mine.path).ok
+        remove_store(mine.path)
+    assert not mine.path.exists()
+    assert find_stores(mine.path.parents[2]) == []
 
 
 def test_objects_go_plan_first_and_a_second_call_ends_what_a_first_began(
-    sealed: Any, monkeypatch: pytest.MonkeyPatch
+    mine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = as_path("memory://removal/feats/pets/image/net.zarr")
-    create_or_resume(store, sealed.plan)
+    create_or_resume(store, mine.plan)
     gone: list[str] = []
     unlink = type(store).unlink
 
