@@ -122,7 +122,7 @@ def _verify(context: click.Context, output: Output, path: str) -> None:
                 else:
                     lines += _verified(name, report)
                     values.append({"path": name, **report.as_json()})
-            sound = sum(value["ok"] for value in values)
+            sound = sum(value["ok"] is True for value in values)
             lines.append(f"{sound} of {len(stores)} stores are sound and finished")
             ok = sound == len(stores)
             output.result({"ok": ok, "stores": values}, "\n".join(lines))

@@ -30,6 +30,7 @@ from uml_cache import (
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import Executor, get_executor
 from uml_extract.executors.worker import Job, Recipe
+from uml_extract.origin import record_origin
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import reader_count
 from uml_extract.registry import load_encoder
@@ -170,6 +171,7 @@ def extract(
     group = who.join(plan.device)
     readers = reader_count(decode_workers, manifest.modality, who.beside)
     job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
+    record_origin(path, manifest)
     extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
     with store.lock(group), contextlib.closing(extraction):
         again = set(store.damaged(who.share(sorted(store.done()))))
