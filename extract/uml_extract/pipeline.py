@@ -24,6 +24,7 @@ from uml_cache import (
     create_or_resume,
     recorded_plan,
     recorded_token_counts,
+    remove_store,
     store_path,
 )
 from uml_extract.batching import probe_batch_size
@@ -103,6 +104,7 @@ def extract(
     decode_workers: int | Literal["auto"] = "auto",
     retry_failed: bool = False,
     check_sources: bool = False,
+    overwrite: bool = False,
     recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
@@ -123,6 +125,7 @@ def extract(
             per core, 0: threads of the encoder's process.
         retry_failed: Do the finished tasks again that hold unreadable samples which can be read now.
         check_sources: Do the finished tasks again whose files have changed since, by size or time.
+        overwrite: Remove the store that is there, sound or not, and begin anew (`local` and `ray` alone).
         recipe: How other processes load an encoder that is given as an object.
 
     Raises:
@@ -158,6 +161,11 @@ def extract(
         dtype = IDS
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    if overwrite and executor == "torchrun":
+        raise InputError("overwrite does not go with torchrun: its ranks would remove each other's work")
+    if overwrite and path.exists():
+        remove_store(path)
+        output.say(f"{path} is removed and made anew")
     plan = _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
     store = _planned(path, plan, batch_size == "auto")
     group = who.join(plan.device)
