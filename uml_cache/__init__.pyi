@@ -73,6 +73,7 @@ from .store.planning import create_or_resume as create_or_resume
 from .store.planning import planned_store as planned_store
 from .store.planning import recorded_plan as recorded_plan
 from .store.planning import recorded_token_counts as recorded_token_counts
+from .store.removal import remove_store as remove_store
 from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify
 from .tables.account import Account as Account

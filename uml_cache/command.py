@@ -128,7 +128,23 @@ class _Option(click.Option):
 
 
 class _Command(click.Command):
-    """A command whose `--help` shows its options under their headings."""
+    """A command whose `--help` shows its options under their headings. Nothing that is typed is dropped."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse an option that is given twice and takes one value: click would keep the last in silence."""
+        if not ctx.resilient_parsing:
+            _, _, order = self.make_parser(ctx).parse_args(list(args))
+            for parameter in dict.fromkeys(order):
+                one = isinstance(parameter, click.Option) and not (
+                    parameter.multiple or parameter.is_flag or parameter.count or parameter.is_eager
+                )
+                if one and order.count(parameter) > 1:
+                    raise click.UsageError(
+                        f"{parameter.opts[0]} is given {order.count(parameter)} times and takes one value: "
+                        "run the command once for each",
+                        ctx,
+                    )
+        return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"": []}

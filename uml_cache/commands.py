@@ -1,4 +1,4 @@
-"""`uml cache`: list, describe, verify, import and export feature stores."""
+"""`uml cache`: list, describe, verify, import, export and remove feature stores."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
 @click.group("cache")
 def cache() -> None:
-    """List, describe, verify, import and export the stores of a cache folder."""
+    """List, describe, verify, import, export and remove the stores of a cache folder."""
 
 
 @uml_command("ls", example="uml cache ls ./feats")
@@ -122,7 +122,7 @@ def _verify(context: click.Context, output: Output, path: str) -> None:
                 else:
                     lines += _verified(name, report)
                     values.append({"path": name, **report.as_json()})
-            sound = sum(value["ok"] for value in values)
+            sound = sum(value["ok"] is True for value in values)
             lines.append(f"{sound} of {len(stores)} stores are sound and finished")
             ok = sound == len(stores)
             output.result({"ok": ok, "stores": values}, "\n".join(lines))
@@ -255,5 +255,15 @@ def _export(output: Output, path: str, target: Path) -> None:
         output.say(account.text())
 
 
-for _command in (_ls, _info, _verify, _import, _export):
+@uml_command("rm", example="uml cache rm ./feats/shapes/image/hog-color.zarr")
+@click.argument("path", type=_PLACE)
+def _rm(output: Output, path: str) -> None:
+    """Remove the store at PATH, for good. Refused while a command reads or writes it."""
+    from uml_cache.store.removal import remove_store
+
+    size = remove_store(path)
+    output.result({"removed": path, "bytes": size}, f"{path} is removed: {size / 1e6:.2f} MB")
+
+
+for _command in (_ls, _info, _verify, _import, _export, _rm):
     cache.add_command(_command)

@@ -18,6 +18,7 @@ from .manifest.manifest import SPLITS as SPLITS
 from .manifest.manifest import Manifest as Manifest
 from .resolve import manifest_folders as manifest_folders
 from .resolve import resolve_data as resolve_data
+from .resolve import resolve_origin as resolve_origin
 from .resolve import shapes_data as shapes_data
 from .shapes.render import render_shapes as render_shapes
 from .sources.arrow import open_arrow as open_arrow

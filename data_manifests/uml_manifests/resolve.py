@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from uml_cache import Choice, InputError
 from uml_manifests.benchmarks.known import list_benchmarks
@@ -57,7 +59,8 @@ def resolve_data(
     if path.exists():
         manifest = _from_path(path, name, set, root, modality, choice or Choice())
     else:
-        manifest = load_manifest(_known_folder(str(data), set, modality))
+        path = _known_folder(str(data), set, modality)
+        manifest = load_manifest(path)
     if modality is not None and manifest.modality != modality:
         raise InputError(f"{data}: holds {manifest.modality}, but {modality} is wanted")
     if set is not None and manifest.set is None:
@@ -67,12 +70,35 @@ def resolve_data(
             raise InputError(
                 f"{data}: its manifest says {option} {own!r}, not {wanted!r}; leave --{option} out"
             )
+    origin = {
+        "data": os.path.abspath(path),
+        "name": name,
+        "set": set,
+        "root": None if root is None else os.path.abspath(root),
+        "modality": modality,
+        "choice": None if choice is None else {k: v for k, v in asdict(choice).items() if v is not None},
+    }
+    manifest = replace(manifest, origin={key: value for key, value in origin.items() if value})
     return manifest if root is None else replace(manifest, root=Path(root))
+
+
+def resolve_origin(origin: Mapping[str, Any]) -> Manifest:
+    """The manifest that `resolve_data` found before, by what it said of its origin.
+
+    Raises:
+        InputError: nothing is there any more, or what is there cannot be read.
+    """
+    given = dict(origin)
+    choice = Choice(**given.pop("choice", {}))
+    return resolve_data(given.pop("data"), choice=choice, **given)
 
 
 def shapes_data(root: str | Path = DATA / SHAPES) -> dict[str, Manifest]:
     """The demo's manifests (`image`, `text`, `audio`), rendered into `root` if they are not there yet."""
-    return render_shapes(root)
+    return {
+        modality: replace(manifest, origin={"data": os.path.abspath(Path(root) / modality)})
+        for modality, manifest in render_shapes(root).items()
+    }
 
 
 def manifest_folders(folder: Path) -> dict[str, Path]:

@@ -40,6 +40,7 @@ class Embedded:
         modality: `image`, `text`, `audio` or `array`.
         failed: the reason why a sample could not be read, by row.
         store: the store on disk, None where nothing is kept.
+        manifest: the samples themselves, for a report; None where features were given.
     """
 
     features: np.ndarray
@@ -54,6 +55,7 @@ class Embedded:
     dtype: str = "float32"
     contents: tuple[str, ...] = field(default=(), repr=False)
     loading: Mapping[str, str | None] = field(default_factory=dict, repr=False)
+    manifest: Manifest | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -158,7 +160,7 @@ def embed(
     return Embedded(
         features=features, labels=names, class_names=classes, splits=parts, encoder=encoder.spec.to_json(),
         modality=modality, failed=failed, store=store, variant=variant, dtype=stored, loading=loading,
-        contents=tuple(manifest.sources),
+        contents=tuple(manifest.sources), manifest=manifest,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from uml.embedding import Embedded, cache_folder
 from uml.result import Result
 from uml.shown import shown
-from uml.stores import as_embedded, write_stores
+from uml.stores import as_embedded, samples_of, write_stores
 from uml_cache import InputError, declared, unknown
 from uml_evaluate import add_textbook
 from uml_train import TrainSettings, train
@@ -79,7 +79,9 @@ def fit(
     run = train(chosen, output=output)
     if textbook:
         add_textbook(run, shots=run.settings.shots or (), output=output)
-    return Result(run, loading=own.loading)
+    roles = zip((label, *labels), (own, *others.values()), strict=True)
+    samples = {role: found for role, one in roles if (found := samples_of(one)) is not None}
+    return Result(run, loading=own.loading, samples=samples)
 
 
 def _list(value: Any) -> list[Any]:

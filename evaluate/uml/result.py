@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from uml_manifests import Manifest
+
 _FIRST = (
     "dataset", "target", "auxiliaries", "encoders", "method", "control", "objective", "trunk", "normalize",
     "texts", "grid", "shots", "label_budget", "mean", "std", "seeds",
@@ -28,10 +30,17 @@ class Result:
     Args:
         run: the run on disk; `uml eval`, `uml report` and `uml predict` read it, too.
         loading: name and weights that its encoder is loaded by.
+        samples: what was embedded, by role, for the report to show.
     """
 
-    def __init__(self, run: Run, loading: Mapping[str, str | None] | None = None) -> None:
+    def __init__(
+        self,
+        run: Run,
+        loading: Mapping[str, str | None] | None = None,
+        samples: Mapping[str, Manifest] | None = None,
+    ) -> None:
         self.run = run
+        self._samples = samples
         self._loading = dict(loading) if loading else None
 
     @property
@@ -67,9 +76,15 @@ class Result:
         """Test accuracy against labelled samples per class; of the first configuration, or the one named."""
         return accuracy_figure(self._comparison(auxiliaries))
 
-    def report(self, path: str | Path) -> Path:
-        """Write the HTML page; its figures and tables lie beside it."""
-        return write_report(self.run.path, out=path).path
+    def report(self, path: str | Path, *, samples: bool = True, map: str = "pca") -> Path:
+        """Write the HTML page; its figures and tables lie beside it.
+
+        Args:
+            samples: whether it shows samples, mistakes, a map and neighbours.
+            map: how the map is made: `pca`, `tsne` or `umap`.
+        """
+        held = samples and (self._samples or True)
+        return write_report(self.run.path, out=path, samples=held, map=map).path
 
     def best(
         self,

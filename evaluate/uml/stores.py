@@ -6,13 +6,17 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uml.embedding import Embedded, of_features
 from uml_cache import InputError, as_splits, store_arrays
+
+if TYPE_CHECKING:
+    from uml_manifests import Manifest
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -57,10 +61,21 @@ def write_stores(
     return folder, labels[0], labels[1:]
 
 
-def _write(folder: Path, name: str, one: Embedded, set: str | None) -> str:
+def samples_of(one: Embedded) -> Manifest | None:
+    """The samples with their classes, as a report shows them."""
+    if one.manifest is None:
+        return None
+    return replace(one.manifest, classes=one.class_names, labels=_codes(one))
+
+
+def _codes(one: Embedded) -> np.ndarray:
+    """(N,) int32 positions in the class names, -1 for none."""
     assert one.labels is not None
     place = {label: code for code, label in enumerate(one.class_names)}
-    codes = np.array([-1 if label is None else place[label] for label in one.labels], np.int32)
+    return np.array([-1 if label is None else place[label] for label in one.labels], np.int32)
+
+
+def _write(folder: Path, name: str, one: Embedded, set: str | None) -> str:
     store_arrays(
         folder,
         one.features,
@@ -69,7 +84,7 @@ def _write(folder: Path, name: str, one: Embedded, set: str | None) -> str:
         set=set,
         encoder=one.encoder,
         variant=one.variant,
-        labels=codes,
+        labels=_codes(one),
         classes=one.class_names,
         splits=as_splits(None if one.splits is None else list(one.splits), len(one), "splits"),
         samples=one.contents or None,

@@ -2,6 +2,7 @@ from .at_hand import weights_at_hand as weights_at_hand
 from .encoding import EncodedPart as EncodedPart
 from .encoding import encode_rows as encode_rows
 from .executors.worker import Recipe as Recipe
+from .origin import samples_of as samples_of
 from .pipeline import Extracted as Extracted
 from .pipeline import extract as extract
 from .readers import Sound as Sound

@@ -24,11 +24,13 @@ from uml_cache import (
     create_or_resume,
     recorded_plan,
     recorded_token_counts,
+    remove_store,
     store_path,
 )
 from uml_extract.batching import probe_batch_size
 from uml_extract.executors import Executor, get_executor
 from uml_extract.executors.worker import Job, Recipe
+from uml_extract.origin import record_origin
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import reader_count
 from uml_extract.registry import load_encoder
@@ -102,6 +104,7 @@ def extract(
     decode_workers: int | Literal["auto"] = "auto",
     retry_failed: bool = False,
     check_sources: bool = False,
+    overwrite: bool = False,
     recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
@@ -122,6 +125,7 @@ def extract(
             per core, 0: threads of the encoder's process.
         retry_failed: Do the finished tasks again that hold unreadable samples which can be read now.
         check_sources: Do the finished tasks again whose files have changed since, by size or time.
+        overwrite: Remove the store that is there, sound or not, and begin anew (`local` and `ray` alone).
         recipe: How other processes load an encoder that is given as an object.
 
     Raises:
@@ -157,11 +161,17 @@ def extract(
         dtype = IDS
     variant = _variant(encoder, tokens, dtype)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    if overwrite and executor == "torchrun":
+        raise InputError("overwrite does not go with torchrun: its ranks would remove each other's work")
+    if overwrite and path.exists():
+        remove_store(path)
+        output.say(f"{path} is removed and made anew")
     plan = _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
     store = _planned(path, plan, batch_size == "auto")
     group = who.join(plan.device)
     readers = reader_count(decode_workers, manifest.modality, who.beside)
     job = Job(path, store.plan, manifest, recipe, max_errors, group, readers)
+    record_origin(path, manifest)
     extraction = Extraction(store, manifest, encoder, max_errors=max_errors, readers=job.readers)
     with store.lock(group), contextlib.closing(extraction):
         again = set(store.damaged(who.share(sorted(store.done()))))

@@ -120,6 +120,9 @@ class ExtractSettings(Settings):
     check_sources: Annotated[bool, Setting(
         "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",
     )] = False
+    overwrite: Annotated[bool, Setting(
+        "Remove the store that is there and begin anew.", group=_AGAIN, role="local",
+    )] = False
     left_out: Annotated[str | None, Setting(
         "Write what is left out, and why, to this CSV file.", group=_AGAIN, metavar="FILE", role="local",
     )] = None
@@ -136,6 +139,11 @@ class ExtractSettings(Settings):
             raise InputError("--label-column, --left-out and their kind go with --data, which is missing")
         if self.sbatch and self.executor != "slurm":
             raise InputError("--sbatch goes with --executor slurm")
+        if self.overwrite and self.executor in ("slurm", "torchrun"):
+            raise InputError(
+                "--overwrite does not go with --executor slurm or torchrun, whose jobs would remove each "
+                "other's work: remove the store first with `uml cache rm`"
+            )
         if self.executor == "slurm" and self.data is None:
             raise InputError("--executor slurm needs --data: the demo's shapes are not worth a cluster")
         if self.executor == "slurm" and self.workers is None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _LOADING = ("dtype", "pooling", "layer", "transform", "weights", "device")
 _EXTRACTING = (
     *("out", "tokens", "dtype", "batch_size", "device", "executor", "workers", "decode_workers"),
-    *("retry_failed", "check_sources"),
+    *("retry_failed", "check_sources", "overwrite"),
 )
 
 

@@ -6,6 +6,7 @@ Bytes are changed through the file system, as a bad disk or cable would. Every t
 fresh copy and runs one command that uses the file. `noticed`: it names the file (or its store) in one
 line, and fails or makes it anew. `harmless`: what it says and leaves is the same, to the digit. Anything else
 is UNNOTICED, and a traceback is WRONG; the script exits 1 then. The suite does the same with a few flips.
+Checkpoints, and networks whose cells are not recorded yet, come from a training that is killed for each flip.
 Commands run in forked children. Figures are not drawn: they show what was read, and take most of the time.
 """
 
@@ -40,7 +41,6 @@ WAYS: dict[str, list[str]] = {
     "metric": ["eval", "--k", "1,2", "--metric", "log-loss", "--json"],
     "embed": ["embed", "ssl", "--out", "learnt", "--json"],
     "ssl": COMMANDS["ssl"],
-    "halfway": [*COMMANDS["ssl"][:-1], "halfway"],
     "config": ["train", "--config", "runs/RUN/settings.toml", "--seeds", "1", "--out", "fresh"],
     "fresh": [*COMMANDS["train"], "--out", "fresh"],
     "more": ["eval", "--k", "4", "--json"],
@@ -66,10 +66,7 @@ _USED_SSL: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("cells/", ("embed", "ssl")),
     ("heads/", ("embed", "ssl")),
 )
-_USED_HALFWAY: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("checkpoints/", ("halfway",)),
-    ("models/", ("halfway",)),
-)
+_HALFWAY = "ssl halfway"
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,7 @@ class Place:
 
     folder: Path
     files: dict[str, list[tuple[Path, tuple[str, ...]]]]
+    calls: int  # of a training without labels, at which it can be killed
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def main() -> None:
     counts: Counter[tuple[str, str]] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         place = prepared(Path(scratch))
-        kinds = arguments.kinds or sorted(place.files)
+        kinds = arguments.kinds or sorted([*place.files, _HALFWAY])
         known: dict[str, Whole] = {}
         for i in range(arguments.flips):
             kind = rng.choice(kinds)
@@ -122,18 +120,17 @@ def prepared(scratch: Path) -> Place:
     stores(folder)
     work = scratch / "trial"
     shutil.copytree(folder, work)
-    for way in ("train", "eval", "analysis", "shift", "ssl"):
+    for way in ("train", "eval", "analysis", "shift"):
         done(work, WAYS[way])
+    calls = done(work, WAYS["ssl"]).calls
     done(work, [*WAYS["train"], "--normalize", "l2", "--out", "others"])
     shutil.move(next((work / "others").iterdir()), work / "second")
-    _interrupt(work)
     run = next((work / _RUN).glob("toy-*")).relative_to(work).as_posix()
     WAYS["compare"][2], WAYS["config"][2] = run, f"{run}/settings.toml"
     shutil.rmtree(folder)
     shutil.move(work, folder)
     files: dict[str, list[tuple[Path, tuple[str, ...]]]] = {}
-    tables = ((_RUN, _USED, ""), ("ssl", _USED_SSL, "ssl "), ("halfway", _USED_HALFWAY, "halfway "))
-    for top, table, prefix in tables:
+    for top, table, prefix in ((_RUN, _USED, ""), ("ssl", _USED_SSL, "ssl ")):
         run = next(path.parent for path in (folder / top).glob("*/config.json"))
         for file in sorted(path for path in run.rglob("*") if path.is_file() and path.stat().st_size):
             inside = file.relative_to(run).as_posix()
@@ -146,18 +143,23 @@ def prepared(scratch: Path) -> Place:
     for store in (folder / "feats" / "toy").rglob("*.zarr"):
         for file in (path for path in store.rglob("*") if path.is_file() and path.stat().st_size):
             files.setdefault("store", []).append((file.relative_to(folder), ("fresh", "more", "advise")))
-    return Place(folder, files)
+    return Place(folder, files, calls)
 
 
-def _interrupt(work: Path) -> None:
-    """Kill a training without labels where one network is finished and the checkpoint of another written."""
-    calls = forked.run(WAYS["halfway"], work).calls
-    for at in range(calls // 2, calls):
-        shutil.rmtree(work / "halfway")
-        forked.run(WAYS["halfway"], work, at_call=at)
-        if all(any((work / "halfway").glob(f"*/{kind}")) for kind in ("checkpoints/*.pt", "models/*.json")):
-            return
-    raise AssertionError("no call leaves a checkpoint beside a finished network")
+def _killed_training(place: Place, work: Path, rng: random.Random) -> list[Path]:
+    """Train without labels and kill it: the checkpoints and networks that the same command goes on from."""
+    while True:
+        shutil.rmtree(work / "ssl")
+        forked.run(WAYS["ssl"], work, at_call=rng.randrange(place.calls))
+        recorded = {path.stem for path in work.glob("ssl/*/cells/*.json")}
+        networks = sorted(work.glob("ssl/*/models/*.safetensors"))
+        trained = {path.stem for path in networks if path.with_suffix(".json").exists()}
+        files = [path for path in sorted(work.glob("ssl/*/checkpoints/*.pt")) if path.stem not in trained]
+        for path in networks:  # `CELL-c0`: candidate 0 of a cell
+            if path.stem in trained and path.stem.rpartition("-c")[0] not in recorded:
+                files += [path, path.with_suffix(".json")]
+        if files:
+            return [path.relative_to(work) for path in files]
 
 
 def _draw_nothing() -> None:
@@ -172,7 +174,7 @@ def _draw_nothing() -> None:
 
 def trial(place: Place, kind: str, known: dict[str, Whole], rng: random.Random) -> str:
     """Change one byte of one file, run one command that uses it; what became of that."""
-    file, ways = rng.choice(place.files[kind])
+    file, ways = rng.choice(place.files[kind]) if kind in place.files else (None, ("ssl",))
     way = rng.choice(ways)
     work = place.folder.with_name("trial")
     if way not in known:
@@ -180,7 +182,8 @@ def trial(place: Place, kind: str, known: dict[str, Whole], rng: random.Random) 
         known[way] = Whole(_answer(way, done(work, WAYS[way])), content(work))
         shutil.rmtree(work)
     _laid_out(place.folder, work)
-    shutil.copy2(place.folder / file, work / "flipped")
+    file = file or rng.choice(_killed_training(place, work, rng))
+    shutil.copy2(work / file, work / "flipped")
     (work / "flipped").replace(work / file)
     at = flip(work / file, rng)
     said = forked.run(WAYS[way], work)
@@ -215,7 +218,7 @@ def _became(whole: Whole, way: str, said: forked.Said, file: Path, work: Path) -
     if said.code:
         return "noticed" if named and said.err.count("error:") == 1 else "WRONG"
     same = _answer(way, said) == whole.answer
-    if way in ("train", "ssl", "halfway", "fresh", "config"):
+    if way in ("train", "ssl", "fresh", "config"):
         try:
             same = content(work) == whole.left
         except ValueError:

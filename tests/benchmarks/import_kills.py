@@ -88,8 +88,6 @@ def kill_imports(folder: Path, *, kills: int, rows: int) -> tuple[int, int]:
             "--encoder",
             "net",
             "--quiet",
-            "--out",
-            str(out),
         ]
         words = ["cache", "import", str(source), "--out", str(out), *named]
         command = [sys.executable, "-c", _RUN, str(moment), when, *words]

@@ -245,7 +245,7 @@ def test_a_settings_file_that_was_edited_or_damaged_is_said(
     for text, said in (
         (file.read_text(), False),
         (file.read_text().replace("[1, 2]", "[1, 3]"), True),
-        (file.read_text().replace("sha256", "sha257"), False),  # without effect
+        (file.read_text().replace("sha256", "sha257"), True),
         ("seeds = [1, 2]\n", False),
     ):
         file.write_text(text)

@@ -21,6 +21,7 @@ from .grid import Point as Point
 from .grid import Schedule as Schedule
 from .grid import load_grid as load_grid
 from .heads.bank import HeadBank as HeadBank
+from .heads.bank import one_thread as one_thread
 from .heads.export import Head as Head
 from .heads.export import linear_head_file as linear_head_file
 from .heads.export import load_head as load_head

@@ -44,10 +44,14 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
         there = recorded_plan(path)
         assert there is not None
     if there != plan.fields:
-        advice = "repeat the command with the store's settings, give another --out, or delete the store"
+        advice = (
+            "repeat the command with the store's settings, give another --out, or remove the store "
+            "(`uml cache rm`)"
+        )
         if {**there, "manifest_digest": plan.fields["manifest_digest"]} == plan.fields:
             advice = (
-                "other data have this name; give these a --name of their own or another --out, or delete it"
+                "other data have this name; give these a --name of their own or another --out, or "
+                "`--overwrite`"
             )
         found = "; ".join(differences(there, plan.fields))
         raise InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
@@ -85,7 +89,7 @@ def recorded_plan(path: Path | str) -> dict[str, Any] | None:
             "--out, or move it away"
         ) from None
     except journal.BrokenRecord:
-        raise InputError(f"{path / journal.PLAN} is damaged: delete the store and extract again") from None
+        raise InputError(f"{path / journal.PLAN} is damaged: extract again with `--overwrite`") from None
 
 
 def recorded_token_counts(path: Path | str) -> np.ndarray | None:

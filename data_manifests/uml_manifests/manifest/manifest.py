@@ -10,10 +10,11 @@ import hashlib
 import json
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,7 @@ class Manifest:
         left_out: What was found and not taken: pairs of a name and a reason.
         id_kind: What the ids are (`uml_cache.views`): `given` by the data, `made` by the reader, or declared
             to be `shared` with the data set's other modalities or this one's `own`.
+        origin: What `resolve_data` found it by, part of no digest; None: it cannot be found again.
 
     Raises:
         InputError: lengths that differ, a duplicate id, a label outside the classes, an unknown split code,
@@ -81,6 +83,7 @@ class Manifest:
     remarks: tuple[str, ...] = field(default=())
     left_out: tuple[tuple[str, str], ...] = field(default=())
     id_kind: str = GIVEN
+    origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))

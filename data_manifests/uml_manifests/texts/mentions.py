@@ -8,7 +8,7 @@ The rules, all of them:
   with its marks counts as a word, so that a name is found wherever its letters stand one after the other.
 - A class is mentioned where the words of its name, or of one of its listed synonyms, stand one after the
   other, whole. The last word may also stand in the plural: with `s` or `es` behind it, or `ies` for a
-  final `y`.
+  final `y`, and with a Korean particle behind it that fits its last sound: `사과를` mentions `사과`.
 - The longest name wins where names overlap: `egyptian cat` is no mention of `cat`.
 - A text that mentions one class (however often) gets its label. A text that mentions several, or a name that
   several classes share, is ambiguous and left out; so is a text that mentions none. All of them are counted.
@@ -25,6 +25,7 @@ import regex
 
 from uml_cache import InputError, folded_name, match_names, unknown
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, Manifest
+from uml_manifests.texts.particles import without_particle
 
 _UNSPACED = r"\p{Han}\p{Hiragana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 _MARKS = r"\p{M}\u200c\u200d"  # the joiners tie letters together as marks do
@@ -183,7 +184,7 @@ class NameFinder:
         words, found, at = words_of(text), dict[int, None](), 0
         while at < len(words):
             for length in range(min(self._longest, len(words) - at), 0, -1):
-                labels = self._owners.get(words[at : at + length])
+                labels = self._named(words[at : at + length])
                 if labels is not None:
                     found.update(labels)
                     at += length
@@ -191,6 +192,11 @@ class NameFinder:
             else:
                 at += 1
         return found
+
+    def _named(self, words: tuple[str, ...]) -> dict[int, None] | None:
+        """The classes of these words, as they stand before any form of the last one without its particle."""
+        forms = (words, *((*words[:-1], form) for form in without_particle(words[-1])))
+        return next((self._owners[form] for form in forms if form in self._owners), None)
 
 
 def _plurals(words: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from uml_cache import Output, uml_command
+from uml_evaluate.report.exhibits.maps import MAPS
 
 _EXAMPLE = """
 uml report
@@ -18,9 +19,17 @@ uml report ./runs --out ./table.html
 @click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="The HTML file.  [default: RUNS/report.html]")  # fmt: skip
-def report(output: Output, runs: Path, out: Path | None) -> None:
-    """Write every run in RUNS (default ./runs) as one self-contained HTML page: what was run on what, one
-    sentence on what the unpaired data added, tables, figures, caveats and the command that repeats it.
+@click.option("--samples/--no-samples", default=True, show_default=True,
+              help="Show samples, mistakes, a map of the features and neighbours, too.")  # fmt: skip
+@click.option("--map", "kind", type=click.Choice(MAPS), default="pca", show_default=True,
+              help="How the map is made; umap needs the extra `maps`.")  # fmt: skip
+def report(output: Output, runs: Path, out: Path | None, samples: bool, kind: str) -> None:
+    """Write every run in RUNS (default ./runs) as one self-contained HTML page.
+
+    It begins with one sentence on what the unpaired data added, a table and a picture. The rest opens on a
+    click: every method and control, samples of each class, mistakes with and without the data, a confusion
+    picture. Below these come a map of the features, neighbours across modalities, caveats, and the commands
+    that repeat it.
 
     Analyses that `uml eval --analysis` has stored with a run are on the page, too. Figures also go into the
     folder `figures` beside the page, as PNG and SVG, tables into `tables`, as CSV, Markdown and LaTeX.
@@ -28,7 +37,7 @@ def report(output: Output, runs: Path, out: Path | None) -> None:
     from uml_evaluate.comparing.sentence import sentence
     from uml_evaluate.report.html import write_report
 
-    written = write_report(runs, out=out, output=output)
+    written = write_report(runs, out=out, samples=samples, map=kind, output=output)
     value = {
         "report": str(written.path),
         "markdown": str(written.markdown),

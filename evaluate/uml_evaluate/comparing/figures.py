@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -80,16 +80,42 @@ def accuracy_figure(comparison: Comparison) -> Figure:
                 elinewidth=1.0,
                 capsize=2.5,
             )
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(list(places.values()), ["all" if k == "all" else str(k) for k in places])
-        axes.minorticks_off()
-        axes.set_xlim(min(places.values()) / 1.4, max(places.values()) * 1.4)
-        axes.set_xlabel(f"labelled {comparison.target} samples per class")
-        axes.set_ylabel("test accuracy (%)")
+        _set_shots(axes, places, comparison.target)
         axes.set_title(f"{comparison.title} (mean ± std, n = {comparison.seeds} seeds)", fontsize=10)
-        axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
+
+
+def key_figure(comparison: Comparison, lines: Sequence[tuple[str, Arm]]) -> Figure:
+    """A few methods under plain names, small enough for a telephone: accuracy versus labelled samples."""
+    with style():
+        figure, axes = canvas(4.6, 3.4)
+        places = _places(comparison.shots)
+        for i, (name, arm) in enumerate(lines):
+            rows = [row for k in comparison.shots if (row := comparison.row(arm, k)) is not None]
+            aside = 2.0 ** (0.035 * (i - (len(lines) - 1) / 2))
+            colour, marker, line = arm_style(arm)
+            axes.errorbar(
+                [places[row.shots] * aside for row in rows],
+                [row.mean for row in rows],
+                yerr=[row.std or 0.0 for row in rows],
+                label=name, color=colour, marker=marker, linestyle=line, linewidth=1.6, markersize=5.5,
+                elinewidth=1.0, capsize=2.5,
+            )  # fmt: skip
+        axes.axhline(comparison.chance[0], color=GREY, linewidth=1.0, linestyle=(0, (1, 3)), label="chance")
+        _set_shots(axes, places, comparison.target)
+        axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+        return figure
+
+
+def _set_shots(axes: Axes, places: dict[Shots, float], target: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(list(places.values()), ["all" if k == "all" else str(k) for k in places])
+    axes.minorticks_off()
+    axes.set_xlim(min(places.values()) / 1.4, max(places.values()) * 1.4)
+    axes.set_xlabel(f"labelled {target} samples per class")
+    axes.set_ylabel("test accuracy (%)")
+    axes.grid(axis="y", color=GREY, alpha=0.25, linewidth=0.6)
 
 
 def differences_figure(comparison: Comparison) -> Figure:

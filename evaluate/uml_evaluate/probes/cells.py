@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from uml_train import (
     cell_result,
     grow,
     linear_head_file,
+    one_thread,
     prepare,
     reopen_heads,
     run_grid,
@@ -81,53 +83,44 @@ class ProbeSession(Session):
         return list(self.rows_of)
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
-        groups: dict[tuple[Any, ...], list[Wanted]] = {}
-        for cell, rows_of in self.rows_of.items():
-            # Draws that are one problem are solved together; all labels are one draw, and large.
-            draw = cell.seed if cell.shots == "all" else None
-            group = groups.setdefault((cell.method, cell.auxiliaries, cell.shots, draw), [])
-            group.append(Wanted(cell, rows_of))
-        lacking = set(cells)
-        for group in groups.values():
-            wanted = [w.cell for w in group if w.cell in lacking]
-            if wanted:
-                # The whole group: how many steps a solver takes depends on what it solves together.
-                for finished in _fitted(run, self.problem, group, wanted, self.output):
-                    yield finished
-                    self.fitted.append(finished.result.cell)
-            bar.update(len(wanted))
+        left_out: set[tuple[str, Any]] = set()
+        for cell in cells:
+            # Alone and on one thread: what a probe says of a draw depends on nothing beside it. All labels
+            # are one draw, which is alone anyway, and large.
+            with nullcontext() if cell.shots == "all" else one_thread():
+                finished = _fitted(run, self.problem, Wanted(cell, self.rows_of[cell]))
+            if finished is not None:
+                yield finished
+                self.fitted.append(cell)
+            elif (cell.method, cell.shots) not in left_out:
+                left_out.add((cell.method, cell.shots))
+                self.output.say(
+                    f"{cell.method} is left out at {shots_name(cell.shots)}: one row per class has no scatter"
+                )
+            bar.update(1)
 
 
-def _fitted(
-    run: Run, problem: Problem, group: list[Wanted], wanted: Sequence[Cell], output: Output
-) -> list[Finished]:
-    """Fit the draws of one probe: the wanted cells, still to be written; none where it cannot be fitted."""
+def _fitted(run: Run, problem: Problem, wanted: Wanted) -> Finished | None:
+    """Fit a probe to one draw; None where it cannot be fitted."""
     # Probes see one vector per sample, whatever the run's heads see.
     settings, grid = replace(run.settings, trunk="linear", loader="device"), run_grid(run)
-    name = group[0].cell.method
+    name = wanted.cell.method
     probe = probe_named(name)
     if NEEDS[name] == "joint":
         settings = replace(settings, aligned="normalized")
     began = time.perf_counter()
-    tried: list[list[_Tried]] = [[] for _ in group]
+    tried: list[_Tried] = []
     for kind in probe.normalizers or (settings.normalize,):
         own = replace(settings, normalize=kind, normalize_on="draw") if probe.normalizers else settings
-        prepared = [prepare(problem, w.rows_of, own, grid) for w in group]
-        episodes = [_episode(problem, p, w.cell.seed) for p, w in zip(prepared, group, strict=True)]
-        found = probe.fit(episodes)
-        if any(not candidates for candidates in found):
-            output.say(
-                f"{name} is left out at {shots_name(group[0].cell.shots)}: one row per class has no scatter"
-            )
-            return []
+        prepared = prepare(problem, wanted.rows_of, own, grid)
+        episode = _episode(problem, prepared, wanted.cell.seed)
+        found = probe.fit([episode])[0]
+        if not found:
+            return None
         if not grid.points and not probe.normalizers:
-            budget = len(grid.candidates) * grid.schedule.looks
-            found = [_thinned(candidates, budget) for candidates in found]
-        for i, (rows, episode) in enumerate(zip(prepared, episodes, strict=True)):
-            tried[i] += [_Tried(own, rows, episode, c, at) for at, c in enumerate(found[i])]
-    seconds = (time.perf_counter() - began) / len(group)
-    both = [(w, t) for w, t in zip(group, tried, strict=True) if w.cell in wanted]
-    return [_scored(run, problem, w, probe, t, seconds) for w, t in both]
+            found = _thinned(found, len(grid.candidates) * grid.schedule.looks)
+        tried += [_Tried(own, prepared, episode, c, at) for at, c in enumerate(found)]
+    return _scored(run, problem, wanted, probe, tried, time.perf_counter() - began)
 
 
 def _thinned(candidates: list[Candidate], budget: int) -> list[Candidate]:

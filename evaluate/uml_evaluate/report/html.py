@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import QUIET, InputError, Output, escapes
+from uml_cache import QUIET, InputError, Output, escapes, unknown
 from uml_evaluate.comparing.comparison import Comparison, across, compare
-from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, save
+from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, key_figure, save
+from uml_evaluate.comparing.headline import ground, headline, key_arms
 from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.comparing.sentence import sentence
 from uml_evaluate.comparing.tables import markdown
+from uml_evaluate.report.exhibits.collecting import collect
+from uml_evaluate.report.exhibits.maps import MAPS
+from uml_evaluate.report.exhibits.samples import Budget, Samples
 from uml_evaluate.report.export import write_comparison
 from uml_evaluate.report.html_tables import (
     accuracy_table,
     across_table,
     difference_table,
+    key_table,
     metric_tables,
     summary_table,
 )
@@ -27,6 +33,7 @@ from uml_evaluate.report.section import shown_findings
 from uml_train import DamagedFile, find_runs, write_atomic
 
 if TYPE_CHECKING:
+    from uml_manifests import Manifest
     from uml_train import Run
 
 _SENTENCES_ON_TOP = 3
@@ -48,10 +55,20 @@ class Report:
     comparisons: list[Comparison]
 
 
-def write_report(runs: Path | str, *, out: Path | str | None = None, output: Output = QUIET) -> Report:
+def write_report(
+    runs: Path | str,
+    *,
+    out: Path | str | None = None,
+    samples: bool | Mapping[str, Manifest] = True,
+    map: str = "pca",
+    output: Output = QUIET,
+) -> Report:
     """Write the report of all runs below a folder (or of one run).
 
     Args:
+        samples: whether the page shows samples, mistakes, a map and neighbours; or the samples themselves by
+            role (`image`, `text`), row by row as in the stores, where they are in memory.
+        map: how features are laid out in two dimensions: `pca`, `tsne` or `umap`.
         out: the HTML file; None takes `report.html` in the folder. Figures go into `figures` beside it as PNG
             and SVG, tables into `tables` as CSV, Markdown and LaTeX, and all of the page's main tables as
             Markdown into a file of its name.
@@ -59,6 +76,8 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     Raises:
         InputError: no runs, none with a finished cell, or none that is not damaged.
     """
+    if map not in MAPS:
+        raise unknown("map", map, MAPS)
     runs = Path(runs)
     damaged: list[DamagedFile] = []
     found = find_runs(runs, damaged)
@@ -88,6 +107,7 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     for text in left_out:
         output.say(text)
     files: list[Path] = []
+    budget = Budget()
     shown: list[dict[str, Any]] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
@@ -95,9 +115,14 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
             for remark in record.remarks:
                 output.say(remark)
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
+            held = Samples(run, budget, samples if isinstance(samples, Mapping) else None)
             parts = []
             for comparison in comparisons:
                 part, written = _part(comparison, run, path.parent, prefix)
+                if samples is not False:
+                    what = collect(run, comparison, held, path.parent / "figures", part["anchor"], map)
+                    part["exhibits"] = what
+                    written += what.files
                 parts.append(part)
                 files += written
                 bar.update()
@@ -108,7 +133,9 @@ def write_report(runs: Path | str, *, out: Path | str | None = None, output: Out
     text = page(
         folder=runs,
         runs=shown,
-        on_top=[part["sentence"] for part in parts if len(parts) <= _SENTENCES_ON_TOP],
+        on_top=[(part["headline"], part["ground"]) for part in parts if len(parts) <= _SENTENCES_ON_TOP],
+        several=len(parts) > 1,
+        full=budget.refused,
         summary=summary_table([(part["anchor"], part["comparison"]) for part in parts]),
         mixed=[*left_out, *mixed_features([run["record"] for run in shown])],
         any_sequences=any(comparison.on_sequences for comparison in every),
@@ -156,13 +183,20 @@ def _part(comparison: Comparison, run: Run, out: Path, prefix: str) -> tuple[dic
     name, folder = f"{prefix}{file_name(comparison)}", out / "figures"
     what = f"{comparison.title}: test accuracy versus labelled samples per class"
     accuracies = save(accuracy_figure(comparison), folder, f"{name}-accuracy", what)
+    what = f"{comparison.title}: accuracy with and without the unpaired data"
+    simple = save(key_figure(comparison, key_arms(comparison)), folder, f"{name}-key", what)
     analyses = shown_findings(run, comparison.auxiliaries, out, prefix)
-    files = accuracies.files + write_comparison(comparison, out / "tables", name)
+    files = simple.files + accuracies.files + write_comparison(comparison, out / "tables", name)
     part = {
         "comparison": comparison,
         "title": comparison.title,
         "anchor": name,
+        "headline": headline(comparison),
+        "ground": ground(comparison),
+        "key_figure": simple,
         "sentence": sentence(comparison),
+        "key": key_table(comparison),
+        "exhibits": None,
         "seeds": f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed",
         "accuracies": accuracy_table(comparison),
         "accuracy_figure": accuracies,

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.comparison import Comparison, compare
+from uml_evaluate.comparing.headline import key_arms, main_pair
 from uml_evaluate.comparing.marks import MARKS, marked
+from uml_evaluate.comparing.meanings import meaning
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
 from uml_evaluate.comparing.tables import (
     LEGEND,
@@ -24,7 +26,7 @@ from uml_evaluate.metrics.values import available
 from uml_evaluate.report.page import Cell, PageTable
 
 if TYPE_CHECKING:
-    from uml_train import Run
+    from uml_train import Run, Shots
 
 _SUMMARY = (
     ("deeper head", "unimodal-deep", "unimodal"),
@@ -55,13 +57,38 @@ def _over(comparison: Comparison) -> str:
     return f"k = {', '.join(map(str, comparison.shots))}; {comparison.seeds} seeds"
 
 
+def key_table(comparison: Comparison) -> PageTable:
+    """The few numbers that the headline rests on: with the data, without it, controls, chance."""
+    rows = [
+        (
+            "control" if arm[1] else "",
+            [Cell(what, arm_name(arm)), *(Cell(value_text(comparison, arm, k)) for k in comparison.shots)],
+        )
+        for what, arm in key_arms(comparison)
+    ]
+    pair = main_pair(comparison)
+    if pair is not None:
+        names = [arm_name(arm) for arm in pair]
+        by_shots = {d.shots: d for d in comparison.differences if [d.a, d.b] == names}
+        cells = [_difference_cell(by_shots.get(k)) for k in comparison.shots]
+        rows.insert(2, ("", [Cell("the data adds", " − ".join(names)), *cells]))
+    guess = f"{comparison.chance[0]:.1f}"
+    rows.append(("control", [Cell("chance", "guessing a class"), *(Cell(guess) for _ in comparison.shots)]))
+    names = [_labelled(k) for k in comparison.shots]
+    return PageTable(["accuracy in %", *names], rows, caption=caption(comparison))
+
+
+def _labelled(shots: Shots) -> str:
+    return "all labels" if shots == "all" else f"{shots} per class"
+
+
 def accuracy_table(comparison: Comparison) -> PageTable:
     """Test accuracy of every method and control, best and significant marked, and the labels they saw."""
     rows = []
     for arm in comparison.arms:
         texts = [marked(comparison, arm, k) for k in comparison.shots]
         cells = [Cell(text, kind="shown" if best else "") for text, best in texts]
-        rows.append(("control" if arm[1] else "", [Cell(arm_name(arm)), *cells]))
+        rows.append(("control" if arm[1] else "", [Cell(arm_name(arm), meaning(arm)), *cells]))
     names = [shots_name(k) for k in comparison.shots]
     budgets = [
         next((row.label_budget for row in comparison.rows if row.shots == k), 0) for k in comparison.shots

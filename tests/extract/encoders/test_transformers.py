@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from uml_cache import InputError
+from uml_cache.cli import main
 from uml_extract import Encoder, load_encoder
 from uml_manifests import Manifest
 
@@ -128,6 +129,23 @@ def test_long_texts_are_cut_at_the_models_longest_input(text_checkpoint: Checkpo
     ids = encoder.prepare("red green blue " * 100)
     assert len(ids) == encoder.spec.transform["longest"] == 128
     assert np.isfinite(encoder.encode([ids]).pooled).all()
+
+
+def test_texts_that_were_cut_off_are_counted(
+    text_checkpoint: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # [CLS], 126 words and [SEP] are 128 tokens: the first text just fits, and two lose their end.
+    texts = ["red " * 126, "green " * 127, "blue " * 200, "a star"]
+    rows = [f"{i},{text},{text[:3]}\n" for i, text in enumerate(texts)]
+    (tmp_path / "d.csv").write_text("id,text,label\n" + "".join(rows))
+    words = ["extract", "--encoder", str(text_checkpoint("bert")), "--data", str(tmp_path / "d.csv")]
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "feats"), "--json"])
+    out, err = capsys.readouterr()
+    assert out, err
+    found = json.loads(out)
+    assert found["lacking"] == {"but cut off, being longer than the encoder reads": 2}
+    assert (found["used"], found["left_out"]) == (4, {})
 
 
 def test_causal_models_have_no_cls(text_checkpoint: Checkpoint) -> None:

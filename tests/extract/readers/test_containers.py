@@ -216,6 +216,17 @@ def test_arrays_through_identity(tmp_path: Path, suffix: str) -> None:
         assert (found.split[70:] == 2).all()
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1e-9, 0.0), (0.05, 3000.0)], ids=["tiny", "shifted"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_identity_keeps_every_value_as_it_is(tmp_path: Path, dtype: str, scale: float, offset: float) -> None:
+    # In float16 values of 1e-9 are 0, and numbers near 3000 lie 2 apart: rows could not be told apart.
+    values = (np.random.default_rng(0).normal(size=(90, 5)) * scale + offset).astype(dtype)
+    manifest = resolve_data(_array_file(tmp_path / "x.npz", values, np.arange(90) % 3))
+    stored = open_features(extract(manifest, "identity", out=tmp_path / "feats").store).pooled.numpy()
+    assert stored.dtype == values.dtype
+    np.testing.assert_array_equal(stored, values)
+
+
 def test_arrays_of_tokens(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(80, 4, 3)).astype(np.float32)
     np.save(tmp_path / "x.npy", values)

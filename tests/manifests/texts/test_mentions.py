@@ -60,6 +60,52 @@ def test_rules(tmp_path: Path, text: str, label: int | str | None) -> None:
     assert found.shared == ("crane",)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("사과를 먹는다", 0),  # as an object
+        ("맛있는 사과가 있다", 0),  # as a subject
+        ("사과들은 붉다", 0),  # many of them
+        ("사과나무", None),  # another word begins with it
+        ("사과과", None),  # ends in a vowel, so that its particle is 와
+        ("물로 씻다", 1),
+        ("물은 맑다", 1),
+        ("물으로", None),  # ends in ㄹ, so that its particle is 로
+        ("집에서는 잔다", 2),
+        ("집으로부터", 2),
+        ("사과와 물", "several"),
+        ("큰 빨간 의자에", 3),
+        ("CD를 듣는다", 4),  # another script takes either form
+        ("CD을 듣는다", 4),
+        ("사과잼을 산다", 5),
+        ("물과를 본다", 6),  # a class's own name comes before a form of a shorter one
+    ],
+)
+def test_korean_particles_behind_a_name(tmp_path: Path, text: str, label: int | str | None) -> None:
+    classes = of_classes(("사과", "물", "집", "빨간 의자", "CD", "사과잼", "물과"))
+    (tmp_path / "t.txt").write_text(f"{text}\n집\n", encoding="utf-8")
+    found = assign_mentions(resolve_data(tmp_path / "t.txt", name="zoo"), classes)
+    assert found.manifest.labels.tolist() == [*([label] if isinstance(label, int) else []), 2]
+    assert found.ambiguous == (label == "several")
+
+
+@pytest.mark.parametrize(
+    ("names", "text", "label"),
+    [
+        (("पाल", "घर"), "यह पुल है", None),  # a bridge is no sail: vowel signs are part of the word
+        (("पाल", "घर"), "यह घर है", 1),
+        (("cafe\u0301", "bar"), "le café est ouvert", 0),
+        (("แมว", "หมา"), "ฉันมีแมวสองตัว", 0),  # no blanks between words
+        (("猫", "犬"), "三匹の犬がいる", 1),
+        (("リンゴ", "水"), "リンゴを食べる", 0),
+    ],
+)
+def test_words_of_other_scripts(tmp_path: Path, names: tuple[str, ...], text: str, label: int | None) -> None:
+    (tmp_path / "t.txt").write_text(f"{text}\n{names[1]}\n", encoding="utf-8")
+    found = assign_mentions(resolve_data(tmp_path / "t.txt", name="zoo"), of_classes(names))
+    assert found.manifest.labels.tolist() == [*([] if label is None else [label]), 1]
+
+
 def test_synonyms(tmp_path: Path) -> None:
     found = assign(
         tmp_path,

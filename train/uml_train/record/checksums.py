@@ -62,7 +62,8 @@ def read_record(path: Path, remedy: str, *, required: bool = True) -> dict[str, 
         why = "no text" if isinstance(error, UnicodeDecodeError) else str(error)
         raise DamagedFile(path, f"is damaged ({why})", remedy) from None
     if not data.startswith(_HEAD):
-        if required or "sha256" in values:
+        # Its name may be what is damaged: version 0.1 wrote no record that begins with a digest.
+        if required or "sha256" in values or _is_digest(next(iter(values.values()), None)):
             raise DamagedFile(path, "is damaged (its checksum is gone)", remedy)
         return values
     at = len(_HEAD) + _DIGITS
@@ -70,6 +71,10 @@ def read_record(path: Path, remedy: str, *, required: bool = True) -> dict[str, 
     if data[at : at + len(_AFTER)] != _AFTER or values.pop("sha256") != hashlib.sha256(body).hexdigest():
         raise DamagedFile(path, "is damaged (it is not what its checksum says)", remedy)
     return values
+
+
+def _is_digest(value: object) -> bool:
+    return isinstance(value, str) and len(value) == _DIGITS and set(value) <= set("0123456789abcdef")
 
 
 def file_sum(data: bytes) -> FileSum:

@@ -1,0 +1,55 @@
+"""Where the samples of a store came from, so that a report can show them: a file beside the store.
+
+    FEATS/<dataset>/<modality>/<encoder>.zarr
+    FEATS/<dataset>/<modality>/<encoder>.origin.json
+
+It is a hint and no part of the store: samples count only where the manifest that it leads to has the digest
+that the store was planned with.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from uml_cache import InputError, is_remote, parse_json, recorded_plan, write_changed
+
+if TYPE_CHECKING:
+    from uml_cache import StoreInfo
+    from uml_manifests import Manifest
+
+
+def record_origin(store: Path, manifest: Manifest) -> None:
+    """Write down where a manifest was found; nothing for one that cannot be found again, or far away."""
+    if manifest.origin is not None and not is_remote(store):
+        words = {"manifest_digest": manifest.digest, **manifest.origin}
+        write_changed({_beside(store): f"{json.dumps(words, indent=1)}\n".encode()})
+
+
+def samples_of(store: StoreInfo) -> Manifest:
+    """The manifest that a store was made of, row by row.
+
+    Raises:
+        InputError: it was not written down, is not there any more, or is not the same.
+    """
+    from uml_manifests import resolve_origin
+
+    place = store.path
+    try:
+        words = parse_json(_beside(place).read_bytes())
+        digest = words.pop("manifest_digest")
+    except (OSError, ValueError, KeyError, AttributeError):
+        raise InputError("the store does not say where its samples came from") from None
+    plan = recorded_plan(place)
+    try:
+        manifest = resolve_origin(words)
+    except (KeyError, TypeError, OSError):
+        raise InputError(f"{_beside(place)} is damaged; the same `uml extract` writes it anew") from None
+    if plan is None or not digest == manifest.digest == plan["manifest_digest"]:
+        raise InputError(f"{words['data']} is not what the features were made of")
+    return manifest
+
+
+def _beside(store: Path) -> Path:
+    return store.with_name(f"{store.stem}.origin.json")
