@@ -16,7 +16,7 @@ ANALYSES = {
     "silhouette": "clusters",
     "prototypes": "prototypes",
     "boundary": "boundary.drawing",
-    "alignment": "alignment.spaces",
+    "alignment": "alignment.likeness",
     "exchange": "exchange.rate",
     "fisher": "information.fisher",
     "theory": "information.linear_theory",
