@@ -38,6 +38,7 @@ from .files.documents import with_checksum as with_checksum
 from .files.flock import LockFile as LockFile
 from .files.flock import NoLocks as NoLocks
 from .machine import available_cores as available_cores
+from .machine import deaf_to_interrupts as deaf_to_interrupts
 from .machine import fork as fork
 from .machine import memory_bytes as memory_bytes
 from .machine import no_processes as no_processes

@@ -1,17 +1,21 @@
 """The `uml` command: finds its subcommands by entry point and turns every error into one line.
 
-Exit status: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted (what was committed stays, the
-same command goes on from there).
+Exit status: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted, 143 ended by SIGTERM (what was
+committed stays, the same command goes on from there).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points, version
 from io import TextIOWrapper
+from types import FrameType
 from typing import Any
 
 import click
@@ -77,9 +81,12 @@ def main(arguments: list[str] | None = None) -> None:
             stream.reconfigure(errors=ERRORS)
     debug = "--debug" in arguments
     try:
-        code = root.main(arguments, prog_name="uml", standalone_mode=False)
+        with _terminating():
+            code = root.main(arguments, prog_name="uml", standalone_mode=False)
     except (click.exceptions.Exit, SystemExit) as leaving:
         code = getattr(leaving, "exit_code", None) or getattr(leaving, "code", 0)
+    except _Terminated:
+        _fail("ended by SIGTERM; the same command goes on from what is done", 143, debug)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; the same command goes on from what is done", 130, debug)
     except _NO_COMMAND as help_instead:
@@ -105,6 +112,33 @@ def main(arguments: list[str] | None = None) -> None:
             f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug
         )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM was received; whatever answers Ctrl-C answers it, too."""
+
+
+@contextlib.contextmanager
+def _terminating() -> Iterator[None]:
+    """SIGTERM ends the command in order: processes and shared memory are given back. A second one kills."""
+
+    def answer(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    hears = threading.current_thread() is threading.main_thread()
+    if not hears or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, answer)
+    try:
+        yield
+    except click.Abort as error:  # what click makes of a KeyboardInterrupt
+        if isinstance(error.__cause__ or error.__context__, _Terminated):
+            raise _Terminated from None
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _showing(usual: Callable[..., None], *, quiet: bool) -> Callable[..., None]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
+import signal
 import warnings
+from collections.abc import Iterator
 
 
 def available_cores() -> int:
@@ -39,6 +42,21 @@ def fork() -> int:
     if child == 0:
         gc.freeze()
     return child
+
+
+@contextlib.contextmanager
+def deaf_to_interrupts() -> Iterator[None]:
+    """Processes that are started inside do not hear Ctrl-C, from their first moment: it goes to all processes
+    of a terminal, and the one that waits answers it for all."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # They inherit the mask. One that comes meanwhile waits here, and is not lost as an ignored one would be.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def memory_bytes() -> int:

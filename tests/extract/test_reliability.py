@@ -127,13 +127,38 @@ def test_a_signal_ends_the_run_and_the_next_one_finishes_it(
             time.sleep(0.005)
         run.send_signal(by)
         _, err = run.communicate(timeout=60)
-    assert run.returncode in (130, -by)
+    code, why = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended by SIGTERM")}[by]
+    assert run.returncode == code
+    assert [line for line in err.replace("\r", "\n").split("\n") if "it/s" not in line][-2:] == [
+        f"error: {why}; the same command goes on from what is done",
+        "",
+    ]
     assert "Traceback" not in err
+    assert "Warning" not in err
     assert not store_info(store).sealed
     done = extract(pictures, "pixels", out=out)
     assert done.resumed_tasks >= 1
     assert stored(done.store) == expected
     assert verify(done.store).ok
+
+
+def test_ctrl_c_with_workers_is_one_line(pictures: Manifest, tmp_path: Path) -> None:
+    """It reaches all processes of a terminal: the workers leave the answer to the command."""
+    data = write_manifest(pictures, tmp_path / "data")
+    out = tmp_path / "feats"
+    words = ["extract", "--encoder", "pixels", "--data", str(data), "--out", str(out), "--workers", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-c", _SLOW, *words, "--quiet"],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    ) as run:  # fmt: skip
+        end = time.monotonic() + 60
+        while not list(out.glob("*/*/*/zarr.json")):
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        os.killpg(run.pid, signal.SIGINT)
+        _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert err.strip() == "error: interrupted; the same command goes on from what is done"
 
 
 def test_a_sample_lost_between_planning_and_resuming_is_flagged(

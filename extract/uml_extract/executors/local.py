@@ -18,7 +18,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from typing import IO, TYPE_CHECKING, Any
 
-from uml_cache import InputError, Progress, WorkError, available_cores
+from uml_cache import InputError, Progress, WorkError, available_cores, deaf_to_interrupts
 
 if TYPE_CHECKING:
     from uml_extract.executors import Work
@@ -70,13 +70,15 @@ class LocalExecutor:
             workers: set[_Process] = set()
 
             def start(device: str | None) -> None:
-                worker = _Process(sent, device, len(self._slots))
-                workers.add(worker)
+                with deaf_to_interrupts():  # one that comes meanwhile finds a worker that can be stopped
+                    worker = _Process(sent, device, len(self._slots))
+                    workers.add(worker)
                 selector.register(worker.output, selectors.EVENT_READ, worker)
 
             def stop(worker: _Process) -> None:
                 workers.discard(worker)
-                selector.unregister(worker.output)
+                with contextlib.suppress(KeyError):  # an interrupt came before it was registered
+                    selector.unregister(worker.output)
                 worker.stop()
 
             try:

@@ -103,7 +103,10 @@ def main() -> None:
     def answer(value: Any) -> None:
         print(json.dumps(value, ensure_ascii=True), file=answers, flush=True)
 
-    job: Job = pickle.load(sys.stdin.buffer)
+    try:
+        job: Job = pickle.load(sys.stdin.buffer)
+    except (EOFError, pickle.UnpicklingError):  # the parent ended before it had said what to do
+        return
     tasks: queue.SimpleQueue[int] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(sys.stdin.buffer, tasks), daemon=True).start()
     try:

@@ -148,8 +148,7 @@ def test_a_process_that_starts_late_finds_the_same_store_or_says_so(
     cache: Path, settings_for: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), seeds=(1,)))
-    monkeypatch.setattr(workers, "_end_with_parent", lambda: None)
-    monkeypatch.setattr(workers, "_end_when_told", lambda stop: None)
+    monkeypatch.setattr(workers, "_end_when_told", lambda told: None)
     monkeypatch.setattr(workers, "_worker", {})
     stores = {label: Path(store["path"]) for label, store in run.config["stores"].items()}
     workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -97,6 +98,42 @@ def test_a_killed_run_resumes_to_the_results_of_an_uninterrupted_one(
     assert not list(part.glob("*/results.csv"))
     assert _uml(_command(cache, longer_grid, part)).wait() == 0
     _same_results(find_runs(part)[0], find_runs(whole)[0])
+
+
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_ends_the_run_in_one_line(
+    cache: Path, longer_grid: str, tmp_path: Path, by: signal.Signals
+) -> None:
+    """Ctrl-C and batch systems reach the workers, too; nothing of other libraries is to be read."""
+    grid = Path(longer_grid)
+    grid.write_text(grid.read_text().replace("steps = 400", "steps = 40000"))
+    hearing = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    words = [sys.executable, "-c", f"{hearing}; from uml_cache.cli import main; main()"]
+    process = subprocess.Popen(
+        [*words, *_command(cache, longer_grid, tmp_path / "out"), "--quiet"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    _wait_for(lambda: len(_children(process.pid)) >= 2, process)
+    os.killpg(process.pid, by)
+    out, err = process.communicate(timeout=60)
+    code, why = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended by SIGTERM")}[by]
+    assert (process.returncode, out) == (code, "")
+    assert err.strip() == f"error: {why}; the same command goes on from what is done"
+    deadline = time.monotonic() + 30
+    while _alive(process.pid):  # what multiprocessing tidies up with ends a moment later
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def _children(parent: int) -> list[int]:
+    """The training processes: of the children those that are not multiprocessing's own."""
+    found = []
+    for file in Path(f"/proc/{parent}/task").glob("*/children"):
+        for child in file.read_text().split():
+            with contextlib.suppress(OSError):
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
 
 
 def _alive(group: int) -> bool:

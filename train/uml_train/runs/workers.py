@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from multiprocessing.synchronize import Event
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, Progress, WorkError, available_cores, no_processes, store_info
+from uml_cache import (
+    InputError,
+    Output,
+    Progress,
+    WorkError,
+    available_cores,
+    deaf_to_interrupts,
+    no_processes,
+    store_info,
+)
 from uml_train.data.selection import Role
 from uml_train.grid import Grid
 from uml_train.heads.bank import HeadBank, one_thread
@@ -151,12 +159,18 @@ def _in_processes(
 ) -> Iterator[Told]:
     # Long cells first would finish sooner together, but the order given keeps the early ones early.
     context = get_context("spawn")
-    stop = context.Event()
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start_worker, initargs=(run.path, stores, stop)
-    ) as pool:
+    # A pipe, and no event: its end reaches the workers whatever becomes of this process, and who sets an
+    # event waits for its sleepers, which a signal may have ended.
+    told, stop = context.Pipe(duplex=False)
+    with (
+        stop,
+        told,
+        ProcessPoolExecutor(
+            processes, mp_context=context, initializer=_start_worker, initargs=(run.path, stores, told)
+        ) as pool,
+    ):
         try:
-            with _no_interrupts():  # the processes started now inherit this from their first moment
+            with deaf_to_interrupts():  # the processes are started now
                 waiting: set[Future[Told]] = {pool.submit(_train_in_worker, cell) for cell in cells}
             while waiting:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
@@ -167,30 +181,17 @@ def _in_processes(
                 "a training process died (out of memory?); what is finished is kept, the same command goes on"
             ) from None
         except BaseException:
-            stop.set()  # cells under way are dropped: records are written last, so nothing half is left
+            stop.close()  # cells under way are dropped: records are written last, so nothing half is left
             raise
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(path: Path, stores: Mapping[str, Path], stop: Event) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    threading.Thread(target=_end_when_told, args=(stop,), daemon=True).start()
+def _start_worker(path: Path, stores: Mapping[str, Path], told: Connection) -> None:
+    threading.Thread(target=_end_when_told, args=(told,), daemon=True).start()
     try:
         run = Run(path)
         roles = {label: Role(label, store_info(store)) for label, store in stores.items()}
@@ -203,17 +204,12 @@ def _start_worker(path: Path, stores: Mapping[str, Path], stop: Event) -> None:
         _worker.update(error=error)  # an initializer that raises says nothing to the process that waits
 
 
-def _end_when_told(stop: Event) -> None:
-    stop.wait()
+def _end_when_told(told: Connection) -> None:
+    """End where the other end of the pipe is closed: the process that waits wants no more, or was killed and
+    cannot end its workers, which would then wait for ever for the next cell."""
+    with contextlib.suppress(OSError):
+        told.poll(None)
     os._exit(1)
-
-
-def _end_with_parent() -> None:
-    """A killed parent cannot end its workers, which would then wait for ever for the next cell."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _train_in_worker(cell: Cell) -> Told:
