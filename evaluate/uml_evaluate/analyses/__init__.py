@@ -1,6 +1,6 @@
 """What a run learnt (paper 4.4 and appendix F; sections and numbers are those of arXiv:2510.08492v1).
 
-One analysis per file: pure functions on arrays, a thin layer that reads a run, and a figure.
+One analysis per file or folder: pure functions on arrays, a thin layer that reads a run, and a figure.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ ANALYSES = {
     "margin": "margin",
     "silhouette": "clusters",
     "prototypes": "prototypes",
-    "boundary": "boundary",
-    "alignment": "alignment",
+    "boundary": "boundary.drawing",
+    "alignment": "alignment.likeness",
     "exchange": "exchange.rate",
-    "fisher": "fisher",
-    "theory": "linear_theory",
-    "neurons": "neurons",
+    "fisher": "information.fisher",
+    "theory": "information.linear_theory",
+    "neurons": "neurons.firing",
 }
 """Names that `uml eval --analysis` takes, and the modules that they live in."""
 ON_NETWORKS = ("neurons",)

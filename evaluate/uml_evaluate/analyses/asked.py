@@ -34,7 +34,7 @@ def run_asked(
         if value and not {owner, "all"} & set(asked):
             raise InputError(f"{option} belongs to --analysis {owner}, which is not asked for")
     if designs is not None:
-        from uml_evaluate.analyses.linear_theory import on_designs, read_designs
+        from uml_evaluate.analyses.information.linear_theory import on_designs, read_designs
 
         if asked != ["theory"]:
             raise InputError("--designs belongs to --analysis theory, which reads no run then; give it alone")

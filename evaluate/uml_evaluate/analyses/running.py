@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from uml_cache import QUIET, Output
 from uml_evaluate.analyses import ON_NETWORKS, module_of
 from uml_evaluate.analyses.finding import Finding, NotPossible, draw, file_stem, load, save
-from uml_evaluate.analyses.network_reading import NetworkReading
+from uml_evaluate.analyses.neurons.network_reading import NetworkReading
 from uml_evaluate.analyses.reading import Reading
 from uml_train import DamagedFile, store_remarks
 

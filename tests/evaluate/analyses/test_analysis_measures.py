@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import davies_bouldin_score, silhouette_samples
 
-from uml_evaluate.analyses.alignment_measures import (
+from uml_evaluate.analyses.alignment.alignment_measures import (
     effective_rank,
     head_gradient,
     linear_cka,
@@ -14,7 +14,7 @@ from uml_evaluate.analyses.alignment_measures import (
     mutual_knn,
     separability,
 )
-from uml_evaluate.analyses.class_plane import class_plane
+from uml_evaluate.analyses.boundary.class_plane import class_plane
 from uml_evaluate.analyses.clusters import davies_bouldin, silhouette
 from uml_evaluate.analyses.exchange.exchange_plane import constant_rate, fieller, fit_plane, rate_of
 from uml_evaluate.analyses.margin import (
@@ -166,7 +166,7 @@ def test_the_unbiased_estimator_is_the_sum_over_distinct_points() -> None:
     """Song et al. 2012: the average over all quadruples of distinct points, here by brute force."""
     from itertools import permutations
 
-    from uml_evaluate.analyses.alignment_measures import _unbiased_hsic
+    from uml_evaluate.analyses.alignment.alignment_measures import _unbiased_hsic
 
     rng = np.random.default_rng(6)
     x, y = rng.standard_normal((6, 3)), rng.standard_normal((6, 4))

@@ -13,7 +13,11 @@ from click.testing import CliRunner
 
 from toy_stores import write_store
 from uml_cache.errors import InputError
-from uml_evaluate.analyses.correlation import label_correlations, neuron_correlations, permuted_correlations
+from uml_evaluate.analyses.neurons.correlation import (
+    label_correlations,
+    neuron_correlations,
+    permuted_correlations,
+)
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.commands.eval_command import evaluate
 from uml_evaluate.report.html import write_report

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from toy_stores import clusters, write_store
 from uml_cache.errors import InputError
-from uml_evaluate.analyses.class_plane import weight_plane
-from uml_evaluate.analyses.linear_theory import on_designs, read_designs
+from uml_evaluate.analyses.boundary.class_plane import weight_plane
+from uml_evaluate.analyses.information.linear_theory import on_designs, read_designs
 from uml_evaluate.analyses.reading import Reading, class_means
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.commands.eval_command import evaluate

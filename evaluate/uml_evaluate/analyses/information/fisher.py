@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
+from uml_evaluate.analyses.information.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.analyses.reading import Reading, cell_fields, mean_std_text
-from uml_evaluate.analyses.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.comparing.figures import GREY, INK, canvas, style
 from uml_evaluate.comparing.statistics import generator_for
 from uml_evaluate.comparing.tables import shots_name

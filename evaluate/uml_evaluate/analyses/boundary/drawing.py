@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_cache import InputError, unknown
-from uml_evaluate.analyses.class_plane import Plane, class_plane, weight_plane
+from uml_evaluate.analyses.boundary.class_plane import Plane, Scene, class_plane, picture
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
 from uml_evaluate.comparing.figures import INK, canvas, style
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 VERSION = 3
 TITLE = "Decision boundary"
 PAPER = "F.2"
-_GRID = 160
-_LINES = 16  # of the grid, at once
-_POINTS = 300  # rows drawn per class
 _BLUE, _ORANGE = "#0072B2", "#E69F00"
 
 
@@ -66,58 +63,20 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
     mine = np.flatnonzero((labels == a) | (labels == b))
     if len(set(labels[mine])) < 2:
         raise NotPossible(f"the test rows hold none of {reading.classes[a]!r} or {reading.classes[b]!r}")
-    try:
-        plane = class_plane(features[labels == a], features[labels == b])
-    except ValueError as error:
-        raise NotPossible(f"{reading.classes[a]} and {reading.classes[b]} span no plane: {error}") from None
-    own = reading.choice("boundary") == "weights"
+    plane, own = _shared_plane(reading, a, b), reading.choice("boundary") == "weights"
     if own and reading.run.settings.trunk != "linear":
         raise NotPossible("with --trunk mlp a model has no weights of the raw features; see --protocol fair")
-    at = plane.coordinates(features[mine])
+    scene = Scene.of(reading, judges[0], a, b, mine)
     seed = min(r.cell.seed for arm in methods for r in reading.of(arm, shots))
-    drawn = _drawn(labels[mine], a)
-    train = reading.draw(reading.of(methods[0], shots)[0])
-    train = train[np.isin(reading.problem.target.labels[train], (a, b))]
-    train_at = plane.coordinates(reading.problem.target.values(train).numpy())
-    shown = np.concatenate([at[drawn], train_at])
-    x, y = (_span(shown[:, i]) for i in (0, 1))
-    arrays: dict[str, NDArray[Any]] = {
-        "x": x, "y": y, "at": at[drawn], "second": (labels[mine][drawn] == b),
-        "train_at": train_at, "train_second": reading.problem.target.labels[train] == b,
-    }  # fmt: skip
+    arrays = scene.drawn(plane)
     records: list[dict[str, Any]] = []
     for arm in methods:
         for result in reading.of(arm, shots):
-            head = reading.head(result)
-            records.append(
-                {
-                    "method": arm_name(arm),
-                    "seed": result.cell.seed,
-                    **_scores(head, features[mine], labels[mine], a, b),
-                }
-            )
+            head, name = reading.head(result), arm_name(arm)
+            scores = _scores(head, features[mine], labels[mine], a, b)
+            records.append({"method": name, "seed": result.cell.seed, **scores})
             if result.cell.seed == seed:
-                if own:
-                    try:
-                        plane = weight_plane(
-                            features[labels == a], features[labels == b], head.weight[b] - head.weight[a]
-                        )
-                    except ValueError as error:
-                        raise NotPossible(f"{arm_name(arm)} has no plane of its own: {error}") from None
-                    at = plane.coordinates(features[mine])
-                    train_at = plane.coordinates(reading.problem.target.values(train).numpy())
-                    shown = np.concatenate([at[drawn], train_at])
-                    x, y = (_span(shown[:, i]) for i in (0, 1))
-                    name = arm_name(arm)
-                    arrays |= {
-                        f"x {name}": x, f"y {name}": y, f"at {name}": at[drawn], f"train_at {name}": train_at,
-                    }  # fmt: skip
-                region, lead = _cut(head, plane, x, y, a, b)
-                predicted = head.predict(features[mine][drawn])
-                arrays |= {
-                    f"region {arm_name(arm)}": region, f"lead {arm_name(arm)}": lead,
-                    f"right {arm_name(arm)}": predicted == labels[mine][drawn],
-                }  # fmt: skip
+                arrays |= picture(head, scene, plane, name, own)
     names = [reading.classes[a], reading.classes[b]]
     return Finding(
         analysis="boundary",
@@ -136,10 +95,19 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
         caption=(
             f"{names[0]} and {names[1]} at {shots_name(shots)}, seed {seed}: the line is where the two "
             "classes' logits are equal; shaded in a class's colour is where it wins against all classes, "
-            f"grey where a third class does; a line out of the drawn part is not shown. {len(drawn)} of "
-            f"{len(mine)} test rows (crosses: classified wrong), stars: labelled samples."
+            "grey where a third class does; a line out of the drawn part is not shown. "
+            f"{len(scene.shown)} of {len(mine)} test rows are drawn (crosses: classified wrong), and the "
+            "labelled samples as stars."
         ),
     )  # fmt: skip
+
+
+def _shared_plane(reading: Reading, a: int, b: int) -> Plane:
+    features, labels = reading.test
+    try:
+        return class_plane(features[labels == a], features[labels == b])
+    except ValueError as error:
+        raise NotPossible(f"{reading.classes[a]} and {reading.classes[b]} span no plane: {error}") from None
 
 
 def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None, own: bool) -> list[str]:
@@ -246,33 +214,6 @@ def _confused(cells: Sequence[CellResult], labels: NDArray[np.int64], classes: i
     counts = np.triu(counts + counts.T, 1)
     a, b = np.unravel_index(int(counts.argmax()), counts.shape)
     return (int(a), int(b)) if counts.max() > 0 else (0, 1)
-
-
-def _drawn(labels: NDArray[np.int64], a: int) -> NDArray[np.int64]:
-    rng = np.random.default_rng(0)
-    parts = [np.flatnonzero((labels == a) == first) for first in (True, False)]
-    return np.sort(np.concatenate([p if len(p) <= _POINTS else rng.choice(p, _POINTS, False) for p in parts]))
-
-
-def _span(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    low, high = float(values.min()), float(values.max())
-    rim = 0.08 * (high - low) or 1.0
-    return np.linspace(low - rim, high + rim, _GRID)
-
-
-def _cut(
-    head: Head, plane: Plane, x: NDArray[np.float64], y: NDArray[np.float64], a: int, b: int
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(G, G) who wins (0 first, 1 second, 2 another class), and (G, G) lead of the first over the second."""
-    region = np.empty((len(y), len(x)), dtype=np.uint8)
-    lead = np.empty((len(y), len(x)), dtype=np.float32)
-    for i in range(0, len(y), _LINES):
-        across, up = np.meshgrid(x, y[i : i + _LINES])
-        logits = head.logits(plane.points(np.column_stack([across.ravel(), up.ravel()])))
-        best = logits.argmax(1).reshape(up.shape)
-        region[i : i + _LINES] = np.where(best == a, 0, np.where(best == b, 1, 2))
-        lead[i : i + _LINES] = (logits[:, a] - logits[:, b]).reshape(up.shape)
-    return region, lead
 
 
 def _scores(

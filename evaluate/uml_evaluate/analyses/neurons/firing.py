@@ -17,8 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from uml_cache import InputError
-from uml_evaluate.analyses.correlation import label_correlations, neuron_correlations, permuted_correlations
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
+from uml_evaluate.analyses.neurons.correlation import (
+    label_correlations,
+    neuron_correlations,
+    permuted_correlations,
+)
 from uml_evaluate.analyses.reading import cell_fields, mean_std_text
 from uml_evaluate.comparing.figures import GREY, INK, new_figure, style
 from uml_evaluate.comparing.statistics import generator_for
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from uml_evaluate.analyses.network_reading import NetworkReading
+    from uml_evaluate.analyses.neurons.network_reading import NetworkReading
     from uml_train import CellResult
 
 VERSION = 1

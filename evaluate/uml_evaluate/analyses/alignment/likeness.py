@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from uml_evaluate.analyses import gradient_course
-from uml_evaluate.analyses.alignment_measures import (
+from uml_evaluate.analyses.alignment import gradient_course
+from uml_evaluate.analyses.alignment.alignment_measures import (
     effective_rank,
     head_gradient,
     linear_cka,

@@ -1,0 +1,1 @@
+"""How two modalities lie to each other (paper 4.2)."""

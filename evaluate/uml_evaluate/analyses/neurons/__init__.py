@@ -1,0 +1,1 @@
+"""Neurons that fire for both modalities (v1 4.5, F.1)."""
