@@ -139,8 +139,9 @@ def embed(
     if isinstance(encoder, str):
         if Path(encoder).expanduser().is_dir():
             loading["name"] = str(Path(encoder).expanduser().absolute())
-        elif encoder.startswith("onnx:"):
-            loading["name"] = f"onnx:{Path(encoder.removeprefix('onnx:')).expanduser().absolute()}"
+        elif encoder.startswith(("onnx:", "tflite:")):
+            kind, _, file = encoder.partition(":")
+            loading["name"] = f"{kind}:{Path(file).expanduser().absolute()}"
         encoder = load_encoder(
             encoder, weights=weights, pooling=pooling, layer=layer, transform=transform, device=device,
             dtype="float32" if dtype == "float32" else "float16",
