@@ -6,7 +6,7 @@ Shapes: n samples of a part, D features, T tokens.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
@@ -44,7 +44,7 @@ def encode_rows(
     batch_size: int | Literal["auto"] = "auto",
     decode_workers: int | Literal["auto"] = "auto",
     progress: Progress | None = None,
-) -> Iterator[EncodedPart]:
+) -> Generator[EncodedPart, None, None]:
     """Encode the rows of each part, and give it as soon as it is done. Later parts are read meanwhile.
 
     Args:

@@ -139,36 +139,17 @@ def extract(
     who = get_executor(executor, device=device, workers=workers)
     if isinstance(encoder, str):
         options: dict[str, Any] = {
-            "weights": weights,
-            "pooling": pooling,
-            "layer": layer,
-            "transform": transform,
-            "device": device,
+            "weights": weights, "pooling": pooling, "layer": layer, "transform": transform, "device": device,
             "dtype": dtype,
-        }
+        }  # fmt: skip
         recipe = Recipe(encoder, options)
         encoder = load_encoder(encoder, **options)
-    spec = encoder.spec
-    if manifest.modality != spec.modality:
-        raise InputError(
-            f"encoder {spec.name} takes {spec.modality}, data set {manifest.name!r} holds {manifest.modality}"
-        )
-    if batch_size != "auto" and batch_size < 1:
-        raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
-    encoder = fitted(encoder, manifest)
-    spec = encoder.spec
-    if spec.vocabulary is not None:
-        if not tokens:
-            raise InputError(f"encoder {spec.name} gives ids of tokens and no features; add --tokens")
-        dtype = IDS
-    variant = _variant(encoder, tokens, dtype)
-    path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
     if overwrite and executor == "torchrun":
         raise InputError("overwrite does not go with torchrun: its ranks would remove each other's work")
-    if overwrite and path.exists():
-        remove_store(path)
-        output.say(f"{path} is removed and made anew")
-    plan = _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
+    encoder, path, plan = plan_extraction(
+        manifest, encoder, out=out, tokens=tokens, dtype=dtype, batch_size=batch_size, overwrite=overwrite,
+        output=output,
+    )  # fmt: skip
     store = _planned(path, plan, batch_size == "auto")
     group = who.join(plan.device)
     readers = reader_count(decode_workers, manifest.modality, who.beside)
@@ -186,6 +167,45 @@ def extract(
         need_files(store, manifest, sorted(again))
         store.unseal(again)
         return _worked(store, who, extraction, job, output)
+
+
+def plan_extraction(
+    manifest: Manifest,
+    encoder: Encoder,
+    *,
+    out: Path | str,
+    tokens: bool = False,
+    dtype: str = "auto",
+    batch_size: int | Literal["auto"] = "auto",
+    overwrite: bool = False,
+    output: Output = QUIET,
+) -> tuple[Encoder, Path, StorePlan]:
+    """What `extract` is going to do: the encoder as it is used, the store's place, its plan.
+
+    Nothing is written; with `overwrite` what is there is removed.
+
+    Raises:
+        InputError: as `extract` does for what does not go together.
+    """
+    if manifest.modality != encoder.spec.modality:
+        raise InputError(
+            f"encoder {encoder.spec.name} takes {encoder.spec.modality}, data set {manifest.name!r} holds "
+            f"{manifest.modality}"
+        )
+    if batch_size != "auto" and batch_size < 1:
+        raise InputError(f"batch size is {batch_size}; it must be at least 1, or auto")
+    encoder = fitted(encoder, manifest)
+    spec = encoder.spec
+    if spec.vocabulary is not None:
+        if not tokens:
+            raise InputError(f"encoder {spec.name} gives ids of tokens and no features; add --tokens")
+        dtype = IDS
+    variant = _variant(encoder, tokens, dtype, manifest)
+    path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
+    if overwrite and path.exists():
+        remove_store(path)
+        output.say(f"{path} is removed and made anew")
+    return encoder, path, _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
 
 
 def _worked(
@@ -295,9 +315,12 @@ def _own_dtype(path: Path, encoder: Encoder, output: Output) -> str:
     return str(there["dtype"])
 
 
-def _variant(encoder: Encoder, tokens: bool, dtype: str) -> str | None:
-    """The store's variant name, from the options that differ from the defaults."""
-    parts = (*encoder.variant, *(["float32"] if dtype == "float32" else []), *(["tokens"] if tokens else []))
+def _variant(encoder: Encoder, tokens: bool, dtype: str, manifest: Manifest) -> str | None:
+    """The store's variant name, from the options that differ from the defaults, and that of a trial."""
+    parts = list(encoder.variant)
+    parts += ["float32"] if dtype == "float32" else []
+    parts += ["tokens"] if tokens else []
+    parts += [] if manifest.trial_name is None else [manifest.trial_name]
     return "-".join(parts) or None
 
 

@@ -120,6 +120,10 @@ class ExtractSettings(Settings):
     check_sources: Annotated[bool, Setting(
         "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",
     )] = False
+    limit: Annotated[int | None, Setting(
+        "Extract so many samples, spread over --data, into a store of their own: a trial.",
+        metavar="N", takes="a number of at least 1", check=at_least(1),
+    )] = None
     overwrite: Annotated[bool, Setting(
         "Remove the store that is there and begin anew.", group=_AGAIN, role="local",
     )] = False
@@ -137,6 +141,8 @@ class ExtractSettings(Settings):
         columns = (self.text_column, self.path_column, self.label_column, self.split_column)
         if self.data is None and any((*columns, self.id_column, self.group_column, self.left_out)):
             raise InputError("--label-column, --left-out and their kind go with --data, which is missing")
+        if self.data is None and self.limit is not None:
+            raise InputError("--limit goes with --data, which is missing")
         if self.sbatch and self.executor != "slurm":
             raise InputError("--sbatch goes with --executor slurm")
         if self.overwrite and self.executor in ("slurm", "torchrun"):

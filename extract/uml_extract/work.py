@@ -11,7 +11,8 @@ from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
-from uml_extract.pipeline import Extracted, extract
+from uml_extract.forecast import forecast
+from uml_extract.pipeline import Extracted, extract, plan_extraction
 from uml_extract.registry import list_encoders, load_encoder, modality_of
 from uml_extract.settings import ExtractSettings, max_errors
 from uml_extract.spec import CutsTexts, Encoder, Registered
@@ -110,6 +111,27 @@ def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, A
     return value, "\n".join(_words(each) for each in (done, *also))
 
 
+def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
+    """What the same extraction would have to do; JSON and words. Nothing is written.
+
+    Raises:
+        InputError: what is wrong with the data; the demo's shapes, which are made when they are used.
+    """
+    if settings.data is None:
+        raise InputError("--dry-run goes with --data: the demo's shapes take seconds")
+    if settings.overwrite:
+        raise InputError("--dry-run removes nothing, and --overwrite does; give one of them")
+    values = vars(settings)
+    encoder = load_encoder(str(settings.encoder), **{name: values[name] for name in _LOADING})
+    manifest = _find_data(encoder, settings)
+    for remark in [*manifest.remarks, *_remarks(manifest, settings.data)]:
+        output.say(remark)
+    planning = {name: values[name] for name in ("out", "tokens", "dtype", "batch_size")}
+    encoder, path, plan = plan_extraction(manifest, encoder, **planning, output=output)
+    found = forecast(manifest, encoder, plan, path)
+    return found.to_json(), found.text()
+
+
 def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
     """What became of the samples: unreadable ones keep their row in the store, and are not used."""
     used = np.ones(len(manifest), bool)
@@ -152,16 +174,17 @@ def _find_data(encoder: Encoder, settings: ExtractSettings) -> Manifest:
 
     wanted, source = encoder.spec.modality, _source(settings)
     try:
-        return resolve_data(**source, modality=wanted)
+        found = resolve_data(**source, modality=wanted)
+        return found if settings.limit is None else found.trial(settings.limit)
     except InputError as error:
         try:
-            found = resolve_data(**source).modality
+            held = resolve_data(**source).modality
         except InputError:
             raise error from None
-        if found == wanted:
+        if held == wanted:
             raise
         raise InputError(
-            f"encoder {encoder.spec.name} takes {wanted}, {settings.data} holds {found}"
+            f"encoder {encoder.spec.name} takes {wanted}, {settings.data} holds {held}"
         ) from None
 
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import uml_manifests
-from uml_cache import find_stores
+from uml_cache import find_stores, open_features
 from uml_cache.cli import main
 from uml_cache.settings import declared
 from uml_extract.settings import ExtractSettings
@@ -74,6 +75,55 @@ def test_without_data_the_shapes_are_used_and_all_modalities_extracted(run: Run,
     code, out, err = run("--encoder", "hashed-ngrams", "--quiet")
     assert (code, err) == (0, "")
     assert len(find_stores("feats")) == 4  # the pictures' hog-color came with it
+
+
+def test_a_trial_has_a_store_of_its_own(run: Run, pictures: Manifest, tmp_path: Path) -> None:
+    data = str(write_manifest(pictures, tmp_path / "m"))
+    words = ("--encoder", "hog-color", "--data", data)
+    code, out, _ = run(*words, "--limit", "10", "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert (told["store"], told["rows"], told["of"]) == ("feats/toy/image/hog-color@limit10.zarr", 10, 10)
+    assert told["remarks"] == ["a trial with 10 of 150 samples, spread over the data set"]
+    some, whole = open_features(told["store"]), None
+    assert run(*words)[0] == 0  # the whole is no business of the trial's
+    whole = open_features("feats/toy/image/hog-color.zarr")
+    assert len(whole) == 150
+    at = {name: row for row, name in enumerate(whole.id)}
+    rows = [at[name] for name in some.id]
+    assert rows == sorted(rows)
+    assert (rows[0], rows[-1]) == (0, 149)
+    np.testing.assert_array_equal(some.pooled.numpy(), whole.pooled[rows].numpy())
+    np.testing.assert_array_equal(some.label, np.asarray(whole.label)[rows])
+    assert (
+        json.loads(run(*words, "--limit", "1000", "--json")[1])["store"] == "feats/toy/image/hog-color.zarr"
+    )
+
+
+def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
+    run: Run, pictures: Manifest, tmp_path: Path
+) -> None:
+    data = str(write_manifest(pictures, tmp_path / "m"))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    words = ("--encoder", "hog-color", "--data", data, "--batch-size", "16")
+    code, out, err = run(*words, "--dry-run", "--json")
+    assert (code, err) == (0, "")
+    told = json.loads(out)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    assert (told["rows"], told["tasks"], told["done"], told["batch_size"]) == (150, 3, 0, 16)
+    assert told["bytes_to_read"] == sum(pictures.path(row).stat().st_size for row in range(150))
+    assert 0 < told["seconds"] < 60
+    assert json.loads(run(*words, "--json")[1])["store"] == told["store"]
+    features = open_features(told["store"]).pooled
+    assert told["bytes_to_write"] == 2 * features.shape[0] * features.shape[1]
+    done = json.loads(run(*words, "--dry-run", "--json")[1])
+    assert (done["done"], done["seconds"]) == (3, 0.0)
+    text = run(*words, "--dry-run", "--limit", "3")[1]
+    assert "3 rows in 1 tasks" in text
+    assert "nothing was written" in text
+    code, _, err = run("--encoder", "hog-color", "--dry-run")
+    assert code == 2
+    assert "--dry-run goes with --data" in err
 
 
 def test_missing_labels_and_empty_classes_are_remarked(run: Run, pictures: Manifest, tmp_path: Path) -> None:
@@ -188,6 +238,7 @@ def test_every_setting_is_in_the_command_and_the_file_that_repeat_it(
         "decode_workers": 0, "max_errors": "5", "retry_failed": True, "check_sources": True,
         "text_column": "t", "path_column": "p", "label_column": "y", "split_column": "s", "id_column": "i",
         "group_column": "g", "left_out": "left.csv", "overwrite": True,
+        "limit": 7,
     }  # fmt: skip
     known = declared(ExtractSettings)
     assert {*values, "sbatch"} == set(known)  # sbatch goes with slurm alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
 
 from uml_cache.errors import InputError
 from uml_cache.files.disk import scratch_folder, sync_folder
@@ -49,5 +48,5 @@ def _remove_objects(store: RemotePath) -> int:
     first, last = journal.PLAN, "zarr.json"  # by the last one a store that is half gone is still known
     names = sorted(store.states(), key=lambda name: (name != first, name == last, name))
     for name in names:
-        cast(RemotePath, store / name).unlink(missing_ok=True)
+        (store / name).unlink(missing_ok=True)
     return size

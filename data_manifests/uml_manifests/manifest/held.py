@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from uml_manifests.manifest.manifest import Manifest
 
 
@@ -20,3 +22,6 @@ class HeldManifest(Manifest):
     """
 
     held: Sequence[Any] = field(default=())
+
+    def _of_rows(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        return {"held": [self.held[int(row)] for row in rows]}

@@ -11,10 +11,10 @@ import json
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -34,6 +34,7 @@ SPLITS = ("train", "val", "test")  # their position is their code
 NO_SPLIT = 255
 SPARSE = "sparse"  # stands for the size of a tar's member that cannot be read in place
 NO_LABEL = -1
+_TRIAL = "limit"  # the option of a manifest that was cut for a trial
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -97,6 +98,37 @@ class Manifest:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def some(self, rows: Sequence[int] | np.ndarray) -> Self:
+        """The manifest of some of the rows, in their order; `resolve_data` does not find it again."""
+        return replace(
+            self,
+            ids=[self.ids[row] for row in rows],
+            sources=[self.sources[row] for row in rows],
+            labels=self.labels[rows],
+            splits=self.splits[rows],
+            groups=None if self.groups is None else [self.groups[row] for row in rows],
+            origin=None,
+            **self._of_rows(rows),
+        )
+
+    def trial(self, limit: int) -> Self:
+        """The manifest of at most `limit` rows, spread over all; its stores have a name of their own."""
+        if limit >= len(self):
+            return self
+        some = self.some(np.linspace(0, len(self) - 1, limit).astype(np.int64))
+        remark = f"a trial with {limit:,} of {len(self):,} samples, spread over the data set"
+        options = (*self.options, f"{_TRIAL}={limit}")
+        return replace(some, options=options, remarks=(*self.remarks, remark))
+
+    @property
+    def trial_name(self) -> str | None:
+        """Such as `limit100`, of what `trial` gave; None for whole data."""
+        return next((o.replace("=", "") for o in self.options if o.startswith(f"{_TRIAL}=")), None)
+
+    def _of_rows(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        """What a kind of manifest has for each row beside."""
+        return {}
 
     def path(self, row: int) -> Path:
         """The file of one sample (image and audio; a text has none)."""

@@ -117,7 +117,7 @@ def read_transform(prefix: str, path: Path, told: str | bytes | None) -> dict[st
         )
     where = beside if beside.is_file() else f"{path} ({KEY})"
     try:
-        values = parse_json(beside.read_bytes() if beside.is_file() else told)
+        values = parse_json(beside.read_bytes() if beside.is_file() else told or b"")
         found: dict[str, Any] = {
             "size": [int(side) for side in values.pop("size")],
             "mean": [float(one) for one in values.pop("mean")],

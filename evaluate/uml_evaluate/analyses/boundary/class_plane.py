@@ -149,9 +149,9 @@ def picture(head: Head, scene: Scene, plane: Plane, name: str, own: bool) -> dic
     a, b = scene.a, scene.b
     behind = f" {name}" if own else ""
     if own:
-        sides = (scene.rows[scene.labels == c] for c in (a, b))
+        first, second = (scene.rows[scene.labels == c] for c in (a, b))
         try:
-            plane = weight_plane(*sides, head.weight[b] - head.weight[a])
+            plane = weight_plane(first, second, head.weight[b] - head.weight[a])
         except ValueError as error:
             raise NotPossible(f"{name} has no plane of its own: {error}") from None
     arrays = scene.drawn(plane, behind)
