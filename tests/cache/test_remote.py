@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from s3_server import S3Server, s3_server
 from uml_cache import (
     InputError,
     WorkError,
@@ -257,54 +256,10 @@ def test_workers_at_once(sealed: Any) -> None:
     _same(open_features(url), open_features(sealed.path))
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class _Server:
-    """moto's S3 on loopback. Its buckets live in this process: they outlast a stop and a start."""
-
-    def __init__(self) -> None:
-        self.port = _free_port()
-        self.start()
-
-    def start(self) -> None:
-        from moto.server import ThreadedMotoServer
-
-        self.server = ThreadedMotoServer(ip_address="127.0.0.1", port=self.port, verbose=False)
-        self.server.start()
-
-    def stop(self) -> None:
-        self.server.stop()
-
-
 @pytest.fixture
-def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
-    pytest.importorskip("moto.server", reason="needs moto[server]")
-    from uml_cache.remote import _objects
-
-    server = _Server()
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.port}",
-    }.items():
-        monkeypatch.setenv(name, value)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-    import boto3
-
-    reset = urllib.request.Request(f"http://127.0.0.1:{server.port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()
-    client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.port}")
-    client.create_bucket(Bucket="cache")
-    _objects.cache_clear()
-    yield server
-    server.stop()
-    _objects.cache_clear()
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    with s3_server(monkeypatch, bucket="cache") as server:
+        yield server
 
 
 _WORKER = """
@@ -336,7 +291,7 @@ def _worker(tmp_path: Path, url: str, pick: int, pause: float) -> subprocess.Pop
 
 
 @pytest.mark.filterwarnings("ignore")  # moto's and boto's own
-def test_s3_two_workers_and_a_restart(s3: _Server, sealed: Any, tmp_path: Path) -> None:
+def test_s3_two_workers_and_a_restart(s3: S3Server, sealed: Any, tmp_path: Path) -> None:
     url = "s3://cache/feats/pets/image/net.zarr"
     workers = [_worker(tmp_path, url, pick, 0.3) for pick in (0, -1)]
     assert workers[0].stdout is not None
@@ -354,7 +309,7 @@ def test_s3_two_workers_and_a_restart(s3: _Server, sealed: Any, tmp_path: Path) 
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_s3_creating_waits_for_a_server_that_comes_back(s3: _Server) -> None:
+def test_s3_creating_waits_for_a_server_that_comes_back(s3: S3Server) -> None:
     place = RemotePath("s3://cache", "feats/one.bin")
     place.exists()  # connected
     s3.stop()
@@ -370,7 +325,7 @@ def test_s3_creating_waits_for_a_server_that_comes_back(s3: _Server) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_s3_extraction_by_two_processes(
-    s3: _Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    s3: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = tmp_path / "t.txt"
     texts.write_text("".join(f"line {row}\n" for row in range(300)))
@@ -399,7 +354,7 @@ def test_s3_extraction_by_two_processes(
 
 @pytest.mark.filterwarnings("ignore")
 def test_s3_killed_worker_resume_and_commands(
-    s3: _Server, sealed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    s3: S3Server, sealed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = "s3://cache/feats/pets/image/net.zarr"
     worker = _worker(tmp_path, url, 0, 60)

@@ -11,6 +11,7 @@ import pandas
 import pytest
 from click.testing import CliRunner
 
+from s3_server import s3_server
 from small_world import CLASSES, sentences, write_pictures
 from uml_cache import InputError, WorkError
 from uml_evaluate import predict_files
@@ -163,3 +164,34 @@ def test_nothing_readable_is_a_failure_with_a_table(runs: Path, tmp_path: Path) 
     with pytest.raises(WorkError, match="not one of 1"):
         predict_files(runs, [str(tmp_path / "a.png")], tmp_path / "p.csv")
     assert _rows(tmp_path / "p.csv")[0]["reason"]
+
+
+@pytest.mark.filterwarnings("ignore")  # moto's and boto's own
+def test_a_bucket_gives_what_the_folder_gives(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`s3://bucket/photos`: the same rows as from the disk, an object that is no picture with its reason."""
+    import boto3
+
+    files = write_pictures(tmp_path / "new", 3, seed=4)
+    broken = tmp_path / "new" / "broken.png"
+    broken.write_bytes(b"no picture")
+    with s3_server(monkeypatch, bucket="photos") as server:
+        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{server.port}")
+        for file in [*files, broken]:
+            client.upload_file(str(file), "photos", f"monday/{file.relative_to(tmp_path / 'new').as_posix()}")
+        client.put_object(Bucket="photos", Key="monday/notes.txt", Body=b"no picture either")
+        words = [str(runs), "s3://photos/monday", "--out", str(tmp_path / "far.csv")]
+        done = CliRunner().invoke(command, words, catch_exceptions=False)
+        assert done.exit_code == 0
+        one = [str(runs), f"s3://photos/monday/red dot/{files[-1].name}", "--out", str(tmp_path / "one.csv")]
+        assert CliRunner().invoke(command, one, catch_exceptions=False).exit_code == 0
+    predict_files(runs, [str(tmp_path / "new")], tmp_path / "near.csv")
+    far, near = (
+        sorted((row["path"], row["prediction"], row["probability"]) for row in _rows(tmp_path / name))
+        for name in ("far.csv", "near.csv")
+    )
+    assert far == near
+    assert len(far) == 10
+    assert [row["path"] for row in _rows(tmp_path / "far.csv") if row["reason"]] == ["broken.png"]
+    assert [row["path"] for row in _rows(tmp_path / "one.csv")] == [files[-1].name]
