@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,9 +104,15 @@ def test_a_page_runs(page: Path, folder: Path, larder: Larder) -> None:
 def test_the_readme(folder: Path) -> None:
     put_birds(folder)
     put_shapes(folder)
+    (folder / "photos").mkdir()
+    for name, picture in (("a.png", "robin/3.png"), ("b.png", "canary/5.png")):
+        shutil.copy(folder / "pictures" / picture, folder / "photos" / name)
     run_command(
         "uml extract --encoder hog-color"
     )  # the README's three lines with the encoder it offers instead
     kept = [block for block in blocks(README) if not block.text.startswith((INSTALL, LINES[0]))]
     run_page("\n".join(f"```{block.language}\n{block.text}```\n" for block in kept), "README.md")
     assert (folder / "runs" / "report.html").is_file()
+    lines = (folder / "predictions.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("path,prediction,probability")
+    assert [line.split(",")[0] for line in lines[1:]] == ["a.png", "b.png"]

@@ -53,6 +53,8 @@ _PACKAGES = {
     "transformers": ("torch", "transformers", "tokenizers"),
     "open_clip": ("torch", "open_clip_torch"),
     "torch": ("torch", "torchvision"),
+    "onnx": ("onnxruntime",),
+    "tflite": ("ai-edge-litert",),
 }
 
 

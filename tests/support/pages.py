@@ -97,6 +97,10 @@ def parse_command(line: str) -> None:
         AssertionError: an option or a command does not exist.
     """
     words = shlex.split(line, comments=True)
+    if words[:2] == ["docker", "run"]:  # an image may have a tag
+        words = [word.partition(":")[0] if word.startswith("uml:") else word for word in words]
+    elif words[0] == "docker":
+        return
     if "uml" not in words:
         return
     command: click.Command = root
