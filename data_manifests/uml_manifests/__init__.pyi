@@ -27,6 +27,8 @@ from .sources.builders import from_coop as from_coop
 from .sources.builders import from_csv as from_csv
 from .sources.builders import from_lines as from_lines
 from .sources.folders import from_folder as from_folder
+from .sources.parquet import from_parquet as from_parquet
+from .sources.parquet import open_parquet as open_parquet
 from .sources.pickles import read_pickle as read_pickle
 from .sources.unlabelled import new_samples as new_samples
 from .texts.mentions import Mentions as Mentions

@@ -17,6 +17,7 @@ from uml_manifests.shapes.render import NAME as SHAPES
 from uml_manifests.shapes.render import render_shapes
 from uml_manifests.sources.builders import from_csv, from_lines
 from uml_manifests.sources.folders import from_folder
+from uml_manifests.sources.parquet import from_parquet, parquet_files
 from uml_manifests.sources.records import (
     ARRAYS,
     from_arrays,
@@ -42,7 +43,8 @@ def resolve_data(
 
     Args:
         data: A manifest folder (or its `dataset.toml`), a folder of manifest folders such as `data/shapes`,
-            a folder of class folders, a CSV or JSONL file, a .txt file of unlabelled texts (one a line), a
+            a folder of class folders, a CSV, TSV, JSONL or parquet file, a folder of
+            parquet files, a .txt file of unlabelled texts (one a line), a
             WebDataset tar or a folder of them, a data set that Hugging Face `datasets` saved, an array file
             (.npy, .npz, HDF5), or a name: of a data set built under `./data`,
             or `shapes`, which is rendered there when it is absent.
@@ -129,9 +131,9 @@ def _from_path(
     choice: Choice,
 ) -> Manifest:
     table = (
-        path.suffix.lower() in (".csv", ".jsonl", ".ndjson", ".tar", *ARRAYS)
+        path.suffix.lower() in (".csv", ".tsv", ".jsonl", ".ndjson", ".tar", ".parquet", *ARRAYS)
         if path.is_file()
-        else (is_saved_dataset(path) or bool(tar_files(path)))
+        else (is_saved_dataset(path) or bool(tar_files(path) or parquet_files(path)))
     )
     if choice != Choice() and not table:
         raise InputError(
@@ -141,19 +143,21 @@ def _from_path(
         suffix = path.suffix.lower()
         if suffix == ".toml":
             return load_manifest(path)
-        if suffix == ".csv":
+        if suffix in (".csv", ".tsv"):
             return from_csv(path, name=name, set=set, root=root, modality=modality, choice=choice)
         if suffix == ".txt":
             return from_lines(path, name=name, set=set)
         if suffix in (".jsonl", ".ndjson"):
             return from_jsonl(path, name=name, set=set, root=root, modality=modality, choice=choice)
+        if suffix == ".parquet":
+            return from_parquet(path, name=name, set=set, root=root, modality=modality, choice=choice)
         if suffix == ".tar":
             return from_tars(path, name=name, set=set, modality=modality, choice=choice)
         if suffix in ARRAYS:
             return from_arrays(path, name=name, set=set, choice=choice)
         raise InputError(
-            f"{path}: expected a folder, a .csv file, a .jsonl or .tar file, a .txt file of texts, arrays "
-            f"({', '.join(ARRAYS)}), or a dataset.toml"
+            f"{path}: expected a folder, a .csv, .tsv, .jsonl, .parquet or .tar file, a .txt file of texts, "
+            f"arrays ({', '.join(ARRAYS)}), or a dataset.toml"
         )
     if (path / HEADER).is_file():
         return load_manifest(path)
@@ -164,13 +168,27 @@ def _from_path(
         return from_saved_dataset(path, name=name, set=set, modality=modality, choice=choice)
     if tar_files(path):
         return from_tars(path, name=name, set=set, modality=modality, choice=choice)
+    if parquet_files(path):
+        return from_parquet(path, name=name, set=set, root=root, modality=modality, choice=choice)
     if modality == "text":
         raise InputError(f"{path}: a folder holds images or sounds; give texts as a CSV (id,text,label)")
     return from_folder(path, name=name, set=set, modality=modality)
 
 
 def _known_folder(data: str, set: str | None, modality: str | None) -> Path:
-    if "/" in data or os.sep in data or Path(data).suffix.lower() in (".csv", ".txt", ".toml", ".jsonl"):
+    if (
+        "/" in data
+        or os.sep in data
+        or Path(data).suffix.lower()
+        in (
+            ".csv",
+            ".tsv",
+            ".txt",
+            ".toml",
+            ".jsonl",
+            ".parquet",
+        )
+    ):
         raise InputError(f"{data}: no such file or folder")
     if data == SHAPES:
         shapes_data()

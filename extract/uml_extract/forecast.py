@@ -81,7 +81,7 @@ def forecast(manifest: Manifest, encoder: Encoder, plan: StorePlan, path: Path) 
         bytes_to_read=_bytes(manifest),
         bytes_to_write=values * np.dtype(plan.dtype).itemsize,
         rows_per_second=round(rate, 1),
-        seconds=round(missing / rate, 1) if rate else 0.0,
+        seconds=round(missing / rate, 3) if rate else 0.0,
         device=plan.device,
         batch_size=plan.batch_size,
     )

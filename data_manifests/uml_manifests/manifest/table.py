@@ -19,17 +19,19 @@ from uml_cache import SPLIT_CODES, InputError, as_splits, clean_name
 from uml_manifests.manifest.manifest import NO_SPLIT, first_repeat
 
 COLUMNS = ("id", "path", "text", "label", "split", "group")
+SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _BLOCK = 256  # below the collector's threshold of 700: more live row lists double the time
 _LONGEST_FIELD = 2**31 - 1  # csv's default of 128 KiB is shorter than some documents
 
 
 @dataclass(frozen=True)
 class Table:
-    """The columns of a CSV file by name (in lower case), each a list of N strings."""
+    """The columns of a CSV file by name (in lower case), each a list of N strings; its separator."""
 
     path: Path
     columns: dict[str, list[str]]
     content: str
+    separator: str = ","
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -53,7 +55,7 @@ class Table:
     def error(self, row: int, message: str) -> InputError:
         """An error about one row, with the line of the file where that row begins."""
         # Lines are only counted for an error: texts may hold newlines, so it takes another pass.
-        reader, line = _reader(self.content), 1
+        reader, line = _reader(self.content, self.separator), 1
         number = -2  # the header is row -1
         with _long_fields():
             for cells in reader:
@@ -91,7 +93,10 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV file (UTF-8, with or without a byte-order mark; commas; quoted newlines are fine).
+    """Read a CSV file (UTF-8, with or without a byte-order mark; quoted newlines are fine).
+
+    Cells are separated by commas; by tabs in a `.tsv`; by tabs, semicolons or bars where the header has no
+    comma.
 
     Raises:
         InputError: the file is absent, empty, not UTF-8, has no rows, rows of another length than the
@@ -100,7 +105,8 @@ def read_table(path: Path) -> Table:
     content = decode(path)
     if not content.strip():
         raise InputError(f"{path}: the file is empty; expected columns id, path or text, label")
-    reader = _reader(content)
+    separator = separator_of(path, content)
+    reader = _reader(content, separator)
     rows = (cells for cells in reader if cells)
     try:
         with _long_fields():
@@ -111,16 +117,25 @@ def read_table(path: Path) -> Table:
                 for row, cells in enumerate(block, start=len(columns[0])):
                     if len(cells) != len(names):
                         message = (
-                            f"{len(cells)} cells where the header has {len(names)}; quote cells with commas"
+                            f"{len(cells)} cells where the header has {len(names)}; quote cells with "
+                            f"{SEPARATORS[separator]}"
                         )
-                        raise Table(path, {}, content).error(row, message)
+                        raise Table(path, {}, content, separator).error(row, message)
                 for column, values in zip(columns, zip(*block, strict=True), strict=True):
                     column += values
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
     if not columns[0]:
         raise InputError(f"{path}: there is a header but no samples below it")
-    return Table(path, dict(zip(names, columns, strict=True)), content)
+    return Table(path, dict(zip(names, columns, strict=True)), content, separator)
+
+
+def separator_of(path: Path, content: str) -> str:
+    """What stands between the cells of a table, by its name and its first line."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    header = content.lstrip().partition("\n")[0]
+    return next((mark for mark in SEPARATORS if mark in header), ",")
 
 
 def write_table(stream: BinaryIO, columns: dict[str, Iterable[str]]) -> None:
@@ -148,8 +163,6 @@ def decode(path: Path) -> str:
 
 def _header(path: Path, header: list[str]) -> list[str]:
     names = [name.strip().lower() for name in header]
-    if len(names) == 1 and re.search(r"[;\t|]", names[0]):
-        raise InputError(f"{path}, line 1: the columns must be separated by commas, got {header[0]!r}")
     if len(set(names)) != len(names):
         raise InputError(f"{path}, line 1: column {first_repeat(names)[0]!r} occurs twice")
     return names
@@ -164,8 +177,8 @@ def _quoted(cell: str) -> str:
     return cell
 
 
-def _reader(content: str) -> Any:
-    return csv.reader(io.StringIO(content, newline=""), strict=True)
+def _reader(content: str, separator: str) -> Any:
+    return csv.reader(io.StringIO(content, newline=""), strict=True, delimiter=separator)
 
 
 @contextlib.contextmanager

@@ -48,7 +48,7 @@ def _indexed(path: Path, modality: str | None, choice: Choice) -> SavedRows:
     infos = {part: _json(path / part / "dataset_info.json").get("features") or {} for part in parts}
     features: dict[str, Any] = {name: spec for info in infos.values() for name, spec in info.items()}
     found = SavedRows("")
-    wanted = _wanted(features, choice, str(path), found.remarks)
+    wanted = chosen_columns(features, choice, str(path), found.remarks)
     found.label = wanted["label"]
     used = {name for name in wanted.values() if name is not None}
     column, found.modality = _choose(path, features, used, modality, choice, found.remarks)
@@ -56,7 +56,7 @@ def _indexed(path: Path, modality: str | None, choice: Choice) -> SavedRows:
     cells: dict[str, list[Any]] = {name: [] for name in taken}
     lists: list[tuple[str, ...] | None] = []
     for part in parts:
-        lists.append(_class_list(infos[part].get(found.label or "")))
+        lists.append(class_list(infos[part].get(found.label or "")))
         row = 0
         for name, table in _tables(path, part):
             if column not in table.column_names:
@@ -150,15 +150,15 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _wanted(
+def chosen_columns(
     features: dict[str, Any], choice: Choice, where: str, remarks: list[str]
 ) -> dict[str, str | None]:
     """The columns of labels, splits, ids and groups, by role."""
-    plain = [name for name, spec in features.items() if _kind(spec) not in _KINDS.values()]
+    plain = [name for name, spec in features.items() if media_or_text(spec) not in _KINDS.values()]
     found: dict[str, str | None] = {}
     for role in ("split", "id", "group", "label"):
         found[role] = choose_column(role, plain, getattr(choice, role), where, remarks)
-    listed = [name for name, spec in features.items() if _class_list(spec) is not None]
+    listed = [name for name, spec in features.items() if class_list(spec) is not None]
     listed = [name for name in listed if name not in found.values()]
     if found["label"] is None and len(listed) > 1:
         raise InputError(
@@ -185,7 +185,7 @@ def _choose(
     remarks: list[str],
 ) -> tuple[str, str]:
     """The column of the samples, and their modality."""
-    kinds = {name: _kind(spec) for name, spec in features.items() if name not in used}
+    kinds = {name: media_or_text(spec) for name, spec in features.items() if name not in used}
     for kind in ("image", "audio"):
         columns = [name for name, this in kinds.items() if this == kind]
         if modality not in (None, kind) or not columns or (choice.text and not choice.path):
@@ -204,7 +204,7 @@ def _choose(
         return (kind if kind in columns else columns[0]), kind
     texts = [name for name, this in kinds.items() if this == "text"]
     if modality in (None, "text") and (texts or choice.text):
-        every = [name for name, spec in features.items() if _kind(spec) == "text"]
+        every = [name for name, spec in features.items() if media_or_text(spec) == "text"]
         column = choose_column("text", every if choice.text else texts, choice.text, str(path), remarks)
         if column is not None:
             return column, "text"
@@ -220,15 +220,22 @@ def _choose(
     )
 
 
-def _kind(spec: Any) -> str | None:
+def media_kind(spec: Any) -> str | None:
+    """`image` or `audio` of a feature as `datasets` describes it, None for any other."""
+    return _KINDS.get(str(spec.get("_type"))) if isinstance(spec, dict) else None
+
+
+def media_or_text(spec: Any) -> str | None:
+    """`image`, `audio` or `text` of a feature as `datasets` describes it, None for any other."""
     if not isinstance(spec, dict):
         return None
     if spec.get("_type") == "Value" and spec.get("dtype") in ("string", "large_string"):
         return "text"
-    return _KINDS.get(str(spec.get("_type")))
+    return media_kind(spec)
 
 
-def _class_list(spec: Any) -> tuple[str, ...] | None:
+def class_list(spec: Any) -> tuple[str, ...] | None:
+    """The classes of a feature as `datasets` describes it, None for one without."""
     if isinstance(spec, dict) and spec.get("_type") == "ClassLabel":
         return tuple(map(clean_name, map(str, spec.get("names") or ())))
     return None

@@ -11,7 +11,7 @@ import numpy as np
 from uml_cache import MADE, Choice, InputError, choose_column, parse_json
 from uml_manifests.manifest.files import check_paths
 from uml_manifests.manifest.manifest import NO_LABEL, NO_SPLIT, SPLITS, Manifest
-from uml_manifests.manifest.table import decode, read_table
+from uml_manifests.manifest.table import SEPARATORS, decode, read_table
 from uml_manifests.sources.tabular import source_column, table_manifest
 
 EXTENSIONS = {
@@ -50,7 +50,7 @@ def from_csv(
     modality: str | None = None,
     choice: Choice | None = None,
 ) -> Manifest:
-    """A manifest of a CSV file with the columns id, path or text, label, and if it has them split and group.
+    """A manifest of a CSV or TSV file: columns id, path or text, label, and if it has them split and group.
 
     They are read by the rules of `uml_cache.tables`, or as `choice` says. Paths are relative to `root`, by
     default the CSV's folder.
@@ -63,6 +63,8 @@ def from_csv(
     choice = choice or Choice()
     table = read_table(path)
     remarks: list[str] = []
+    if table.separator != ("\t" if path.suffix.lower() == ".tsv" else ","):
+        remarks.append(f"the columns are separated by {SEPARATORS[table.separator]}")
     found = source_column(list(table.columns), choice, str(path), modality, remarks)
     if found is None:
         table.need("path or text" if modality is None else "text" if modality == "text" else "path")

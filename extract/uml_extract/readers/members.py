@@ -1,7 +1,8 @@
 """Parts of files: members of a tar by offset, cells of an arrow file, rows of an array. Nothing is unpacked.
 
-A path `FILE::PART` names one: `shard.tar::OFFSET+SIZE`, `data.arrow::COLUMN::ROW`, `x.h5::NAME::ROW`. In an
-HDF5 file NAME may be a group of `values` (V, D) and `length` (N,): rows (t, D) of different length.
+A path `FILE::PART` names one: `shard.tar::OFFSET+SIZE`, `data.arrow::COLUMN::ROW` (of a `.parquet`, too),
+`x.h5::NAME::ROW`. In an HDF5 file NAME may be a group of `values` (V, D) and `length` (N,): rows (t, D) of
+different length.
 """
 
 from __future__ import annotations
@@ -42,9 +43,11 @@ def open_member(path: Path) -> io.BytesIO | Path:
         return _tar_member(file, part)
     column, _, row = part.rpartition(MARK)
     try:
-        cell = _table(file, os.getpid())[column][int(row)].as_py()
+        cell = _cell(file, column, int(row))
     except Exception as error:  # arrow raises nearly anything on broken bytes
         raise SampleError(f"{file}: row {row} of {column!r} cannot be read ({error})") from None
+    if isinstance(cell, bytes) and cell:
+        return io.BytesIO(cell)
     if not isinstance(cell, dict) or not (cell.get("bytes") or cell.get("path")):
         raise SampleError(f"{file}: row {row} of {column!r} is empty")
     if isinstance(cell.get("bytes"), bytes):
@@ -129,6 +132,30 @@ class _Ragged:
     def __getitem__(self, row: int) -> np.ndarray:
         end = int(self._ends[row])
         return np.asarray(self._values[end - int(self.lengths[row]) : end])
+
+
+def _cell(file: str, column: str, row: int) -> Any:
+    if not file.endswith(".parquet"):
+        return _table(file, os.getpid())[column][row].as_py()
+    starts = _parquet(file, os.getpid())[1]
+    group = int(np.searchsorted(starts, row, side="right")) - 1
+    return _group(file, column, group, os.getpid())[row - int(starts[group])].as_py()
+
+
+@lru_cache(maxsize=8)
+def _parquet(file: str, process: int) -> tuple[Any, np.ndarray]:
+    """An open parquet file, and the first row of each of its groups."""
+    from uml_manifests import open_parquet
+
+    opened = open_parquet(Path(file))
+    counts = [opened.metadata.row_group(at).num_rows for at in range(opened.num_row_groups)]
+    return opened, np.cumsum([0, *counts[:-1]])
+
+
+@lru_cache(maxsize=2)
+def _group(file: str, column: str, group: int, process: int) -> Any:
+    """One column of a group of rows: rows are asked for in order, so that each group is read once."""
+    return _parquet(file, process)[0].read_row_group(group, columns=[column])[column]
 
 
 @lru_cache(maxsize=8)

@@ -212,7 +212,6 @@ def test_of_two_writers_one_comes_after_the_other(tmp_path: Path) -> None:
         (b"id,path,label\n", "a header but no samples"),
         (b"id,label\na,cat\n", "column path missing"),
         (b"id,path\na,cat\n", "column label missing"),
-        (b"id;path;label\na;a.png;cat\n", "line 1: the columns must be separated by commas"),
         (
             b"id,path,label,splits\na,a.png,cat,train\n",
             "line 1: unknown column 'splits'; did you mean split?",

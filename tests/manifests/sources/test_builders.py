@@ -249,7 +249,7 @@ def test_resolve_shapes_by_name(workplace: Path) -> None:
         ("shaps", {}, "did you mean shapes"),
         ("oxford_pets", {}, "run `uml data build oxford_pets --root DIR`"),
         ("qqqq", {}, "no folder, file or data set 'qqqq'; names here: shapes"),
-        ("notes.md", {}, "expected a folder, a .csv file"),
+        ("notes.md", {}, "expected a folder, a .csv, .tsv"),
         ("zoo", {"modality": "text"}, "a folder holds images or sounds"),
         ("built", {"modality": "text"}, "holds image, but text is wanted"),
         ("built", {"name": "other"}, "says name 'zoo', not 'other'"),

@@ -82,6 +82,21 @@ def _write_jsonl(path: Path, table: dict[str, list[str]]) -> Path:
     return path
 
 
+def _write_separated(path: Path, table: dict[str, list[str]], separator: str) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, delimiter=separator)
+        out.writerow(table)
+        out.writerows(zip(*table.values(), strict=True))
+    return path
+
+
+def _write_rows(path: Path, table: dict[str, list[str]]) -> Path:
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table(table), path, row_group_size=3)
+    return path
+
+
 def _write_tar(path: Path, table: dict[str, list[str]]) -> Path:
     with tarfile.open(path, "w") as opened:
         for row, name in enumerate(table["id"]):
@@ -157,6 +172,9 @@ def test_every_format_says_the_same(tmp_path_factory: pytest.TempPathFactory, ro
     assert expected[0] == table["id"]
     for source in (
         _write_jsonl(folder / "t.jsonl", table),
+        _write_separated(folder / "t.tsv", table, "\t"),
+        _write_separated(folder / "semicolons.csv", table, ";"),
+        _write_rows(folder / "rows.parquet", table),
         _write_tar(folder / "t.tar", table),
         _write_saved(folder / "saved", table),
     ):
