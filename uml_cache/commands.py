@@ -1,4 +1,4 @@
-"""`uml cache`: list, describe, verify, import, export and remove feature stores."""
+"""`uml cache`: list, describe, verify, import, export, share and remove feature stores."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
+from uml_cache.share_commands import pull, push
 from uml_cache.tables.options import left_out_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
 @click.group("cache")
 def cache() -> None:
-    """List, describe, verify, import, export and remove the stores of a cache folder."""
+    """List, describe, verify, import, export, share and remove the stores of a cache folder."""
 
 
 @uml_command("ls", example="uml cache ls ./feats")
@@ -265,5 +266,5 @@ def _rm(output: Output, path: str) -> None:
     output.result({"removed": path, "bytes": size}, f"{path} is removed: {size / 1e6:.2f} MB")
 
 
-for _command in (_ls, _info, _verify, _import, _export, _rm):
+for _command in (_ls, _info, _verify, _import, _export, push, pull, _rm):
     cache.add_command(_command)
