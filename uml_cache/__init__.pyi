@@ -18,6 +18,8 @@ from .exchange.formats.numpy_files import read_array as read_array
 from .exchange.formats.numpy_files import read_member as read_member
 from .exchange.formats.torch_files import load_tensors as load_tensors
 from .exchange.importing import import_features as import_features
+from .exchange.sharing import pull_store as pull_store
+from .exchange.sharing import push_store as push_store
 from .exchange.table import Columns as Columns
 from .exchange.table import parts_of as parts_of
 from .exchange.values import unique_ids as unique_ids
@@ -43,6 +45,8 @@ from .machine import fork as fork
 from .machine import memory_bytes as memory_bytes
 from .machine import no_processes as no_processes
 from .reading.choose import make_loader as make_loader
+from .reading.compare import StoreDifference as StoreDifference
+from .reading.compare import compare_stores as compare_stores
 from .reading.features import FeatureSet as FeatureSet
 from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler

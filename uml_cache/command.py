@@ -27,8 +27,11 @@ from uml_cache.settings import Setting, Settings, declared, read_toml
 class Progress(Protocol):
     """A counter of work done; `tqdm` bars and the silent stand-in both are one."""
 
-    def update(self, n: int = 1, /) -> Any: ...
-    def set_postfix_str(self, s: str = "", /) -> Any: ...
+    def update(self, n: int = 1, /) -> Any:
+        """Say that `n` more are done."""
+
+    def set_postfix_str(self, s: str = "", /) -> Any:
+        """Say what is at work now."""
 
 
 class _Silent:

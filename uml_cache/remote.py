@@ -46,6 +46,7 @@ class RemotePath:
         return self.joinpath(name)
 
     def joinpath(self, *names: str | os.PathLike[str]) -> RemotePath:
+        """The place below this one."""
         parts = [self.key, *(str(name) for name in names)]
         return RemotePath(self.root, "/".join(part.strip("/") for part in parts if part.strip("/")))
 
@@ -65,17 +66,21 @@ class RemotePath:
 
     @property
     def name(self) -> str:
+        """The last part of the place."""
         return self.key.rpartition("/")[2]
 
     @property
     def stem(self) -> str:
+        """The last part without its suffix."""
         return self.name.rpartition(".")[0] or self.name
 
     @property
     def parent(self) -> RemotePath:
+        """The place above; that of the root is the root."""
         return RemotePath(self.root, self.key.rpartition("/")[0])
 
     def absolute(self) -> RemotePath:
+        """The same: places on object storage are never relative."""
         return self
 
     @property

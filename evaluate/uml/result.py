@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml.model import Model
-from uml_evaluate import Comparison, accuracy_figure, compare, open_predictor, sentence, table, write_report
+from uml_evaluate import (
+    Comparison,
+    accuracy_figure,
+    compare,
+    ground,
+    headline,
+    open_predictor,
+    sentence,
+    table,
+    write_report,
+)
 from uml_train import Run
 
 if TYPE_CHECKING:
@@ -111,7 +121,11 @@ class Result:
         return f"Result({str(self.run.path)!r})\n{self.sentence()}"
 
     def _repr_html_(self) -> str:
-        words = "".join(f"<p>{html.escape(sentence(c))}</p>" for c in self.comparisons)
+        words = "".join(
+            f"<p><b>{html.escape(headline(c))}</b> {html.escape(ground(c))}</p>"
+            f"<details><summary>In full</summary><p>{html.escape(sentence(c))}</p></details>"
+            for c in self.comparisons
+        )
         frame = self.table()
         frame["method"] = [
             (f"{m}[{c}]" if c else m) + (f" ← {' + '.join(a)}" if a else "")
@@ -125,7 +139,11 @@ class Result:
         wide = frame.pivot(index="method", columns="shots", values="cell").reindex(
             index=list(dict.fromkeys(frame["method"])), columns=list(dict.fromkeys(frame["shots"]))
         )
-        return f"{words}{wide.to_html(na_rep='–')}<p>Test accuracy in percent, mean ± standard deviation.</p>"
+        wide = wide.rename(columns=lambda k: "all labels" if k == "all" else f"{k} per class")
+        wide = wide.rename_axis(index=None, columns=None)
+        chance = self.comparisons[0].chance[0]
+        what = f"Test accuracy in percent, mean ± standard deviation over draws; chance is {chance:.1f}."
+        return f"{words}{wide.to_html(na_rep='–')}<p>{what}</p>"
 
     def _comparison(self, auxiliaries: Sequence[str] | None) -> Comparison:
         from uml_cache import unknown

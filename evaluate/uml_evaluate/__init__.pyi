@@ -7,6 +7,8 @@ from .comparing.comparison import compare as compare
 from .comparing.comparison import table as table
 from .comparing.figures import accuracy_figure as accuracy_figure
 from .comparing.figures import differences_figure as differences_figure
+from .comparing.headline import ground as ground
+from .comparing.headline import headline as headline
 from .comparing.rows import AcrossDataSets as AcrossDataSets
 from .comparing.rows import Difference as Difference
 from .comparing.rows import Row as Row

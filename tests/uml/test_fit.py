@@ -32,10 +32,17 @@ def test_it_shows_itself(fitted: uml.Result, tmp_path: Path) -> None:
     shown = fitted._repr_html_()
     assert "<table" in shown
     assert "uml ← text" in shown
+    assert "<th>2 per class</th>" in shown
+    assert "chance is 33.3" in shown
+    assert shown.startswith("<p><b>data: ")
     assert fitted.sentence() in repr(fitted)
     assert fitted.plot().axes
     page = fitted.report(tmp_path / "page.html")
-    assert "<html" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/jpeg;base64,") >= 12  # pictures and sentences that are in memory only
+    assert "a blue ring lies there, number 0" in text
+    assert "Left out" not in text
+    assert "data:image" not in fitted.report(page, samples=False).read_text(encoding="utf-8")
 
 
 def test_the_same_call_finds_its_run(fitted: uml.Result) -> None:

@@ -104,6 +104,7 @@ class Run:
 
     @property
     def created(self) -> str:
+        """When the run was begun, as ISO 8601."""
         return str(self.config["created"])
 
     @cached_property

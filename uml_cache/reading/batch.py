@@ -63,6 +63,7 @@ class Cast:
         self._buffer = Buffer(width, wanted or stored, device) if changes else None
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        """The values in the wanted type, in a buffer that is used again."""
         return values if self._buffer is None else self._buffer.take(len(values)).copy_(values)
 
 

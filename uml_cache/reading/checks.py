@@ -72,6 +72,7 @@ class ShardChecks:
         }
 
     def need(self, rows: np.ndarray | None) -> None:
+        """Compare the shards that hold these rows (all where None) with their checksums, once."""
         if not self._left:
             return
         shards = [*self._left] if rows is None else np.unique(rows // self._shard_rows).tolist()
@@ -112,6 +113,7 @@ class FiniteChecks:
         self._left = set(range(-(-self._rows // self._block)))
 
     def need(self, rows: np.ndarray | None) -> None:
+        """Refuse values that are not finite in the blocks that hold these rows (all where None), once."""
         import torch
 
         if not self._left or not self._source.dtype.is_floating_point:
@@ -141,10 +143,12 @@ class CheckedSource:
         self.shape, self.dtype = inner.shape, inner.dtype
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Read rows (n,) into `out` once they are checked."""
         self.checks.need(rows.numpy())
         self.inner.read(rows, out)
 
     def whole(self) -> torch.Tensor:
+        """The whole array, checked."""
         self.checks.need(None)
         return self.inner.whole()
 

@@ -28,6 +28,7 @@ class DeviceLoader(Loader):
         self._labels = self._labels.to(self._device)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, gathered on the device."""
         for rows in self.sampler.batches(epoch):
             values, offsets = self._held.gather(rows, self._buffer)
             labels = self._labels[torch.from_numpy(rows).to(self._device)]

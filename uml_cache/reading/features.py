@@ -57,18 +57,22 @@ class FeatureSet:
 
     @property
     def path(self) -> Path:
+        """Where the store is."""
         return self.info.path
 
     @property
     def dataset(self) -> str:
+        """The name of its data set."""
         return self.info.dataset
 
     @property
     def modality(self) -> str:
+        """Its modality."""
         return self.info.modality
 
     @property
     def set(self) -> str | None:
+        """Which samples of the modality, such as `cupl`; None for the only ones."""
         return self.info.set
 
     @property
@@ -78,10 +82,12 @@ class FeatureSet:
 
     @property
     def encoder_name(self) -> str:
+        """The name of its encoder."""
         return self.info.encoder_name
 
     @property
     def variant(self) -> str | None:
+        """What differs from the encoder's defaults, such as `tokens`; None for nothing."""
         return self.info.variant
 
     @property

@@ -39,6 +39,7 @@ class HostLoader(Loader):
         self._cast = Cast(self._width, self._stored, self._dtype, self._device)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch, gathered in main memory."""
         if self._device.type == "cuda":
             yield from self._copied(epoch)
             return

@@ -48,14 +48,17 @@ class MappedSource:
         self.dtype = self._tensor.dtype
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Read rows (n,) into `out`."""
         import torch
 
         torch.index_select(self._tensor, 0, rows, out=out)
 
     def whole(self) -> torch.Tensor:
+        """The mapped array, without a copy."""
         return self._tensor
 
     def advise(self, pattern: str) -> None:
+        """Tell the system how pages will be read: `random`, `sequential` and the like."""
         advise(self._address, self._bytes, pattern)
 
 
@@ -70,6 +73,7 @@ class FlatSource:
         self.dtype = getattr(torch, array.dtype)
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Read rows (n,) into `out`."""
         wanted = rows.numpy()
         if len(wanted) == 0:
             return
@@ -99,6 +103,7 @@ class FlatSource:
                 os.close(handle)
 
     def whole(self) -> torch.Tensor:
+        """The whole array, read."""
         import torch
 
         tensor = torch.empty(self.shape, dtype=self.dtype)
@@ -129,6 +134,7 @@ class ZarrSource:
             ) from None
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
+        """Read rows (n,) into `out`."""
         distinct, back = np.unique(rows.numpy(), return_inverse=True)
         if len(distinct) == 0:
             return
@@ -140,6 +146,7 @@ class ZarrSource:
         out.numpy()[...] = found[back]
 
     def whole(self) -> torch.Tensor:
+        """The whole array, read."""
         import torch
 
         tensor = torch.empty(self.shape, dtype=self.dtype)

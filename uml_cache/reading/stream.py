@@ -36,6 +36,7 @@ class StreamLoader(Loader):
         self._batches = max(int(window_bytes / (row_bytes * sampler.batch_size)), 1)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch; the next one is read meanwhile."""
         buffer = Buffer(self._width, self._dtype, self._device)
         batches = self.sampler.batches(epoch)
         with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:

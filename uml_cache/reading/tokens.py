@@ -29,10 +29,12 @@ class TokenAccess:
 
     @property
     def dim(self) -> int:
+        """The width of a token."""
         return self._source.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
+        """The type that tokens are stored in."""
         return self._source.dtype
 
     def packed(

@@ -64,6 +64,7 @@ class StoreInfo:
 
     @property
     def encoder_name(self) -> str:
+        """The name of its encoder."""
         return str(self.encoder["name"])
 
     @property
@@ -206,6 +207,7 @@ class DamagedStore:
 
     @property
     def reason(self) -> str:
+        """What is wrong with it, in one line."""
         return str(self.error)
 
 

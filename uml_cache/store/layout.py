@@ -38,10 +38,12 @@ class ShardedArray:
 
     @property
     def row_bytes(self) -> int:
+        """Bytes of one row."""
         return (self.width or 1) * np.dtype(self.dtype).itemsize
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """(rows,) or (rows, width)."""
         return (self.rows,) if self.width is None else (self.rows, self.width)
 
     def shard_path(self, task: int) -> str:
@@ -86,6 +88,7 @@ class Layout:
 
     @property
     def tasks(self) -> int:
+        """How many tasks the rows are cut into."""
         return -(-self.rows // self.task_rows)
 
     @property

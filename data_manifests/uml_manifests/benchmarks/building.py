@@ -53,6 +53,7 @@ class Built:
 
     @property
     def manifests(self) -> tuple[Manifest, ...]:
+        """The manifests that were built."""
         return self.found.manifests
 
     @property

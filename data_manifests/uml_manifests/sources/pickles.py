@@ -61,7 +61,7 @@ class _Kind:
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def set_order(self, state: object) -> None:
-        """numpy's own state is (version, order, and what the name says already)."""
+        """Numpy's own state is (version, order, and what the name says already)."""
         if not isinstance(state, tuple) or len(state) < 2 or state[1] not in _ORDERS:
             raise pickle.UnpicklingError("an element type with an unusual state")
         if any(part is not None for part in state[2:5]):

@@ -39,6 +39,7 @@ class Estimate:
     prediction: Prediction
 
     def to_json(self) -> dict[str, Any]:
+        """The estimate as JSON values, rounded as it is shown."""
         return {
             "auxiliary": self.auxiliary,
             "encoder": self.encoder,

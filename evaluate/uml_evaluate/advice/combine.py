@@ -56,6 +56,7 @@ class Prediction:
     verdict: Word
 
     def to_json(self) -> dict[str, Any]:
+        """The prediction as JSON values, in points."""
         return {
             "estimate": round(self.estimate, 2),
             "ci_low": round(self.low, 2),

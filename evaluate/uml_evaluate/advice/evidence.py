@@ -46,6 +46,7 @@ class Evidence:
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
+        """The evidence as JSON values; None where it could not be computed."""
         a = self.agreement
         return {
             "agreement": None if a is None else round(a.alignment, 4),

@@ -54,6 +54,7 @@ class RunPart:
 
     @property
     def classes(self) -> list[str]:
+        """The run's classes, by label."""
         return list(self.run.config["classes"])
 
     def choice(self, analysis: str) -> str:

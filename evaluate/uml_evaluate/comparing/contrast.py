@@ -55,6 +55,7 @@ class Pair:
     corrected: float | None
 
     def to_json(self) -> dict[str, Any]:
+        """The pair as JSON values."""
         return {
             "auxiliaries": list(self.auxiliaries),
             "method": self.method,

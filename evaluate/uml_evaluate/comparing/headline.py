@@ -88,13 +88,11 @@ def _effect(comparison: Comparison, pair: tuple[Arm, Arm], main: Difference, tar
         return f"{what} raised the accuracy on {target} by {points}{span and f', {span}'}"
     if interval.verdict == HURTS:
         return f"{what} lowered the accuracy on {target} by {points}{span and f', {span}'}"
+    between = span.replace("from ", ": ").replace(" to ", " without them and ") + " with them" if span else ""
     if interval.verdict == NO_DIFFERENCE:
-        return f"{what} made no difference to the accuracy on {target}{span and f', {span}'}"
+        return f"{what} made no difference to the accuracy on {target}{between}"
     assert interval.verdict == CANNOT_TELL
-    between = span.replace("from ", "").replace(" to ", " without them and ")
-    return f"{main.interval.draws} draws cannot tell whether {what} help on {target}" + (
-        f": the accuracy is {between} with them" if span else ""
-    )
+    return f"{interval.draws} draws cannot tell whether {what} raise the accuracy on {target}{between}"
 
 
 def _span(comparison: Comparison, pair: tuple[Arm, Arm]) -> str:

@@ -126,6 +126,7 @@ class Row:
 
     @property
     def arm(self) -> Arm:
+        """Method and control."""
         return self.method, self.control
 
     def to_json(self) -> dict[str, Any]:

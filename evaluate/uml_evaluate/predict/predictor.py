@@ -52,9 +52,11 @@ class Features:
 
     @property
     def modality(self) -> str:
+        """What the encoder takes: `image`, `text`, `audio` or `array`."""
         return str(self.encoder["modality"])
 
     def to_json(self) -> dict[str, Any]:
+        """What is written beside a head, so that `Features(**value)` is the same."""
         return {
             "encoder": dict(self.encoder),
             "variant": self.variant,
@@ -97,6 +99,7 @@ class Predictor:
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names, by the position of their logit."""
         return self.head.classes
 
     @cached_property

@@ -80,9 +80,11 @@ class ProbeSession(Session):
     done = "fitted"
 
     def cells(self) -> list[Cell]:
+        """The cells of the probes, in the order in which they were asked for."""
         return list(self.rows_of)
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        """Fit each cell that is missing on its own draw, and give it as it is done."""
         left_out: set[tuple[str, Any]] = set()
         for cell in cells:
             # Alone and on one thread: what a probe says of a draw depends on nothing beside it. All labels

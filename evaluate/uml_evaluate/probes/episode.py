@@ -62,6 +62,7 @@ class Linear:
     centre: Tensor | None = None
 
     def __call__(self, features: Tensor) -> Tensor:
+        """Logits (q, C) of features (q, D), in the precision of the weights."""
         x = features if self.centre is None else features - self.centre
         return x.to(self.weight.dtype) @ self.weight.T + self.bias
 

@@ -55,6 +55,7 @@ class Checked:
         return all(self.data.values()) and all(self.weights.values())
 
     def to_json(self) -> dict[str, Any]:
+        """The check as JSON values."""
         return {
             "recipe": self.recipe.name,
             "protocol": self.recipe.protocol,
@@ -71,6 +72,7 @@ class Checked:
         }
 
     def text(self) -> str:
+        """The check for the terminal: a line for each thing that is missing."""
         head = f"{self.recipe.name}: {self.recipe.title} (protocol {self.recipe.protocol})"
         if self.plan is None:
             return f"{head}\n  needs nothing but this machine"

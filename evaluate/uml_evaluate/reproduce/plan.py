@@ -48,6 +48,7 @@ class PartPlan:
     seconds: float | None
 
     def text(self) -> str:
+        """One line: models, bytes and time."""
         said = [f"{self.models:,} models"]
         if self.head_bytes is not None:
             said.append(f"{bytes_text(self.head_bytes)} of heads")
@@ -68,6 +69,7 @@ class Plan:
     missing: dict[str, int]
 
     def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values."""
         return {
             "recipe": self.recipe.name,
             "parts": [vars(part) for part in self.parts],

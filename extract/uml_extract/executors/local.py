@@ -43,9 +43,11 @@ class LocalExecutor:
 
     @property
     def beside(self) -> int:
+        """How many encoders share this machine."""
         return len(self._slots)
 
     def join(self, device: str) -> str | None:
+        """Decide on the devices; the name of the group that works on the store, None for one process."""
         self._slots = [None]
         if device != "cpu" and self._device in ("auto", "cuda"):
             self._slots = list(_cuda_devices())
@@ -54,9 +56,11 @@ class LocalExecutor:
         return None if len(self._slots) == 1 else uuid.uuid4().hex
 
     def share(self, tasks: Iterable[int]) -> list[int]:
+        """All of the tasks."""
         return list(tasks)
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
+        """Work through tasks here, or hand them out to processes."""
         if len(self._slots) == 1 or job.recipe is None:
             work(tasks)
         else:

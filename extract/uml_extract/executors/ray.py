@@ -37,13 +37,16 @@ class RayExecutor:
         self.beside = os.cpu_count() or 1  # every task claims one core
 
     def join(self, device: str) -> str:
+        """Decide whether workers take GPUs; the name of the group that works on the store."""
         self._gpus = int(device != "cpu")
         return self._group
 
     def share(self, tasks: Iterable[int]) -> list[int]:
+        """All of the tasks."""
         return list(tasks)
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
+        """Work through tasks on the workers of the cluster."""
         if job.recipe is None:
             raise InputError("ray loads the encoder on its workers: give the encoder's name, not an object")
         if not tasks:

@@ -27,12 +27,15 @@ class TorchrunExecutor:
         self._run = run
 
     def join(self, device: str) -> str:
+        """The name of the run, which is that of the group that works on the store."""
         return self._run
 
     def share(self, tasks: Iterable[int]) -> list[int]:
+        """This rank's tasks."""
         return [task for task in tasks if task % self.world == self.rank]
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
+        """Work through tasks in this process."""
         work(tasks)
 
 

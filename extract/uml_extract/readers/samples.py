@@ -238,7 +238,7 @@ def _file(path: Path) -> Path | io.BytesIO:
 
 
 def _need_whole_wav(file: Path | io.BytesIO, path: Path) -> None:
-    """libsndfile reads a WAV file that was cut off as a shorter sound; here that is an error."""
+    """Libsndfile reads a WAV file that was cut off as a shorter sound; here that is an error."""
     with io.BytesIO(file.getbuffer()) if isinstance(file, io.BytesIO) else open(file, "rb") as stream:
         start = stream.read(12)
         if start[:4] != b"RIFF" or start[8:] != b"WAVE":

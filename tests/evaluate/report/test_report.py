@@ -61,13 +61,14 @@ class Page(HTMLParser):
 
 
 def report_of(path: Path, **keywords: object) -> tuple[str, Page]:
+    keywords.setdefault("samples", False)  # what it shows of samples is test_exhibits' to test
     written = write_report(path, **keywords)  # type: ignore[arg-type]
     text = written.path.read_text(encoding="utf-8")
     return text, Page(text)
 
 
 def test_nothing_is_fetched_and_links_lead_somewhere(write_run: WriteRun) -> None:
-    text, page = report_of(write_run().parent)
+    text, page = report_of(write_run().parent, samples=True)
     links = [link for link in page.links if not link.startswith("data:")]
     assert links
     assert all(link.startswith("#") for link in links)
@@ -148,8 +149,8 @@ def test_files_beside_it(write_run: WriteRun, tmp_path: Path) -> None:
 
 def test_the_same_runs_give_the_same_page(write_run: WriteRun) -> None:
     runs = write_run().parent
-    first = write_report(runs).path.read_bytes()
-    assert write_report(runs).path.read_bytes() == first
+    first = write_report(runs, samples=False).path.read_bytes()
+    assert write_report(runs, samples=False).path.read_bytes() == first
 
 
 def test_several_runs_newest_first_and_across_data_sets(write_run: WriteRun) -> None:
@@ -169,14 +170,14 @@ def test_a_run_without_cells_is_left_out_and_said(
 ) -> None:
     runs = write_run().parent
     write_run("toy-image-00000009", skip=lambda cell: True)
-    written = write_report(runs, output=Output())
+    written = write_report(runs, output=Output(), samples=False)
     assert [path.name for path in written.runs] == ["toy-image-00000001"]
     assert "toy-image-00000009 has no finished cell" in capsys.readouterr().err
 
 
 def test_one_run_folder_is_taken_too(write_run: WriteRun) -> None:
     path = write_run()
-    assert write_report(path).path == path / "report.html"
+    assert write_report(path, samples=False).path == path / "report.html"
 
 
 def test_unimodal_runs_have_a_page(write_run: WriteRun) -> None:
@@ -218,7 +219,7 @@ def test_one_damaged_run_does_not_stop_the_others(
     (damaged / "config.json").write_text("{", encoding="utf-8")
     victim = next((contradicted / "predictions").iterdir())
     np.save(victim, np.zeros(200, np.int32))
-    written = write_report(path.parent, output=Output())
+    written = write_report(path.parent, output=Output(), samples=False)
     assert written.runs == [path]
     said = capsys.readouterr().err
     text = written.path.read_text(encoding="utf-8")
@@ -230,6 +231,6 @@ def test_one_damaged_run_does_not_stop_the_others(
 
 
 def test_what_became_of_the_stores_stands_on_the_page(write_run: WriteRun) -> None:
-    text = write_report(write_run().parent).path.read_text(encoding="utf-8")
+    text = write_report(write_run().parent, samples=False).path.read_text(encoding="utf-8")
     assert "was made by version 0.1: its files carry no checksums" in text
     assert "the stores of image and text are not where" in text

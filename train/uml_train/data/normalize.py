@@ -86,6 +86,7 @@ class Normalizer:
         return cls(mean=mean.float(), scale=torch.where((high > low) & (deviation > 0), deviation, 1.0))
 
     def __call__(self, features: Tensor) -> Tensor:
+        """Normalised features (n, D)."""
         if self.mean is not None:
             features = features - self.mean
         if self.scale is not None:

@@ -42,6 +42,7 @@ class Packed:
         return self.values if self.offsets is None else segment_means(self.values, self.offsets)
 
     def to(self, device: torch.device | str) -> Packed:
+        """The same on a device."""
         return Packed(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
 
 
@@ -135,6 +136,7 @@ class Held:
         return Held(values, self.offsets)
 
     def to(self, device: torch.device | str) -> Held:
+        """The same on a device."""
         return Held(self.values.to(device), None if self.offsets is None else self.offsets.to(device))
 
 

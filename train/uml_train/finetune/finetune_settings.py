@@ -160,5 +160,6 @@ class FinetuneSettings(Settings):
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """The settings that a run's configuration records."""
         own = {name: value for name, value in values.items() if name not in ("local", "networks")}
         return super().from_json({**own, **values["local"]})

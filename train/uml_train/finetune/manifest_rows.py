@@ -69,6 +69,7 @@ class ManifestRows:
 
     @cached_property
     def pooled(self) -> torch.Tensor:
+        """(N, D) features of the untrained network where they count, else zeros that take no memory."""
         return self._features() if self._real else torch.zeros(1, self.dim).expand(len(self), -1)
 
     def pooled_of(self, rows: np.ndarray) -> torch.Tensor:

@@ -24,6 +24,7 @@ class Progress:
     def add(
         self, steps: int, point: dict[str, float], state: Callable[[], State], schedule: Schedule
     ) -> None:
+        """Note an evaluation after so many steps; `state` is asked for where it is the best so far."""
         self.steps = steps
         self.history.append(point)
         if point["val_acc"] > self.best:

@@ -43,21 +43,26 @@ class SampleSession(Session):
     done = "fine-tuned"
 
     def cells(self) -> list[Cell]:
+        """Every cell of the settings."""
         return cells_of(self.settings, self.problem, self.settings.shots or ())
 
     def described(self) -> dict[str, Any]:
+        """The fine-tuning and its networks, as JSON values."""
         return self.networks.described()
 
     @property
     def stores(self) -> list[StoreInfo]:
+        """The feature stores of the auxiliaries that have no network of their own."""
         own = {part.role.label for part in self.networks.parts}
         return [source.features.info for source in self.problem.sources if source.label not in own]
 
     def check(self) -> None:
+        """Raises `WorkError` where a file of a sample is not the one that the run was begun with."""
         for part in self.networks.parts:
             part.check()
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        """Train cells one after the other, all processes together, and give each as it is done."""
         tuner = CellTuner(
             self.networks, self.problem, self.settings, self.grid, self.ranks, self.device, self.output
         )

@@ -42,6 +42,7 @@ class Views:
     interpolation: str
 
     def __call__(self, picture: Image, generator: np.random.Generator) -> np.ndarray:
+        """One random view of a picture, prepared as the network takes it."""
         if self.kind == "crop":
             return self.own(picture)
         values = self._cropped(picture, generator) if self.kind == "random-crop" else self.own(picture)

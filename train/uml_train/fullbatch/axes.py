@@ -78,6 +78,7 @@ class AxisStream:
 
     @classmethod
     def of(cls, samples: Samples, *, centred: bool) -> AxisStream:
+        """The samples along the axes of their own span."""
         importance = torch.ones(len(samples.labels)) if samples.importance is None else samples.importance
         features = vectors(samples.features)
         name = digest_of("axes", centred, features, importance)

@@ -82,7 +82,7 @@ def solve_prior(model: HeadModel, points: Sequence[Point], _: Effort | None = No
 
 
 def _independent(model: HeadModel) -> tuple[Tensor, Tensor]:
-    """l (C,) and V (C, C): the kernel's eigenvalues, and its eigenvectors as columns."""
+    """The factors l (C,) and v (C, C): the kernel's eigenvalues, and its eigenvectors as columns."""
     if model.kernel is None:
         return torch.ones(model.classes, dtype=torch.float64), torch.eye(model.classes, dtype=torch.float64)
     values, turn = torch.linalg.eigh(model.kernel)

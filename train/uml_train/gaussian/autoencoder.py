@@ -63,7 +63,7 @@ class Autoencoder:
                 part.copy_(torch.from_numpy(drawn))
 
     def reconstruct(self, x: Tensor, modality: str) -> Tensor:
-        """x (B, O) → (B, O)."""
+        """The reconstruction (B, O) of x (B, O)."""
         return self._forward(x, modality)[-1]
 
     def error(self, x: Tensor, modality: str) -> float:

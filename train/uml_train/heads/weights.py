@@ -78,6 +78,7 @@ class HeadWeights:
         return self.scales[modality] * product
 
     def clone(self) -> HeadWeights:
+        """A copy that shares no memory."""
         copies = [
             None if p is None else p.clone(memory_format=torch.contiguous_format) for p in self.projections
         ]

@@ -37,6 +37,7 @@ class Dropout:
 
     @property
     def scale(self) -> float:
+        """What kept values are multiplied with."""
         return 1.0 / (1.0 - self.level / _STEPS)
 
     def kept(self, size: int) -> np.ndarray:
@@ -53,6 +54,7 @@ class Dropout:
             rows.view(torch.int32).bitwise_and_(kept.to(torch.int32).neg_())
 
     def __call__(self, values: Tensor) -> Tensor:
+        """Values with some of them dropped, of whatever shape."""
         if self.level == 0:
             return values
         if self.source is None:
@@ -75,6 +77,7 @@ class FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, drop: Dropout
     ) -> Tensor:
+        """Two linear layers with a ReLU and dropout between them; x (n, W)."""
         hidden = torch.addmm(up_bias, x, up.T).relu_()
         if drop.level:
             drop.drop_(hidden)
@@ -84,6 +87,7 @@ class FeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """The gradients of x and of both layers."""
         x, up, down, hidden = ctx.saved_tensors
         gradient = gradients[0] * ctx.scale
         of_hidden = torch.ops.aten.threshold_backward(gradient @ down, hidden, 0.0)

@@ -53,6 +53,7 @@ class Embedded:
     used: Used
 
     def to_json(self) -> dict[str, Any]:
+        """The answer of `uml embed --json`."""
         return {**vars(self), "store": str(self.store), "used": self.used.to_json()}
 
 

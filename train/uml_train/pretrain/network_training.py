@@ -53,6 +53,7 @@ class Timetable:
 
     @property
     def steps(self) -> int:
+        """How many steps there are in all."""
         return self.target + (self.first if self.auxiliary_first else 0)
 
     def batch_of(self, modality: int, step: int) -> int | None:

@@ -49,12 +49,15 @@ class NetworkSession(Session):
     unit = "step"
 
     def cells(self) -> list[Cell]:
+        """Every cell of the settings."""
         return sequence_cells(self.settings, self.grid, self.settings.shots or ())
 
     def amount(self, cells: Sequence[Cell]) -> int:
+        """The steps of all networks that the cells need."""
         return self.arms.steps(cells)
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        """Train the networks of the cells, probe them, and give each cell as it is done."""
         yield from Work(run, self.arms, self.ranks, self.output).results(cells, bar)
 
 

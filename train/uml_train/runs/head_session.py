@@ -31,9 +31,11 @@ class HeadSession(Session):
     grid: Grid
 
     def cells(self) -> list[Cell]:
+        """Every cell of the settings."""
         return cells_of(self.settings, self.problem, self.settings.shots or ())
 
     def results(self, run: Run, cells: Sequence[Cell], bar: Progress) -> Generator[Finished, None, None]:
+        """Train cells in this process or in several, and give each as it is done."""
         part = self.ranks.part(cells)
         roles = [self.selection.target, *self.selection.auxiliaries, *self.unrelated]
         stores = {role.label: role.store.path for role in roles}

@@ -70,7 +70,7 @@ def mutual_knn(x: NDArray[Any], y: NDArray[Any], neighbours: int) -> float:
 
 
 def effective_rank(features: NDArray[Any]) -> float:
-    """exp of the entropy of the singular values' shares (Roy and Vetterli 2007), of centred (n, D)."""
+    """Exp of the entropy of the singular values' shares (Roy and Vetterli 2007), of centred (n, D)."""
     x = np.asarray(features, dtype=np.float64)
     x = x - x.mean(0)
     # Eigenvalues of the smaller Gram matrix: ten times as fast as a decomposition of x, and the singular

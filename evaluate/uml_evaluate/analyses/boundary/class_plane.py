@@ -118,6 +118,7 @@ class Scene:
 
     @classmethod
     def of(cls, reading: Reading, judge: CellResult, a: int, b: int, mine: NDArray[np.int64]) -> Scene:
+        """The scene of classes a and b: test rows `mine` (n,) and the draw of the cell `judge`."""
         features, labels = reading.test
         target = reading.problem.target
         train = reading.draw(judge)

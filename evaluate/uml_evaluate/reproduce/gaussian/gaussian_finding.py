@@ -45,6 +45,7 @@ class GaussianFinding:
     figures: list[Path]
 
     def to_json(self) -> dict[str, Any]:
+        """The finding as JSON values."""
         return {
             "experiment": "gaussian",
             "sweep": self.sweep,

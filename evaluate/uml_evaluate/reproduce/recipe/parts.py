@@ -28,10 +28,12 @@ class Need:
 
     @property
     def modality(self) -> str:
+        """The modality that is needed."""
         return self.place.partition(".")[0]
 
     @property
     def set(self) -> str | None:
+        """The set of samples that is needed, such as `cupl`; None for the only one."""
         return self.place.partition(".")[2] or None
 
     def text(self) -> str:

@@ -58,10 +58,12 @@ class Number:
     seeds: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        """The number as JSON values."""
         return {**vars(self.key), "value": self.value, "std": self.std, "seeds": self.seeds}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Number:
+        """The number that `to_json` wrote."""
         rest = dict(values)
         own = {name: rest.pop(name) for name in ("value", "std", "seeds")}
         return cls(key=Key(**rest), **own)

@@ -54,6 +54,7 @@ class Identity(PlainEncoder):
     own_dtype = "float32"  # of the arrays: what they are stored as, unless someone asks for less
 
     def prepare(self, sample: Any) -> np.ndarray:
+        """The row as it is; `SampleError` where its shape is not the data set's."""
         if sample.shape[-1:] != self._shape[-1:] or (None not in self._shape and sample.shape != self._shape):
             raise SampleError(f"has shape {sample.shape} where {self._shape} is expected")
         if not len(sample):
@@ -61,11 +62,13 @@ class Identity(PlainEncoder):
         return sample
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """(N,) int32 steps of each row."""
         if len(self._shape) != 2:
             raise InputError(f"data set {manifest.name!r}: its rows are vectors, they have no tokens")
         return np.array([row_length(manifest.path(row)) for row in range(len(manifest))], np.int32)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Rows as features (B, D) float32; of rows (t, D) the mean, and with `tokens` the steps."""
         if batch[0].ndim == 1:
             return Encoded(np.stack(batch))
         pooled = np.stack([sample.mean(axis=0) for sample in batch])

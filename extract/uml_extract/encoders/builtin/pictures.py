@@ -47,12 +47,15 @@ class Pixels(PlainEncoder):
     batch_size = 256
 
     def prepare(self, sample: Any) -> np.ndarray:
+        """The picture at the size that is taken, (H, W, 3) uint8."""
         return _resized(sample, PIXELS_SIZE)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """(N,) int32, the same number of patches for every picture."""
         return np.full(len(manifest), (PIXELS_SIZE // PATCH) ** 2, dtype=np.int32)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Pixels from −1 to 1 as one vector (B, D) float32, and with `tokens` patch by patch."""
         values = np.stack(batch).astype(np.float32) / np.float32(127.5) - np.float32(1)
         count, side = len(values), PIXELS_SIZE // PATCH
         patches = values.reshape(count, side, PATCH, side, PATCH, 3).swapaxes(2, 3)
@@ -78,9 +81,11 @@ class HogColor(PlainEncoder):
     batch_size = 64
 
     def prepare(self, sample: Any) -> np.ndarray:
+        """The picture at the size that is taken, (H, W, 3) uint8."""
         return _resized(sample, SIZE)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Histograms of gradients and colours, (B, D) float32, and with `tokens` block by block."""
         parts = [np.stack(batch[at : at + _AT_ONCE]) for at in range(0, len(batch), _AT_ONCE)]
         blocks = np.concatenate([_blocks(images) for images in parts])
         shape = blocks.reshape(len(batch), -1)
@@ -92,6 +97,7 @@ class HogColor(PlainEncoder):
         return Encoded(pooled, blocks.reshape(-1, BLOCK_WIDTH), lengths)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """(N,) int32, the same number of blocks for every picture."""
         return np.full(len(manifest), _BLOCKS * _BLOCKS, dtype=np.int32)
 
 

@@ -43,12 +43,15 @@ class LogMel(PlainEncoder):
     input_seconds = SECONDS
 
     def prepare(self, sample: Any) -> np.ndarray:
+        """The samples (n,) float32 of a sound."""
         return sample.samples
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """(N,) int32 frames of each sound, by its length."""
         return np.fromiter((_planned(manifest, row) for row in range(len(manifest))), np.int32, len(manifest))
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Mean and deviation of log-mel frames, (B, D) float32, and with `tokens` the frames."""
         from scipy.fft import rfft  # twice as fast as numpy's on float32
 
         lengths = np.array([frame_count(len(sound)) for sound in batch], dtype=np.int32)

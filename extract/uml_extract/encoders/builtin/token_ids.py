@@ -62,6 +62,7 @@ class WordIds(_Ids):
     """Words and signs of a text in lower case, each hashed (BLAKE2b) to one of 4,096 ids."""
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The place of each word of each text in the hashed vocabulary."""
         return [[_place(word) for word in words(text)] for text in texts]
 
 
@@ -77,6 +78,7 @@ class TokenizerIds(_Ids):
         return self._tokens.cut(texts)
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """The tokenizer's ids of each text."""
         return self._tokens.ids(texts)
 
 

@@ -44,12 +44,15 @@ class HashedNgrams(PlainEncoder):
     batch_size = 256
 
     def prepare(self, sample: Any) -> np.ndarray:
+        """The words of a text."""
         return np.array(words(sample), dtype=object)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
+        """(N,) int32 words of each text."""
         return np.fromiter((len(words(text)) for text in manifest.sources), np.int32, len(manifest))
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
+        """Hashed n-grams (B, D) float32, and with `tokens` word by word."""
         lengths = np.array([len(text) for text in batch], dtype=np.int32)
         vectors = np.stack([_word_vector(word) for text in batch for word in text])
         starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])

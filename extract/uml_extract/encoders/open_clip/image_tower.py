@@ -144,6 +144,7 @@ def _gives_maps(visual: Any) -> bool:
 
 
 def layers_of(tower: Any) -> int:
+    """How many layers a tower has whose outputs can be taken: blocks, or stages of a ResNet."""
     trunk = getattr(tower, "trunk", None)
     if trunk is not None:
         return len(trunk.blocks) if hasattr(trunk, "blocks") else len(trunk.feature_info)

@@ -106,6 +106,7 @@ class LanguagePatches(nn.Module):
         return nn.functional.gelu(self.hidden(tokens[:, 0]))
 
     def forward(self, images: Tensor) -> Tensor:
+        """What the head makes of images (B, 3, H, W)."""
         return self.forward_head(self.forward_features(images))
 
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -113,6 +114,7 @@ class LanguagePatches(nn.Module):
         return {"layers": r"^layers\.(\d+)", "norm": [(r"^norm", (99_999,))]}
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Whether activations are computed again in the backward pass, to save memory."""
         self._checkpointing = enable
 
 

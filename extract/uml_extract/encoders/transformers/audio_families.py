@@ -80,9 +80,11 @@ class Wave(Family):
         self._shortest = shortest
 
     def prepare(self, sound: np.ndarray) -> np.ndarray:
+        """The samples, with silence behind a sound that is shorter than one frame."""
         return super().prepare(np.pad(sound, (0, max(0, self._shortest - len(sound)))))
 
     def tokens(self, samples: int) -> int:
+        """How many frames the convolutions leave of so many samples."""
         length = max(samples, self._shortest)
         for kernel, stride in self._steps:
             length = (length - kernel) // stride + 1
@@ -98,9 +100,11 @@ class Whisper(Family):
         self.seconds = float(extractor.chunk_length)
 
     def tower(self, model: Any) -> Any:
+        """The encoder alone; the decoder is not needed."""
         return model.encoder
 
     def tokens(self, samples: int) -> int:
+        """How many frames the encoder gives for so many samples."""
         hop = 2 * self.extractor.hop_length  # the second convolution halves the frames
         return max(1, min(-(-samples // hop), self.config.max_source_positions))
 
@@ -123,12 +127,15 @@ class Ast(Family):
         self._along = (config.max_length - config.patch_size) // config.time_stride + 1
 
     def prepare(self, sound: np.ndarray) -> np.ndarray:
+        """The spectrogram, with silence behind a sound that is shorter than one window."""
         return super().prepare(np.pad(sound, (0, max(0, self._window - len(sound)))))
 
     def tokens(self, samples: int) -> int:
+        """Two special tokens and every patch; the number is the same for all sounds."""
         return 2 + self._across * self._along
 
     def real(self, samples: np.ndarray, length: int) -> np.ndarray:
+        """(B, T) which tokens are patches of sound and not of padding."""
         frames = 1 + np.maximum(samples - self._window, 0) // self._hop
         along = np.arange(self._along)[None] * self.config.time_stride < frames[:, None]
         grid = np.tile(along, (1, self._across))
@@ -137,6 +144,7 @@ class Ast(Family):
     def forward(
         self, model: Any, inputs: torch.Tensor, layer: int | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens (B, T, D) and the pooled (B, D): the mean of the two special ones."""
         hidden, _ = super().forward(model, inputs, layer)
         return hidden, (hidden[:, 0] + hidden[:, 1]) / 2
 
@@ -160,15 +168,18 @@ class Clap(Family):
         self._count = side * side
 
     def tower(self, model: Any) -> Any:
+        """The model without its text half."""
         model.text_model = model.text_projection = None
         return model
 
     def tokens(self, samples: int) -> int:
+        """The same number of tokens for all sounds."""
         return self._count
 
     def forward(
         self, model: Any, inputs: torch.Tensor, layer: int | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Tokens (B, T, D) and the projected embedding (B, D)."""
         never = torch.zeros((len(inputs), 1), dtype=torch.bool, device=inputs.device)
         out = model.get_audio_features(input_features=inputs, is_longer=never)
         return out.last_hidden_state.flatten(2).transpose(1, 2), out.pooler_output
