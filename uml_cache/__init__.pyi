@@ -45,6 +45,8 @@ from .machine import fork as fork
 from .machine import memory_bytes as memory_bytes
 from .machine import no_processes as no_processes
 from .reading.choose import make_loader as make_loader
+from .reading.compare import StoreDifference as StoreDifference
+from .reading.compare import compare_stores as compare_stores
 from .reading.features import FeatureSet as FeatureSet
 from .reading.features import open_features as open_features
 from .reading.sampler import Sampler as Sampler

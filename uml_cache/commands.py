@@ -1,4 +1,4 @@
-"""`uml cache`: list, describe, verify, import, export, share and remove feature stores."""
+"""`uml cache`: list, describe, compare, verify, import, export, share and remove feature stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
 @click.group("cache")
 def cache() -> None:
-    """List, describe, verify, import, export, share and remove the stores of a cache folder."""
+    """List, describe, compare, verify, import, export, share and remove the stores of a cache folder."""
 
 
 @uml_command("ls", example="uml cache ls ./feats")
@@ -266,5 +266,19 @@ def _rm(output: Output, path: str) -> None:
     output.result({"removed": path, "bytes": size}, f"{path} is removed: {size / 1e6:.2f} MB")
 
 
-for _command in (_ls, _info, _verify, _import, _export, push, pull, _rm):
+@uml_command(
+    "diff", example="uml cache diff ./feats/birds/image/hog-color.zarr ./newer/birds/image/hog-color.zarr"
+)
+@click.argument("old", type=_PLACE)
+@click.argument("new", type=_PLACE)
+@click.option("--step", is_flag=True, help="Features one step of float16 apart count as the same.")
+def _diff(output: Output, old: str, new: str, step: bool) -> None:
+    """Say which samples are new, changed or gone from the store OLD to the store NEW, by their ids."""
+    from uml_cache.reading.compare import compare_stores
+
+    found = compare_stores(old, new, step=step)
+    output.result(found.to_json(), found.text())
+
+
+for _command in (_ls, _info, _diff, _verify, _import, _export, push, pull, _rm):
     cache.add_command(_command)

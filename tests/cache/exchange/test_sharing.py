@@ -13,7 +13,16 @@ from typing import Any
 import pytest
 
 from s3_server import s3_server
-from uml_cache import InputError, WorkError, as_path, open_features, pull_store, push_store, verify
+from uml_cache import (
+    InputError,
+    RemotePath,
+    WorkError,
+    as_path,
+    open_features,
+    pull_store,
+    push_store,
+    verify,
+)
 from uml_cache.exchange.sharing import LIST
 from uml_cache.store import journal
 
@@ -70,7 +79,7 @@ def test_a_push_to_a_bucket_that_broke_off_is_nothing_until_it_is_repeated(
     sealed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = as_path("memory://sharing/pets")
-    create = type(place).create
+    create = RemotePath.create
     with monkeypatch.context() as patch:
 
         def dying(self: Any, data: bytes) -> bool:
@@ -78,7 +87,7 @@ def test_a_push_to_a_bucket_that_broke_off_is_nothing_until_it_is_repeated(
                 raise KeyboardInterrupt
             return create(self, data)
 
-        patch.setattr(type(place), "create", dying)
+        patch.setattr(RemotePath, "create", dying)
         with pytest.raises(KeyboardInterrupt):
             push_store(sealed.path, place)
     assert place.exists()
