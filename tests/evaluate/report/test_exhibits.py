@@ -20,6 +20,7 @@ from PIL import Image
 from small_world import CLASSES, sentences, write_pictures
 from uml_cache import InputError
 from uml_evaluate.report.exhibits.samples import Budget, Samples
+from uml_evaluate.report.exhibits.spaces import _flat
 from uml_evaluate.report.html import write_report
 from uml_extract import extract, samples_of
 from uml_manifests import from_folder, resolve_data
@@ -206,3 +207,15 @@ def test_a_store_leads_to_its_samples_and_to_no_others(world: Path, tmp_path: Pa
     (done.store.with_name("hog-color.origin.json")).write_text('{"manifest_digest": "1", "x": 2}')
     with pytest.raises(InputError, match="is damaged"):
         samples_of(other)
+
+
+@pytest.mark.parametrize("shape", [(300, 40), (30, 120), (50, 2)])
+def test_a_map_shows_the_two_directions_of_most_variance(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    values = 5.0 + rng.standard_normal(shape) * np.linspace(4.0, 0.5, shape[1])
+    points = _flat(values, "pca")
+    left, spread, _ = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    theirs = left[:, :2] * spread[:2]
+    found = points - points.mean(0)
+    assert np.abs(np.abs((found * theirs).sum(0)) / np.square(theirs).sum(0) - 1).max() < 1e-9
+    assert (points[np.abs(points).argmax(0), [0, 1]] > 0).all()

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from uml_cache import escapes
@@ -44,7 +44,8 @@ def metrics_lines(cells: Iterable[CellResult]) -> str:
 
 
 def _rows(result: CellResult) -> Iterator[dict[str, Any]]:
-    values = {**asdict(result.cell), **result.to_json()}
+    # Not `to_json`: it copies the whole history, of which no column is made.
+    values = {**asdict(result.cell), **{f.name: getattr(result, f.name) for f in fields(result)}}
     values["auxiliaries"] = "+".join(result.cell.auxiliaries)
     values["encoders"] = json.dumps(result.encoders, sort_keys=True)
     for i, candidate in enumerate(result.candidates):

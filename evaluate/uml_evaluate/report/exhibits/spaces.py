@@ -187,9 +187,19 @@ def _flat(values: NDArray[np.float64], kind: str) -> NDArray[np.floating]:
         return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(values))
     if kind == "umap" and len(values) > 10:
         return _umap(values)
-    _, _, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
-    points = values @ axes[:2].T
+    points = values @ _main_axes(values - values.mean(0)).T
     return points * np.sign(points[np.abs(points).argmax(0), [0, 1]])
+
+
+def _main_axes(centred: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(2, D): the directions in which (n, D) values vary most.
+
+    From the scatter matrix where that is the smaller one: its eigenvectors cost a twentieth of a singular
+    value decomposition, and a map shows none of the digits that squaring loses.
+    """
+    if centred.shape[1] <= len(centred):
+        return np.linalg.eigh(centred.T @ centred)[1][:, :-3:-1].T
+    return np.linalg.svd(centred, full_matrices=False)[2][:2]
 
 
 def _umap(values: NDArray[np.float64]) -> NDArray[np.floating]:
