@@ -65,7 +65,20 @@ def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = Fals
     """The parts of one file: itself, or its groups `train`, `val`, `test` with features of their own.
 
     Rows of features that are matrices become tokens; with `deep` they stay as they are.
+
+    Raises:
+        InputError: no features, columns that do not fit them, or a file whose values lie outside of it.
     """
+    try:
+        return _parts_of(content, where, columns, deep)
+    except OSError as error:
+        if error.errno is not None:  # the disk's, not the file's
+            raise
+        said = " ".join(str(error).split())[:120]
+        raise InputError(f"{where}: cannot be read ({said})") from None
+
+
+def _parts_of(content: Nested, where: str, columns: Columns, deep: bool) -> list[Part]:
     wanted = columns.features
     if _has_features(content, wanted):
         return [_part(content, where, columns, deep)]

@@ -6,6 +6,7 @@ import builtins
 import json
 import os
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -407,6 +408,21 @@ def test_mutated_files_never_give_a_traceback(tmp_path: Path, sealed: Any) -> No
         except InputError as error:
             refused += "\n" not in str(error)
     assert refused > 80
+
+
+@pytest.mark.parametrize("name", ["features", "labels"])
+def test_values_that_lie_outside_of_the_file_are_one_line(tmp_path: Path, name: str) -> None:
+    """HDF5 says where each array begins; a damaged place is beyond the end, and found when it is read."""
+    file = tmp_path / "damaged.h5"
+    with h5py.File(file, "w") as written:
+        written["features"] = np.arange(80, dtype=np.float32).reshape(20, 4)
+        written["labels"] = np.arange(20, dtype=np.int64) % 4
+        place = written[name].id.get_offset()
+    content = file.read_bytes()
+    at = content.rindex(struct.pack("<Q", place))  # earlier ones are sizes by chance
+    file.write_bytes(content[:at] + struct.pack("<Q", 1 << 44) + content[at + 8 :])
+    with pytest.raises(InputError, match=r"damaged\.h5.* cannot be read"):
+        import_features([file], tmp_path / "feats", **NAMED)
 
 
 def test_export_and_its_command(sealed: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
