@@ -62,6 +62,17 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
+def test_no_sentence_of_the_readme_is_long() -> None:
+    prose = re.sub(r"```.*?```|<!--.*?-->", "", README, flags=re.DOTALL)
+    items = re.split(r"\n\s*\n|\n(?=[-*] |\d+\. )", prose)
+    items = [item for item in items if item.strip() and item.lstrip()[0] not in "|#<!["]
+    items = [item for item in items if item.count("](") < 3]  # a list of links is no sentence
+    items = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", re.sub(r"`[^`]*`", "code", item)) for item in items]
+    sentences = [one for item in items for one in re.split(r"(?<=[.!?])\s+", item)]
+    assert len(sentences) > 30
+    assert not [one for one in sentences if len(re.findall(r"[\w%'’-]+", one)) > 30]
+
+
 def test_the_site_lists_every_page() -> None:
     assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES} == _navigation()
 
