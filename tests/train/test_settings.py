@@ -24,6 +24,7 @@ COMMON: dict[str, Any] = {
     "methods": ("unimodal", "uml"),
     "controls": ("random", "unrelated:birds"), "shots": (2, "all"), "seeds": (7, 3), "grid": "mine.toml",
     "alpha": (0.5, 2.0), "splits": Path("s p.csv"), "loader": "host", "device": "cpu", "ids": "own",
+    "short_classes": "whole",
     "precision": "bfloat16", "out": Path("o"), "protocol": "paper", "candidates": "own",
 }  # fmt: skip
 FEATURES: dict[str, Any] = {"dataset": "birds", "target": "audio:log-mel", "normalize": "standard"}
@@ -172,7 +173,7 @@ def test_records_of_version_0_1_are_read() -> None:
     settings = TrainSettings.from_json(record)
     later = {
         "ids": "recorded", "refit": False, "protocol": "fair", "candidates": "equal",
-        "probe": "standardised", "snapshots": 0,
+        "probe": "standardised", "snapshots": 0, "short_classes": "refused",
     }  # fmt: skip  # settings that it did not have
     assert settings.to_json() == record | later
     assert asked({"settings": record}).command() == (
@@ -187,7 +188,7 @@ def test_recipes_take_every_choice() -> None:
     assert set(TRAIN) == {
         "methods", "controls", "shots", "seeds", "grid", "alpha", "ratio", "normalize", "normalize_on",
         "sampling", "aligned", "trunk", "precision", "texts", "ids", "refit", "candidates", "probe",
-        "snapshots",
+        "snapshots", "short_classes",
     }  # fmt: skip
     assert set(FINETUNE) == {
         "encoder", "start", "img_size", "patch_size", "views", "freeze", "unfreeze_at", "ema", "compile",

@@ -207,6 +207,22 @@ def test_unreadable_rows_are_in_no_draw_and_no_score(tmp_path: Path, settings_fo
     assert run.config["stores"]["image"]["failed_rows"] == 4
 
 
+def test_a_short_class_gives_all_it_has_where_asked_for(tmp_path: Path, settings_for: Settings) -> None:
+    labels = np.repeat(np.arange(5), 12)
+    splits = np.tile([0] * 6 + [1] * 4 + [2] * 2, 5)
+    splits[1:6] = 255  # one training row of the first class is left, four validation rows
+    write_store(tmp_path / "f", "image", clusters(1, labels, 6, 1.0), labels, splits)
+    with pytest.raises(InputError, match="'red circle' has 1 train samples"):
+        train(settings_for(tmp_path / "f", methods=("unimodal",), shots=(4,)))
+    run = train(settings_for(tmp_path / "f", methods=("unimodal",), shots=(4,), short_classes="whole"))
+    assert {result.label_budget for result in run.cells} == {1 + 4 * 4 + 5 * 4}
+    drawn = run.splits["draws"][f"k4-s{run.cells[0].cell.seed}"]
+    assert (len(drawn["train"]), drawn["train"][:1]) == (17, ["image-0"])
+    assert complete(load_run(run.path), shots=(2,))
+    more = [result for result in load_run(run.path).cells if result.cell.shots == 2]
+    assert {result.label_budget for result in more} == {1 + 4 * 2 + 5 * 2}
+
+
 def test_classes_meet_by_name_and_the_rest_is_listed(tmp_path: Path, settings_for: Settings) -> None:
     feats = tmp_path / "f"
     labels = np.tile(np.arange(5), 32)

@@ -33,10 +33,10 @@ class Problem:
     """A target with its splits, and the auxiliaries by label.
 
     `train`, `val`, `test` hold positions in the target's usable rows; `drawn` says that some of this was
-    drawn here and not given with the data. `notes` says, per auxiliary, which of
-    the target's classes it has nothing for and which of its own are not used; `remarks` are sentences for
-    the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of their own
-    classes.
+    drawn here and not given with the data; `short_classes` is as in `few_shot`. `notes` says, per auxiliary,
+    which of the target's classes it has nothing for and which of its own are not used; `remarks` are
+    sentences for the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of
+    their own classes.
     """
 
     dataset: str
@@ -50,6 +50,7 @@ class Problem:
     remarks: list[str]
     unrelated: Mapping[str, Source] = field(default_factory=dict)
     drawn: bool = False
+    short_classes: str = "refused"
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -88,6 +89,7 @@ def open_problem(
     splits: GivenSplits | None = None,
     opened: Mapping[str, Any] | None = None,
     ids: str = AS_RECORDED,
+    short_classes: str = "refused",
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
@@ -98,6 +100,7 @@ def open_problem(
         opened: by label what needs no opening: the rows of a manifest that a network is trained on.
         ids: what equal ids of the target and an auxiliary mean: `shared`, the same sample; `own`, nothing;
             `recorded`, the same sample where both stores were given their ids (`uml_cache.views`).
+        short_classes: what a class does that has fewer rows than a draw asks for, as in `few_shot`.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -152,6 +155,7 @@ def open_problem(
         remarks=remarks,
         unrelated={role.label: _stand_in(role) for role in unrelated},
         drawn=parts.drawn,
+        short_classes=short_classes,
     )
 
 

@@ -167,6 +167,10 @@ class TrainSettings(Settings):
         "validates or tests; own: nothing; recorded: the same sample where both stores were given their ids.",
         group=_DATA, choices=("recorded", "shared", "own"),
     )] = "recorded"
+    short_classes: Annotated[str, Setting(
+        "What a class does that has fewer labelled rows than K. whole: it gives all that it has.",
+        group=_DATA, choices=("refused", "whole"),
+    )] = "refused"
     loader: Annotated[str, Setting(
         "Where features wait: in memory (or on the GPU), mapped from the stores, or read ahead. It changes "
         "no result.",

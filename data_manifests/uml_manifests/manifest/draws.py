@@ -44,6 +44,7 @@ def few_shot(
     shots: int,
     seed: int,
     classes: Sequence[str] | None = None,
+    short_classes: str = "refused",
 ) -> FewShotDraw:
     """Draw `shots` train rows and min(shots, 4) validation rows per class.
 
@@ -55,17 +56,22 @@ def few_shot(
         labels: (N,) class indices, -1 for none.
         splits: (N,) split codes.
         classes: Class names, for the error only.
+        short_classes: A class with fewer rows than are to be drawn is `refused`, or gives its `whole`, as in
+            the public code of the paper.
 
     Raises:
-        InputError: shots < 1, no train or no val rows, or a class with fewer rows than are to be drawn.
+        InputError: shots < 1, no train or no val rows, a class with fewer rows than are to be drawn, or with
+            `whole` no class that has so many train rows.
     """
     if shots < 1:
         raise InputError(f"shots must be at least 1, got {shots}")
     generator = random.Random(seed)
-    train = _draw_split(generator, labels, splits, "train", shots, classes)
-    return FewShotDraw(
-        train, _draw_split(generator, labels, splits, "val", min(shots, MOST_VAL_SHOTS), classes)
-    )
+    whole = short_classes == "whole"
+    rows = [
+        _draw_split(generator, labels, splits, part, count, classes, whole)
+        for part, count in (("train", shots), ("val", min(shots, MOST_VAL_SHOTS)))
+    ]
+    return FewShotDraw(*rows)
 
 
 def stratified_split(
@@ -205,6 +211,7 @@ def _draw_split(
     part: str,
     count: int,
     classes: Sequence[str] | None,
+    whole: bool,
 ) -> np.ndarray:
     rows_by_class: dict[int, list[int]] = {}
     here = np.flatnonzero((np.asarray(splits) == SPLITS.index(part)) & (np.asarray(labels) != NO_LABEL))
@@ -213,12 +220,18 @@ def _draw_split(
     for row, label in zip(here.tolist(), np.asarray(labels)[here].tolist(), strict=True):
         rows_by_class.setdefault(label, []).append(row)
     drawn: list[int] = []
+    most = max(map(len, rows_by_class.values()))
+    if whole and part == "train" and most < count:
+        raise InputError(f"no class has {count} train samples, the largest has {most}; use fewer shots")
     for label, rows in rows_by_class.items():
+        if len(rows) < count and whole:
+            drawn += rows  # as they stand: the generator is not asked
+            continue
         if len(rows) < count:
             name = repr(classes[label]) if classes is not None else str(label)
             raise InputError(
                 f"class {name} has {len(rows)} {part} samples, but {count} per class are to be drawn; "
-                "use fewer shots or add samples"
+                "use fewer shots, add samples, or let it give all that it has (--short-classes whole)"
             )
         drawn += generator.sample(rows, count)
     return np.array(drawn, dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,40 @@ def test_too_small_data_is_named(labels: list[int], splits: list[int], shots: in
     with pytest.raises(InputError) as caught:
         few_shot(np.array(labels), np.array(splits), shots=shots, seed=1, classes=("x", "y"))
     assert message in str(caught.value)
+
+
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 7), st.integers(1, 6)), min_size=1, max_size=5),
+    shots=st.integers(1, 7),
+    seed=st.integers(0, 9),
+)
+def test_a_short_class_gives_all_it_has_as_in_the_public_code(
+    counts: list[tuple[int, int]], shots: int, seed: int
+) -> None:
+    labels = np.array([label for label, both in enumerate(counts) for _ in range(sum(both))])
+    splits = np.array([code for both in counts for code, count in enumerate(both) for _ in range(count)])
+
+    def drawn(generator: random.Random, code: int, k: int) -> list[int]:
+        by_class: dict[int, list[int]] = {}
+        for row in np.flatnonzero(splits == code).tolist():
+            by_class.setdefault(int(labels[row]), []).append(row)
+        return [
+            row
+            for rows in by_class.values()
+            for row in (generator.sample(rows, k) if len(rows) >= k else rows)
+        ]
+
+    if max(train for train, _ in counts) < shots:
+        with pytest.raises(InputError, match=f"no class has {shots} train samples"):
+            few_shot(labels, splits, shots=shots, seed=seed, short_classes="whole")
+        return
+    draw = few_shot(labels, splits, shots=shots, seed=seed, short_classes="whole")
+    generator = random.Random(seed)
+    assert draw.train_rows.tolist() == drawn(generator, 0, shots)
+    assert draw.val_rows.tolist() == drawn(generator, 1, min(shots, 4))
+    if min(min(both) for both in counts) < shots and min(train for train, _ in counts) < shots:
+        with pytest.raises(InputError, match="--short-classes whole"):
+            few_shot(labels, splits, shots=shots, seed=seed)
 
 
 def test_index_files_of_texts_go_by_id(tmp_path: Path) -> None:

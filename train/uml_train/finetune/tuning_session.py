@@ -127,6 +127,7 @@ def open_samples(
         unrelated=unrelated,
         splits=None if run is None else splits_of(run),
         ids=settings.ids,
+        short_classes=settings.short_classes,
         opened={part.role.label: part.rows for part in networks.parts},
     )
     for remark in problem.remarks:

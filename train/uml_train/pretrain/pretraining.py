@@ -70,7 +70,10 @@ def open_networks(settings: TrainSettings, ranks: Ranks, output: Output) -> Netw
     unrelated = unrelated_roles(settings, selection, only_tokens=True)
     standardise = settings.normalize == "standard"
     splits = read_splits(settings.splits) if settings.splits else None
-    sequences = open_sequences(selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids)
+    sequences = open_sequences(
+        selection, unrelated, standardise=standardise, splits=splits, ids=settings.ids,
+        short_classes=settings.short_classes,
+    )  # fmt: skip
     for remark in sequences.problem.remarks:
         output.say(remark)
     resolved = _resolve(settings, selection, sequences.problem, output)
@@ -94,8 +97,9 @@ def reopen_networks(run: Run, cache: Path | None, output: Output) -> NetworkSess
     grid = load_pretraining_of(run)
     standardise = settings.normalize == "standard"
     sequences = open_sequences(
-        selection, unrelated, standardise=standardise, splits=splits_of(run), ids=settings.ids
-    )
+        selection, unrelated, standardise=standardise, splits=splits_of(run), ids=settings.ids,
+        short_classes=settings.short_classes,
+    )  # fmt: skip
     return NetworkSession(
         settings=settings,
         selection=selection,

@@ -45,6 +45,7 @@ def open_sequences(
     standardise: bool,
     splits: GivenSplits | None = None,
     ids: str = AS_RECORDED,
+    short_classes: str = "refused",
 ) -> SequenceProblem:
     """Open the stores of a run.
 
@@ -83,6 +84,7 @@ def open_sequences(
         found = {label: s.standardised() for label, s in found.items()}
     names = {role.label for role in unrelated}
     problem = Problem(
+        short_classes=short_classes,
         dataset=target.dataset,
         classes=target.classes,
         target=own,

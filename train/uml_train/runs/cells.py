@@ -61,6 +61,8 @@ class Draw:
 def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
     """Draw the rows of one cell: k per class and min(k, 4) for validation, or all of them.
 
+    A class with fewer rows gives all it has where the problem says so.
+
     Raises:
         InputError: a class has fewer rows than asked for.
     """
@@ -69,7 +71,10 @@ def draw_rows(problem: Problem, shots: Shots, seed: int) -> Draw:
     source = problem.target
     splits = np.full(len(source.rows), 255, dtype=np.uint8)
     splits[problem.train], splits[problem.val] = 0, 1
-    drawn = few_shot(source.labels, splits, shots=shots, seed=seed, classes=problem.classes)
+    drawn = few_shot(
+        source.labels, splits, shots=shots, seed=seed, classes=problem.classes,
+        short_classes=problem.short_classes,
+    )  # fmt: skip
     return Draw(np.asarray(drawn.train_rows), np.asarray(drawn.val_rows))
 
 

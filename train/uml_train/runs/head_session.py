@@ -66,6 +66,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         unrelated,
         read_splits(settings.splits) if settings.splits else None,
         ids=settings.ids,
+        short_classes=settings.short_classes,
     )
     for remark in (*selection.remarks, *problem.remarks):
         output.say(remark)

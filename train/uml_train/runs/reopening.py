@@ -71,6 +71,7 @@ def open_recorded(run: Run, selection: Selection, unrelated: list[Role]) -> Prob
         unrelated=unrelated,
         splits=splits_of(run),
         ids=run.settings.ids,
+        short_classes=run.settings.short_classes,
     )
 
 
