@@ -48,12 +48,18 @@ class ExtractionForecast:
     def text(self) -> str:
         """The answer for the terminal."""
         there = f", {self.done} of them there already" if self.done else ""
+        tasks = f"{self.tasks} task{'s' * (self.tasks != 1)}"
+        time = (
+            f"about {_time(self.seconds)} ({self.rows_per_second:,.0f} rows/s in one process on "
+            f"{self.device}, batches of {self.batch_size}; tried just now)"
+            if self.rows_per_second
+            else "none: the store is complete"
+        )
         read = "" if self.bytes_to_read is None else f"{self.bytes_to_read / 1e6:,.1f} MB to read, "
         return (
-            f"{self.store}: {self.rows:,} rows in {self.tasks} tasks{there}\n"
+            f"{self.store}: {self.rows:,} rows in {tasks}{there}\n"
             f"bytes    {read}{self.bytes_to_write / 1e6:,.1f} MB to write\n"
-            f"time     about {_time(self.seconds)} ({self.rows_per_second:,.0f} rows/s in one process on "
-            f"{self.device}, batches of {self.batch_size}; tried just now)\n"
+            f"time     {time}\n"
             "nothing was written"
         )
 

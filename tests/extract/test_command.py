@@ -118,8 +118,9 @@ def test_a_dry_run_says_what_there_is_to_do_and_writes_nothing(
     assert told["bytes_to_write"] == 2 * features.shape[0] * features.shape[1]
     done = json.loads(run(*words, "--dry-run", "--json")[1])
     assert (done["done"], done["seconds"]) == (3, 0.0)
+    assert "time     none: the store is complete" in run(*words, "--dry-run")[1]
     text = run(*words, "--dry-run", "--limit", "3")[1]
-    assert "3 rows in 1 tasks" in text
+    assert "3 rows in 1 task\n" in text
     assert "nothing was written" in text
     code, _, err = run("--encoder", "hog-color", "--dry-run")
     assert code == 2
