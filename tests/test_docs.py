@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -110,6 +111,22 @@ def test_a_page_runs(page: Path, folder: Path, larder: Larder) -> None:
     text = page.read_text(encoding="utf-8")
     larder.put(needs(text), folder)
     run_page(text, _named(page))
+
+
+@pytest.mark.parametrize("name", ["arrays", "look-inside", "in-a-notebook"])
+def test_a_notebook_is_its_page_run(name: str) -> None:
+    """Its code is the page's, which the test above runs; `python docs/notebooks/make.py` makes it anew."""
+    text = (ROOT / "docs" / "notebooks" / f"{name}.ipynb").read_text(encoding="utf-8")
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    code = ["".join(cell["source"]) for cell in cells]
+    page = (ROOT / "docs" / "tutorials" / f"{name}.md").read_text(encoding="utf-8")
+    wanted = [block.text.strip() for block in blocks(page) if block.language == "python"]
+    assert code[-len(wanted) :] == wanted
+    assert len(code) == len(wanted) + (name == "in-a-notebook")  # which draws its own data first
+    assert all(cell["execution_count"] for cell in cells)
+    assert name == "in-a-notebook" or "image/png" in text
+    for place in ("/tmp/", "/home/", "/root/"):
+        assert place not in text
 
 
 def test_the_readme(folder: Path) -> None:
