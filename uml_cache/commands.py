@@ -179,7 +179,12 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
     "splits",
     help="What the splits' array is called, or a .npy or text file of them.",
 )
-@click.option("--groups", "--group-column", "groups", help="What the groups' array is called.")
+@click.option(
+    "--groups",
+    "--group-column",
+    "groups",
+    help="What the groups' array is called, or a .npy or text file of them.",
+)
 @click.option("--lengths", help="What the array of token counts is called.")
 @click.option(
     "--dtype",

@@ -154,6 +154,8 @@ def submit_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, An
     from uml_manifests import resolve_data
 
     manifest = resolve_data(**_source(settings), modality=modality_of(str(settings.encoder)))
+    if settings.limit is not None:
+        manifest = manifest.trial(settings.limit)
     sent = submit(f"{manifest.name}-{settings.encoder}", settings)
     text = (
         f"job {sent.job}: {sent.workers} jobs share {len(manifest):,} {manifest.modality} samples; "

@@ -88,7 +88,7 @@ class Whole:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--flips", type=int, default=100)
+    parser.add_argument("--flips", type=int, default=100, help="0: one of each kind of file")
     parser.add_argument("--kinds", nargs="*", help="only these, such as predictions/ or store")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -100,8 +100,9 @@ def main() -> None:
         place = prepared(Path(scratch))
         kinds = arguments.kinds or sorted([*place.files, _HALFWAY])
         known: dict[str, Whole] = {}
-        for i in range(arguments.flips):
-            kind = rng.choice(kinds)
+        drawn = (rng.choice(kinds) for _ in range(arguments.flips))  # each when it is needed
+        chosen = drawn if arguments.flips else kinds
+        for i, kind in enumerate(chosen):
             counts[kind, trial(place, kind, known, rng)] += 1
             if i % 50 == 49:
                 print(f"{i + 1} flips", file=sys.stderr, flush=True)

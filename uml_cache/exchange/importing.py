@@ -222,7 +222,7 @@ def _plan(
     if split is not None:
         splits[splits == 255] = as_splits([split], 1, "--split")[0]
     ids = ids_of(parts, columns, rows, total)
-    groups = groups_of(parts)
+    groups = groups_of(parts, columns.groups, rows)
     counts = None
     if token_dim is not None:
         counts = np.concatenate([part.lengths for part in parts]).astype(np.int32)  # type: ignore[arg-type]

@@ -37,8 +37,11 @@ def cut_column(column: Any, rows: list[int]) -> list[Any]:
     return [column[end - count : end] for end, count in zip(ends, rows, strict=True)]
 
 
-def groups_of(parts: list[Part]) -> list[str] | None:
-    """The groups of all parts; rows of a part without any have none ("")."""
+def groups_of(parts: list[Part], option: str | None, rows: list[int]) -> list[str] | None:
+    """The groups of all parts, or of the file that holds them; rows of a part without any have none ("")."""
+    whole, _ = whole_column(option, [], rows, "groups")
+    if whole:
+        return as_groups(whole[0], str(option))
     # What export wrote comes back as it was; other files' groups are read by the rules for tables.
     found = [
         as_texts(part.groups, part.where, "group") if part.attributes else as_groups(part.groups, part.where)

@@ -6,6 +6,7 @@ Neither zarr nor torch is imported here. Stores that others wrote with a Zarr to
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -66,6 +67,11 @@ class StoreInfo:
     def encoder_name(self) -> str:
         """The name of its encoder."""
         return str(self.encoder["name"])
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it holds some of its data set's samples alone, as `uml extract --limit` makes it."""
+        return any(re.fullmatch(r"limit\d+", part) for part in (self.variant or "").split("-"))
 
     @property
     def sealed(self) -> bool:

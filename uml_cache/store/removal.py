@@ -39,6 +39,7 @@ def remove_store(place: Path | str) -> int:
         held.enter_context(rewriting(path))
         aside = held.enter_context(scratch_folder(path.parent))
         os.rename(path, aside / path.name)
+        path.with_suffix(".origin.json").unlink(missing_ok=True)  # where its samples came from
         sync_folder(path.parent)
     return size
 

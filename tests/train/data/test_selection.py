@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toy_stores import write_store
-from uml_cache import InputError
+from uml_cache import InputError, remove_store
 from uml_train import open_problem, select_stores
 
 
@@ -28,6 +28,20 @@ def test_a_labelled_store_goes_before_one_without_labels(
     found = select_stores(tmp_path, None, None, asked)
     assert [role.label for role in found.auxiliaries] == ["text.loose"]
     assert found.remarks == ("text:made-up of toy has no labels and is passed over for text.loose:made-up",)
+
+
+def test_a_trial_stands_in_nobody_s_way_and_can_be_named(tmp_path: Path) -> None:
+    _write(tmp_path, "image", ("cat", "dog"))
+    trial = np.zeros((20, 4), np.float32)
+    write_store(tmp_path, "image", trial, [0, 1] * 10, [255] * 20, variant="limit20", classes=("cat", "dog"))
+    found = select_stores(tmp_path, None, None, None)
+    assert found.target.store.variant is None
+    assert found.remarks == ("image:made-up@limit20 of toy is a trial and is passed over for image:made-up",)
+    assert select_stores(tmp_path, None, "image:made-up", None).target.store.variant is None
+    named = select_stores(tmp_path, None, "image:made-up@limit20", None)
+    assert named.target.store.variant == "limit20"
+    remove_store(found.target.store.path)
+    assert select_stores(tmp_path, None, None, None).target.store.variant == "limit20"  # the only one
 
 
 def test_the_only_store_without_labels_is_refused_with_the_commands(tmp_path: Path) -> None:

@@ -64,14 +64,14 @@ def select_stores(
     modalities = list(dict.fromkeys(store.modality for store in stores))
     if target is None:
         target = next(m for m in (*_TARGET_ORDER, *modalities) if m in modalities)
-    passed_over: list[StoreInfo] = []
+    trials = [store for store in stores if store.is_trial and _whole(store, stores)]
+    remarks = [_passed_over(store, "is a trial", _whole(store, stores)) for store in trials]
+    passed_over = list(trials)
+    whole = [store for store in stores if store not in trials]
     if not only_tokens:
-        passed_over = [s for s in stores if not s.classes and _better(s, stores)]
-    remarks = tuple(
-        f"{_label(store)}:{full_name(store)} of {dataset} has no labels and is passed over for "
-        f"{', '.join(f'{_label(s)}:{full_name(s)}' for s in _better(store, stores))}"
-        for store in passed_over
-    )
+        unlabelled = [s for s in whole if not s.classes and _better(s, whole)]
+        remarks += [_passed_over(s, "has no labels", _better(s, whole)) for s in unlabelled]
+        passed_over += unlabelled
     stores = [store for store in stores if store not in passed_over]
 
     def find(name: str, option: str) -> Role:
@@ -90,7 +90,7 @@ def select_stores(
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
         if len({role.label for role in configuration}) < len(configuration):
             raise InputError(f"--aux names {configuration[0].label} twice in one configuration")
-    return Selection(dataset, chosen, tuple(roles), remarks)
+    return Selection(dataset, chosen, tuple(roles), tuple(remarks))
 
 
 def _usable(cache: Path, only_tokens: bool) -> list[StoreInfo]:
@@ -133,6 +133,16 @@ def _better(store: StoreInfo, stores: Sequence[StoreInfo]) -> list[StoreInfo]:
     return [s for s in stores if s.modality == store.modality and s.classes]
 
 
+def _whole(trial: StoreInfo, stores: Sequence[StoreInfo]) -> list[StoreInfo]:
+    """The stores beside a trial (`uml extract --limit`) that are none: it stands in nobody's way."""
+    return [s for s in stores if _label(s) == _label(trial) and not s.is_trial]
+
+
+def _passed_over(store: StoreInfo, why: str, better: Sequence[StoreInfo]) -> str:
+    names = ", ".join(f"{_label(s)}:{full_name(s)}" for s in better)
+    return f"{_label(store)}:{full_name(store)} of {store.dataset} {why} and is passed over for {names}"
+
+
 def _meant(passed_over: Sequence[StoreInfo], stores: Sequence[StoreInfo], name: str) -> list[StoreInfo]:
     """Of the stores that are passed over, those that a name can only mean."""
     place, _, encoder = name.partition(":")
@@ -140,9 +150,12 @@ def _meant(passed_over: Sequence[StoreInfo], stores: Sequence[StoreInfo], name: 
     return [
         store
         for store in passed_over
-        if place == _label(store)
-        and (encoder in (store.encoder_name, full_name(store)) if encoder else place not in taken)
+        if place == _label(store) and (_is_named(store, encoder) if encoder else place not in taken)
     ]
+
+
+def _is_named(store: StoreInfo, encoder: str) -> bool:
+    return encoder == full_name(store) or (encoder == store.encoder_name and not store.is_trial)
 
 
 def _find_elsewhere(elsewhere: Sequence[StoreInfo], name: str, prefer_tokens: bool) -> Role | None:
@@ -166,6 +179,7 @@ def select_beside(
     dataset, modality = target.store.dataset, target.store.modality
     cached = find_stores(cache) if cache.is_dir() else []
     stores = [store for store in cached if store.dataset == dataset and store.dim is not None]
+    stores = [store for store in stores if not (store.is_trial and _whole(store, stores))]
     if auxiliaries is None and tuned is not None:
         return Selection(dataset, target, ((tuned,),))
     if auxiliaries is None:
