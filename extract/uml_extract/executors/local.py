@@ -61,7 +61,7 @@ class LocalExecutor:
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
         """Work through tasks here, or hand them out to processes."""
-        if len(self._slots) == 1 or job.recipe is None:
+        if len(self._slots) == 1 or not job.portable:
             work(tasks)
         else:
             self._hand_out(job, tasks, progress)
@@ -118,7 +118,7 @@ class LocalExecutor:
                                 f"a worker {what} before its first task; `--workers 1` tells more"
                             )
                         lost[task] += 1
-                        rows = f"samples {(span := job_rows(job, task)).start} to {span.stop - 1}"
+                        rows = f"samples {(span := job.rows_of(task)).start} to {span.stop - 1}"
                         if lost[task] == _ATTEMPTS:
                             raise WorkError(
                                 f"{_ATTEMPTS} workers {what} in task {task} ({rows}); what is done is kept"
@@ -129,12 +129,6 @@ class LocalExecutor:
             finally:
                 for worker in list(workers):
                     stop(worker)
-
-
-def job_rows(job: Job, task: int) -> range:
-    """The rows of a task."""
-    size = job.plan.layout.task_rows
-    return range(task * size, min((task + 1) * size, len(job.manifest)))
 
 
 class _Process:

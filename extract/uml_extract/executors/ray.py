@@ -47,7 +47,7 @@ class RayExecutor:
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
         """Work through tasks on the workers of the cluster."""
-        if job.recipe is None:
+        if not job.portable:
             raise InputError("ray loads the encoder on its workers: give the encoder's name, not an object")
         if not tasks:
             return

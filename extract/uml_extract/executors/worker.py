@@ -1,12 +1,13 @@
-"""A worker process: it is told a job once, then tasks one after the other, and says what it has done.
+"""A worker process: it is told a job once, then units one after the other, and says what it has done.
 
-The parent writes a pickled job to the worker's standard input, then one task number a line; the worker
-answers with one JSON value a line: "ready", {"rows": n} after a batch, {"done": task}, or {"error": [kind,
+The parent writes a pickled job to the worker's standard input, then one unit's number a line; the worker
+answers with one JSON value a line: "ready", {"rows": n} after a batch, {"done": unit}, or {"error": [kind,
 message]}. When its input ends the worker stops at once, so that none outlives its parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -20,8 +21,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache import InputError, StorePlan, WorkError, planned_store
 from uml_extract.registry import load_encoder
-from uml_extract.spec import fitted
-from uml_extract.tasks import Extraction
+from uml_extract.spec import Encoder, fitted
+from uml_extract.tasks import Extraction, Units
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -36,44 +37,71 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a worker needs to know of an extraction. `recipe` None: the encoder cannot be loaded anew.
-
-    `readers` is how many processes each worker has to read its samples.
-    """
+class Target:
+    """One store of a job. `recipe` None: the encoder cannot be loaded anew."""
 
     store: Path
     plan: StorePlan
-    manifest: Manifest
     recipe: Recipe | None
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs to know of an extraction: the stores of one pass, and what each lacks.
+
+    What is handed out are units: the tasks that lie in one stretch of rows. `readers` is how many processes
+    each worker has to read its samples.
+    """
+
+    targets: tuple[Target, ...]
+    manifest: Manifest
     max_errors: float
     group: str | None
+    units: Units
     readers: int = 0
+
+    @property
+    def portable(self) -> bool:
+        """Whether another process can do it: every encoder can be loaded anew."""
+        return all(target.recipe is not None for target in self.targets)
+
+    def rows_of(self, unit: int) -> range:
+        """The rows of a unit."""
+        size = max(target.plan.layout.task_rows for target in self.targets)
+        return range(unit * size, min((unit + 1) * size, len(self.manifest)))
 
 
 class Worker:
-    """One process's part in a job: its encoder is loaded once, then it runs any task, any number of times."""
+    """One process's part in a job: its encoders are loaded once, then it runs any unit, any number of times."""
 
     def __init__(self, job: Job) -> None:
-        if job.recipe is None:
-            raise InputError("an encoder object cannot be sent to other processes; give the encoder's name")
-        encoder = fitted(load_encoder(job.recipe.name, **job.recipe.options), job.manifest)
-        here = (json.loads(json.dumps(encoder.spec.to_json())), encoder.compute_dtype)
-        if here != (job.plan.fields["encoder"], job.plan.compute_dtype):
-            raise WorkError(
-                f"a worker loaded another {job.recipe.name} than the store was planned with "
-                "(weights, library or precision differ): give all workers the same files and devices"
-            )
-        self._store = planned_store(job.store, job.plan)
         self._job = job
+        encoders = [_loaded(target, job.manifest) for target in job.targets]
+        self._stores = [planned_store(target.store, target.plan) for target in job.targets]
         self._extraction = Extraction(
-            self._store, job.manifest, encoder, max_errors=job.max_errors, readers=job.readers
+            self._stores, job.manifest, encoders, max_errors=job.max_errors, readers=job.readers
         )
 
-    def run(self, task: int, report: Callable[[int], Any]) -> None:
-        """Compute and commit one task; `report` is called with the rows done since the last call."""
-        with self._store.lock(self._job.group):
-            self._extraction.run([task], _Report(report))
+    def run(self, unit: int, report: Callable[[int], Any]) -> None:
+        """Compute and commit one unit; `report` is called with the rows done since the last call."""
+        with contextlib.ExitStack() as locks:
+            for store in self._stores:
+                locks.enter_context(store.lock(self._job.group))
+            self._extraction.run({unit: self._job.units[unit]}, _Report(report))
+
+
+def _loaded(target: Target, manifest: Manifest) -> Encoder:
+    """The encoder that a store was planned with; `WorkError` where this process loads another one."""
+    if target.recipe is None:
+        raise InputError("an encoder object cannot be sent to other processes; give the encoder's name")
+    encoder = fitted(load_encoder(target.recipe.name, **target.recipe.options), manifest)
+    here = (json.loads(json.dumps(encoder.spec.to_json())), encoder.compute_dtype)
+    if here != (target.plan.fields["encoder"], target.plan.compute_dtype):
+        raise WorkError(
+            f"a worker loaded another {target.recipe.name} than the store was planned with "
+            "(weights, library or precision differ): give all workers the same files and devices"
+        )
+    return encoder
 
 
 class _Report:

@@ -35,7 +35,7 @@ def as_picture(held: Any, least_side: int = 0) -> Image:
 
     if isinstance(held, Image.Image):
         return upright_rgb(held)
-    file = _as_file(held)
+    file = as_file(held)
     if file is not None:
         return read_image(file, least_side)
     values = as_array(held)
@@ -76,7 +76,7 @@ def as_sound(held: Any, rate: int, seconds: float) -> Sound:
     pair = sound_pair(held)
     if pair is not None:
         return sound_at(pair[0], pair[1], rate, seconds)
-    file = _as_file(held)
+    file = as_file(held)
     if file is None:
         raise SampleError(f"a {type(held).__name__} is no sound; expected {_SOUND}")
     return read_audio(file, rate, seconds)
@@ -113,7 +113,7 @@ def as_array(held: Any) -> np.ndarray | None:
     return None
 
 
-def _as_file(held: Any) -> str | Path | io.BytesIO | None:
+def as_file(held: Any) -> str | Path | io.BytesIO | None:
     """The path or the bytes that `held` is, also as a cell of a Hugging Face data set; None if neither."""
     if isinstance(held, Mapping) and ("bytes" in held or "path" in held):
         held = held.get("bytes") or held.get("path")

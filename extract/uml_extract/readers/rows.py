@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from uml_extract.readers.held import as_picture, as_sound
+from uml_extract.readers.held import as_file, as_picture, as_sound
 from uml_extract.readers.members import read_row
-from uml_extract.readers.samples import read_audio, read_image, read_text
+from uml_extract.readers.samples import read_audio, read_image, read_images, read_sounds, read_text
 from uml_extract.spec import Encoder
 from uml_manifests import HeldManifest
 
@@ -32,5 +33,30 @@ def read_for(encoder: Encoder, manifest: Manifest, row: int) -> Any:
 
     A transform with `jpeg_side` sees large JPEGs at a part of their size, see `read_image`.
     """
-    side = encoder.spec.transform.get("jpeg_side", 0)
-    return read_sample(manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds, least_side=side)
+    return read_sample(
+        manifest, row, rate=encoder.input_rate, seconds=encoder.input_seconds, least_side=_side(encoder)
+    )
+
+
+def read_jointly(encoders: Sequence[Encoder], manifest: Manifest, row: int) -> list[Any]:
+    """Read one row once, as each of several encoders takes it: what `read_for` gives each.
+
+    Raises:
+        SampleError: it cannot be read as one of them takes it; another may be able to.
+    """
+    modality = manifest.modality
+    if modality in ("text", "array"):
+        return [read_for(encoders[0], manifest, row)] * len(encoders)
+    sides = [_side(encoder) for encoder in encoders]
+    wants = [(encoder.input_rate, encoder.input_seconds) for encoder in encoders]
+    held = manifest.held[row] if isinstance(manifest, HeldManifest) else manifest.path(row)
+    file = as_file(held)
+    if file is not None:
+        return list(read_images(file, sides)) if modality == "image" else list(read_sounds(file, wants))
+    if modality == "image":
+        return [as_picture(held)] * len(encoders)  # decoded already
+    return [as_sound(held, *want) for want in wants]
+
+
+def _side(encoder: Encoder) -> int:
+    return int(encoder.spec.transform.get("jpeg_side", 0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -78,6 +79,47 @@ def read_image(path: str | Path | io.BytesIO, least_side: int = 0) -> Image:
         raise SampleError(_reason(error, path)) from None
 
 
+def read_images(path: str | Path | io.BytesIO, sides: Sequence[int]) -> list[Image]:
+    """What `read_image` gives for each of `sides`, from one look at the file.
+
+    It is decoded once for all sides that lead to the same size, which for most files are all of them. Who
+    takes a picture must not change it. Raises `SampleError` if it cannot be read for one of them.
+    """
+    distinct = dict.fromkeys(sides)
+    if len(distinct) == 1:
+        return [read_image(path, sides[0])] * len(sides)
+    found = path if isinstance(path, io.BytesIO) else _file(Path(path))
+    file = found if isinstance(found, io.BytesIO) else _whole(found)
+    of_size: dict[tuple[int, int], Image] = {}
+    pictures: dict[int, Image] = {}
+    for side in distinct:
+        size = _decoded_size(file, side)
+        if size not in of_size:
+            of_size[size] = read_image(file, side)
+        pictures[side] = of_size[size]
+    return [pictures[side] for side in sides]
+
+
+def _whole(path: Path) -> io.BytesIO:
+    try:
+        return io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise SampleError(_reason(error, path)) from None
+
+
+def _decoded_size(file: io.BytesIO, side: int) -> tuple[int, int]:
+    """Width and height at which the decoder gives a picture of at least `side`, from its header alone."""
+    from PIL import Image
+
+    try:
+        with Image.open(file, formats=_raster_formats()) as opened:
+            if side:
+                opened.draft("RGB", (side, side))
+            return opened.size
+    except Exception as error:  # decoders raise nearly anything on broken bytes
+        raise SampleError(_reason(error, _IN_MEMORY)) from None
+
+
 def upright_rgb(opened: Image) -> Image:
     """A decoded picture upright, as RGB. Raises `SampleError` for one that is too large or too thin."""
     from PIL import ImageOps
@@ -134,15 +176,25 @@ def read_audio(path: str | Path | io.BytesIO, rate: int, seconds: float) -> Soun
     What the header says is checked before any memory is taken for it. Raises `SampleError` for a file that is
     missing, broken, empty, of a rate that cannot be resampled, or holds values that are not finite.
     """
+    return read_sounds(path, [(rate, seconds)])[0]
+
+
+def read_sounds(path: str | Path | io.BytesIO, wants: Sequence[tuple[int, float]]) -> list[Sound]:
+    """What `read_audio` gives for each (rate, seconds), decoded once as far as the longest of them goes.
+
+    Raises `SampleError` if it cannot be read for one of them.
+    """
     import soundfile
 
+    seconds = max(seconds for _, seconds in wants)
     file = path if isinstance(path, io.BytesIO) else _file(Path(path))
     path = _IN_MEMORY if isinstance(path, io.BytesIO) else Path(path)
     _need_whole_wav(file, path)
     try:
         with soundfile.SoundFile(file) as stream:
             own_rate, frames = stream.samplerate, stream.frames
-            _check_rate(own_rate, rate)
+            for rate, _ in wants:
+                _check_rate(own_rate, rate)
             wanted = min(math.ceil(seconds * own_rate), frames)
             mono = _mono(stream, wanted)
     except SampleError:
@@ -151,7 +203,7 @@ def read_audio(path: str | Path | io.BytesIO, rate: int, seconds: float) -> Soun
         raise SampleError(_reason(error, path)) from None
     if len(mono) < wanted:
         raise SampleError(f"{path}: ends after {len(mono)} of {frames} frames")
-    return sound_at(mono, own_rate, rate, seconds)
+    return [sound_at(mono, own_rate, rate, longest) for rate, longest in wants]
 
 
 def sound_at(mono: np.ndarray, own_rate: int, rate: int, seconds: float) -> Sound:
