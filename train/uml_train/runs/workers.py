@@ -25,18 +25,18 @@ from uml_cache import (
     store_info,
 )
 from uml_train.data.selection import Role
-from uml_train.grid import Grid
 from uml_train.heads.bank import HeadBank, one_thread
 from uml_train.heads.export import head_file
 from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
+from uml_train.protocols.grid import Grid
 from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, CellResult, Run
 from uml_train.runs.cells import Trained, finish, prepare, train_cell
 from uml_train.runs.outcome import cell_result
-from uml_train.runs.recorded import run_grid
-from uml_train.runs.reopening import open_recorded, selection_of
+from uml_train.runs.settled.recorded import run_grid
+from uml_train.runs.settled.reopening import open_recorded, selection_of
 from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.

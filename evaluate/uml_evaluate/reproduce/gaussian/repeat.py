@@ -182,7 +182,7 @@ def _write_results(
 
 
 def _drawn(out: Path, comparisons: Sequence[ArmErrors], sweep: str | None, scale: str) -> list[Path]:
-    from uml_evaluate.comparing.figures import save
+    from uml_evaluate.comparing.shown.figures import save
     from uml_evaluate.reproduce.gaussian.gaussian_figure import main_figure, sweep_figure
 
     figure = main_figure(comparisons) if sweep is None else sweep_figure(comparisons, sweep)
