@@ -11,8 +11,8 @@ from uml_cache.tables.names import clean_name
 
 PLAIN: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ids"),
-    "text": ("text",),
-    "path": ("path",),
+    "text": ("text", "texts"),
+    "path": ("path", "paths"),
     "label": ("label", "labels"),
     "split": ("split", "splits"),
     "group": ("group", "groups"),
