@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uml_cache import InputError, open_features
-from uml_cache.reading import Batch, DeviceLoader, HostLoader, Sampler, StreamLoader, choose, make_loader
+from uml_cache.reading import Batch, DeviceLoader, HostLoader, Sampler, StreamLoader, make_loader
+from uml_cache.reading.loaders import choose
 
 
 def copied(batches: Any) -> list[Batch]:

@@ -13,7 +13,7 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mapping is for Linux")
 def test_the_race_runs() -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "mapped_loader.py"
+    script = Path(__file__).parents[3] / "benchmarks" / "mapped_loader.py"
     done = subprocess.run(
         [sys.executable, "-W", "error", script, "--rows", "3000", "--rounds", "1", "--json"],
         capture_output=True,
