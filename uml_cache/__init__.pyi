@@ -44,6 +44,7 @@ from .machine import deaf_to_interrupts as deaf_to_interrupts
 from .machine import fork as fork
 from .machine import memory_bytes as memory_bytes
 from .machine import no_processes as no_processes
+from .processes import process_pool as process_pool
 from .reading.compare import StoreDifference as StoreDifference
 from .reading.compare import compare_stores as compare_stores
 from .reading.features import FeatureSet as FeatureSet
