@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, make_folder, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import accuracies, averages
+from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.tables import accuracies, averages
 from uml_evaluate.evaluation import add_textbook
 from uml_evaluate.report.html import write_report
 from uml_extract import extract

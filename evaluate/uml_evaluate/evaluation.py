@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, WorkError
 from uml_evaluate.comparing.comparison import Comparison, compare, table
-from uml_evaluate.comparing.figures import differences_figure, file_name, save
 from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import WIDTH, terminal
+from uml_evaluate.comparing.shown.figures import differences_figure, file_name, save
+from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
 from uml_evaluate.metrics.values import available

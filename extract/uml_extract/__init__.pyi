@@ -1,6 +1,5 @@
-from .at_hand import weights_at_hand as weights_at_hand
-from .encoding import EncodedPart as EncodedPart
-from .encoding import encode_rows as encode_rows
+from .encoding.encoding import EncodedPart as EncodedPart
+from .encoding.encoding import encode_rows as encode_rows
 from .executors.worker import Recipe as Recipe
 from .origin import samples_of as samples_of
 from .pipeline import Extracted as Extracted
@@ -14,11 +13,14 @@ from .readers import read_text as read_text
 from .readers.held import as_array as as_array
 from .readers.prefetch import Reading as Reading
 from .readers.prefetch import reader_count as reader_count
-from .recorded import load_recorded as load_recorded
-from .recorded import require_same as require_same
-from .registry import list_encoders as list_encoders
-from .registry import load_encoder as load_encoder
-from .registry import modality_of as modality_of
+from .registry.at_hand import weights_at_hand as weights_at_hand
+from .registry.recorded import load_recorded as load_recorded
+from .registry.recorded import require_same as require_same
+from .registry.registry import list_encoders as list_encoders
+from .registry.registry import load_encoder as load_encoder
+from .registry.registry import modality_of as modality_of
+from .registry.trainable import Trainable as Trainable
+from .registry.trainable import load_trainable as load_trainable
 from .sources import content_digest as content_digest
 from .sources import sources_digest as sources_digest
 from .spec import Encoded as Encoded
@@ -28,5 +30,3 @@ from .spec import EncoderSpec as EncoderSpec
 from .spec import Registered as Registered
 from .spec import SampleError as SampleError
 from .spec import fitted as fitted
-from .trainable import Trainable as Trainable
-from .trainable import load_trainable as load_trainable

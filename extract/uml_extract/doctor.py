@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from uml_cache import QUIET, InputError, Output, available_cores, memory_bytes, no_processes
-from uml_extract.at_hand import weights_at_hand
-from uml_extract.batching import encode_batch
 from uml_extract.encoders.hub import hub_answers
+from uml_extract.encoding.batching import encode_batch
 from uml_extract.readers import Sound
-from uml_extract.registry import list_encoders, load_encoder
+from uml_extract.registry.at_hand import weights_at_hand
+from uml_extract.registry.registry import list_encoders, load_encoder
 from uml_extract.spec import Encoder
 
 _PACKAGES = (

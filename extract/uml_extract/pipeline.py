@@ -27,16 +27,16 @@ from uml_cache import (
     remove_store,
     store_path,
 )
-from uml_extract.batching import probe_batch_size
+from uml_extract.encoding.batching import probe_batch_size
+from uml_extract.encoding.tasks import Extraction
 from uml_extract.executors import Executor, get_executor
 from uml_extract.executors.worker import Job, Recipe
 from uml_extract.origin import record_origin
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import reader_count
-from uml_extract.registry import load_encoder
+from uml_extract.registry.registry import load_encoder
 from uml_extract.sources import changed_tasks, mended_tasks, need_files
 from uml_extract.spec import LAST_LAYER, Encoder, SampleError, fitted
-from uml_extract.tasks import Extraction
 
 if TYPE_CHECKING:
     import numpy as np

@@ -72,7 +72,7 @@ class EncoderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What only a network that is to be trained may be asked for (`uml_extract.trainable`).
+    """What only a network that is to be trained may be asked for (`uml_extract.registry.trainable`).
 
     `img_size` and `patch_size` (pixels) rebuild a vision network for another size, None keeps its own;
     `untrained` takes no weights at all.

@@ -9,11 +9,11 @@ import numpy as np
 
 from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
+from uml_extract.encoding.forecast import forecast
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
-from uml_extract.forecast import forecast
 from uml_extract.pipeline import Extracted, extract, plan_extraction
-from uml_extract.registry import list_encoders, load_encoder, modality_of
+from uml_extract.registry.registry import list_encoders, load_encoder, modality_of
 from uml_extract.settings import ExtractSettings, max_errors
 from uml_extract.spec import CutsTexts, Encoder, Registered
 

@@ -14,7 +14,7 @@ import soundfile
 
 from uml_cache import InputError, WorkError, open_features
 from uml_extract import Encoded, Encoder, SampleError, extract, load_encoder, read_sample
-from uml_extract.batching import encode_batch, probe_batch_size
+from uml_extract.encoding.batching import encode_batch, probe_batch_size
 from uml_extract.readers.prefetch import read_ahead
 from uml_manifests import Manifest
 

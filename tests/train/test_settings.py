@@ -16,7 +16,7 @@ from uml_cache.files.documents import with_checksum
 from uml_cache.settings import Settings, declared, read_toml
 from uml_evaluate.reproduce.recipe.recipe import FINETUNE, TRAIN
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.runs.asked import asked
+from uml_train.runs.settled.asked import asked
 from uml_train.settings import TrainSettings
 
 COMMON: dict[str, Any] = {

@@ -172,7 +172,7 @@ def _log_run(path: str, trackers: tuple[str, ...], output: Output) -> None:
 
 def _under_protocol(values: dict[str, Any]) -> dict[str, Any]:
     """What is not given, as the protocol has it."""
-    from uml_train.protocols import SCOPE_OF_WAY, protocol_defaults
+    from uml_train.protocols.protocols import SCOPE_OF_WAY, protocol_defaults
 
     protocol = values.get("protocol", "fair")
     way = "finetune" if "encoder" in values else "train"

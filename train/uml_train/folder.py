@@ -28,17 +28,17 @@ from uml_cache import (
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
-from uml_train.protocols import deviations, scope_of
+from uml_train.protocols.grid import Grid
+from uml_train.protocols.protocols import deviations, scope_of
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
 from uml_train.run import FORMAT, Run
-from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.searching import joint
+from uml_train.runs.settled.asked import asked
+from uml_train.runs.settled.searching import joint
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:

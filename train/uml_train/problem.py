@@ -99,7 +99,7 @@ def open_problem(
         splits: what stands in place of the target's own splits.
         opened: by label what needs no opening: the rows of a manifest that a network is trained on.
         ids: what equal ids of the target and an auxiliary mean: `shared`, the same sample; `own`, nothing;
-            `recorded`, the same sample where both stores were given their ids (`uml_cache.views`).
+            `recorded`, the same sample where both stores were given their ids (`uml_cache.tables.views`).
         short_classes: what a class does that has fewer rows than a draw asks for, as in `few_shot`.
 
     Raises:

@@ -29,9 +29,9 @@ from uml_cache.exchange.part_columns import (
 from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.store.feature_store import FeatureStore
-from uml_cache.store.layout import DTYPES, IDS, NO_SPLIT, SPLIT_NAMES
-from uml_cache.store.plan import StorePlan, store_path
-from uml_cache.store.planning import create_or_resume
+from uml_cache.store.plans.layout import DTYPES, IDS, NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.plans.plan import StorePlan, store_path
+from uml_cache.store.plans.planning import create_or_resume
 from uml_cache.tables.account import Account, lacking
 from uml_cache.tables.class_lists import class_file
 from uml_cache.tables.labels import read_labels

@@ -14,7 +14,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.exchange.table import Part
 from uml_cache.store.feature_store import FeatureStore
-from uml_cache.store.layout import IDS
+from uml_cache.store.plans.layout import IDS
 
 _PIECE = 8192  # rows looked at together
 

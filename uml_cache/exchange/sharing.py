@@ -25,7 +25,7 @@ from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.locks import Reader
-from uml_cache.store.plan import store_path
+from uml_cache.store.plans.plan import store_path
 from uml_cache.store.verification import verify
 
 LIST = "share.json"

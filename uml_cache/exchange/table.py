@@ -15,7 +15,7 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.attributes import check_attributes
 from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
-from uml_cache.store.layout import SPLIT_NAMES
+from uml_cache.store.plans.layout import SPLIT_NAMES
 from uml_cache.tables.cells import as_texts, strict_json, text_of, uniques
 from uml_cache.tables.class_lists import as_classes
 from uml_cache.tables.columns import PLAIN, USUAL, choose_column

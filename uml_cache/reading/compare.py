@@ -14,7 +14,7 @@ import torch
 
 from uml_cache.errors import InputError
 from uml_cache.reading.features import FeatureSet, open_features
-from uml_cache.store.plan import differences
+from uml_cache.store.plans.plan import differences
 
 _BLOCK_BYTES = 32_000_000
 _SHOWN = 3

@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, WorkError
 from uml_cache.reading.mapping import NotMappable, advise, map_shards
-from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plans.layout import ShardedArray
 from uml_cache.store.shards import read_index
 
 if TYPE_CHECKING:

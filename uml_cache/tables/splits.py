@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.plans.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.tables.cells import NOTHING, as_texts, text_of, uniques
 from uml_cache.tables.names import clean_name
 

@@ -26,9 +26,9 @@ from uml_evaluate.analyses.reading import (
     seeds_text,
     stratified,
 )
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

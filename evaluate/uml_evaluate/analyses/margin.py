@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, cell_fields, finite, mean_std_text, seeds_text
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.rows import Arm, arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

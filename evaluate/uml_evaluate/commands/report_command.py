@@ -34,7 +34,7 @@ def report(output: Output, runs: Path, out: Path | None, samples: bool, kind: st
     Analyses that `uml eval --analysis` has stored with a run are on the page, too. Figures also go into the
     folder `figures` beside the page, as PNG and SVG, tables into `tables`, as CSV, Markdown and LaTeX.
     """
-    from uml_evaluate.comparing.sentence import sentence
+    from uml_evaluate.comparing.shown.sentence import sentence
     from uml_evaluate.report.html import write_report
 
     written = write_report(runs, out=out, samples=samples, map=kind, output=output)

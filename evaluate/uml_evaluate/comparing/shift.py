@@ -35,7 +35,7 @@ from uml_cache import (
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
+from uml_evaluate.comparing.shown.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
     FORMAT,

@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, escapes, unknown
 from uml_evaluate.comparing.comparison import Comparison, across, compare
-from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, key_figure, save
-from uml_evaluate.comparing.headline import ground, headline, key_arms
 from uml_evaluate.comparing.rows import PROBES
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import markdown
+from uml_evaluate.comparing.shown.figures import (
+    accuracy_figure,
+    differences_figure,
+    file_name,
+    key_figure,
+    save,
+)
+from uml_evaluate.comparing.shown.headline import ground, headline, key_arms
+from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.tables import markdown
 from uml_evaluate.report.exhibits.collecting import collect
 from uml_evaluate.report.exhibits.maps import MAPS
 from uml_evaluate.report.exhibits.samples import Budget, Samples

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.comparison import Comparison, compare
-from uml_evaluate.comparing.headline import key_arms, main_pair
-from uml_evaluate.comparing.marks import MARKS, marked
-from uml_evaluate.comparing.meanings import meaning
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
-from uml_evaluate.comparing.tables import (
+from uml_evaluate.comparing.shown.headline import key_arms, main_pair
+from uml_evaluate.comparing.shown.marks import MARKS, marked
+from uml_evaluate.comparing.shown.meanings import meaning
+from uml_evaluate.comparing.shown.tables import (
     LEGEND,
     caption,
     delta_text,

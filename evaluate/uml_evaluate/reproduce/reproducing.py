@@ -86,7 +86,7 @@ def _runs(
     results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
-    from uml_evaluate.comparing.tables import markdown
+    from uml_evaluate.comparing.shown.tables import markdown
     from uml_evaluate.reproduce.generated import generate, shrunk
     from uml_evaluate.reproduce.recipe_run import run_parts
     from uml_evaluate.reproduce.result import describe

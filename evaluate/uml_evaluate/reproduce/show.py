@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.comparison import across
 from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
-from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.shown.sentence import signed
+from uml_evaluate.comparing.shown.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.statistics import student_difference
-from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.verdict import SMALL
 from uml_evaluate.reproduce.recipe.published import ACCURACY, Key, Number, Published, lookup
 from uml_evaluate.reproduce.result import Result, seeds_of

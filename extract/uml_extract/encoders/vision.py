@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from uml_extract.encoders.network import NetworkEncoder
+from uml_extract.encoding.torch_device import frozen_forward, to_numpy
 from uml_extract.spec import Encoded, EncoderSpec
-from uml_extract.torch_device import frozen_forward, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from uml_cache.cli import main
-from uml_evaluate.comparing.sentence import sentence
+from uml_evaluate.comparing.shown.sentence import sentence
 from uml_evaluate.demo import run_demo
 
 WriteRun = Callable[..., Path]

@@ -13,8 +13,8 @@ import pytest
 from run_records import change_predictions
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import Comparison, across, compare, table
-from uml_evaluate.comparing.sentence import sentence, signed
-from uml_evaluate.comparing.tables import accuracies, averages, markdown, terminal
+from uml_evaluate.comparing.shown.sentence import sentence, signed
+from uml_evaluate.comparing.shown.tables import accuracies, averages, markdown, terminal
 from uml_train import load_run
 
 WriteRun = Callable[..., Path]

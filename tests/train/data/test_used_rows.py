@@ -19,7 +19,7 @@ from toy_stores import clusters, write_store
 from uml_cache import export_features, import_features, open_features
 from uml_cache.errors import InputError
 from uml_cache.store.catalogue import store_info
-from uml_cache.views import sample_keys, without_view_numbers
+from uml_cache.tables.views import sample_keys, without_view_numbers
 from uml_manifests import stratified_split
 from uml_train import load_run, train
 from uml_train.commands import train as train_command

@@ -25,7 +25,7 @@ from uml_cache.cli import root
 from uml_cache.command import Output
 from uml_train import Run, TrainSettings, find_runs, load_run, train
 from uml_train.folder import run_lock
-from uml_train.pretrain.network_file import load_network
+from uml_train.pretrain.network.network_file import load_network
 from uml_train.runs.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and gloo")

@@ -17,8 +17,8 @@ from uml_train.fullbatch.cross_entropy import CrossEntropy
 from uml_train.fullbatch.shared import USUAL, Effort
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
-from uml_train.grid import Point
 from uml_train.heads.models import HeadModel
+from uml_train.protocols.grid import Point
 
 
 def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) -> Solution:

@@ -21,7 +21,7 @@ from torch import Tensor
 from uml_train.data.normalize import Normalizer
 from uml_train.fullbatch.axes import remembered
 from uml_train.fullbatch.search import cross_entropies, select, solve, temperatures
-from uml_train.grid import Candidate, Point
+from uml_train.protocols.grid import Candidate, Point
 from uml_train.heads.models import HeadModel, Samples
 
 USUAL, OTHER = "shrunk", "center-l2"

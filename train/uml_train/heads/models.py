@@ -13,9 +13,9 @@ from math import inf
 from torch import Tensor
 
 from uml_train.data.rows import Rows, as_rows
-from uml_train.grid import Candidate
 from uml_train.heads.transformer import block_shapes
 from uml_train.heads.weights import HeadWeights, initial_weights
+from uml_train.protocols.grid import Candidate
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

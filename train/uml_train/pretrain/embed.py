@@ -30,9 +30,9 @@ from uml_cache import (
     unknown,
 )
 from uml_extract import EncoderSpec
-from uml_train.pretrain.network_file import SavedNetwork, load_network
-from uml_train.pretrain.network_training import Where, embed_rows
-from uml_train.pretrain.sequences import Sequences
+from uml_train.pretrain.network.network_file import SavedNetwork, load_network
+from uml_train.pretrain.network.network_training import Where, embed_rows
+from uml_train.pretrain.network.sequences import Sequences
 from uml_train.problem import LeftOut
 from uml_train.record.identity import Watch, one_state, recorded_store, store_remarks
 from uml_train.run import CellResult, Run

@@ -12,7 +12,7 @@ from uml_manifests import NO_SPLIT
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.selection import Role, Selection
 from uml_train.data.source import TRAIN, Source
-from uml_train.pretrain.sequences import Sequences, sequences
+from uml_train.pretrain.network.sequences import Sequences, sequences
 from uml_train.problem import AS_RECORDED, Problem, open_problem, without_held_out
 
 

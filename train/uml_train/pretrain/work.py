@@ -17,12 +17,12 @@ import numpy as np
 from uml_cache import InputError, Output, Progress, WorkError, make_folder, write_together
 from uml_train.heads.models import best_validated
 from uml_train.pretrain.arms import Arms
-from uml_train.pretrain.network_file import load_network, network_file
-from uml_train.pretrain.network_training import NetworkTrainer, Where, embed_rows
-from uml_train.pretrain.pathways import snapshot_path
+from uml_train.pretrain.network.network_file import load_network, network_file
+from uml_train.pretrain.network.network_training import NetworkTrainer, Where, embed_rows
+from uml_train.pretrain.network.pathways import snapshot_path
+from uml_train.pretrain.network.sequences import Sequences
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import PretrainingCandidate
-from uml_train.pretrain.sequences import Sequences
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished

@@ -20,12 +20,12 @@ from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
 from uml_train.fullbatch.class_prior import class_kernel
-from uml_train.grid import Candidate, Grid, Point
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
+from uml_train.protocols.grid import Candidate, Grid, Point
 from uml_train.record.scores import Answers
 from uml_train.run import Cell
 from uml_train.settings import (

@@ -12,7 +12,7 @@ from uml_cache import QUIET, Output
 from uml_train.heads.export import head_file
 from uml_train.record.tensors import read_tensor_file, tensor_file
 from uml_train.runs.cells import prepare
-from uml_train.runs.reopening import open_run_problem, require_heads
+from uml_train.runs.settled.reopening import open_run_problem, require_heads
 from uml_train.runs.workers import run_grid
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from uml_train.runs.ranks import Ranks
 from uml_train.settings import AUTO, TrainSettings
 
 if TYPE_CHECKING:
-    from uml_train.grid import Grid
     from uml_train.pretrain.searches import Pretraining
+    from uml_train.protocols.grid import Grid
 
 
 @dataclass(eq=False, kw_only=True)

@@ -36,8 +36,8 @@ from uml_evaluate.analyses.reading import (
     seeds_text,
     stratified,
 )
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_train import LINEAR
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from uml_cache import InputError, unknown
 from uml_evaluate.analyses.boundary.class_plane import Plane, Scene, class_plane, picture
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
-from uml_evaluate.comparing.figures import INK, canvas, style
 from uml_evaluate.comparing.rows import Arm, arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import INK, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

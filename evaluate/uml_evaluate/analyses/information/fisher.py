@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.information.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.analyses.reading import Reading, cell_fields, mean_std_text
-from uml_evaluate.comparing.figures import GREY, INK, canvas, style
+from uml_evaluate.comparing.shown.figures import GREY, INK, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.comparing.statistics import generator_for
-from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.theory.informed_scores import class_directions, head_fisher
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.information.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.analyses.reading import Reading, cell_fields, finite, mean_std_text
-from uml_evaluate.comparing.figures import GREY, canvas, style
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.theory import (
     Design,
     adding_never_hurts,

@@ -20,8 +20,8 @@ from uml_extract.encoders.open_clip.checkpoint import build, fill, locate, resiz
 from uml_extract.encoders.open_clip.context import OwnTokens, load_own_tokens
 from uml_extract.encoders.open_clip.image_tower import ImageTower, Whole, layers_of
 from uml_extract.encoders.weights import weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest

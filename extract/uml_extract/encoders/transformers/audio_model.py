@@ -21,9 +21,9 @@ from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_
 from uml_extract.encoders.transformers.audio_families import Family, family_of
 from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.readers import audio_length
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest

@@ -25,8 +25,8 @@ from uml_extract.encoders.sentence import read_sentence
 from uml_extract.encoders.tokens import Tokens, load_tokens
 from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest

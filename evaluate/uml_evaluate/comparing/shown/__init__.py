@@ -1,0 +1,1 @@
+"""How a comparison is shown: in a sentence, in tables, in drawings."""
