@@ -4,9 +4,10 @@ Shapes: n training rows, m validation rows, D features, C classes.
 
 `shrunk` brings features to like deviations, which is right where a feature's scale means nothing, and costs
 where it does (the bands of a spectrogram). `center-l2` leaves the scales as they are. Both are tried by
-the linear layer alone, and `center-l2` is taken where its validation rows are likelier by more than one
-standard error of the paired difference: with a handful of validation rows the usual one stays, because their
-accidents would choose. Every method of a draw has the same normalisation, so that differences between
+the linear layer alone, each at the point where the validation rows are likeliest, and `center-l2` is taken
+where it is better by more than one standard error of the paired difference: with a handful of validation
+rows the usual one stays, because their accidents would choose. Likelihood is compared, not accuracy, which a
+few rows tell apart too rarely. Every method of a draw has the same normalisation, so that differences between
 methods are not differences of scale.
 """
 
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from uml_train.data.normalize import Normalizer
 from uml_train.fullbatch.axes import remembered
-from uml_train.fullbatch.search import cross_entropies, select, solve, temperatures
+from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
 from uml_train.protocols.grid import Candidate, Point
 from uml_train.heads.models import HeadModel, Samples
 
@@ -66,7 +67,7 @@ def validated_normalization(
 
 
 def _losses(parts: LabelledParts, normalizer: Normalizer, points: Sequence[Point]) -> Tensor:
-    """Cross-entropies (m,) float64 of the validation rows at the best factor on the selected head's logits."""
+    """Cross-entropies (m,) float64 of the validation rows, at the point where their mean is least."""
     held = normalizer(parts.held)
     model = HeadModel(
         target=Samples(name="target", features=normalizer(parts.x), labels=parts.y, projected=False),
@@ -76,8 +77,8 @@ def _losses(parts: LabelledParts, normalizer: Normalizer, points: Sequence[Point
         seed=0,
         candidate=_NONE,
     )
-    fitted = solve(model, points)
-    logits = fitted[select(points, fitted)].weights.logits(held).double().unsqueeze(0)
+    logits = held_out_logits(model, points)
     # A weak penalty makes heads too sure of themselves, which says nothing against a normalisation.
     factors = temperatures(logits, parts.answers)
-    return cross_entropies(factors[:, None, None] * logits, parts.answers)[0]
+    losses = cross_entropies(factors[:, None, None] * logits, parts.answers)
+    return losses[int(losses.mean(1).argmin())]
