@@ -71,8 +71,9 @@ def main() -> None:
         print(json.dumps(result))
         return
     for name, value in medians.items():
+        apart = result["rows_that_differ"][name]
         print(f"{name:8} {value:8.2f} s  {result['ratio'][name]:.2f} of ours  "
-              f"{result['rows_that_differ'][name]} of {given.queries} queries have other neighbours")  # fmt: skip
+              f"{apart} of {given.queries} queries have other neighbours")  # fmt: skip
 
 
 if __name__ == "__main__":

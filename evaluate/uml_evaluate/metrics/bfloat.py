@@ -18,7 +18,7 @@ _NUMBERS = 3  # of 8 digits each: float32 has 24
 
 def has_fast_products() -> bool:
     """Whether this processor multiplies bfloat16 itself (AVX-512 BF16 or AMX)."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
