@@ -36,8 +36,8 @@ def silhouette(
 
     Args:
         fast: take products in bfloat16 where 64 features or more allow it; None: for 20,000 rows or more on
-            a processor that is made for them. Silhouettes differ by 0.0005 from those of double
-            precision, by 0.003 beside a class of a row or two, their mean by 0.00001. False: scikit-learn's, in double precision.
+            a processor that is made for them. Silhouettes differ by 0.0005 from those of double precision,
+            by 0.003 beside a class of a row or two, their mean by 0.00001. False: scikit-learn's.
 
     Raises:
         ValueError: fewer than two classes, or labels that do not fit.
