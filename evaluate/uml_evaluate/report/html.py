@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from uml_train import Run
 
 _SENTENCES_ON_TOP = 3
+_MANY = 10  # runs: a page of more shows a row of each
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,14 @@ def write_report(
     out: Path | str | None = None,
     samples: bool | Mapping[str, Manifest] = True,
     map: str = "pca",
+    full: bool | None = None,
     output: Output = QUIET,
 ) -> Report:
     """Write the report of all runs below a folder (or of one run).
 
     Args:
+        full: whether each run is shown in full; otherwise it has a row in the page's table, and no figures or
+            tables in files. None: in full where there are ten runs or fewer.
         samples: whether the page shows samples, mistakes, a map and neighbours; or the samples themselves by
             role (`image`, `text`), row by row as in the stores, where they are in memory.
         map: how features are laid out in two dimensions: `pca`, `tsne` or `umap`.
@@ -115,11 +119,17 @@ def write_report(
     files: list[Path] = []
     budget = Budget()
     shown: list[dict[str, Any]] = []
+    brief = len(compared) > _MANY if full is None else not full
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
             record = describe(run, comparisons)
             for remark in record.remarks:
                 output.say(remark)
+            if brief:
+                rows = [{"comparison": comparison, "anchor": ""} for comparison in comparisons]
+                shown.append({"record": record, "parts": rows})
+                bar.update(len(rows))
+                continue
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             held = Samples(run, budget, samples if isinstance(samples, Mapping) else None)
             parts = []
@@ -139,10 +149,17 @@ def write_report(
     text = page(
         folder=runs,
         runs=shown,
-        on_top=[(part["headline"], part["ground"]) for part in parts if len(parts) <= _SENTENCES_ON_TOP],
-        several=len(parts) > 1,
+        on_top=[(headline(c), ground(c)) for c in every if len(every) <= _SENTENCES_ON_TOP],
+        brief=brief,
+        several=len(parts) > 1 or brief,
         full=budget.refused,
-        summary=summary_table([(part["anchor"], part["comparison"]) for part in parts]),
+        summary=summary_table(
+            [
+                (run["record"].path.name if brief else "", part["anchor"], part["comparison"])
+                for run in shown
+                for part in run["parts"]
+            ]
+        ),
         mixed=[*left_out, *mixed_features([run["record"] for run in shown])],
         any_sequences=any(comparison.on_sequences for comparison in every),
         across=across_table(over) if over else None,
