@@ -39,15 +39,17 @@ _SUMMARY = (
 )
 
 
-def summary_table(summary: Sequence[tuple[str, Comparison]]) -> PageTable:
-    """The steps of the ladder, over the shots: a row for every comparison, with its section's anchor."""
+def summary_table(summary: Sequence[tuple[str, str, Comparison]]) -> PageTable:
+    """The steps of the ladder, over the shots: a row for every comparison, with the name of its run, where it
+    is to be said, and its section's anchor, where it has one."""
     rows = []
-    for anchor, comparison in summary:
+    for run, anchor, comparison in summary:
         found = {(d.a, d.b): d for d in comparison.averaged}
         alone = comparison.baseline
         pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
         cells = [_difference_cell(found.get(pair)) for pair in pairs]
-        rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
+        about = "; ".join(filter(None, [_over(comparison), run]))
+        rows.append(("", [Cell(comparison.title, about, anchor=anchor), *cells]))
     return PageTable(
         ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
     )
