@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_stores import write_store
 
+from toy_stores import write_store
 from uml_cache import InputError
 from uml_train import TrainSettings, load_grid, load_head, train
 from uml_train.data.normalize import Normalizer
@@ -57,7 +57,7 @@ def test_rows_that_say_nothing_leave_the_usual_one() -> None:
 
 
 def test_what_was_asked_before_changes_nothing() -> None:
-    """The answer is remembered by content: a draw that differs in the validation rows alone is another one."""
+    """The answer is remembered by content: draws that differ in validation rows alone are two."""
     parts = _parts("signal")
     wrong = replace(parts, answers=parts.answers.roll(1))
     assert validated_normalization(parts, POINTS) == "center-l2"
@@ -90,7 +90,8 @@ def test_every_method_of_a_draw_has_the_chosen_one(scaled: Path, settings_for: S
     fixed = train(settings_for(scaled, normalize="center-l2", **{**values, "methods": ("unimodal", "ridge")}))
     by = {r.cell.method: r for r in run.cells}
     for cell in fixed.cells:  # the target's normalisation; auxiliaries keep the usual one
-        assert load_head(cell.head_path).bias.tolist() == load_head(by[cell.cell.method].head_path).bias.tolist()
+        mine, theirs = load_head(by[cell.cell.method].head_path), load_head(cell.head_path)
+        assert mine.bias.tolist() == theirs.bias.tolist()
     alone = train(settings_for(scaled, **{**values, "methods": ("uml",), "out": run.path.parent / "alone"}))
     assert alone.cells[0].head_path.read_bytes() == by["uml"].head_path.read_bytes()
 
@@ -102,7 +103,8 @@ def test_a_refit_keeps_the_normalisation_of_its_draw(scaled: Path, settings_for:
     file.write_bytes(head_bytes(run, run.cells[0]))
     head, first = load_head(file), load_head(run.cells[0].head_path)
     assert head.scale is None  # `shrunk` has one
-    assert head.mean is not None and first.mean is not None
+    assert head.mean is not None
+    assert first.mean is not None
     assert head.mean.tolist() != first.mean.tolist()
 
 
@@ -113,7 +115,8 @@ def test_the_pool_is_what_both_are_fitted_on(scaled: Path, settings_for: Setting
     labels = np.tile(np.arange(5), 36)
     pool = Normalizer.fit("center-l2", torch.from_numpy(_rows(3, labels, "signal")[:40]))
     assert _kinds(run) == {"center-l2"}
-    assert head.mean is not None and pool.mean is not None
+    assert head.mean is not None
+    assert pool.mean is not None
     np.testing.assert_allclose(head.mean, pool.mean.numpy(), atol=0.02)  # stored as float16
 
 

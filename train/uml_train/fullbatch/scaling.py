@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from uml_train.data.normalize import Normalizer
 from uml_train.fullbatch.axes import remembered
 from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
-from uml_train.protocols.grid import Candidate, Point
 from uml_train.heads.models import HeadModel, Samples
+from uml_train.protocols.grid import Candidate, Point
 
 USUAL, OTHER = "shrunk", "center-l2"
 _NONE = Candidate(lr=0.0, weight_decay=0.0, batch_size=1)  # of a model whose points say everything
@@ -31,7 +30,7 @@ _NONE = Candidate(lr=0.0, weight_decay=0.0, batch_size=1)  # of a model whose po
 
 @dataclass(frozen=True, eq=False)
 class LabelledParts:
-    """The rows that a draw trains on, features (n, D) and labels (n,), and those that select, (m, D), (m,)."""
+    """The rows that a draw trains on, x (n, D) and y (n,), and those that select, (m, D) and (m,)."""
 
     x: Tensor
     y: Tensor
