@@ -80,7 +80,10 @@ def main() -> None:
                 f"{name}, {data.classes} classes, k = {k}, {options.draws} draws, {spent:.2f} s", flush=True
             )
             for arm, values in found.items():
-                print(line(arm, values, found["ridge"]) + (f"  kept {kept[arm]}" if arm in kept else ""))
+                print(
+                    line(arm, values, found["ridge"]) + (f"  kept {kept[arm]}" if arm in kept else ""),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

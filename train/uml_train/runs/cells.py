@@ -5,7 +5,6 @@ Shapes: n rows, D features, C classes, W shared width.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,8 +20,7 @@ from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
 from uml_train.data.unlabelled import made_up, pool_rows
 from uml_train.fullbatch.class_prior import class_kernel
-from uml_train.heads.bank import HeadBank
-from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
+from uml_train.heads.models import Fitted, HeadModel, Samples
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
@@ -155,38 +153,6 @@ def _chosen(point: Point, guesses: int) -> dict[str, Any]:
     values: dict[str, Any] = {"loss": point.loss, "strength": point.strength}
     values |= {} if point.prior is None else {"prior": point.prior}
     return {**values, "guesses": guesses} if guesses else values
-
-
-def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
-    """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
-    prepared = prepare(problem, cell, settings, grid, copies)
-    if prepared.points:
-        from uml_train.runs.solved import solve_cell
-
-        return solve_cell(problem, cell, settings, grid, prepared)
-    seconds: list[float] = []
-    began = time.perf_counter()
-
-    def done(_: int, fitted: Fitted) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        seconds.append(now - began)
-        began = now
-
-    fitted = HeadBank(prepared.models, grid.schedule).fit(done)
-    return finish(problem, prepared, fitted, seconds)
-
-
-def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
-    """Select on validation, and show the test rows to the selected model."""
-    selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
-    return Trained(
-        prepared=prepared,
-        fitted=fitted,
-        seconds=seconds,
-        selected=selected,
-        answers=shown_test(problem, fitted[selected], prepared.test),
-    )
 
 
 def prepare(

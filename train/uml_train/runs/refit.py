@@ -50,7 +50,7 @@ def head_bytes(
                 "without the validation rows"
             )
         return result.checked(result.head_path)
-    from uml_train.runs.solved import solve_for_new
+    from uml_train.runs.one_cell import solve_for_new
 
     problem = problem or open_run_problem(run, cache)
     candidate = result.candidates[result.selected]

@@ -1,4 +1,4 @@
-"""A cell whose heads are solved: search, selection, and the selected head on the test rows."""
+"""From a prepared cell to a trained one: search, selection, and the selected head on the test rows."""
 
 from __future__ import annotations
 
@@ -9,12 +9,31 @@ from typing import Any
 
 from uml_train.fullbatch.search import cross_validate, select, solve
 from uml_train.fullbatch.self_training import self_trained
-from uml_train.heads.models import Fitted
+from uml_train.heads.bank import HeadBank
+from uml_train.heads.models import Fitted, best_validated
 from uml_train.problem import Problem
 from uml_train.protocols.grid import Grid, Point
 from uml_train.run import Cell
 from uml_train.runs.cells import Prepared, Trained, prepare, shown_test
 from uml_train.settings import TrainSettings
+
+
+def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
+    """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
+    prepared = prepare(problem, cell, settings, grid, copies)
+    if prepared.points:
+        return solve_cell(problem, cell, settings, grid, prepared)
+    seconds: list[float] = []
+    began = time.perf_counter()
+
+    def done(_: int, fitted: Fitted) -> None:
+        nonlocal began
+        now = time.perf_counter()
+        seconds.append(now - began)
+        began = now
+
+    fitted = HeadBank(prepared.models, grid.schedule).fit(done)
+    return finish(problem, prepared, fitted, seconds)
 
 
 def solve_cell(
@@ -78,3 +97,15 @@ def _again(again: Prepared, cell: Cell, point: Point, fitted: Fitted) -> Fitted:
         return self_trained(again.models[0], point, again.pool, cell.control, fitted.factor)
     (found,) = solve(again.models[0], [point], [fitted.factor])
     return found
+
+
+def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
+    """Select on validation, and show the test rows to the selected model."""
+    selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
+    return Trained(
+        prepared=prepared,
+        fitted=fitted,
+        seconds=seconds,
+        selected=selected,
+        answers=shown_test(problem, fitted[selected], prepared.test),
+    )
