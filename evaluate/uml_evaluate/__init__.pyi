@@ -12,7 +12,8 @@ from .comparing.shown.figures import accuracy_figure as accuracy_figure
 from .comparing.shown.figures import differences_figure as differences_figure
 from .comparing.shown.headline import ground as ground
 from .comparing.shown.headline import headline as headline
-from .comparing.shown.sentence import sentence as sentence
+from .comparing.shown.summary import points as points
+from .comparing.shown.summary import summary as summary
 from .comparing.statistics import Interval as Interval
 from .comparing.statistics import across_data_sets as across_data_sets
 from .comparing.statistics import mean_std as mean_std

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, make_folder, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
-from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.summary import summary
 from uml_evaluate.comparing.shown.tables import accuracies, averages
 from uml_evaluate.evaluation import add_textbook
 from uml_evaluate.report.html import write_report
@@ -62,9 +62,9 @@ class Demo:
         }
 
     def text(self) -> str:
-        """Tables, sentences and where the report is, for the terminal."""
+        """Tables, summaries and where the report is, for the terminal."""
         tables = [f"{accuracies(c)}\n\n{averages(c)}" for c in self.comparisons]
-        said = [sentence(c) for c in self.comparisons]
+        said = [summary(c) for c in self.comparisons]
         where = f"report   {self.report}\nresults  {self.results}\n{self.seconds:.0f} s in all"
         return "\n\n\n".join(tables) + "\n\n\n" + "\n\n".join([*said, where])
 

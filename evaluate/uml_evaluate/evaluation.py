@@ -13,7 +13,7 @@ from uml_cache import QUIET, InputError, Output, WorkError
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK
 from uml_evaluate.comparing.shown.figures import differences_figure, file_name, save
-from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.summary import summary
 from uml_evaluate.comparing.shown.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
@@ -58,10 +58,10 @@ class Evaluation:
         }
 
     def text(self) -> str:
-        """The tables and a sentence each, for the terminal."""
+        """The tables and a summary of each, for the terminal."""
         search = search_text(self.run, {row.shots for row in table(self.comparisons)})
         parts = [
-            f"{terminal(comparison)}\n\n{sentence(comparison)}"
+            f"{terminal(comparison)}\n\n{summary(comparison)}"
             if comparison.metric is ACCURACY
             else terminal(comparison)
             for comparison in self.comparisons

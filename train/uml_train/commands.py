@@ -247,8 +247,9 @@ def _answer(run: Any) -> tuple[dict[str, Any], str]:
         "rows": run.config.get("used", {}),
     }
     return answer, (
-        f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"
-        f"run      {answer['run']}\n"
-        f"results  {answer['results']}\n"
-        f"next     uml eval {probe} --runs {run.path.parent}"
+        f"Trained {answer['models']:,} models in {answer['model_steps']:,} steps, "
+        f"{answer['seconds']:.0f} s.\n"
+        f"- run: {answer['run']}\n"
+        f"- results: {answer['results']}\n"
+        f"- next: uml eval {probe} --runs {run.path.parent}"
     )

@@ -39,7 +39,7 @@ def report(output: Output, runs: Path, out: Path | None, samples: bool, kind: st
 
     Of more than ten runs the page holds one table, with a row for each comparison.
     """
-    from uml_evaluate.comparing.shown.sentence import sentence
+    from uml_evaluate.comparing.shown.summary import summary
     from uml_evaluate.report.html import write_report
 
     written = write_report(runs, out=out, samples=samples, map=kind, full=full, output=output)
@@ -50,7 +50,7 @@ def report(output: Output, runs: Path, out: Path | None, samples: bool, kind: st
         "tables": [str(path) for path in written.tables],
         "runs": [str(path) for path in written.runs],
     }
-    said = [sentence(comparison) for comparison in written.comparisons]
+    said = [summary(comparison) for comparison in written.comparisons]
     if len(said) > _MOST:
         said = [f"{len(said)} comparisons of {len(written.runs)} runs"]
     output.result(value, "\n\n".join(said) + f"\n\nreport   {written.path}\nmarkdown {written.markdown}")

@@ -19,7 +19,7 @@ from uml_evaluate.comparing.shown.figures import (
     save,
 )
 from uml_evaluate.comparing.shown.headline import ground, headline, key_arms
-from uml_evaluate.comparing.shown.sentence import sentence
+from uml_evaluate.comparing.shown.summary import points
 from uml_evaluate.comparing.shown.tables import markdown
 from uml_evaluate.report.exhibits.collecting import collect
 from uml_evaluate.report.exhibits.maps import MAPS
@@ -166,12 +166,18 @@ def write_report(
     )
     write_atomic(path, text.encode())
     markdown_path = path.with_suffix(".md")
-    texts = [t for c in every for t in (escapes.markdown(sentence(c)), markdown(c))]
+    texts = [text for comparison in every for text in _as_markdown(comparison)]
     write_atomic(markdown_path, "\n".join(texts).encode())
     paths = [run.path for run, _ in reversed(compared)]
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
     return Report(path, markdown_path, figures, tables, paths, every)
+
+
+def _as_markdown(comparison: Comparison) -> list[str]:
+    """The headline, what it rests on as a list, and the tables."""
+    listed = [f"- {escapes.markdown(point)}" for point in points(comparison)]
+    return [escapes.markdown(headline(comparison)), "", *listed, "", markdown(comparison)]
 
 
 def _compared(run: Run) -> list[Comparison]:
@@ -217,7 +223,7 @@ def _part(comparison: Comparison, run: Run, out: Path, prefix: str) -> tuple[dic
         "headline": headline(comparison),
         "ground": ground(comparison),
         "key_figure": simple,
-        "sentence": sentence(comparison),
+        "points": points(comparison),
         "key": key_table(comparison),
         "exhibits": None,
         "seeds": f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed",

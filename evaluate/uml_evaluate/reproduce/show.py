@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.comparison import across
 from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
-from uml_evaluate.comparing.shown.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.shown.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.statistics import student_difference
 from uml_evaluate.comparing.verdict import SMALL

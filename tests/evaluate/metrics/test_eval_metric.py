@@ -15,7 +15,7 @@ from sklearn import metrics as theirs
 from toy_stores import CLASSES, clusters, write_store
 from uml_cache.cli import main
 from uml_evaluate import compare
-from uml_evaluate.comparing.shown.sentence import below_textbook
+from uml_evaluate.comparing.shown.summary import below_textbook
 from uml_evaluate.report.html import write_report
 from uml_train import TrainSettings, load_head, load_run, train
 from uml_train.record.scores import MOST, Answers, scores_type

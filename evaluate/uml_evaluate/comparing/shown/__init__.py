@@ -1,1 +1,1 @@
-"""How a comparison is shown: in a sentence, in tables, in drawings."""
+"""How a comparison is shown: in words, in tables, in drawings."""

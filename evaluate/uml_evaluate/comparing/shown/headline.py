@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.rows import TEXTBOOK, Arm, Difference, arm_name
-from uml_evaluate.comparing.shown.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _effect(comparison: Comparison, pair: tuple[Arm, Arm], main: Difference, tar
         change = f"{way} the accuracy on {target} {span or f'by {points}'}" if interval.delta else (
             f"left the accuracy on {target} as it was"
         )  # fmt: skip
-        return f"{what} {change}, and one or two draws cannot show whether that is more than chance"
+        return f"{what} {change}; too few draws to rule out chance"
     if interval.verdict == HELPS:
         return f"{what} raised the accuracy on {target} by {points}{span and f', {span}'}"
     if interval.verdict == HURTS:

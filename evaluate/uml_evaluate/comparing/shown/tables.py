@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from uml_cache import escapes
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ALONE, Arm, Difference, Row, arm_name
-from uml_evaluate.comparing.shown.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.statistics import POINTS, Interval, Unit
 from uml_evaluate.comparing.verdict import HELPS, MARKS, NO_DIFFERENCE
 

@@ -1,45 +1,56 @@
-"""One sentence on what the unpaired data added, made from the numbers whichever way they fall."""
+"""What the unpaired data added, in a sentence and bullet points, whichever way the numbers fall."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK, Difference
-from uml_evaluate.comparing.statistics import Interval
+from uml_evaluate.comparing.shown.headline import headline
+from uml_evaluate.comparing.shown.numbers import signed, with_bounds
 from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, MIN_DRAWS, NO_DIFFERENCE, tells
+
+if TYPE_CHECKING:
+    from uml_train import Shots
 
 _FEW_GROUPS = 10
 _CONTROLS = {
-    "permuted": "with its classes permuted it",
-    "random": "random class vectors in its place",
+    "permuted": "With its classes permuted it",
+    "random": "Random class vectors in its place",
 }
-_NOISE = {"random": "noise in its place"}
+_NOISE = {"random": "Noise in its place"}
 
 
-def sentence(comparison: Comparison) -> str:
-    """What the auxiliaries added, how much of the gap to the plain linear layer is the deeper head, and what
-    the controls did; over all shots of the comparison. Without a method that trains on auxiliaries it says
-    that nothing was compared."""
+def summary(comparison: Comparison) -> str:
+    """The headline, one sentence of at most 25 words, and below it what it rests on as bullet points."""
+    return "\n".join([headline(comparison), *(f"- {point}" for point in points(comparison))])
+
+
+def points(comparison: Comparison) -> list[str]:
+    """What the auxiliaries added, how much of the gap to the plain linear layer is the deeper head, what the
+    controls did and which caveats hold; over all shots of the comparison, a short text each.
+
+    Without a method that trains on auxiliaries only what the textbook classifier beats is left to say.
+    """
     found = {(d.a, d.b): d for d in comparison.averaged}
     data = found.get(("uml", comparison.baseline))
     on_top = found.get(("uml-init", "init-only"))
     prior = found.get(("prior", "ridge"))
     main = data or on_top or prior
+    below = below_textbook(comparison)
     if main is None:
-        return (
-            f"{comparison.title}: no method here is trained both with and without unpaired data, "
-            "so nothing can be said of what such data adds."
-        ) + below_textbook(comparison)
-    after = (
-        f"; on top of an initialisation from its class means {_points(on_top.interval)}"
-        if data and on_top
-        else ""
-    )
-    after = _ends(comparison, main) + after
-    effect = f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main, after)}"
-    said = [effect, *_opposite(comparison, main, on_top), *_head_share(found), *_controls(comparison, found)]
+        return [below] if below else []
+    said = [
+        f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main)}.",
+        *_ends(comparison, main),
+        *_opposite(comparison, main, on_top),
+    ]
+    if data and on_top:
+        said.append(f"On top of an initialisation from its class means: {with_bounds(on_top.interval)}.")
+    said += [*_head_share(found), *_controls(comparison, found)]
     if prior is not None and main is not prior:
-        said.append(f"as a prior on the classes of ridge regression it adds {_points(prior.interval)}")
-    return "; ".join(said) + "." + below_textbook(comparison) + _caveats(comparison)
+        said.append(f"As a prior on the classes of ridge regression: {with_bounds(prior.interval)}.")
+    return [*said, *([below] if below else []), *_caveats(comparison)]
 
 
 def below_textbook(comparison: Comparison) -> str:
@@ -54,17 +65,14 @@ def below_textbook(comparison: Comparison) -> str:
         ]
         average = [d for d in found if d.shots is None or len(comparison.shots) == 1]
         if average:
-            said.append(f"{method} {_points(average[0].interval)}")
+            said.append(f"{method} {with_bounds(average[0].interval)}")
         elif found:
-            where = (
-                f"{_points(d.interval)} {'with all labels' if d.shots == 'all' else f'at k = {d.shots}'}"
-                for d in found
-            )
+            where = (f"{with_bounds(d.interval)} {_at(d.shots)}" for d in found)
             said.append(f"{method} {', '.join(where)}")
     if not said:
         return ""
     what = "the best textbook classifier (ridge or logistic regression on the same rows)"
-    return f" Below {what}: {'; '.join(said)}."
+    return f"Below {what}: {'; '.join(said)}."
 
 
 def _setting(comparison: Comparison) -> str:
@@ -72,43 +80,42 @@ def _setting(comparison: Comparison) -> str:
     if len(names) == 1:
         many = "all" if names == ["all"] else names[0]
         plural = "" if names == ["1"] else "s"
-        what = f"With {many} labelled {comparison.target} sample{plural} per class"
-    else:
-        listed = f"{', '.join(names[:-1])} and {names[-1]}"
-        what = f"Averaged over {listed} labelled {comparison.target} samples per class"
-    return f"{comparison.dataset}: {what[0].lower()}{what[1:]}"
+        return f"With {many} labelled {comparison.target} sample{plural} per class"
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"Averaged over {listed} labelled {comparison.target} samples per class"
 
 
-def _ends(comparison: Comparison, main: Difference) -> str:
+def _ends(comparison: Comparison, main: Difference) -> list[str]:
     """What the average hides: the difference at the fewest and at the most shots."""
     if len(comparison.shots) < 2:
-        return ""
+        return []
     by_shots = {d.shots: d for d in comparison.differences if (d.a, d.b) == (main.a, main.b)}
-    said = [
-        f"{signed(by_shots[k].interval.delta)} at {k if k == 'all' else f'k = {k}'}"
-        for k in (comparison.shots[0], comparison.shots[-1])
-        if k in by_shots
-    ]
-    return f"; {', '.join(said)}"
+    ends = [k for k in (comparison.shots[0], comparison.shots[-1]) if k in by_shots]
+    said = [f"{signed(by_shots[k].interval.delta)} {_at(k)}" for k in ends]
+    return [f"The difference is {' and '.join(said)}."] if said else []
 
 
-def _effect(difference: Difference, after: str) -> str:
+def _at(shots: Shots | None) -> str:
+    return "with all labels" if shots == "all" else f"at k = {shots}"
+
+
+def _effect(difference: Difference) -> str:
     interval, against = difference.interval, f"{difference.a} − {difference.b}"
     if interval.low is None:
         seeds = f"{interval.draws} seed{'s' if interval.draws != 1 else ''}"
         return (
-            f"changed accuracy by {signed(interval.delta)} points ({against}{after}), "
-            f"but {seeds} cannot show whether that is more than chance (it takes {MIN_DRAWS})"
+            f"changed accuracy by {signed(interval.delta)} points ({against}), but {seeds} cannot show "
+            f"whether that is more than chance: it takes {MIN_DRAWS}"
         )
     assert interval.high is not None
     bounds = f"{signed(interval.low)} to {signed(interval.high)}"
-    numbers = f"{against}, 95 % interval {bounds}, {interval.draws} seeds{after}"
-    points = f"{signed(interval.delta)} points"
+    numbers = f"{against}, 95 % interval {bounds}, {interval.draws} seeds"
+    delta = f"{signed(interval.delta)} points"
     if interval.verdict in (HELPS, HURTS):
-        return f"{interval.verdict}: {points} over the same network without it ({numbers})"
+        return f"{interval.verdict}: {delta} over the same network without it ({numbers})"
     if interval.verdict == NO_DIFFERENCE:
-        return f"makes {NO_DIFFERENCE}: {points} ({numbers})"
-    return f"may help or not, these seeds {CANNOT_TELL}: {points} ({numbers}); {tells(interval)}"
+        return f"makes {NO_DIFFERENCE}: {delta} ({numbers})"
+    return f"may help or hurt, these seeds {CANNOT_TELL}: {delta} ({numbers}); {tells(interval)}"
 
 
 def _opposite(comparison: Comparison, main: Difference, on_top: Difference | None) -> list[str]:
@@ -118,20 +125,22 @@ def _opposite(comparison: Comparison, main: Difference, on_top: Difference | Non
         for d in comparison.differences:
             same = (d.a, d.b) == (average.a, average.b) and d.shots is not None
             if same and d.interval.excludes_zero and d.interval.delta * average.interval.delta < 0:
-                where = "with all labels" if d.shots == "all" else f"at k = {d.shots}"
-                said.append(f"but {where} it {d.interval.verdict}: {_points(d.interval)} ({d.a} − {d.b})")
+                effect = f"{d.interval.verdict}: {with_bounds(d.interval)}"
+                said.append(f"But {_at(d.shots)} it {effect} ({d.a} − {d.b}).")
     return said
 
 
-def _caveats(comparison: Comparison) -> str:
+def _caveats(comparison: Comparison) -> list[str]:
     """What the interval does not cover."""
-    said = ""
+    said = []
     if comparison.shots == ["all"]:
-        said += " All seeds train on the same rows: they vary initialisation and batch order, not the draw."
+        said.append(
+            "All seeds train on the same rows: they vary initialisation and batch order, not the draw."
+        )
     groups = comparison.test_groups
     if groups is not None and groups < _FEW_GROUPS:
-        said += (
-            f" The test rows come from {groups} group{'s' * (groups != 1)} only (speakers, patients …): the "
+        said.append(
+            f"The test rows come from {groups} group{'s' * (groups != 1)} only (speakers, patients …): the "
             "intervals do not cover how others would differ."
         )
     return said
@@ -144,13 +153,13 @@ def _head_share(found: dict[tuple[str, str], Difference]) -> list[str]:
         return []
     head, whole = depth.interval.delta, total.interval.delta
     if 0 <= head <= whole:
+        share = f"{signed(head)} of the {signed(whole)} points"
         return [
-            f"of the {signed(whole)} points between uml and the plain linear layer, {signed(head)} are the "
-            "deeper head, with no unpaired data at all"
+            f"The deeper head alone, without unpaired data: {share} between uml and the plain linear layer."
         ]
     return [
-        f"against the plain linear layer uml differs by {signed(whole)} points, and the deeper head alone, "
-        f"with no unpaired data, by {signed(head)}"
+        f"Against the plain linear layer: uml {signed(whole)}; the deeper head alone, without unpaired data, "
+        f"{signed(head)}."
     ]
 
 
@@ -169,19 +178,19 @@ def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) 
         helps_too = interval.verdict == HELPS
         hidden = ""
         if interval.low is None:
-            verdict = "moved accuracy by"
+            verdict = "changed accuracy by"
         elif interval.excludes_zero:
-            verdict = f"{HELPS} too:" if helps_too else f"{HURTS}:"
+            verdict = f"{HELPS}, too:" if helps_too else f"{HURTS}:"
         else:
             hidden = _starred(comparison, against_none)
             small = interval.verdict == NO_DIFFERENCE
-            verdict = f"makes {NO_DIFFERENCE}" if small else f"may help or not, the seeds {CANNOT_TELL}"
+            verdict = f"makes {NO_DIFFERENCE}" if small else f"may help or hurt, the seeds {CANNOT_TELL}"
             verdict += f"{' on average' if hidden else ''}:"
-        text = f"{what} {verdict} {_points(interval)}{hidden}"
+        text = f"{what} {verdict} {with_bounds(interval)}{hidden}"
         data = found.get((method, f"{method}[{control}]"))
         if data is not None and helps_too:
-            text += f", so that what it says of the classes is worth {_points(data.interval)}"
-        said.append(text)
+            text += f"; what it says of the classes is worth {with_bounds(data.interval)}"
+        said.append(f"{text}.")
     return said
 
 
@@ -190,22 +199,8 @@ def _starred(comparison: Comparison, average: Difference) -> str:
     if len(comparison.shots) < 2:
         return ""
     said = [
-        f"{d.shots if d.shots == 'all' else f'k = {d.shots}'}: {_points(d.interval)}"
+        f"{d.shots if d.shots == 'all' else f'k = {d.shots}'}: {with_bounds(d.interval)}"
         for d in comparison.differences
         if (d.a, d.b) == (average.a, average.b) and d.shots is not None and d.interval.excludes_zero
     ]
     return f" (but {', '.join(said)})" if said else ""
-
-
-def _points(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return signed(interval.delta)
-    return f"{signed(interval.delta)} [{signed(interval.low)}, {signed(interval.high)}]"
-
-
-def signed(points: float, digits: int = 1) -> str:
-    """`+5.2`, `−0.3`, `+0.04`, `0.0`: percentage points with a true minus sign."""
-    text = f"{points:+.{digits}f}"
-    if float(text) == 0.0:  # an end that is not 0 must not look like it
-        text = f"{points:+.{digits + 1}f}"
-    return f"{0:.{digits}f}" if float(text) == 0.0 else text.replace("-", "−")
