@@ -3,22 +3,24 @@
 Shapes: S draws (seeds), N test samples.
 
 The baseline of a number of shots is the one among the recipe's that has the highest mean test accuracy over
-the draws. That choice favours the baseline: whatever is better than it is better than every other. (Validation
-cannot choose: a method that tries more candidates validates higher.) A verdict is the paired difference of a method to it, with the
-interval of `paired_difference` (draws and test samples), and the p of `sign_flip_p` (draws alone), corrected
-by Holm's step-down for all verdicts of the recipe.
+the draws. That choice favours the baseline: whatever is better than it is better than every other.
+(Validation cannot choose: a method that tries more candidates validates higher.) A verdict is the paired
+difference of a method to it, with the interval of `paired_difference` (draws and test samples), and the p of
+`sign_flip_p` (draws alone), corrected by Holm's step-down for all verdicts of the recipe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uml_evaluate.comparing.rows import Arm, arm_name, interval_fields
-from uml_evaluate.comparing.shown.tables import marked_points, plain_table, shots_name
+from uml_evaluate.comparing.shown.numbers import signed
+from uml_evaluate.comparing.shown.tables import WIDTH, marked_points, plain_table, shots_name
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
 from uml_evaluate.comparing.verdict import MIN_DRAWS
@@ -92,31 +94,40 @@ def best_baseline(comparison: Comparison, names: Sequence[str], shots: Shots) ->
 
 
 def text(found: Sequence[Verdict]) -> str:
-    """The verdicts as a table, with what the test can show."""
-    rows = [
-        [
-            one.dataset + f", {one.variant}" * bool(one.variant),
-            shots_name(one.shots),
-            one.method,
-            f"{one.value:.1f}",
-            f"{one.baseline} {one.without:.1f}",
-            marked_points(one.interval),
-            f"{one.interval.low:+.1f} {one.interval.high:+.1f}" if one.interval.low is not None
-            and one.interval.high is not None else "",
-            "" if one.p is None else f"{one.p:.4f}",
-            "" if one.corrected is None else f"{one.corrected:.3f}",
+    """The verdicts as a table for each data set and variant, with what the test can show."""
+    parts = []
+    for name in dict.fromkeys((one.dataset, one.variant) for one in found):
+        rows = [
+            [
+                shots_name(one.shots),
+                one.method,
+                f"{one.value:.1f}",
+                f"{one.baseline}, {one.without:.1f}",
+                marked_points(one.interval),
+                _bounds(one.interval),
+                "" if one.corrected is None else f"{one.corrected:.3f}",
+            ]
+            for one in found
+            if (one.dataset, one.variant) == name
         ]
-        for one in found
-    ]  # fmt: skip
-    head = ["data", "shots", "method", "%", "best baseline", "adds", "95 % interval", "p", "p, Holm"]
+        head = ["shots", "method", "%", "strongest without, %", "adds", "95 % interval", "p, Holm"]
+        parts.append(f"{', '.join(filter(None, name))}\n{plain_table(head, rows)}")
     draws = max(one.interval.draws for one in found)
     count = sum(one.counts for one in found)
-    return (
-        f"{plain_table(head, rows)}\n"
-        "The baseline is the strongest on the test rows. p: two-sided sign-flip test "
-        f"over {draws} seeds, at least {smallest_p(draws):.2g}; Holm corrects for {count} verdicts, controls "
-        "aside."
+    parts.append(
+        fill(
+            "The baseline is the strongest on the test rows. p: two-sided sign-flip test over "
+            f"{draws} seeds, at least {smallest_p(draws):.2g}; Holm corrects for {count} verdicts, controls "
+            "aside.",
+            WIDTH,
+        )
     )
+    return "\n\n".join(parts)
+
+
+def _bounds(interval: Interval) -> str:
+    low, high = interval.low, interval.high
+    return "" if low is None or high is None else f"{signed(low)} to {signed(high)}"
 
 
 def smallest_effect(deviation: float, draws: int, count: int, power: float = 0.8) -> float:
