@@ -42,7 +42,7 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
     tables = recipe.published
     for table in tables:
         parts += _beside(table, outcome.numbers, results)
-    if not tables and scale == "full" and recipe.paper:
+    if not tables and scale == "full" and not recipe.verdicts:
         parts.append(f"No table to compare with: {NO_NUMBERS}.")
     parts += alone(outcome.numbers, results, {table.measure for table in tables})
     if outcome.verdicts:

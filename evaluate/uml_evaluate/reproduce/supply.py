@@ -1,7 +1,7 @@
 """What a recipe's runs read: stores of the cache, extracted where they are missing and the data is there.
 
-Folders of `--data` are those of CoOp, cross-modal adaptation and MultiBench; they are read in place, and only
-the small manifests are written, into ./data.
+Folders of `--data` are those of CoOp, cross-modal adaptation and MultiBench, or hold `images.csv`,
+`sounds.csv` or `texts.csv`; they are read in place, and only the small manifests are written, into ./data.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ _FOLDERS = {
     "mimic": ("multibench", "."),
 }
 _FEATURES = ("pooled", "tokens/values")
+_TABLES = {"image": "images.csv", "audio": "sounds.csv", "text": "texts.csv"}
 _TEMPLATES = ("vanilla", "classname", "handwritten")
 
 
@@ -235,10 +236,20 @@ class Supply:
         given = self.sources.folders.get((need.dataset, need.place))
         if given is not None:
             return resolve_data(given, name=need.dataset, modality=need.modality)
+        table = self._table(need)
+        if table is not None:
+            return resolve_data(table, name=need.dataset, modality=need.modality)
         found = resolve_data(need.dataset, set=need.set, modality=need.modality)
         if need.modality == "text" and found.set != need.set:  # the only texts there are, of another name
             raise InputError(f"{need.dataset} has no {need.place}")
         return found
+
+    def _table(self, need: Need) -> Path | None:
+        """The table of samples that a folder of a data set below `--data` has, such as `images.csv`."""
+        if self.sources.data is None or need.set is not None or need.modality not in _TABLES:
+            return None
+        path = self.sources.data / need.dataset / _TABLES[need.modality]
+        return path if path.is_file() else None
 
     def _build(self, need: Need) -> None:
         root = self.sources.data
