@@ -246,7 +246,7 @@ def test_damaged_predictions_are_named(write_run: WriteRun) -> None:
     path = write_run()
     victim = next((path / "predictions").glob("uml-data-*.npy"))
     victim.write_bytes(b"\x93NUMPY")
-    with pytest.raises(InputError, match=r"cannot be read.*makes the cell anew"):
+    with pytest.raises(InputError, match=r"cannot be read.*to train the cell again"):
         _ = only(path).differences
     np.save(victim, np.zeros(3, dtype=np.int32))
     with pytest.raises(InputError, match="3 predictions for 200 test rows"):
