@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 CI = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 INSTALL = "python3 -m venv"
-FOLDERS = "uml_cache|changes|extract|train|evaluate|tests|data_manifests|docs|examples"
+FOLDERS = "uml_cache|extract|train|evaluate|tests|data_manifests|docs|examples"
 # Machines and repositories that no test has: `sh` is parsed only. Others are shown, and nothing happens.
 LANGUAGES = {"bash", "python", "sh", "toml", "csv", "json", "text", "bibtex", "yaml"}
 
