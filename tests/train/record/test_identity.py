@@ -148,14 +148,13 @@ def test_a_process_that_starts_late_finds_the_same_store_or_says_so(
     cache: Path, settings_for: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), seeds=(1,)))
-    monkeypatch.setattr(workers, "_end_when_told", lambda told: None)
     monkeypatch.setattr(workers, "_worker", {})
     stores = {label: Path(store["path"]) for label, store in run.config["stores"].items()}
-    workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
+    workers._start_worker(run.path, stores)
     finished, _ = workers._train_in_worker(run.cells[0].cell)
     assert np.array_equal(finished.answers.predictions, run.cells[0].test_predictions)
     _change_texts(cache)
-    workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
+    workers._start_worker(run.path, stores)
     with pytest.raises(WorkError, match="was changed while a run trained on it"):
         workers._train_in_worker(run.cells[0].cell)
 
