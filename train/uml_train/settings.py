@@ -138,9 +138,10 @@ class TrainSettings(Settings):
     )] = "supervised"
     normalize: Annotated[str, Setting(
         "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
-        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, "
-        "else none.",
-        group=_DATA, choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk"),
+        "deviations that few rows cannot lead astray, then unit length. validated: shrunk, or center-l2 "
+        "where validation clearly speaks for it. auto: validated with the grid fair, else none.",
+        group=_DATA,
+        choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk", "validated"),
         ways=_FEATURES,
     )] = "auto"
     normalize_on: Annotated[str, Setting(

@@ -127,9 +127,12 @@ def test_pictures_equal_the_library(
     encoder = _image(checkpoint, kind)
     prepared = _prepared(encoder, pictures)
     np.testing.assert_array_equal(np.stack(prepared), images)
+    layout = torch.channels_last if kind == "resnet" else torch.contiguous_format  # of convolutions on a CPU
     with torch.inference_mode():
-        expected = model.encode_image(images).numpy()
+        plain = model.encode_image(images).numpy()
+        expected = model.encode_image(images.contiguous(memory_format=layout)).numpy()
     np.testing.assert_array_equal(encoder.encode(prepared).pooled, expected)
+    np.testing.assert_allclose(expected, plain, rtol=1e-4, atol=1e-5)
     both = encoder.encode(prepared, tokens=True)
     np.testing.assert_allclose(both.pooled, expected, rtol=1e-4, atol=1e-5)
     assert both.tokens is not None

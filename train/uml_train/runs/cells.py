@@ -15,7 +15,7 @@ from torch import Tensor
 
 from uml_manifests import few_shot
 from uml_train.data.controls import injection, permuted_labels, random_class_vectors
-from uml_train.data.normalize import Normalizer
+from uml_train.data.normalize import VALIDATED, Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
@@ -83,7 +83,7 @@ class Prepared:
     """A cell ready to be trained: what maps its features, the test rows, and one model per candidate.
 
     `mapping` has the normaliser of every modality, for each model. A cell that is solved has one model, and
-    `points` to solve it for.
+    `points` to solve it for. `validated` is the normalisation of the target that validation chose, if it did.
     """
 
     models: list[HeadModel]
@@ -92,6 +92,7 @@ class Prepared:
     injection: dict[str, str]
     test: Rows
     points: tuple[Point, ...] = ()
+    validated: str | None = None
 
 
 @dataclass(eq=False)
@@ -117,9 +118,11 @@ class Trained:
     def candidates(self) -> list[dict[str, Any]]:
         """One record per model: hyperparameters, validation accuracy, steps, seconds."""
         if self.prepared.points:
+            kind = self.prepared.validated
             return [
                 {
                     "hyperparameters": _chosen(point),
+                    **({} if kind is None else {"normalize": kind}),
                     "alpha": point.alpha,
                     "ratio": point.ratio,
                     "val_acc": fitted.val_acc,
@@ -235,6 +238,8 @@ def prepare(
     kind = "l2" if unit else settings.normalize
     rows = placed(train, loader)
     seen = placed(pool, loader) if settings.normalize_on == "pool" else rows
+    if kind == VALIDATED:
+        kind = _validated(problem, cell, settings, grid)
     normalize = _fitted(kind, seen)
     normalizers = {target.label: normalize}
     samples = Samples(
@@ -296,7 +301,25 @@ def prepare(
         grid.crossed_points(prior=kernel is not None)
         if cell.method in SOLVED
         else grid.points_for(auxiliary_loss=with_loss),
+        kind if settings.normalize == VALIDATED else None,
     )
+
+
+def _validated(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid) -> str:
+    """The normalisation that a draw's validation rows speak for; a refit keeps that of its draw."""
+    from uml_train.fullbatch.scaling import LabelledParts, validated_normalization
+
+    draw, target = draw_rows(problem, cell.shots, cell.seed), problem.target
+    parts = LabelledParts(
+        x=target.values(draw.train),
+        y=torch.from_numpy(target.labels[draw.train]),
+        held=target.values(draw.val),
+        answers=torch.from_numpy(target.labels[draw.val]),
+        classes=len(problem.classes),
+    )
+    pool = target.stored(problem.train).held() if settings.normalize_on == "pool" else None
+    fit = None if pool is None else lambda kind: _fitted(kind, pool)
+    return validated_normalization(parts, grid.points_for(auxiliary_loss=False), fit)
 
 
 def _fitted(kind: str, rows: Rows) -> Normalizer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from uml_cache import InputError, Output
+from uml_train.data.normalize import VALIDATED
 from uml_train.problem import Problem
 from uml_train.protocols.grid import AUTO, FAIR, load_grid
 from uml_train.settings import SEARCHED, STEPPED, TrainSettings
@@ -25,8 +26,8 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
     The grid of a protocol is the one for encoders with a joint space, where they have one.
 
     Raises:
-        InputError: the grid `fair` is asked for where heads cannot be solved, or where they are not a refit
-            or a method in closed form.
+        InputError: the grid `fair` is asked for where heads cannot be solved, or where they are not a refit,
+            a method in closed form or a validated normalisation.
     """
     reason = _not_solved(settings, problem)
     grid = settings.grid
@@ -44,7 +45,12 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
         raise InputError("--refit is for heads that are solved on all rows at once (--grid fair)")
     normalize = settings.normalize
     if normalize == "auto":
-        normalize = "shrunk" if grid == FAIR else STEPPED["normalize"]
+        normalize = VALIDATED if grid == FAIR else STEPPED["normalize"]
+    if normalize == VALIDATED and grid != FAIR:
+        raise InputError(
+            "--normalize validated compares heads that are solved on all rows at once (--grid fair); "
+            "name another normalisation"
+        )
     methods = settings.methods if grid == FAIR else settings.stepped_methods()
     return with_texts(replace(settings, grid=grid, normalize=normalize, methods=methods))
 
