@@ -217,7 +217,7 @@ def compare(run: Run, shots: Iterable[Shots] | None = None, *, metric: Metric = 
         cells = [result for result in cells if result.cell.shots in wanted]
     if not cells:
         raise InputError(
-            f"{run.path} has no finished cell; `uml train` with the same options goes on with it"
+            f"{run.path} has no finished cell; run `uml train` again with the same options to finish it"
         )
     if metric.needs_scores:
         cells = [result for result in cells if has_scores(result)]

@@ -69,7 +69,7 @@ class VisionEncoder(NetworkEncoder, ABC):
         return self._transform(sample).numpy()
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """The same number for every image."""
+        """(N,) int32: the same number for every image."""
         return np.full(len(manifest), self._length, dtype=np.int32)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:

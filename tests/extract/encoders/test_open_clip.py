@@ -277,8 +277,8 @@ def test_offline_one_line(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("open_clip:ViT-B-61/openai", {}, "did you mean"),
         ("open_clip:ViT-B-16/opneai", {}, "did you mean openai"),
-        ("open_clip:ViT-B-16", {}, "which weights"),
-        ("open_clip_text:ViT-B-16", {"transform": "paper"}, "which weights"),
+        ("open_clip:ViT-B-16", {}, "names no weights"),
+        ("open_clip_text:ViT-B-16", {"transform": "paper"}, "names no weights"),
         ("VIT", {"layer": 3}, "layers 0 to 2"),
         ("VIT", {"pooling": "last"}, "for texts"),
         ("VIT", {"transform": "paper"}, "224×224"),
