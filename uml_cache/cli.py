@@ -98,9 +98,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.exceptions.Exit, SystemExit) as leaving:
         code = getattr(leaving, "exit_code", None) or getattr(leaving, "code", 0)
     except _Terminated:
-        _fail("ended by SIGTERM; the same command goes on from what is done", 143, debug)
+        _fail("ended by SIGTERM; run the same command again to continue", 143, debug)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; the same command goes on from what is done", 130, debug)
+        _fail("interrupted; run the same command again to continue", 130, debug)
     except _NO_COMMAND as help_instead:
         click.echo(help_instead.format_message(), err=True)
         code = 2

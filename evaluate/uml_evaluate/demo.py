@@ -148,7 +148,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
         try:
             there = parse_json(mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(f"{out} holds something else than a demo; choose another --out") from None
+            raise InputError(f"{out} holds other files than a demo; choose another --out") from None
         if there != asked:
             raise InputError(f"{out} holds the demo of {there}, not of {asked}; choose another --out")
         return

@@ -150,7 +150,7 @@ def evaluate(
             f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"
         )
     elif heads and not lacks:
-        output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
+        output.say(f"{run.path} is complete at {names} shots; nothing was trained")
     comparisons = _compared(run, shots, [name for name in metrics if name in METRICS], output)
     asked = [name for name in metrics if name in TABLES]
     plain = compare(run, shots) if asked else []
@@ -190,8 +190,8 @@ def _announced(run: Run, shots: Sequence[Shots], lacks: Sequence[Cell], *, train
     means = {method: sum(seconds) / len(seconds) for method, seconds in took.items()}
     guess = sum(means.get(cell.method, sum(every) / len(every)) for cell in lacks)
     return (
-        f"{said}: they are trained now, in about {time_text(max(guess, 1.0))} of one core by what its other "
-        "cells took; --no-train shows what is there"
+        f"{said}: they are trained now, in about {time_text(max(guess, 1.0))} of one core, judging by its "
+        "other cells; --no-train shows what is there"
     )
 
 

@@ -59,9 +59,10 @@ class Checked:
             f"devices   {', '.join(self.devices)}",
             "versions  " + ", ".join(f"{name} {found or 'absent'}" for name, found in self.versions.items()),
             "disk      " + ", ".join(f"{place} {free:.0f} GB free" for place, free in self.disk.items()),
-            f"network   the hub {'answers' if self.hub else 'cannot be reached: what is here must do'}",
+            "network   the hub "
+            f"{'answers' if self.hub else 'cannot be reached: only weights that are here can be used'}",
             "",
-            "encoders at hand, one after the other on this machine:",
+            "encoders whose weights are here, timed one at a time:",
         ]
         for name, found in self.encoders.items():
             said = f"{found:8.2f} ms a sample" if isinstance(found, float) else f"cannot be loaded: {found}"

@@ -204,7 +204,7 @@ def plan_extraction(
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
     if overwrite and path.exists():
         remove_store(path)
-        output.say(f"{path} is removed and made anew")
+        output.say(f"{path} is removed and made again")
     return encoder, path, _plan(manifest, encoder, path, variant, tokens, dtype, batch_size, output)
 
 

@@ -141,7 +141,7 @@ def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
         left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
         lacking={
             **lacking(manifest.labels, manifest.splits, used=used),
-            "but cut off, being longer than the encoder reads": (
+            "but cut off, because they are longer than the encoder reads": (
                 encoder.cut(manifest.sources) if isinstance(encoder, CutsTexts) else 0
             ),
         },
@@ -207,10 +207,10 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
     if manifest.modality == "text":
         way = (
             f"; `uml data text {manifest.name} --texts {data}` gives each text the class that it mentions "
-            f"(before it `uml data build {manifest.name} --root FOLDER`, unless ./data/{manifest.name} is "
+            f"(first `uml data build {manifest.name} --root FOLDER`, unless ./data/{manifest.name} is "
             "there)"
         )
-    yield f"{said}, and heads learn nothing from them{way}"
+    yield f"{said}, and heads cannot learn from such samples{way}"
 
 
 def _words(done: Extracted) -> str:

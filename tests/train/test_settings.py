@@ -252,4 +252,4 @@ def test_a_settings_file_that_was_edited_or_damaged_is_said(
         file.write_text(text)
         with pytest.raises(SystemExit):
             main(words)
-        assert (f"{file} is not as it was written" in capsys.readouterr().err) == said
+        assert (f"{file} was edited or damaged" in capsys.readouterr().err) == said

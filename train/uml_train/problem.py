@@ -78,7 +78,7 @@ class Problem:
         return None if groups is None else len(set(map(str, groups[self.test])))
 
     def ids(self, positions: np.ndarray) -> list[str]:
-        """Sample ids of some of the target's usable rows."""
+        """Sample ids of those of the target's usable rows at `positions` (m,) int64."""
         rows = self.target.rows[positions]
         return [str(self.target.features.id[row]) for row in rows]
 
@@ -189,9 +189,9 @@ def without_held_out(
         held |= np.isin(strings, groups[held_out].astype(str)) & (strings != "")
     if ids == AS_RECORDED and MADE in kinds and len(other.features.id) == len(target.features.id):
         remarks.append(
-            f"{other.label} and {target.label} have as many rows, and ids that are row numbers, which count "
-            f"as "
-            "different samples; if row i is the same sample in both, say --ids shared"
+            f"{other.label} and {target.label} have equally many rows, and row numbers as ids, which "
+            "count as "
+            "different samples; if row i is the same sample in both, give --ids shared"
         )
     if not held.any():
         return other
@@ -199,15 +199,14 @@ def without_held_out(
     if held.all():
         raise InputError(
             f"every row of {other.label} has the id or group of a validation or test row of {target.label}: "
-            "training on it would leak; if its ids name other samples, say --ids own"
+            "training on it would leak; if its ids name other samples, give --ids own"
         )
     unsure = " (a store of version 0.1 does not say whether its ids were given or made; they count as given)"
     remarks.append(
         f"{'warning: ' if held.sum() > _FEW else ''}{other.label}: {int(held.sum()):,} of {len(held):,} rows "
-        f"are "
-        f"left out, because their ids or groups are those of {target.label}'s validation and test rows"
+        f"are left out, because their ids or groups are those of {target.label}'s validation and test rows"
         + (unsure if by_id and None in kinds and ids == AS_RECORDED else "")
-        + ("; if equal ids are different samples here, say --ids own" if by_id else "")
+        + ("; if equal ids are different samples here, give --ids own" if by_id else "")
     )
     return other.without(held, why)
 
@@ -223,10 +222,10 @@ def _unlabelled(role: Role, dataset: str) -> str:
     if role.store.modality == "text":
         way = (
             f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions (FILE holds "
-            f"the texts; before it `uml data build {dataset} --root FOLDER`, unless ./data/{dataset} is "
+            f"the texts; first `uml data build {dataset} --root FOLDER`, unless ./data/{dataset} is "
             f"there), then `uml extract --encoder {role.store.encoder_name} --data data/{dataset}/text.loose`"
         )
-    return f"{role.store.path} has no labels, so that it says nothing about classes: {way}"
+    return f"{role.store.path} has no labels, so heads cannot learn from it: {way}"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -81,7 +81,7 @@ class TrainSettings(Settings):
         takes="permuted, random or unrelated:NAME with a data set of the cache",
     )] = ()
     shots: Annotated[tuple[Shots, ...] | None, Setting(
-        "Labelled samples per class. Default: those of 1,2,4,8,16 that the data can give.",
+        "Labelled samples per class. Default: each of 1, 2, 4, 8, 16 that every class can supply.",
         metavar="K[,K]|all", takes="numbers of at least 1, or all",
         check=lambda shots: shots and all(k == "all" or k >= 1 for k in shots),
     )] = None
@@ -96,8 +96,9 @@ class TrainSettings(Settings):
         metavar="NAME|FILE.toml",
     )] = "auto"
     protocol: Annotated[str, Setting(
-        "What is not given by hand. fair: ours; paper: what the paper's text says; authors: what its public "
-        "code does. Deviations are recorded.",
+        "Whose values hold for what you do not give. fair: ours; paper: those of the paper's text; "
+        "authors: those of its "
+        "public code. Deviations are recorded.",
         choices=PROTOCOLS,
     )] = "fair"
     out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
@@ -130,8 +131,9 @@ class TrainSettings(Settings):
         group="Model", choices=("linear", "mlp", TRANSFORMER), ways=_LABELLED,
     )] = "linear"
     aligned: Annotated[str, Setting(
-        "How encoders with a joint space meet, without a projection: logits of unit vectors times 100, or of "
-        "vectors as they are. off: projected like any other.",
+        "How encoders with a joint space, such as CLIP's, share it. normalized: logits of unit vectors "
+        "times 100; "
+        "raw: logits of the vectors as they are; off: a projection, as for other encoders.",
         group="Model", choices=("normalized", "raw", "off"), ways=_LABELLED,
     )] = "normalized"
     objective: Annotated[str, Setting(
@@ -168,18 +170,18 @@ class TrainSettings(Settings):
         group=_DATA, metavar="FILE", role="file",
     )] = None
     ids: Annotated[str, Setting(
-        "What the same id in two modalities means. shared: the same sample, which unpaired data lose where "
-        "it "
-        "validates or tests; own: nothing; recorded: the same sample where both stores were given their ids.",
+        "What equal ids in two modalities mean. shared: the same sample, left out of the unpaired data if it "
+        "validates or tests; own: nothing; recorded: shared where both stores were given their ids.",
         group=_DATA, choices=("recorded", "shared", "own"),
     )] = "recorded"
     short_classes: Annotated[str, Setting(
-        "What a class does that has fewer labelled rows than K. whole: it gives all that it has.",
+        "Classes with fewer labelled rows than K. refused: an error; whole: all their rows are used.",
         group=_DATA, choices=("refused", "whole"),
     )] = "refused"
     loader: Annotated[str, Setting(
-        "Where features wait: in memory (or on the GPU), mapped from the stores, or read ahead. It changes "
-        "no result.",
+        "Where features are held. device: in memory or on the GPU; host: mapped from the stores; stream: "
+        "read "
+        "ahead. Results are the same.",
         group=_MACHINE, choices=("auto", "device", "host", "stream"), role="local",
     )] = "auto"
     device: Annotated[str, Setting(
@@ -196,13 +198,12 @@ class TrainSettings(Settings):
         group="Model", choices=("standardised", "raw", "liblinear"), ways=("pretrain",),
     )] = "standardised"
     snapshots: Annotated[int, Setting(
-        "Keep the selected networks as they were every so many epochs, for `uml eval --analysis neurons`. "
-        "0: none.",
+        "Save the selected networks every so many epochs, for `uml eval --analysis neurons`. 0: never.",
         group="Model", metavar="EPOCHS", takes="a number of epochs from 0 on", ways=("pretrain",),
         check=at_least(0),
     )] = 0
     checkpoint_minutes: Annotated[float, Setting(
-        "Minutes between two savings of a network that trains.",
+        "Minutes between two checkpoints of a network.",
         group=_MACHINE, metavar="MINUTES", takes="a number from 0 on", role="local", ways=("pretrain",),
         check=at_least(0),
     )] = 10.0

@@ -185,8 +185,8 @@ def _given_split(part: Part, given: int) -> Any:
     if other := int(((codes != given) & (codes != NO_SPLIT)).sum()):
         said = SPLIT_NAMES[given] if given < len(SPLIT_NAMES) else "none"
         raise InputError(
-            f"{part.where}: {other:,} of its {part.rows:,} rows say another split than {said}, which stands "
-            "before its name; leave one of the two out"
+            f"{part.where}: {other:,} of its {part.rows:,} rows have a split other than {said}, which the "
+            "command gives for this file; leave one of the two out"
         )
     return given
 

@@ -94,7 +94,7 @@ def _compared(old: FeatureSet, new: FeatureSet, step: bool) -> StoreDifference:
         features |= _values_differ(old, new, before, after, kind, step)
     annotations = _annotations_differ(old, new, before, after)
     arrays = [
-        f"{name} is stored in {one.path} alone"
+        f"only {one.path} has {name}"
         for one, other in ((old, new), (new, old))
         for name in ("pooled", "tokens/values")
         if name in one.info.arrays and name not in other.info.arrays

@@ -300,7 +300,7 @@ def open_features(
             reader.close()
         raise InputError(
             f"{info.path} is not finished ({info.done} of {info.tasks} tasks): run the same `uml extract` "
-            "command again, it goes on from there"
+            "command again to finish it"
         )
     if info.own:
         check_columns(info)

@@ -181,7 +181,7 @@ def _described(path: Path) -> StoreInfo:
     attributes = root.get("attributes", {})
     own = (path / journal.PLAN).exists()
     if not own and "fingerprint" in attributes and (path / journal.JOURNAL).exists():
-        raise WorkError(f"{path} has lost its {journal.PLAN}: copy the store whole, or extract again")
+        raise WorkError(f"{path} has no {journal.PLAN}: copy the whole store again, or extract again")
     encoder = attributes.get("encoder", path.stem.split("@")[0])
     tasks = int(attributes["tasks"]) if own else 0
     return StoreInfo(

@@ -49,7 +49,7 @@ class FeatureStore:
     def rows_of(self, task: int) -> range:
         """The rows that `task` fills."""
         if not 0 <= task < self.tasks:
-            raise IndexError(f"task {task} of a store with {self.tasks}")
+            raise IndexError(f"there is no task {task}: the store has {self.tasks}")
         first = task * self._layout.task_rows
         return range(first, min(first + self._layout.task_rows, self._layout.rows))
 

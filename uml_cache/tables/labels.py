@@ -192,7 +192,7 @@ def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], rema
             if pointed and not _WHOLE.fullmatch(text):
                 column.texts[at] = str(int(number))
     if pointed:
-        remarks.append("labels such as 1.0 are read as the whole numbers that they are")
+        remarks.append("labels such as 1.0 are read as whole numbers")
 
 
 def _sorted_names(names: set[str]) -> tuple[str, ...]:

@@ -75,4 +75,4 @@ def near_equal_remark(names: Iterable[str]) -> str | None:
         return None
     shown = "; ".join(", ".join(map(repr, group)) for group in groups[:_SHOWN])
     more = f"; … {len(groups)} such groups" if len(groups) > _SHOWN else ""
-    return f"these names are nearly equal and yet classes of their own: {shown}{more}"
+    return f"these names are nearly equal, but count as different classes: {shown}{more}"

@@ -100,7 +100,7 @@ class Manifest:
         return len(self.ids)
 
     def some(self, rows: Sequence[int] | np.ndarray) -> Self:
-        """The manifest of some of the rows, in their order; `resolve_data` does not find it again."""
+        """The manifest of `rows` (n,) int64, in their order; `resolve_data` does not find it again."""
         return replace(
             self,
             ids=[self.ids[row] for row in rows],

@@ -67,6 +67,7 @@ def silhouette(
 def davies_bouldin(features: NDArray[Any], labels: NDArray[np.integer]) -> float:
     """Mean over classes of the largest (s_i + s_j) / ‖μ_i − μ_j‖, s: mean distance to the class mean.
 
+    Features (n, D), labels (n,).
     Smaller is better; classes with one mean are apart by nothing and count as infinitely bad. Raises
     ValueError for fewer than two classes.
     """

@@ -72,9 +72,9 @@ def analyse(reading: Reading) -> Finding:
         + f"; the raw features are {reading.problem.target.encoder}'s, the projection is what heads read, "
         "the logits are the head's outputs.",
         "Silhouette: −1 to 1, larger is better, 0 for classes that overlap altogether. Davies–Bouldin: "
-        "smaller is better. Neither changes when a space is scaled, so that methods compare within one "
-        "space; between spaces of different width a difference is no proof of anything. Logits are made to "
-        "tell the classes apart, the raw features are not.",
+        "smaller is better. Neither changes when a space is scaled, so methods compare within one "
+        "space, but not between spaces of different width. Logits are trained to tell the classes apart, the "
+        "raw features are not.",
     ]
     return Finding(
         analysis="silhouette",

@@ -126,7 +126,7 @@ def load(path: Path) -> Finding | None:
         file = path.with_suffix(".npz")
         data = file.read_bytes()
         if values.pop("arrays") != sha256(data).hexdigest():
-            raise DamagedFile(file, "is damaged (it is not what its checksum says)", _AGAIN)
+            raise DamagedFile(file, "is damaged (it does not match its checksum)", _AGAIN)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         tables = [Table(**table) for table in values.pop("tables")]

@@ -124,8 +124,8 @@ def analyse(reading: Reading) -> Finding:
         accuracy = 100.0 * float((functional > 0).mean())
         if abs(accuracy - result.test_acc) > 100.0 * max(2.0, 0.001 * len(labels)) / len(labels):
             raise InputError(
-                f"{result.head_path} is right on {accuracy:.1f} % of the test rows, and its record says "
-                f"{result.test_acc:.1f} %: head or record was changed; delete the record and train again"
+                f"{result.head_path} is right on {accuracy:.1f} % of the test rows, but its record says "
+                f"{result.test_acc:.1f} %: one of the two was changed; delete the record and train again"
             )
         geometric = geometric_margins(logits, labels, head.weight) if linear else np.full(len(labels), np.nan)
         shared = reading.shared(result)

@@ -35,7 +35,9 @@ def choose(
     require_heads(run)
     found = [r for r in run.cells if r.cell.control is None and r.cell.method in KNOWN]
     if not found:
-        raise InputError(f"{run.path} has no finished head; the same `uml train` command goes on with it")
+        raise InputError(
+            f"{run.path} has no finished head; run the same `uml train` command again to finish it"
+        )
     if method not in (None, AUTO):
         there = {r.cell.method for r in found}
         if method not in there:

@@ -243,7 +243,7 @@ def open_predictor(
                 raise
             path = _own_folder() / name
             _write_head(path, head, more)
-            output.say(f"{run.path} cannot be written to: its head is solved anew by every call")
+            output.say(f"{run.path} cannot be written to: each call solves its head again")
     return Predictor(load_head(path), path), cell
 
 

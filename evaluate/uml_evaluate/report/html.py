@@ -111,7 +111,7 @@ def write_report(
         if damaged:
             raise damaged[0]
         raise InputError(
-            f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
+            f"no run in {runs} has a finished cell; run the same `uml train` command again to finish it"
         )
     left_out = [f"A run is left out: {error}" for error in damaged]
     for text in left_out:

@@ -17,7 +17,11 @@ LARGEST = 256
 
 
 def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
-    """The largest power of two up to 256 at which `sample`, repeated, fits the device's memory."""
+    """The largest power of two up to 256 at which `sample`, repeated, fits the device's memory.
+
+    Args:
+        sample: what `encoder.prepare` gave, of any shape.
+    """
     size = LARGEST
     while size > 1:
         try:
@@ -33,7 +37,8 @@ def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
 def batches(
     samples: Iterator[tuple[int, np.ndarray]], size: int, *, ragged: bool
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Batches of (row, prepared sample); of like length where samples differ in it."""
+    """Batches of pairs of a row and its prepared sample, of any shape; of like length where samples
+    differ."""
     if ragged:
         readable = sorted(samples, key=lambda item: len(item[1]))  # stable, so always the same batches
         for at in range(0, len(readable), size):
@@ -50,15 +55,23 @@ def batches(
 
 
 def encode_batch(encoder: Encoder, batch: Sequence[np.ndarray], *, tokens: bool) -> Encoded:
-    """`encoder.encode`, in halves where the device has no memory for the whole. `WorkError` if one sample is
-    too much."""
+    """`encoder.encode`, in halves where the device has no memory for the whole.
+
+    Args:
+        batch: B prepared samples, of any shape.
+
+    Raises:
+        WorkError: one sample is too much.
+    """
     try:
         return encoder.encode(batch, tokens=tokens)
     except Exception as error:
         if not _out_of_memory(error):
             raise
         if len(batch) == 1:
-            raise WorkError(f"{encoder.device} has no memory for one sample of {encoder.spec.name}") from None
+            raise WorkError(
+                f"{encoder.device} has too little memory for one sample of {encoder.spec.name}"
+            ) from None
     half = len(batch) // 2
     first = encode_batch(encoder, batch[:half], tokens=tokens)
     second = encode_batch(encoder, batch[half:], tokens=tokens)

@@ -137,8 +137,8 @@ class Extraction:
             first = chain(*(known[task] for task in sorted(known)), self._current)
             raise WorkError(
                 f"{failed} unreadable samples so far, --max-errors allows {self._allowed} of "
-                f"{len(self._manifest)}; the first: {'; '.join(islice(first, _EXAMPLES))}. Mend or remove "
-                "them, or raise --max-errors; what is done is kept"
+                f"{len(self._manifest)}; the first: {'; '.join(islice(first, _EXAMPLES))}. Fix or remove "
+                "them, or raise --max-errors; finished tasks are kept"
             )
 
 
@@ -182,7 +182,8 @@ class _Filled:
                 planned = self._counts[place]
                 self.fail(
                     row,
-                    f"{length} tokens where {planned} were planned: the file was changed, or its header lies",
+                    f"{length} tokens where {planned} were planned: the file has changed, or its header "
+                    "is wrong",
                 )
                 self.late.append(row)
                 self.pooled[place] = 0

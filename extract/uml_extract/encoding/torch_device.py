@@ -60,5 +60,5 @@ def device_name(device: torch.device) -> str:
 
 
 def to_numpy(values: torch.Tensor) -> np.ndarray:
-    """float32, contiguous, on the CPU."""
+    """Values of any shape as float32, contiguous, on the CPU."""
     return values.float().cpu().contiguous().numpy()

@@ -61,7 +61,7 @@ class Worker:
         here = (json.loads(json.dumps(encoder.spec.to_json())), encoder.compute_dtype)
         if here != (job.plan.fields["encoder"], job.plan.compute_dtype):
             raise WorkError(
-                f"a worker loaded another {job.recipe.name} than the store was planned with "
+                f"a worker loaded another {job.recipe.name} than the one the store was planned with "
                 "(weights, library or precision differ): give all workers the same files and devices"
             )
         self._store = planned_store(job.store, job.plan)

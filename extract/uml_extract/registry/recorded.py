@@ -35,7 +35,7 @@ def load_recorded(
     wanted = str(spec["name"])
     if spec.get("library") == "imported":
         raise InputError(
-            f"the features of {wanted} were imported, so that no encoder here makes more of them; give "
+            f"the features of {wanted} were imported, so uml has no encoder to make more of them; give "
             "features of new samples instead"
         )
     words = (variant or "").split("-")
@@ -67,7 +67,8 @@ def require_same(found: Mapping[str, Any], recorded: Mapping[str, Any]) -> None:
             what = _WORDS.get(field, field)
             raise InputError(
                 f"encoder {found['name']} is not the one that the features were made with: its {what} is "
-                f"{_short(ours)}, and was {_short(theirs)}; give the same one with --encoder and --weights "
+                f"{_short(ours)}, theirs was {_short(theirs)}; give the same one with --encoder and "
+                "--weights "
                 "(in Python encoder=, weights=)"
             )
 

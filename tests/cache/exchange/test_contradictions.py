@@ -29,7 +29,7 @@ def _refused(words: str, *sources: str | Path, out: Path) -> None:
 def test_a_split_before_the_name_contradicts_the_column(tmp_path: Path) -> None:
     file = tmp_path / "some.npz"
     np.savez(file, features=FEATURES, labels=LABELS, split=np.array(["train", "test", "", "test"]))
-    _refused("2 of its 4 rows say another split than train", f"train={file}", out=tmp_path / "feats")
+    _refused("2 of its 4 rows have a split other than train", f"train={file}", out=tmp_path / "feats")
     np.savez(file, features=FEATURES, labels=LABELS, split=np.array(["train", "", "", "train"]))
     store = import_features([f"train={file}"], tmp_path / "feats", **NAMED)
     assert open_features(store.path).split.tolist() == [0, 0, 0, 0]

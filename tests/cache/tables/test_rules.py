@@ -133,7 +133,7 @@ def test_columns_are_chosen_said_or_refused() -> None:
     said: list[str] = []
     assert choose_column("label", ["id", "Label"], None, "f", said) == "Label"
     assert choose_column("text", ["id", "sentence"], None, "f", said) == "sentence"
-    assert said == ["no column is called 'text': 'sentence' is taken for it (--text-column)"]
+    assert said == ["no column is called 'text': using 'sentence'; --text-column chooses another"]
     for role, names, words in (
         ("label", ["label", "labels"], "--label-column"),
         ("text", ["sentence1", "sentence2"], "--text-column"),

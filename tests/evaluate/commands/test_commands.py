@@ -95,7 +95,7 @@ def test_demo_refuses_another_folder(demo: Path, tmp_path: Path, capsys: pytest.
     assert "holds the demo of" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("x", encoding="utf-8")
     assert uml("demo", "--out", tmp_path) == 2
-    assert "holds something else than a demo" in capsys.readouterr().err
+    assert "holds other files than a demo" in capsys.readouterr().err
     assert uml("demo", "--out", tmp_path / "mine.txt") == 2
     assert "is not a folder" in capsys.readouterr().err
 

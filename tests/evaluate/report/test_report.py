@@ -241,7 +241,7 @@ def test_one_damaged_run_does_not_stop_the_others(
     for what in (str(damaged / "config.json"), f"{contradicted}/cells/{victim.stem}.json"):
         assert f"A run is left out: {what}" in said
         assert f"A run is left out: {what}" in text
-    with pytest.raises(InputError, match=r"config.json is damaged .*name the folder of one of the"):
+    with pytest.raises(InputError, match=r"config.json is damaged .*name the folder of another"):
         newest_run(path.parent)
 
 

@@ -130,7 +130,7 @@ def test_a_signal_ends_the_run_and_the_next_one_finishes_it(
     code, why = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended by SIGTERM")}[by]
     assert run.returncode == code
     assert [line for line in err.replace("\r", "\n").split("\n") if "it/s" not in line][-2:] == [
-        f"error: {why}; the same command goes on from what is done",
+        f"error: {why}; run the same command again to continue",
         "",
     ]
     assert "Traceback" not in err
@@ -158,7 +158,7 @@ def test_ctrl_c_with_workers_is_one_line(pictures: Manifest, tmp_path: Path) -> 
         os.killpg(run.pid, signal.SIGINT)
         _, err = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert err.strip() == "error: interrupted; the same command goes on from what is done"
+    assert err.strip() == "error: interrupted; run the same command again to continue"
 
 
 def test_a_sample_lost_between_planning_and_resuming_is_flagged(

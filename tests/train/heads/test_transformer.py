@@ -279,7 +279,7 @@ def test_without_tokens_it_says_how_to_get_them(
     run = train(settings, output=Output())
     assert run.config["stores"]["image"]["encoder"] == "made-up@tokens"
     assert open_heads(settings_for(token_cache), Ranks(), QUIET).problem.target.encoder == "made-up"
-    assert "audio has no tokens and takes part with one vector a sample" in capsys.readouterr().err
+    assert "audio has no tokens, so each of its samples is one vector" in capsys.readouterr().err
 
 
 def test_packed_means() -> None:

@@ -118,7 +118,7 @@ def test_a_signal_to_all_processes_ends_the_run_in_one_line(
     out, err = process.communicate(timeout=60)
     code, why = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended by SIGTERM")}[by]
     assert (process.returncode, out) == (code, "")
-    assert err.strip() == f"error: {why}; the same command goes on from what is done"
+    assert err.strip() == f"error: {why}; run the same command again to continue"
     deadline = time.monotonic() + 30
     while _alive(process.pid):  # what multiprocessing tidies up with ends a moment later
         assert time.monotonic() < deadline

@@ -43,8 +43,8 @@ class Part:
         """Raises `WorkError` where a file of a sample is not the one that the run was begun with."""
         if stamps_of(self.manifest) != self.stamps:
             raise WorkError(
-                f"samples in {self.manifest.root} were changed while a run trained on them: what was "
-                "finished before is kept, and the same command trains a new run on what is there now"
+                f"samples in {self.manifest.root} were changed while a run trained on them. What was "
+                "finished before is kept; run the same command again to train on the changed samples"
             )
 
 

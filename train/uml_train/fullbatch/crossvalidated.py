@@ -70,8 +70,11 @@ Split = tuple[Tensor, Tensor]
 
 
 def deal(codes: NDArray[np.int64], parts: int, random: np.random.RandomState) -> list[Split]:
-    """Splits that hold out one part each. The rows of a class are dealt out to the parts in turn, so that
-    it is in all of them alike; each class begins where the one before ended."""
+    """Splits that hold out one part each, of rows with classes `codes` (n,).
+
+    The rows of a class are dealt out to the parts in turn, so that it is in all of them alike; each class
+    begins where the one before ended.
+    """
     order = random.permutation(len(codes))
     order = order[np.argsort(codes[order], kind="stable")]
     dealt = np.empty(len(codes), dtype=np.int64)

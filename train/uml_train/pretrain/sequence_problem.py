@@ -33,7 +33,7 @@ class SequenceProblem:
         return max(int(s.features.tokens.lengths.max()) for s in self.sequences.values())
 
     def target_rows(self, positions: np.ndarray) -> Sequences:
-        """Some of the target's usable rows by position, those without tokens too."""
+        """Those of the target's usable rows at `positions` (m,) int64, those without tokens too."""
         source = self.problem.target
         return self.sequences[source.label].only(source.rows[positions])
 

@@ -32,7 +32,7 @@ from uml_train.runs.cells import Draw, draw_rows
 from uml_train.runs.outcome import cell_result
 from uml_train.runs.ranks import Ranks
 
-_AGAIN = "the same `uml train` command trains the network anew"
+_AGAIN = "run the same `uml train` command to train the network again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Work:
                 load_network(path)
                 read_record(path.with_suffix(".json"), "", required=False)
             except InputError as error:
-                self._output.say(f"{error}: the network is trained anew")
+                self._output.say(f"{error}: the network is trained again")
                 whole = False
         self._ranks.wait()  # every process has looked before one of them writes
         return whole
@@ -121,9 +121,7 @@ class Work:
         )
         outcome = trainer.fit(bar)
         if not outcome.finite:
-            self._output.say(
-                f"{path.stem}: the loss is no number any more; lower lr, or set clip in the grid"
-            )
+            self._output.say(f"{path.stem}: the loss is no longer finite; lower lr, or set clip in the grid")
         about = {
             "seed": cell.seed,
             "method": cell.method,

@@ -103,7 +103,7 @@ def train_session(session: Session, left_out: list[LeftOut] | None = None) -> Ru
         left_out += session.problem.left_out()
     cells = session.cells()
     if not _add(session, run, cells, thorough=True):
-        session.output.say(f"{run.path} has every cell; nothing was trained")
+        session.output.say(f"{run.path} is complete; nothing was trained")
     return run
 
 

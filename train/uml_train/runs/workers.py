@@ -166,7 +166,9 @@ def _in_processes(
                     yield future.result()
         except BrokenProcessPool:
             raise WorkError(
-                "a training process died (out of memory?); what is finished is kept, the same command goes on"
+                "a training process died (out of memory?); finished cells are kept. Run the same command "
+                "again to "
+                "continue"
             ) from None
 
 

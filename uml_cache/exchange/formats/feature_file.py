@@ -42,7 +42,9 @@ def read_file(path: Path, stack: ExitStack) -> Nested:
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"{path}: asks for more memory than there is; its header may be damaged") from None
+        raise InputError(
+            f"{path}: needs more memory than this machine has; its header may be damaged"
+        ) from None
     except Exception as error:  # parsers raise nearly anything on broken bytes
         said = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix.lower()} ({said})") from None

@@ -63,7 +63,7 @@ class Cast:
         self._buffer = Buffer(width, wanted or stored, device) if changes else None
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """The values in the wanted type, in a buffer that is used again."""
+        """Values (n, D) in the wanted dtype, in a buffer that the next call overwrites."""
         return values if self._buffer is None else self._buffer.take(len(values)).copy_(values)
 
 
@@ -97,7 +97,10 @@ class Held:
         self._device = device
 
     def gather(self, rows: np.ndarray, buffer: Buffer) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Values of `rows`, and the offsets between them if they are tokens."""
+        """Features (n, D) of `rows` (n,) int64 and None, or their tokens (T, D) and offsets (n + 1,) int64.
+
+        The values lie in `buffer`, which the next call overwrites.
+        """
         at = np.searchsorted(self._distinct, rows)
         offsets = None
         if self._offsets is not None:

@@ -198,7 +198,7 @@ def differences(there: Mapping[str, Any], asked: Mapping[str, Any], prefix: str 
         if isinstance(old, dict) and isinstance(new, dict):
             found += differences(old, new, f"{prefix}{name}.")
         elif old != new:
-            found.append(f"{prefix}{name} is {_short(old)} there, {_short(new)} asked")
+            found.append(f"{prefix}{name}: {_short(old)}, now {_short(new)}")
     return found
 
 

@@ -156,8 +156,7 @@ def _notes(
         "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
         f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. "
         + gradient_course.NOTES[has_courses],
-        "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
-        "shared space has never met a text.",
+        "Only uml can turn its projection of the target towards the texts; unimodal-deep never saw one.",
     ]
 
 

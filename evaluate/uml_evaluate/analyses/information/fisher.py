@@ -129,8 +129,8 @@ def _notes() -> list[str]:
     return [
         "Rows are those that the head trained on, in the space that it reads. A direction moves two classes' "
         "rows apart by the difference of the target's class means.",
-        "The empirical information takes the labels that are there and grows with errors, so that a head "
-        "which fits its few target rows has little of them; the model's takes its own probabilities. "
+        "The empirical information uses the given labels and grows with errors, so a head that fits its few "
+        "target rows has little. The model's information uses its own probabilities. "
         "Information says how well a parameter is known, not whether the modalities want the same value: an "
         "auxiliary with permuted classes has information, too.",
     ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _FEW_GROUPS = 10
 _CONTROLS = {
-    "permuted": "With its classes permuted it",
+    "permuted": "With its classes permuted",
     "random": "Random class vectors in its place",
 }
 _NOISE = {"random": "Noise in its place"}
@@ -181,20 +181,13 @@ def _controls(comparison: Comparison, found: dict[tuple[str, str], Difference]) 
         if against_none is None:
             continue
         interval = against_none.interval
-        helps_too = interval.verdict == HELPS
-        hidden = ""
-        if interval.low is None:
-            verdict = "changed accuracy by"
-        elif interval.excludes_zero:
-            verdict = f"{HELPS}, too:" if helps_too else f"{HURTS}:"
-        else:
-            hidden = _starred(comparison, against_none)
-            small = interval.verdict == NO_DIFFERENCE
-            verdict = f"makes {NO_DIFFERENCE}" if small else f"may help or hurt, the seeds {CANNOT_TELL}"
-            verdict += f"{' on average' if hidden else ''}:"
-        text = f"{what} {verdict} {with_bounds(interval)}{hidden}"
+        hidden = "" if interval.low is None or interval.excludes_zero else _starred(comparison, against_none)
+        text = f"{what}: {with_bounds(interval)}{hidden}"
+        if interval.low is not None:
+            helps_too = ", too" if interval.verdict == HELPS else ""
+            text += f", {interval.verdict}{helps_too}{' on average' if hidden else ''}"
         data = found.get((method, f"{method}[{control}]"))
-        if data is not None and helps_too:
+        if data is not None and interval.verdict == HELPS:
             text += f"; what it says of the classes is worth {with_bounds(data.interval)}"
         said.append(f"{text}.")
     return said

@@ -118,7 +118,7 @@ def _add_spaces(
         f"map is made by {MAP_NAMES[kind]}, of features less their mean at unit length."
         + (
             " In the last panel every modality lies in the space that the head reads: where the unpaired "
-            "data fits, samples of one class lie together whatever modality they are of."
+            "data fits, samples of one class lie together, whatever their modality."
             if shared
             else ""
         )

@@ -66,7 +66,7 @@ class AudioClip(NetworkEncoder):
         return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode prepared sounds."""
+        """Encode prepared sounds, (n,) float32 each."""
         parts = [self._encode(batch, tokens)]
         if self._paper:
             parts = [self._encode(each, tokens) for each in _tens(batch)]

@@ -58,7 +58,7 @@ class TextTower(NetworkEncoder):
         return np.fromiter(lengths, np.int32, len(manifest))
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode token ids."""
+        """Encode token ids, (L,) int64 each."""
         ids = torch.from_numpy(np.stack(batch)).to(self._torch_device)
         joint = self.spec.pooling == "joint"
         with frozen_forward(self._torch_device, self.compute_dtype):

@@ -66,7 +66,7 @@ class AudioEncoder(TransformersModel):
         return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode prepared sounds."""
+        """Encode prepared sounds: (n,) samples or (T, F) spectrograms, float32."""
         with frozen_forward(self._torch_device, self.compute_dtype):
             parts = [
                 self._part(given.to(self._torch_device, non_blocking=True), samples)
@@ -85,7 +85,8 @@ class AudioEncoder(TransformersModel):
         return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
 
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
-        """Per length of sound the model's input and the sounds' lengths; and where each sound is in these."""
+        """Per length of sound the model's input (b, …) and the sounds' lengths (b,) in samples; and the
+        places (B,) of the sounds in these, one after the other."""
         alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
         return alike, torch.from_numpy(self._order(batch))
 

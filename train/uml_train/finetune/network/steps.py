@@ -104,7 +104,7 @@ class Tuner:
         return self.test(rows).predictions
 
     def test(self, rows: np.ndarray) -> Answers:
-        """What the network says of manifest rows of the target."""
+        """What the network says of `rows` (n,) int64, manifest rows of the target."""
         loader = self.task.streams[0].loader
         assert loader is not None
         inputs = loader.batches(self.order.evaluation(rows))

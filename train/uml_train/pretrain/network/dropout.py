@@ -54,7 +54,7 @@ class Dropout:
             rows.view(torch.int32).bitwise_and_(kept.to(torch.int32).neg_())
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Values with some of them dropped, of whatever shape."""
+        """Values of any shape, some of them dropped."""
         if self.level == 0:
             return values
         if self.source is None:
@@ -77,7 +77,7 @@ class FeedForward(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, up: Tensor, up_bias: Tensor, down: Tensor, down_bias: Tensor, drop: Dropout
     ) -> Tensor:
-        """Two linear layers with a ReLU and dropout between them; x (n, W)."""
+        """Two linear layers with a ReLU and dropout between them; x (T, W)."""
         hidden = torch.addmm(up_bias, x, up.T).relu_()
         if drop.level:
             drop.drop_(hidden)
@@ -87,7 +87,7 @@ class FeedForward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """The gradients of x and of both layers."""
+        """The gradients of x (T, W) and of both layers, from that of the output (T, W)."""
         x, up, down, hidden = ctx.saved_tensors
         gradient = gradients[0] * ctx.scale
         of_hidden = torch.ops.aten.threshold_backward(gradient @ down, hidden, 0.0)

@@ -72,7 +72,7 @@ class Sequences:
         return Sequences(label=self.label, features=self.features, rows=self.rows, noise=seed, like=like)
 
     def only(self, rows: np.ndarray) -> Sequences:
-        """Other rows of the store, mapped alike."""
+        """Other rows (n,) int64 of the store, mapped alike."""
         return Sequences(
             label=self.label,
             features=self.features,
@@ -84,7 +84,7 @@ class Sequences:
         )
 
     def batch(self, positions: np.ndarray, device: str = "cpu") -> TokenBatch:
-        """The sequences at some positions in `rows`, packed, the shortest first."""
+        """The sequences at `positions` (m,) int64 in `rows`, packed, the shortest first."""
         rows = self.rows[positions]
         rows = by_length(rows, self.features.tokens.lengths[rows])
         if self.noise is None:
@@ -113,7 +113,7 @@ class Sequences:
 
 
 def sequences(label: str, features: FeatureSet, rows: np.ndarray) -> Sequences:
-    """The rows that have tokens. Raises `InputError` where none has."""
+    """Those of `rows` (n,) int64 that have tokens. Raises `InputError` where none has."""
     rows = rows[features.tokens.lengths[rows] > 0]
     if len(rows) == 0:
         raise InputError(f"{features.path} has no sample with tokens among the rows to learn from")

@@ -189,8 +189,9 @@ class SharedTransformer(nn.Module):
     def prediction_loss(self, hidden: Tensor, batch: TokenBatch, modality: str) -> Tensor:
         """Sum over the predicted tokens of the mean squared error of the next one (paper 3.2, Alg. 1).
 
-        Of ids it is the cross-entropy, in nats. Divide by `batch.targets` for the loss of a batch. A sequence
-        of one token is reconstructed.
+        `hidden` (T, W) are the outputs for the batch's tokens; the sum is a scalar tensor (). Of ids it is
+        the cross-entropy, in nats. Divide by `batch.targets` for the loss of a batch. A sequence of one
+        token is reconstructed.
         """
         from_, to = batch.layout.predicted
         predicted = self.out[_key(modality)](hidden.index_select(0, from_)).float()

@@ -113,9 +113,7 @@ def check_tokens(selection: Selection, output: Output) -> None:
             raise InputError(
                 f"--trunk transformer needs tokens, and {role.store.path} has none; {add} adds them"
             )
-        output.say(
-            f"{role.label} has no tokens and takes part with one vector a sample; {add} would add them"
-        )
+        output.say(f"{role.label} has no tokens, so each of its samples is one vector; {add} would add them")
 
 
 def _extract_hint(selection: Selection) -> str:
