@@ -3,7 +3,7 @@
 python docs/pictures/gaussian.py [FOLDER]
 
 It runs `uml reproduce gaussian --protocol fair --out FOLDER` (reproduce/gaussian), which takes a quarter
-of an hour or more on two busy cores and continues where it was stopped, and takes the figure that this writes.
+of an hour or more on two busy cores. It continues where it was stopped, and takes the figure that this writes.
 """
 
 from __future__ import annotations
