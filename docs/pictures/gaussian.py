@@ -2,8 +2,8 @@
 
 python docs/pictures/gaussian.py [FOLDER]
 
-It runs `uml reproduce gaussian --protocol fair --out FOLDER` (reproduce/gaussian), which takes a quarter
-of an hour or more on two busy cores. It continues where it was stopped, and takes the figure that this writes.
+It runs `uml reproduce gaussian --protocol fair --out FOLDER` (reproduce/gaussian) and takes the figure
+that this writes. It takes a quarter of an hour or more on two busy cores, and continues where it was stopped.
 """
 
 from __future__ import annotations
