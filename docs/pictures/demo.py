@@ -3,7 +3,7 @@
 python docs/pictures/demo.py [FOLDER]
 
 It runs `uml demo --out FOLDER` (uml-demo), which takes one to two minutes on two cores, and draws the
-accuracies of its run on pictures. Where the demo is there already, it takes seconds.
+accuracies of its run on pictures. Where the demo is there already, it trains nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def draw(folder: Path, path: Path) -> None:
         for found in compare(run)
         if (found.target, found.auxiliaries) == ("image", ("text",))
     ]
-    accuracy_figure(comparison).savefig(path, dpi=200)
+    accuracy_figure(comparison).savefig(path, dpi=200, bbox_inches="tight")
 
 
 if __name__ == "__main__":
