@@ -34,6 +34,8 @@ from uml_evaluate.metrics.values import RowValues, has_scores, without_scores
 from uml_train import protocol_text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from uml_train import CellResult, Run, Shots
 
 
@@ -111,6 +113,10 @@ class Comparison:
         """The cells of a method, by seed; none where it has none."""
         found = self._cells.get((arm, shots), {})
         return [found[seed] for seed in sorted(found)]
+
+    def values(self, result: CellResult) -> NDArray[np.generic]:
+        """(N,) what the metric gives each test row of a cell: of accuracy, whether it is right."""
+        return self._values.of(result)
 
     @property
     def chance(self) -> tuple[float, float]:

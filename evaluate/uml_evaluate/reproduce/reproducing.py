@@ -110,7 +110,7 @@ def _runs(
         out = out / "tiny"
         recipe = shrunk(recipe, out / "generated")
         sources = generate(recipe, out / "generated")
-    outcome = run_parts(recipe, Supply(sources, output), out, datasets=datasets, output=output)
+    outcome = run_parts(recipe, Supply(sources, output, recipe.files), out, datasets=datasets, output=output)
     value = describe(outcome, scale)
     text = answer(outcome, scale, results)
     written = out / "result.json"
