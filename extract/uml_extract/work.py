@@ -203,7 +203,7 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
         if without == len(manifest)
         else f"{without:,} of {len(manifest):,} samples have no label"
     )
-    way = ""
+    way = ": put the files of each class into a folder, or give a table (id,path,label)"
     if manifest.modality == "text":
         way = (
             f"; `uml data text {manifest.name} --texts {data}` gives each text the class that it mentions "
