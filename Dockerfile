@@ -22,7 +22,7 @@ COPY evaluate /src/evaluate
 RUN pip install '/src[hub,onnx,onnxruntime]' && rm -r /src && uml --version
 
 # Stores, runs and downloaded weights stay in the folder that is mounted here.
-ENV HF_HOME=/work/.cache/huggingface XDG_CACHE_HOME=/work/.cache
-WORKDIR /work
+ENV HF_HOME=/data/.cache/huggingface XDG_CACHE_HOME=/data/.cache
+WORKDIR /data
 ENTRYPOINT ["uml"]
 CMD ["--help"]

@@ -88,6 +88,19 @@ def test_files_and_links_exist(page: Path) -> None:
     assert {block.language for block in blocks(text)} <= LANGUAGES
 
 
+def test_every_picture_has_the_script_that_draws_it_and_a_page_that_shows_it() -> None:
+    folder = ROOT / "docs" / "pictures"
+    pictures = sorted(path for path in folder.iterdir() if path.suffix in (".png", ".svg"))
+    assert pictures
+    for picture in pictures:
+        script = picture.with_suffix(".py").read_text(encoding="utf-8")
+        assert script.startswith(f'"""Draws {picture.name}: ')
+        assert f"python docs/pictures/{picture.stem}.py" in script
+        assert any(f"pictures/{picture.name})" in page.read_text(encoding="utf-8") for page in PAGES)
+    elsewhere = [p for p in (ROOT / "docs").rglob("*.*g") if p.suffix in (".png", ".svg", ".jpg")]
+    assert sorted(elsewhere) == pictures
+
+
 @pytest.fixture(scope="session")
 def larder(tmp_path_factory: pytest.TempPathFactory) -> Larder:
     return Larder(tmp_path_factory.mktemp("larder"))

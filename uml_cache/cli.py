@@ -7,6 +7,7 @@ committed stays, the same command goes on from there).
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -31,6 +32,17 @@ Example:
   uml eval --probe fewshot --k 4
 """
 
+
+_MORE = "close other programs, raise the limit (`ulimit -v`), or take smaller batches or fewer workers"
+# Libraries say it in words of their own: Python's threads, the loader of shared libraries, torch.
+_MEMORY_WORDS = (
+    "can't start new thread",
+    "failed to map segment",
+    "Cannot allocate memory",
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+)
 
 # click 8.2 on; before, click printed the help itself and left
 _NO_COMMAND = getattr(click.exceptions, "NoArgsIsHelpError", ())
@@ -86,9 +98,9 @@ def main(arguments: list[str] | None = None) -> None:
     except (click.exceptions.Exit, SystemExit) as leaving:
         code = getattr(leaving, "exit_code", None) or getattr(leaving, "code", 0)
     except _Terminated:
-        _fail("ended by SIGTERM; the same command goes on from what is done", 143, debug)
+        _fail("ended by SIGTERM; run the same command again to continue", 143, debug)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted; the same command goes on from what is done", 130, debug)
+        _fail("interrupted; run the same command again to continue", 130, debug)
     except _NO_COMMAND as help_instead:
         click.echo(help_instead.format_message(), err=True)
         code = 2
@@ -105,13 +117,30 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}", 1, debug)
+        _fail(_of_system(error), 1, debug)
     except Exception as error:
+        if _short_of_memory(error):
+            _fail(f"not enough memory ({_one_line(str(error)) or type(error).__name__}): {_MORE}", 1, debug)
         _fail(
             f"unexpected {type(error).__name__}: {error} (run again with --debug for the traceback)", 1, debug
         )
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _of_system(error: OSError) -> str:
+    """What the operating system refused, and what can be done about it."""
+    where = f": {error.filename}" if error.filename else ""
+    said = f"{error.strerror or error}{where}"
+    if error.errno == errno.EROFS:
+        return f"{said}; name a place that can be written to (--out, --runs), or work on a copy"
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return f"{said}; allow more open files (`ulimit -n 256`)"
+    return f"{said}; {_MORE}" if error.errno == errno.ENOMEM else said
+
+
+def _short_of_memory(error: Exception) -> bool:
+    """Whether memory is short, however a library says so."""
+    return isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS)
 
 
 class _Terminated(KeyboardInterrupt):

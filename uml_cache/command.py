@@ -219,7 +219,7 @@ def settings_options(
             given = {name: options.pop(name) for name in known}
             values = {} if config is None else read_toml(config, known)
             if config is not None and not is_as_written(config):
-                output.say(f"{config} is not as it was written: it was edited, or it is damaged")
+                output.say(f"{config} was edited or damaged after it was written")
             for name, value in given.items():
                 if value is not None and value != ():
                     words = "none" if value == ("none",) else value

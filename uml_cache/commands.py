@@ -10,7 +10,7 @@ import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
-from uml_cache.share_commands import pull, push
+from uml_cache.exchange.share_commands import pull, push
 from uml_cache.tables.options import left_out_option
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def _verified(name: str, report: VerifyReport) -> list[str]:
     return [
         *lines,
         f"{name} is damaged: {len(report.bad)} of {report.checked} files are bad; run the same `uml "
-        "extract` or `uml cache import` command again, it makes them anew",
+        "extract` or `uml cache import` command again to rebuild them",
     ]
 
 
@@ -276,7 +276,7 @@ def _rm(output: Output, path: str) -> None:
 )
 @click.argument("old", type=_PLACE)
 @click.argument("new", type=_PLACE)
-@click.option("--step", is_flag=True, help="Features one step of float16 apart count as the same.")
+@click.option("--step", is_flag=True, help="Count features that differ by one step of float16 as the same.")
 def _diff(output: Output, old: str, new: str, step: bool) -> None:
     """Say which samples are new, changed or gone from the store OLD to the store NEW, by their ids."""
     from uml_cache.reading.compare import compare_stores

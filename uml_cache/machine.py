@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 
@@ -54,9 +55,31 @@ def deaf_to_interrupts() -> Iterator[None]:
     # They inherit the mask. One that comes meanwhile waits here, and is not lost as an ignored one would be.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with _signals_wait():
+            yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """SIGINT and SIGTERM are answered after the block. A mask is one thread's: the kernel gives the signal to
+    another thread, and Python raises in the main one, where a process half started would be left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    kept = {which: signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)}
+    heard = [which for which, handler in kept.items() if callable(handler)]
+    for which in heard:
+        signal.signal(which, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for which in heard:
+            signal.signal(which, kept[which])
+        for number in came[:1]:
+            signal.raise_signal(number)
 
 
 def memory_bytes() -> int:

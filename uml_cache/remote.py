@@ -234,8 +234,8 @@ def publish(path: RemotePath, data: bytes, *, same: bool) -> bytes:
     there = path.read_bytes()
     if same and there != data:
         raise WorkError(
-            f"{path} is there already with another content: a worker that did not finish saw other samples; "
-            "delete that object and run again"
+            f"{path} exists with other content: an unfinished worker read other samples; delete the object "
+            "and run again"
         )
     return there
 
@@ -255,9 +255,9 @@ def _objects(root: str) -> Any:
     except (BaseError, ValueError) as error:
         said = _first_line(error)
         if "Account must be" in said:
-            raise InputError(f"{root}: which account? {_CREDENTIALS['az']}") from None
+            raise InputError(f"{root}: the storage account is unknown; {_CREDENTIALS['az']}") from None
         raise InputError(
-            f"{root}: is no place for stores ({said}); expected a folder, s3://BUCKET/…, gs://BUCKET/…, "
+            f"{root}: cannot hold stores ({said}); expected a folder, s3://BUCKET/…, gs://BUCKET/…, "
             "az://CONTAINER/… or memory://"
         ) from None
 
@@ -278,8 +278,7 @@ def _reported(path: RemotePath) -> Iterator[None]:
             hint = _CREDENTIALS.get(scheme[:2], _CREDENTIALS["az"])
             raise WorkError(f"{path.root}: there are no credentials for it; {hint}") from None
         raise WorkError(
-            f"{path}: object storage failed ({_first_line(error)}); run the same command again, it goes on "
-            "from what is there"
+            f"{path}: object storage failed ({_first_line(error)}); run the same command again to continue"
         ) from None
 
 

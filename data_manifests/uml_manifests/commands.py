@@ -181,11 +181,11 @@ def text(
             names = [
                 n for n, texts in (("unmatched.csv", found.none), ("ambiguous.csv", found.several)) if texts
             ]
-            output.say(f"they stand in {' and '.join(str(folder / name) for name in names)}")
+            output.say(f"they are listed in {' and '.join(str(folder / name) for name in names)}")
         for proposal in built.proposals:
             output.say(
-                f"other names of the classes ({proposal.rule}) would give {proposal.adds} more a class: read "
-                f"{folder / 'proposed_synonyms.json'}, then add --synonyms with that file"
+                f"other names of the classes ({proposal.rule}) would label {proposal.adds} more: read "
+                f"{folder / 'proposed_synonyms.json'}, then give it with --synonyms"
             )
         value["proposals"] = [
             {"rule": proposal.rule, "names": len(proposal.names), "adds": proposal.adds}

@@ -136,9 +136,7 @@ def _from_path(
         else (is_saved_dataset(path) or bool(tar_files(path) or parquet_files(path)))
     )
     if choice != Choice() and not table:
-        raise InputError(
-            f"{path}: is no table, so that it has no columns to choose (--label-column and the like)"
-        )
+        raise InputError(f"{path}: is no table, so --label-column and other options for columns do not apply")
     if path.is_file():
         suffix = path.suffix.lower()
         if suffix == ".toml":

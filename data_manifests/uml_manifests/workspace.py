@@ -215,7 +215,7 @@ def _with_proposals(
     path = write_proposals(data_folder(place) if out is None else Path(out), proposals)
     best = max(proposals, key=lambda proposal: proposal.adds)
     return InputError(
-        f"{error}; other names of the classes ({best.rule}) would give {best.adds} a class: read {path}, and "
+        f"{error}; other names of the classes ({best.rule}) would label {best.adds}: read {path}, then "
         f"add --synonyms {path}"
     )
 

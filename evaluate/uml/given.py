@@ -145,7 +145,8 @@ def _of_datasets(data: Any, modality: str, column: str | None, label: str | None
         listed = {part.names for part in parts}
         if len(listed) > 1:
             raise InputError(
-                f"the splits {', '.join(map(str, data))} list different classes; mend them first"
+                f"the splits {', '.join(map(str, data))} list different classes; give them one class list "
+                "first"
             )
         each = [p.labels if p.labels is not None else [None] * len(p.samples) for p in parts]
         every = None if all(p.labels is None for p in parts) else list(chain.from_iterable(each))

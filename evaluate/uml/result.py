@@ -1,4 +1,4 @@
-"""What `fit` found: tables, a sentence, pictures, a report, and the best model."""
+"""What `fit` found: tables, a summary, pictures, a report, and the best model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from uml_evaluate import (
     ground,
     headline,
     open_predictor,
-    sentence,
+    points,
+    summary,
     table,
     write_report,
 )
@@ -78,9 +79,9 @@ class Result:
 
         return pandas.DataFrame([d.to_json() for c in self.comparisons for d in c.differences])
 
-    def sentence(self) -> str:
-        """What the unpaired data added, in words."""
-        return "\n".join(sentence(comparison) for comparison in self.comparisons)
+    def summary(self) -> str:
+        """What the unpaired data added: a sentence and bullet points for each configuration."""
+        return "\n\n".join(summary(comparison) for comparison in self.comparisons)
 
     def plot(self, auxiliaries: Sequence[str] | None = None) -> Figure:
         """Test accuracy against labelled samples per class; of the first configuration, or the one named."""
@@ -118,12 +119,12 @@ class Result:
         return Model(predictor)
 
     def __repr__(self) -> str:
-        return f"Result({str(self.run.path)!r})\n{self.sentence()}"
+        return f"Result({str(self.run.path)!r})\n{self.summary()}"
 
     def _repr_html_(self) -> str:
         words = "".join(
             f"<p><b>{html.escape(headline(c))}</b> {html.escape(ground(c))}</p>"
-            f"<details><summary>In full</summary><p>{html.escape(sentence(c))}</p></details>"
+            f"<details><summary>In full</summary><ul>{_items(points(c))}</ul></details>"
             for c in self.comparisons
         )
         frame = self.table()
@@ -156,3 +157,7 @@ class Result:
                 return comparison
         there = {"+".join(c.auxiliaries) for c in self.comparisons}
         raise unknown("auxiliaries", "+".join(wanted), there)
+
+
+def _items(texts: Sequence[str]) -> str:
+    return "".join(f"<li>{html.escape(text)}</li>" for text in texts)

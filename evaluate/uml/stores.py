@@ -35,7 +35,7 @@ def as_embedded(value: Any, what: str) -> Embedded:
         )
     if value.labels is None or not any(one is not None for one in value.labels):
         raise InputError(
-            f"{what} has no labels, and heads learn nothing from samples without: give labels= to uml.embed, "
+            f"{what} has no labels, and heads cannot learn from such samples: give labels= to uml.embed, "
             "or take its with_labels(…)"
         )
     return value

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, make_folder, parse_json
 from uml_evaluate.comparing.comparison import Comparison, table
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import accuracies, averages
+from uml_evaluate.comparing.shown.summary import summary
+from uml_evaluate.comparing.shown.tables import accuracies, averages
 from uml_evaluate.evaluation import add_textbook
 from uml_evaluate.report.html import write_report
 from uml_extract import extract
@@ -62,9 +62,9 @@ class Demo:
         }
 
     def text(self) -> str:
-        """Tables, sentences and where the report is, for the terminal."""
+        """Tables, summaries and where the report is, for the terminal."""
         tables = [f"{accuracies(c)}\n\n{averages(c)}" for c in self.comparisons]
-        said = [sentence(c) for c in self.comparisons]
+        said = [summary(c) for c in self.comparisons]
         where = f"report   {self.report}\nresults  {self.results}\n{self.seconds:.0f} s in all"
         return "\n\n\n".join(tables) + "\n\n\n" + "\n\n".join([*said, where])
 
@@ -148,7 +148,7 @@ def _claim(out: Path, asked: dict[str, Any]) -> None:
         try:
             there = parse_json(mark.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(f"{out} holds something else than a demo; choose another --out") from None
+            raise InputError(f"{out} holds other files than a demo; choose another --out") from None
         if there != asked:
             raise InputError(f"{out} holds the demo of {there}, not of {asked}; choose another --out")
         return

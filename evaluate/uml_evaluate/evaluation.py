@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, WorkError
 from uml_evaluate.comparing.comparison import Comparison, compare, table
-from uml_evaluate.comparing.figures import differences_figure, file_name, save
 from uml_evaluate.comparing.rows import ORDER, PROBES, TEXTBOOK
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import WIDTH, terminal
+from uml_evaluate.comparing.shown.figures import differences_figure, file_name, save
+from uml_evaluate.comparing.shown.summary import summary
+from uml_evaluate.comparing.shown.tables import WIDTH, terminal
 from uml_evaluate.metrics.classes import ClassTables
 from uml_evaluate.metrics.measures import ACCURACY, METRICS, PER_CLASS, TABLES
 from uml_evaluate.metrics.values import available
@@ -58,10 +58,10 @@ class Evaluation:
         }
 
     def text(self) -> str:
-        """The tables and a sentence each, for the terminal."""
+        """The tables and a summary of each, for the terminal."""
         search = search_text(self.run, {row.shots for row in table(self.comparisons)})
         parts = [
-            f"{terminal(comparison)}\n\n{sentence(comparison)}"
+            f"{terminal(comparison)}\n\n{summary(comparison)}"
             if comparison.metric is ACCURACY
             else terminal(comparison)
             for comparison in self.comparisons
@@ -84,7 +84,13 @@ def search_text(run: Run, shots: Iterable[Shots]) -> str:
     if any(r.cell.shots in wanted and r.cell.method not in PROBES for r in run.cells):
         grid = run_grid(run)
         looks = f"each looked at up to {grid.schedule.looks} times while it trains"
-        parts.insert(0, f"heads: {grid.size}" if grid.points else f"heads: {grid.size}, {looks}")
+        heads = {
+            r.cell.method: len(r.candidates)
+            for r in run.cells
+            if r.cell.shots in wanted and r.cell.method not in PROBES and r.chosen is None
+        }
+        others = [f"{m}: {heads[m]}" for m in ORDER if heads.get(m, grid.size) != grid.size]
+        parts[:0] = [f"heads: {grid.size}" if grid.points else f"heads: {grid.size}, {looks}", *others]
     return fill(f"Candidates that validation chose from. {'; '.join(parts)}.", WIDTH)
 
 
@@ -144,7 +150,7 @@ def evaluate(
             f"{run.path} lacked {len(trained)} cells at {names} shots; they were trained and added to it"
         )
     elif heads and not lacks:
-        output.say(f"{run.path} has every cell at {names} shots; nothing was trained")
+        output.say(f"{run.path} is complete at {names} shots; nothing was trained")
     comparisons = _compared(run, shots, [name for name in metrics if name in METRICS], output)
     asked = [name for name in metrics if name in TABLES]
     plain = compare(run, shots) if asked else []
@@ -184,8 +190,8 @@ def _announced(run: Run, shots: Sequence[Shots], lacks: Sequence[Cell], *, train
     means = {method: sum(seconds) / len(seconds) for method, seconds in took.items()}
     guess = sum(means.get(cell.method, sum(every) / len(every)) for cell in lacks)
     return (
-        f"{said}: they are trained now, in about {time_text(max(guess, 1.0))} of one core by what its other "
-        "cells took; --no-train shows what is there"
+        f"{said}: they are trained now, in about {time_text(max(guess, 1.0))} of one core, judging by its "
+        "other cells; --no-train shows what is there"
     )
 
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 
 from uml_cache import QUIET, InputError, Output, available_cores, memory_bytes, no_processes
-from uml_extract.at_hand import weights_at_hand
-from uml_extract.batching import encode_batch
 from uml_extract.encoders.hub import hub_answers
+from uml_extract.encoding.batching import encode_batch
 from uml_extract.readers import Sound
-from uml_extract.registry import list_encoders, load_encoder
+from uml_extract.registry.at_hand import weights_at_hand
+from uml_extract.registry.registry import list_encoders, load_encoder
 from uml_extract.spec import Encoder
 
 _PACKAGES = (
@@ -59,9 +59,10 @@ class Checked:
             f"devices   {', '.join(self.devices)}",
             "versions  " + ", ".join(f"{name} {found or 'absent'}" for name, found in self.versions.items()),
             "disk      " + ", ".join(f"{place} {free:.0f} GB free" for place, free in self.disk.items()),
-            f"network   the hub {'answers' if self.hub else 'cannot be reached: what is here must do'}",
+            "network   the hub "
+            f"{'answers' if self.hub else 'cannot be reached: only weights that are here can be used'}",
             "",
-            "encoders at hand, one after the other on this machine:",
+            "encoders whose weights are here, timed one at a time:",
         ]
         for name, found in self.encoders.items():
             said = f"{found:8.2f} ms a sample" if isinstance(found, float) else f"cannot be loaded: {found}"

@@ -45,9 +45,11 @@ def samples_of(store: StoreInfo) -> Manifest:
     try:
         manifest = resolve_origin(words)
     except (KeyError, TypeError, OSError):
-        raise InputError(f"{_beside(place)} is damaged; the same `uml extract` writes it anew") from None
+        raise InputError(
+            f"{_beside(place)} is damaged; run the same `uml extract` to write it again"
+        ) from None
     if plan is None or not digest == manifest.digest == plan["manifest_digest"]:
-        raise InputError(f"{words['data']} is not what the features were made of")
+        raise InputError(f"{words['data']} has changed since the features were made")
     return manifest
 
 

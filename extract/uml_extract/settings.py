@@ -115,17 +115,17 @@ class ExtractSettings(Settings):
         takes="a number of samples such as 5, or a share such as 1%",
     )] = "1%"
     retry_failed: Annotated[bool, Setting(
-        "Do the tasks again that hold unreadable samples which can be read now.", group=_AGAIN, role="local",
+        "Redo tasks with unreadable samples that can be read now.", group=_AGAIN, role="local",
     )] = False
     check_sources: Annotated[bool, Setting(
-        "Do the tasks again whose files have changed, in size or time.", group=_AGAIN, role="local",
+        "Redo tasks whose files have changed in size or time.", group=_AGAIN, role="local",
     )] = False
     limit: Annotated[int | None, Setting(
-        "Extract so many samples, spread over --data, into a store of their own: a trial.",
+        "Extract only N samples, spread over --data, into a separate store: a trial.",
         metavar="N", takes="a number of at least 1", check=at_least(1),
     )] = None
     overwrite: Annotated[bool, Setting(
-        "Remove the store that is there and begin anew.", group=_AGAIN, role="local",
+        "Remove the existing store and start again.", group=_AGAIN, role="local",
     )] = False
     left_out: Annotated[str | None, Setting(
         "Write what is left out, and why, to this CSV file.", group=_AGAIN, metavar="FILE", role="local",
@@ -151,6 +151,6 @@ class ExtractSettings(Settings):
                 "other's work: remove the store first with `uml cache rm`"
             )
         if self.executor == "slurm" and self.data is None:
-            raise InputError("--executor slurm needs --data: the demo's shapes are not worth a cluster")
+            raise InputError("--executor slurm needs --data: the demo's shapes are too few for a cluster")
         if self.executor == "slurm" and self.workers is None:
             raise InputError("--executor slurm needs --workers N, the number of jobs to share the work")

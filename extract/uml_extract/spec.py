@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 POOLINGS = ("cls", "mean", "last")
 TRANSFORMS = ("own", "paper")
 LAST_LAYER = -1
-NO_MEMORY = "needs more memory than there is; its header may be damaged"
+NO_MEMORY = "needs more memory than this machine has; its header may be damaged"
 
 
 class SampleError(Exception):
@@ -72,7 +72,7 @@ class EncoderSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuning:
-    """What only a network that is to be trained may be asked for (`uml_extract.trainable`).
+    """What only a network that is to be trained may be asked for (`uml_extract.registry.trainable`).
 
     `img_size` and `patch_size` (pixels) rebuild a vision network for another size, None keeps its own;
     `untrained` takes no weights at all.
@@ -134,7 +134,8 @@ class Encoder(Protocol):
     def prepare(self, sample: Any) -> np.ndarray:
         """Turn what the reader gave (PIL image, string, `Sound`) into the model's input for one sample.
 
-        Runs on the CPU, in several threads at once. Raises `SampleError`.
+        The array may have any shape: a picture is (3, H, W) float32, a text (L,) int64, a sound (n,) float32
+        or a spectrogram (T, F). Runs on the CPU, in several threads at once. Raises `SampleError`.
         """
         ...
 
@@ -143,7 +144,11 @@ class Encoder(Protocol):
         ...
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode prepared samples; a sample's features do not depend on the others in its batch."""
+        """Encode B prepared samples: pooled (B, D) float32 and, with `tokens`, tokens (T, D) and lengths
+        (B,).
+
+        A sample's features do not depend on the others in its batch.
+        """
         ...
 
 

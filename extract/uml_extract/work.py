@@ -9,11 +9,12 @@ import numpy as np
 
 from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
 from uml_extract.encoders.builtin import BY_MODALITY
+from uml_extract.encoding.forecast import forecast
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
-from uml_extract.forecast import forecast
-from uml_extract.pipeline import Extracted, extract, plan_extraction
-from uml_extract.registry import list_encoders, load_encoder, modality_of
+from uml_extract.passes import Extracted
+from uml_extract.pipeline import extract
+from uml_extract.registry.registry import list_encoders, load_encoder, modality_of
 from uml_extract.settings import ExtractSettings, max_errors
 from uml_extract.spec import CutsTexts, Encoder, Registered
 
@@ -141,7 +142,7 @@ def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
         left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
         lacking={
             **lacking(manifest.labels, manifest.splits, used=used),
-            "but cut off, being longer than the encoder reads": (
+            "but cut off, because they are longer than the encoder reads": (
                 encoder.cut(manifest.sources) if isinstance(encoder, CutsTexts) else 0
             ),
         },
@@ -203,14 +204,14 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
         if without == len(manifest)
         else f"{without:,} of {len(manifest):,} samples have no label"
     )
-    way = ""
+    way = ": put the files of each class into a folder, or give a table (id,path,label)"
     if manifest.modality == "text":
         way = (
             f"; `uml data text {manifest.name} --texts {data}` gives each text the class that it mentions "
-            f"(before it `uml data build {manifest.name} --root FOLDER`, unless ./data/{manifest.name} is "
+            f"(first `uml data build {manifest.name} --root FOLDER`, unless ./data/{manifest.name} is "
             "there)"
         )
-    yield f"{said}, and heads learn nothing from them{way}"
+    yield f"{said}, and heads cannot learn from such samples{way}"
 
 
 def _words(done: Extracted) -> str:

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/advice_judge.py --collect            # WORK/*.jsonl → advice_pairs.csv
     python tests/benchmarks/advice_judge.py                      # scores, from advice_pairs.csv alone
-    python tests/benchmarks/advice_judge.py --figure docs/pictures/advice.png
+
+`docs/pictures/advice.py` draws it.
 
 Predictions are linear in the estimators' numbers. For each target the weights are fitted on all other targets
 (`target`), or on the other families of worlds (`world`); the spread of a prediction comes from leaving out,
@@ -298,49 +299,11 @@ def verdicts(here: Pairs, names: Sequence[str]) -> None:
                 print(f"| {' | '.join(cells)} |")
 
 
-def figure(pairs: Pairs, path: Path) -> None:
-    """Measured against predicted, for left-out targets, one panel per k."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    here = pairs.where((pairs["case"] == "rich") & np.isin(pairs["shots"], JUDGED))
-    predicted, spread = predictions(here, PRODUCT["rich"], "target")
-    kinds = {
-        "shares all": ("full",), "shares a part": ("part",), "shares nothing": ("none", "unrelated"),
-        "classes permuted": ("permuted",),
-    }  # fmt: skip
-    colours, marks = ("#1b6ca8", "#6fb1d6", "#9a9a9a", "#c0392b"), "osv^"
-    canvas, panels = plt.subplots(1, 3, figsize=(9, 3.8), sharex=True, sharey=True, layout="constrained")
-    for panel, k in zip(panels, JUDGED, strict=True):
-        at = here["shots"] == k
-        half = 1.645 * float(spread[at].mean())
-        line = np.array([-8.0, 8.0])
-        panel.fill_between(line, line - half, line + half, color="#eeeeee", label="90 % interval")
-        panel.axhline(0, color="#cccccc", lw=0.8)
-        panel.axvline(0, color="#cccccc", lw=0.8)
-        for (label, members), colour, mark in zip(kinds.items(), colours, marks, strict=True):
-            rows = at & np.isin(here["kind"], members)
-            panel.errorbar(
-                predicted[rows], here["measured"][rows], yerr=here["error"][rows], fmt=mark, color=colour,
-                ms=4, lw=0.5, alpha=0.85, label=label,
-            )  # fmt: skip
-        panel.plot(line, line, color="#bbbbbb", lw=0.8, ls="--")
-        panel.set(title=f"k = {k}", xlabel="advice, points", xlim=(-3.5, 3.5), ylim=(-7.5, 8.5))
-    panels[0].set_ylabel("measured by training, points")
-    handles, labels = panels[0].get_legend_handles_labels()
-    canvas.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8, frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.savefig(path, dpi=90)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--collect", action="store_true")
-    parser.add_argument("--figure", type=Path)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--shared", type=Path, default=Path(__file__).parents[3] / "shared")
     arguments = parser.parse_args()
@@ -349,8 +312,6 @@ def main() -> None:
     pairs = load()
     print(f"constants: {json.dumps(constants(pairs), indent=1)}")
     report(pairs)
-    if arguments.figure:
-        figure(pairs, arguments.figure)
 
 
 if __name__ == "__main__":

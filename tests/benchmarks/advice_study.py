@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python tests/benchmarks/advice_truth.py     # measures; again until nothing is left
     OMP_NUM_THREADS=1 python tests/benchmarks/advice_study.py     # estimates; again until nothing is left
-    python tests/benchmarks/advice_judge.py                       # scores, table and figure
+    python tests/benchmarks/advice_judge.py                       # scores and table
 
 Every estimator sees the rows of the pool alone, never those that the truth was validated or tested on. Two
 cases: `rich`, the whole pool (16 rows per class and more), and `poor`, exactly k rows per class, of which one

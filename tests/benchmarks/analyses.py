@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--only")
     given = parser.parse_args()
     if given.silhouette:
-        from uml_evaluate.analyses.clusters import silhouette
+        from uml_evaluate.analyses.cluster_scores import silhouette
 
         features = np.random.default_rng(0).standard_normal((given.silhouette, DIM), dtype=np.float32)
         began, spent = time.perf_counter(), time.process_time()

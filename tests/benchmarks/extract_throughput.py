@@ -42,9 +42,9 @@ import torch
 
 from uml_cache import StorePlan, create_or_resume
 from uml_extract import Encoder, extract, load_encoder, read_sample
+from uml_extract.encoding.writer import task_writer
 from uml_extract.readers import read_for
 from uml_extract.readers.prefetch import Reading, reader_count
-from uml_extract.writer import task_writer
 from uml_manifests import NO_SPLIT, Manifest
 
 NEEDED = {"dinov2_vits14": 0.95, "dinov2_vitl14": 0.90, "hog-color": 0.80, "writing": 0.70}

@@ -25,12 +25,12 @@ from PIL import Image
 
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
-from uml_train.finetune.backbones import Backbone
+from uml_train.finetune.network.backbones import Backbone
+from uml_train.finetune.network.steps import Tuner
+from uml_train.finetune.network.whole_network import TunedStream, TuningTask, moved
 from uml_train.finetune.samples import Loader
-from uml_train.finetune.steps import Tuner
-from uml_train.finetune.whole_network import TunedStream, TuningTask, moved
-from uml_train.grid import Candidate, Schedule
 from uml_train.heads.models import HeadModel, Samples
+from uml_train.protocols.grid import Candidate, Schedule
 
 CLASSES = 10
 

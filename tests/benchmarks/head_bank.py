@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from uml_train import HeadBank, HeadModel, Samples, load_grid
-from uml_train.grid import Schedule
+from uml_train.protocols.grid import Schedule
 
 CLASSES, SHOTS, TEXTS, DIM = 37, 4, 30, 384
 

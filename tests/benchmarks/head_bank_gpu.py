@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from uml_train import HeadBank, HeadModel
-from uml_train.grid import Schedule
+from uml_train.protocols.grid import Schedule
 
 _PAPER_STEPS = 12_800
 _SWEEP = 10 * 5 * 3 * 3 * 24  # models

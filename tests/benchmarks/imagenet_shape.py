@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from uml_cache import StorePlan, create_or_resume, store_path
-from uml_extract.writer import task_writer
+from uml_extract.encoding.writer import task_writer
 
 NAME = "imagenet-shape"
 CLASSES, WIDTH, TEST, TEXTS = 1_000, 384, 50_000, 10

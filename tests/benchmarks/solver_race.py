@@ -36,7 +36,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from uml_train import Candidate, HeadBank, HeadModel, Normalizer, Samples, load_grid
 from uml_train.fullbatch.search import select, solve
-from uml_train.grid import Schedule
+from uml_train.protocols.grid import Schedule
 
 PAPER = load_grid("paper")
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]

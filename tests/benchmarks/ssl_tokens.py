@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uml_train.pretrain.dropout import Dropout
-from uml_train.pretrain.packing import Layout, TokenBatch
-from uml_train.pretrain.shared_transformer import SharedTransformer, TransformerConfig
+from uml_train.pretrain.network.dropout import Dropout
+from uml_train.pretrain.network.packing import Layout, TokenBatch
+from uml_train.pretrain.network.shared_transformer import SharedTransformer, TransformerConfig
 
 SHORTEST, LONGEST, DROPOUT = 5, 77, 0.1
 SHAPES = (  # name, width, layers, heads, features of a token

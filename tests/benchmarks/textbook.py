@@ -34,6 +34,7 @@ from torch import Tensor
 from uml_cache import InputError
 from uml_manifests import few_shot
 from uml_train import Candidate, HeadModel, Normalizer, Samples, load_grid
+from uml_train.fullbatch.scaling import LabelledParts, validated_normalization
 from uml_train.fullbatch.search import select, solve, temperature
 from uml_train.heads.weights import class_mean_rows
 
@@ -41,6 +42,7 @@ METHODS = ("unimodal", "unimodal-deep", "init-only", "uml", "uml-init")
 RIDGE = np.logspace(-2, 2, 7)  # shares of the features' mean squared length
 LOGISTIC = np.logspace(-1, 4, 8)  # C at features of unit length
 POINTS = load_grid("fair").points
+LINEAR_POINTS = load_grid("fair").points_for(auxiliary_loss=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +120,8 @@ def cross_validated(data: Data, train: np.ndarray, val: np.ndarray) -> None:
 def ours(data: Data, method: str, rows: tuple[np.ndarray, ...], seed: int) -> float:
     """Test accuracy of a method's head, as `uml train` makes it."""
     train, val, test = rows
-    normalize = Normalizer.fit("shrunk", data.x[train])
+    parts = LabelledParts(data.x[train], data.y[train], data.x[val], data.y[val], data.classes)
+    normalize = Normalizer.fit(validated_normalization(parts, LINEAR_POINTS), data.x[train])
     x, xv, xt = (normalize(data.x[r]) for r in rows)
     text = None if data.text is None else Normalizer.fit("shrunk", data.text)(data.text)
     auxiliaries: tuple[Samples, ...] = ()

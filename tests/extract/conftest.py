@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tiny_models import fill
-from uml_extract import registry
+from uml_extract.registry import registry
 from uml_manifests import NO_SPLIT, Manifest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported; no test needs the network

@@ -14,7 +14,7 @@ import soundfile
 
 from uml_cache import InputError, WorkError, open_features
 from uml_extract import Encoded, Encoder, SampleError, extract, load_encoder, read_sample
-from uml_extract.batching import encode_batch, probe_batch_size
+from uml_extract.encoding.batching import encode_batch, probe_batch_size
 from uml_extract.readers.prefetch import read_ahead
 from uml_manifests import Manifest
 
@@ -164,7 +164,7 @@ def test_an_interrupted_store_goes_on_to_the_same_bytes(
 
 def test_other_settings_are_refused(tmp_path: Path, texts: Manifest) -> None:
     extract(texts, "hashed-ngrams", out=tmp_path, batch_size=8)
-    with pytest.raises(InputError, match="batch_size is 8 there, 9 asked"):
+    with pytest.raises(InputError, match="batch_size: 8, now 9"):
         extract(texts, "hashed-ngrams", out=tmp_path, batch_size=9)
     changed = replace(texts, sources=[*texts.sources[:-1], "another text"])
     with pytest.raises(InputError, match="manifest_digest"):

@@ -16,7 +16,7 @@ from uml_cache.files.documents import with_checksum
 from uml_cache.settings import Settings, declared, read_toml
 from uml_evaluate.reproduce.recipe.recipe import FINETUNE, TRAIN
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.runs.asked import asked
+from uml_train.runs.settled.asked import asked
 from uml_train.settings import TrainSettings
 
 COMMON: dict[str, Any] = {
@@ -252,4 +252,4 @@ def test_a_settings_file_that_was_edited_or_damaged_is_said(
         file.write_text(text)
         with pytest.raises(SystemExit):
             main(words)
-        assert (f"{file} is not as it was written" in capsys.readouterr().err) == said
+        assert (f"{file} was edited or damaged" in capsys.readouterr().err) == said

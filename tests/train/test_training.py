@@ -350,10 +350,12 @@ def test_unsealed_and_absent_caches(cache: Path, settings_for: Settings, tmp_pat
         train(settings_for(tmp_path / "empty"))
 
 
-def test_command_prints_one_json_object(cache: Path, small_grid: str, tmp_path: Path) -> None:
-    arguments = ["--cache", str(cache), "--aux", "text", "--shots", "1,2", "--seeds", "1-2", "--json"]
+def test_command_prints_one_json_object_or_a_sentence_and_three_points(
+    cache: Path, small_grid: str, tmp_path: Path
+) -> None:
+    arguments = ["--cache", str(cache), "--aux", "text", "--shots", "1,2", "--seeds", "1-2"]
     arguments += ["--grid", small_grid, "--out", str(tmp_path / "r"), "--control", "random"]
-    answer = CliRunner().invoke(train_command, arguments, catch_exceptions=False)
+    answer = CliRunner().invoke(train_command, [*arguments, "--json"], catch_exceptions=False)
     value = json.loads(answer.stdout)
     assert value["models"] == 2 * 2 * (5 + 1) * 2
     assert value["model_steps"] > 0
@@ -365,6 +367,12 @@ def test_command_prints_one_json_object(cache: Path, small_grid: str, tmp_path: 
     }
     assert "image: " in answer.stderr.splitlines()[-2]
     assert answer.stderr.splitlines()[-1].endswith(" used")
+    shown = CliRunner().invoke(train_command, arguments, catch_exceptions=False)
+    first, *others = shown.stdout.splitlines()
+    assert first.startswith(f"Trained {value['models']} models in ")
+    assert first.endswith(" s.")
+    assert len(first.split()) <= 25
+    assert [other.partition(":")[0] for other in others] == ["- run", "- results", "- next"]
 
 
 def test_damaged_run_folders(cache: Path, settings_for: Settings, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def test_it_shows_itself(fitted: uml.Result, tmp_path: Path) -> None:
     assert "<th>2 per class</th>" in shown
     assert "chance is 33.3" in shown
     assert shown.startswith("<p><b>data: ")
-    assert fitted.sentence() in repr(fitted)
+    assert fitted.summary() in repr(fitted)
     assert fitted.plot().axes
     page = fitted.report(tmp_path / "page.html")
     text = page.read_text(encoding="utf-8")

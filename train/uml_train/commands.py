@@ -172,7 +172,7 @@ def _log_run(path: str, trackers: tuple[str, ...], output: Output) -> None:
 
 def _under_protocol(values: dict[str, Any]) -> dict[str, Any]:
     """What is not given, as the protocol has it."""
-    from uml_train.protocols import SCOPE_OF_WAY, protocol_defaults
+    from uml_train.protocols.protocols import SCOPE_OF_WAY, protocol_defaults
 
     protocol = values.get("protocol", "fair")
     way = "finetune" if "encoder" in values else "train"
@@ -247,8 +247,9 @@ def _answer(run: Any) -> tuple[dict[str, Any], str]:
         "rows": run.config.get("used", {}),
     }
     return answer, (
-        f"{answer['models']} models, {answer['model_steps']:,} steps, {answer['seconds']:.0f} s of training\n"
-        f"run      {answer['run']}\n"
-        f"results  {answer['results']}\n"
-        f"next     uml eval {probe} --runs {run.path.parent}"
+        f"Trained {answer['models']:,} models in {answer['model_steps']:,} steps, "
+        f"{answer['seconds']:.0f} s.\n"
+        f"- run: {answer['run']}\n"
+        f"- results: {answer['results']}\n"
+        f"- next: uml eval {probe} --runs {run.path.parent}"
     )

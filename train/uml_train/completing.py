@@ -8,7 +8,7 @@ from pathlib import Path
 
 from uml_cache import QUIET, Output
 from uml_train.run import Cell, Run, missing_cells
-from uml_train.runs.combinations import named_cells
+from uml_train.runs.settled.combinations import named_cells
 from uml_train.settings import Shots
 
 

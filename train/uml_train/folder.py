@@ -28,17 +28,17 @@ from uml_cache import (
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import Role, Selection
 from uml_train.finetune.finetune_settings import FinetuneSettings
-from uml_train.grid import Grid
 from uml_train.problem import Problem, read_class_map
-from uml_train.protocols import deviations, scope_of
+from uml_train.protocols.grid import Grid
+from uml_train.protocols.protocols import deviations, scope_of
 from uml_train.record.checksums import DamagedFile, difference, file_sum, record_bytes
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
 from uml_train.run import FORMAT, Run
-from uml_train.runs.asked import asked
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.searching import joint
+from uml_train.runs.settled.asked import asked
+from uml_train.runs.settled.searching import joint
 from uml_train.settings import Shots, TrainSettings, settings_hash
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def begin(
 ) -> Run:
     """The run's folder with its configuration: made, or found as it was left.
 
-    What is damaged in it is written anew. A run of the same settings over other content is another run, whose
+    Damaged files are written again. A run of the same settings over other content is another run, whose
     folder stays as it is; that is said.
 
     Args:
@@ -100,7 +100,7 @@ def begin(
         _write_config(path, config)
         run = Run(path)
     elif not _is_whole(path / "test_labels.npy", run):
-        output.say(f"{path / 'test_labels.npy'} was damaged or gone; it is written anew")
+        output.say(f"{path / 'test_labels.npy'} was damaged or missing; it is written again")
         write_together({path / "test_labels.npy": labels})
     extend_splits(run, problem, {(k, s) for k in settings.shots or () for s in settings.seeds}, output)
     # What the run was asked to do, as the file that `--config` takes.
@@ -171,7 +171,7 @@ def _found(path: Path, identity: dict[str, Any], output: Output) -> Run | None:
         run = Run(path)
     except DamagedFile as damaged:
         # The folder's name is the identity's, and every cell carries the identity: nothing else gets in.
-        output.say(f"{damaged.path} {damaged.why}; it is written anew")
+        output.say(f"{damaged.path} {damaged.why}; it is written again")
         return None
     except InputError:
         if (path / "config.json").exists():
@@ -234,7 +234,7 @@ def run_lock(path: Path, output: Output, ranks: Ranks = _ALONE) -> Iterator[None
                 lock.take(shared=False, wait=True)
             remove_leftovers(path, below=True)
         except NoLocks:
-            output.say(f"{path} cannot be locked: nothing else should train it at the same time")
+            output.say(f"{path} cannot be locked: do not train it from another process at the same time")
         ranks.wait()
         yield
     finally:
@@ -259,7 +259,7 @@ def extend_splits(run: Run, problem: Problem, draws: set[tuple[Shots, int]], out
         cells = run.inspect(thorough=False).whole
         draws = draws | {(result.cell.shots, result.cell.seed) for result in cells}
         if path.exists():
-            output.say(f"{damaged.path} {damaged.why}; it is written anew")
+            output.say(f"{damaged.path} {damaged.why}; it is written again")
     names = {f"k{shots}-s{seed}": (shots, seed) for shots, seed in draws if shots != "all"}
     drawn = set() if known is None else set(known["draws"])
     if known is not None and set(names) <= drawn:

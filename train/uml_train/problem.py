@@ -19,6 +19,7 @@ from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role
 from uml_train.data.source import Source, in_shared_spaces, open_store, usable
+from uml_train.data.unlabelled import unlabelled_rows
 
 __all__ = ["Problem", "Source", "match_classes", "open_problem", "read_class_map", "without_held_out"]
 
@@ -32,7 +33,8 @@ _FEW = 3  # more rows than these are not left out without a warning
 class Problem:
     """A target with its splits, and the auxiliaries by label.
 
-    `train`, `val`, `test` hold positions in the target's usable rows; `drawn` says that some of this was
+    `train`, `val`, `test` hold positions in the target's usable rows, `unlabelled` rows of its store
+    that have no label and may be trained on; `drawn` says that some of this was
     drawn here and not given with the data; `short_classes` is as in `few_shot`. `notes` says, per auxiliary,
     which of the target's classes it has nothing for and which of its own are not used; `remarks` are
     sentences for the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of
@@ -51,6 +53,7 @@ class Problem:
     unrelated: Mapping[str, Source] = field(default_factory=dict)
     drawn: bool = False
     short_classes: str = "refused"
+    unlabelled: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -75,7 +78,7 @@ class Problem:
         return None if groups is None else len(set(map(str, groups[self.test])))
 
     def ids(self, positions: np.ndarray) -> list[str]:
-        """Sample ids of some of the target's usable rows."""
+        """Sample ids of those of the target's usable rows at `positions` (m,) int64."""
         rows = self.target.rows[positions]
         return [str(self.target.features.id[row]) for row in rows]
 
@@ -90,6 +93,7 @@ def open_problem(
     opened: Mapping[str, Any] | None = None,
     ids: str = AS_RECORDED,
     short_classes: str = "refused",
+    unlabelled: bool = False,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
@@ -99,8 +103,9 @@ def open_problem(
         splits: what stands in place of the target's own splits.
         opened: by label what needs no opening: the rows of a manifest that a network is trained on.
         ids: what equal ids of the target and an auxiliary mean: `shared`, the same sample; `own`, nothing;
-            `recorded`, the same sample where both stores were given their ids (`uml_cache.views`).
+            `recorded`, the same sample where both stores were given their ids (`uml_cache.tables.views`).
         short_classes: what a class does that has fewer rows than a draw asks for, as in `few_shot`.
+        unlabelled: whether rows of the target without a label are kept for methods that guess them.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -156,6 +161,7 @@ def open_problem(
         unrelated={role.label: _stand_in(role) for role in unrelated},
         drawn=parts.drawn,
         short_classes=short_classes,
+        unlabelled=unlabelled_rows(source, parts) if unlabelled else np.empty(0, dtype=np.int64),
     )
 
 
@@ -183,9 +189,9 @@ def without_held_out(
         held |= np.isin(strings, groups[held_out].astype(str)) & (strings != "")
     if ids == AS_RECORDED and MADE in kinds and len(other.features.id) == len(target.features.id):
         remarks.append(
-            f"{other.label} and {target.label} have as many rows, and ids that are row numbers, which count "
-            f"as "
-            "different samples; if row i is the same sample in both, say --ids shared"
+            f"{other.label} and {target.label} have equally many rows, and row numbers as ids, which "
+            "count as "
+            "different samples; if row i is the same sample in both, give --ids shared"
         )
     if not held.any():
         return other
@@ -193,15 +199,14 @@ def without_held_out(
     if held.all():
         raise InputError(
             f"every row of {other.label} has the id or group of a validation or test row of {target.label}: "
-            "training on it would leak; if its ids name other samples, say --ids own"
+            "training on it would leak; if its ids name other samples, give --ids own"
         )
     unsure = " (a store of version 0.1 does not say whether its ids were given or made; they count as given)"
     remarks.append(
         f"{'warning: ' if held.sum() > _FEW else ''}{other.label}: {int(held.sum()):,} of {len(held):,} rows "
-        f"are "
-        f"left out, because their ids or groups are those of {target.label}'s validation and test rows"
+        f"are left out, because their ids or groups are those of {target.label}'s validation and test rows"
         + (unsure if by_id and None in kinds and ids == AS_RECORDED else "")
-        + ("; if equal ids are different samples here, say --ids own" if by_id else "")
+        + ("; if equal ids are different samples here, give --ids own" if by_id else "")
     )
     return other.without(held, why)
 
@@ -217,10 +222,10 @@ def _unlabelled(role: Role, dataset: str) -> str:
     if role.store.modality == "text":
         way = (
             f"`uml data text {dataset} --texts FILE` gives each text the class that it mentions (FILE holds "
-            f"the texts; before it `uml data build {dataset} --root FOLDER`, unless ./data/{dataset} is "
+            f"the texts; first `uml data build {dataset} --root FOLDER`, unless ./data/{dataset} is "
             f"there), then `uml extract --encoder {role.store.encoder_name} --data data/{dataset}/text.loose`"
         )
-    return f"{role.store.path} has no labels, so that it says nothing about classes: {way}"
+    return f"{role.store.path} has no labels, so heads cannot learn from it: {way}"
 
 
 def _some(names: Sequence[str]) -> str:

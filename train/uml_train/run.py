@@ -49,7 +49,7 @@ __all__ = [
 FORMAT = 2
 FIRST_FORMAT = 1  # of version 0.1: no checksums, no identity
 _CONFIG = "config.json"
-_AGAIN = "the same `uml train` command writes it anew"
+_AGAIN = "run the same `uml train` command to write it again"
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class Run:
                 why = f"is damaged (it has {size} bytes, and {expected['bytes']} were written)"
                 return DamagedFile(file, why, result.remedy)
             if not whole:
-                return DamagedFile(file, "is damaged (it is not what its checksum says)", result.remedy)
+                return DamagedFile(file, "is damaged (it does not match its checksum)", result.remedy)
         return result
 
     def finished(self) -> set[str]:
@@ -235,7 +235,7 @@ def find_runs(runs: Path | str, damaged: list[DamagedFile] | None = None) -> lis
             found.append(Run(config.parent))
         except DamagedFile as error:
             if damaged is None:
-                remedy = f"{_AGAIN}; until then name the folder of one of the other runs"
+                remedy = f"{_AGAIN}, or name the folder of another run"
                 raise DamagedFile(error.path, error.why, remedy) from None
             damaged.append(error)
     return sorted(found, key=lambda run: (run.created, run.path.name))

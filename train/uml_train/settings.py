@@ -11,10 +11,14 @@ from typing import Annotated, Any, Literal
 from uml_cache import InputError, Setting, Settings, all_different, at_least, unknown
 
 METHODS = ("unimodal", "ridge", "prior", "unimodal-deep", "init-only", "uml", "uml-init")
-SOLVED = ("ridge", "prior")  # in closed form, by no grid of AdamW
+SELF_TRAINING = "self-training"
+KNOWN = (*METHODS[:2], SELF_TRAINING, *METHODS[2:])
+"""Every method with labels, the simplest first; `METHODS` are those that a run compares by default. What sees
+rows of the target without labels is compared where it is asked for."""
+SOLVED = ("ridge", SELF_TRAINING, "prior")  # in closed form, by no grid of AdamW
 LINEAR = ("unimodal", *SOLVED)  # one layer without a projection
 OBJECTIVES: dict[str, tuple[str, ...]] = {
-    "supervised": METHODS,
+    "supervised": KNOWN,
     "ssl": ("unimodal", "uml"),
     "joint": ("unimodal", "self-supervised", "uml"),
 }  # and their methods
@@ -65,9 +69,10 @@ class TrainSettings(Settings):
         option="--aux", metavar="MODALITY[+MODALITY]", role="data",
     )] = None
     methods: Annotated[tuple[str, ...], Setting(
-        "Methods to compare. auto takes whichever of the others is best on validation.",
+        "Methods to compare. auto takes whichever of the others is best on validation; self-training, which "
+        "also learns from rows of the target without labels, is compared where it is named.",
         option="--method", metavar="METHOD[,METHOD]",
-        choices=(*METHODS, AUTO, "self-supervised"),
+        choices=(*KNOWN, AUTO, "self-supervised"),
     )] = METHODS
     controls: Annotated[tuple[str, ...], Setting(
         "Data that should not help: permuted (its classes swapped), random (random class vectors) or "
@@ -76,7 +81,7 @@ class TrainSettings(Settings):
         takes="permuted, random or unrelated:NAME with a data set of the cache",
     )] = ()
     shots: Annotated[tuple[Shots, ...] | None, Setting(
-        "Labelled samples per class. Default: those of 1,2,4,8,16 that the data can give.",
+        "Labelled samples per class. Default: each of 1, 2, 4, 8, 16 that every class can supply.",
         metavar="K[,K]|all", takes="numbers of at least 1, or all",
         check=lambda shots: shots and all(k == "all" or k >= 1 for k in shots),
     )] = None
@@ -91,8 +96,9 @@ class TrainSettings(Settings):
         metavar="NAME|FILE.toml",
     )] = "auto"
     protocol: Annotated[str, Setting(
-        "What is not given by hand. fair: ours; paper: what the paper's text says; authors: what its public "
-        "code does. Deviations are recorded.",
+        "Whose values hold for what you do not give. fair: ours; paper: those of the paper's text; "
+        "authors: those of its "
+        "public code. Deviations are recorded.",
         choices=PROTOCOLS,
     )] = "fair"
     out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
@@ -125,8 +131,9 @@ class TrainSettings(Settings):
         group="Model", choices=("linear", "mlp", TRANSFORMER), ways=_LABELLED,
     )] = "linear"
     aligned: Annotated[str, Setting(
-        "How encoders with a joint space meet, without a projection: logits of unit vectors times 100, or of "
-        "vectors as they are. off: projected like any other.",
+        "How encoders with a joint space, such as CLIP's, share it. normalized: logits of unit vectors "
+        "times 100; "
+        "raw: logits of the vectors as they are; off: a projection, as for other encoders.",
         group="Model", choices=("normalized", "raw", "off"), ways=_LABELLED,
     )] = "normalized"
     objective: Annotated[str, Setting(
@@ -136,9 +143,10 @@ class TrainSettings(Settings):
     )] = "supervised"
     normalize: Annotated[str, Setting(
         "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
-        "deviations that few rows cannot lead astray, then unit length. auto: shrunk with the grid fair, "
-        "else none.",
-        group=_DATA, choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk"),
+        "deviations that few rows cannot lead astray, then unit length. validated: shrunk, or center-l2 "
+        "where validation clearly speaks for it. auto: validated with the grid fair, else none.",
+        group=_DATA,
+        choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk", "validated"),
         ways=_FEATURES,
     )] = "auto"
     normalize_on: Annotated[str, Setting(
@@ -162,18 +170,18 @@ class TrainSettings(Settings):
         group=_DATA, metavar="FILE", role="file",
     )] = None
     ids: Annotated[str, Setting(
-        "What the same id in two modalities means. shared: the same sample, which unpaired data lose where "
-        "it "
-        "validates or tests; own: nothing; recorded: the same sample where both stores were given their ids.",
+        "What equal ids in two modalities mean. shared: the same sample, left out of the unpaired data if it "
+        "validates or tests; own: nothing; recorded: shared where both stores were given their ids.",
         group=_DATA, choices=("recorded", "shared", "own"),
     )] = "recorded"
     short_classes: Annotated[str, Setting(
-        "What a class does that has fewer labelled rows than K. whole: it gives all that it has.",
+        "Classes with fewer labelled rows than K. refused: an error; whole: all their rows are used.",
         group=_DATA, choices=("refused", "whole"),
     )] = "refused"
     loader: Annotated[str, Setting(
-        "Where features wait: in memory (or on the GPU), mapped from the stores, or read ahead. It changes "
-        "no result.",
+        "Where features are held. device: in memory or on the GPU; host: mapped from the stores; stream: "
+        "read "
+        "ahead. Results are the same.",
         group=_MACHINE, choices=("auto", "device", "host", "stream"), role="local",
     )] = "auto"
     device: Annotated[str, Setting(
@@ -190,13 +198,12 @@ class TrainSettings(Settings):
         group="Model", choices=("standardised", "raw", "liblinear"), ways=("pretrain",),
     )] = "standardised"
     snapshots: Annotated[int, Setting(
-        "Keep the selected networks as they were every so many epochs, for `uml eval --analysis neurons`. "
-        "0: none.",
+        "Save the selected networks every so many epochs, for `uml eval --analysis neurons`. 0: never.",
         group="Model", metavar="EPOCHS", takes="a number of epochs from 0 on", ways=("pretrain",),
         check=at_least(0),
     )] = 0
     checkpoint_minutes: Annotated[float, Setting(
-        "Minutes between two savings of a network that trains.",
+        "Minutes between two checkpoints of a network.",
         group=_MACHINE, metavar="MINUTES", takes="a number from 0 on", role="local", ways=("pretrain",),
         check=at_least(0),
     )] = 10.0
@@ -215,7 +222,10 @@ class TrainSettings(Settings):
         if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
         if self.controls and not self.controlled:
-            raise InputError("controls need a method that trains on other modalities: uml, uml-init or prior")
+            raise InputError(
+                "controls need a method that trains on more than labelled rows: uml, uml-init, prior or "
+                "self-training"
+            )
 
     def _check_sequences(self) -> None:
         """What the objectives without a head bank can do."""
@@ -253,12 +263,12 @@ class TrainSettings(Settings):
     @property
     def controlled(self) -> tuple[str, ...]:
         """The methods that controls are run for: `uml`, whose difference to `unimodal-deep` is the data
-        alone, and `prior`, whose difference to `ridge` is.
+        alone, and `self-training` and `prior`, whose differences to `ridge` are.
 
         Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
         """
         trained = next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
-        return tuple(m for m in ("prior", trained) if m in self.methods)
+        return tuple(m for m in (SELF_TRAINING, "prior", trained) if m in self.methods)
 
     def stepped(self) -> "TrainSettings":
         """The settings of what is trained in steps whatever it is: `auto` is what it was before."""

@@ -14,8 +14,8 @@ from uml_train.run import Cell, Run
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.head_session import open_heads, reopen_heads
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.reopening import open_run_problem, require_heads
 from uml_train.runs.session import Session, add_cells, train_session
+from uml_train.runs.settled.reopening import open_run_problem, require_heads
 from uml_train.settings import TrainSettings
 
 __all__ = ["open_run_problem", "recorded_store", "require_heads", "train"]

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.store.plan import StorePlan, store_path
-from uml_cache.store.planning import create_or_resume
-from uml_cache.views import MADE, sample_keys
+from uml_cache.store.plans.plan import StorePlan, store_path
+from uml_cache.store.plans.planning import create_or_resume
+from uml_cache.tables.views import MADE, sample_keys
 
 
 def store_arrays(

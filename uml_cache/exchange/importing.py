@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.errors import InputError
+from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.feature_file import read_file
 from uml_cache.exchange.formats.parquet import is_embedding_folder, read_embedding_folder
 from uml_cache.exchange.part_columns import (
@@ -29,9 +29,9 @@ from uml_cache.exchange.part_columns import (
 from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
 from uml_cache.store.feature_store import FeatureStore
-from uml_cache.store.layout import DTYPES, IDS
-from uml_cache.store.plan import StorePlan, store_path
-from uml_cache.store.planning import create_or_resume
+from uml_cache.store.plans.layout import DTYPES, IDS, NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.plans.plan import StorePlan, store_path
+from uml_cache.store.plans.planning import create_or_resume
 from uml_cache.tables.account import Account, lacking
 from uml_cache.tables.class_lists import class_file
 from uml_cache.tables.labels import read_labels
@@ -116,6 +116,7 @@ def import_counted(
     """As `import_features`, with what became of the rows."""
     columns = columns or Columns()
     with ExitStack() as stack:
+        _refuse_repeats(sources)
         parts = [part for source in sources for part in _open(str(source), modality, columns, stack)]
         if not parts:
             raise InputError("nothing to import: name at least one file")
@@ -154,10 +155,44 @@ def _account(plan: StorePlan, parts: list[Part]) -> Account:
     )
 
 
-def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack) -> list[Part]:
+def _place(source: str) -> tuple[Path, int | None]:
+    """The file of `[SPLIT=]FILE`, and the code of the split in front of it."""
     before, mark, rest = source.partition("=")
-    given = SPLIT_CODES.get(before.lower()) if mark and not Path(source).exists() else None
-    path = Path(source if given is None else rest)
+    if not mark or Path(source).exists():
+        return Path(source), None
+    if before.lower() in SPLIT_CODES:
+        return Path(rest), SPLIT_CODES[before.lower()]
+    if Path(rest).exists():
+        raise InputError(f"{source}: {unknown('split', before, SPLIT_NAMES)}")
+    return Path(source), None
+
+
+def _refuse_repeats(sources: Sequence[str | Path]) -> None:
+    """The same file twice makes rows that know nothing of each other, and may be trained and tested on."""
+    seen: dict[Path, str] = {}
+    for source in map(str, sources):
+        path = _place(source)[0].resolve()
+        if path in seen:
+            raise InputError(f"{seen[path]} and {source} are the same file; name it once")
+        seen[path] = source
+
+
+def _given_split(part: Part, given: int) -> Any:
+    """The splits of a part whose file was named with a split in front."""
+    if part.splits is None:
+        return given
+    codes = as_splits(part.splits, part.rows, part.where)
+    if other := int(((codes != given) & (codes != NO_SPLIT)).sum()):
+        said = SPLIT_NAMES[given] if given < len(SPLIT_NAMES) else "none"
+        raise InputError(
+            f"{part.where}: {other:,} of its {part.rows:,} rows have a split other than {said}, which the "
+            "command gives for this file; leave one of the two out"
+        )
+    return given
+
+
+def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack) -> list[Part]:
+    path, given = _place(source)
     contents = (
         read_embedding_folder(path, modality) if is_embedding_folder(path) else [read_file(path, stack)]
     )
@@ -166,7 +201,7 @@ def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack)
     parts = [part for content in contents for part in parts_of(content, str(path), columns)]
     for part in parts:
         if given is not None:
-            part.splits = given
+            part.splits = _given_split(part, given)
         elif part.splits is None:
             part.splits = SPLIT_CODES.get(path.stem.lower())
     return parts

@@ -16,7 +16,7 @@ from uml_cache.exchange.table import Columns, Part
 from uml_cache.exchange.values import read_column, unique_ids
 from uml_cache.tables.cells import as_texts
 from uml_cache.tables.splits import as_groups
-from uml_cache.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
+from uml_cache.tables.views import GIVEN, ID_KINDS, MADE, sample_keys, without_view_numbers
 
 
 def whole_column(
@@ -79,7 +79,7 @@ def samples_of(parts: list[Part], ids: list[str]) -> np.ndarray:
 
 
 def id_kind_of(parts: list[Part], columns: Columns) -> str:
-    """What the ids are, see `uml_cache.views`."""
+    """What the ids are, see `uml_cache.tables.views`."""
     if columns.ids is not None and Path(columns.ids).is_file():
         return GIVEN
     if any(part.ids is None for part in parts):

@@ -14,7 +14,7 @@ import numpy as np
 from uml_cache.errors import InputError
 from uml_cache.exchange.table import Part
 from uml_cache.store.feature_store import FeatureStore
-from uml_cache.store.layout import IDS
+from uml_cache.store.plans.layout import IDS
 
 _PIECE = 8192  # rows looked at together
 
@@ -46,9 +46,7 @@ def values_digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
                 if np.isfinite(values).all():
                     advice = "import with --dtype float32" if dtype == "float16" else "scale the features"
                     raise InputError(f"{who}: {np.abs(values).max():.4g} is too large for {dtype}; {advice}")
-                raise InputError(
-                    f"{who} are not finite; mend the file, or give the row a status other than 0"
-                )
+                raise InputError(f"{who} are not finite; fix the file, or give the row a status other than 0")
         first += part.rows
     return digest
 

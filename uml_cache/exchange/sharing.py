@@ -25,7 +25,7 @@ from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.locks import Reader
-from uml_cache.store.plan import store_path
+from uml_cache.store.plans.plan import store_path
 from uml_cache.store.verification import verify
 
 LIST = "share.json"
@@ -99,7 +99,7 @@ def push_store(
             _put_objects(target, copies, progress)
             target.joinpath(CARD).replace(card)
             if not target.joinpath(LIST).create(listed) and (target / LIST).read_bytes() != listed:
-                raise InputError(f"{target} got another shared store meanwhile: name an empty place")
+                raise InputError(f"another command wrote a store to {target} meanwhile: name an empty place")
         else:
             if target.is_file() or (target.is_dir() and any(target.iterdir())):
                 raise InputError(f"{target} is not empty; nothing was written: name a new folder")
@@ -133,7 +133,7 @@ def pull_store(
     content = _read_list(source)
     shared = _summary(source, content, new=True)
     if digest is not None and digest != shared.digest:
-        raise WorkError(f"{source} has the digest {shared.digest}, not {digest}: it is not what was meant")
+        raise WorkError(f"{source} has the digest {shared.digest}, not {digest}; nothing was pulled")
     files = {entry["path"]: (entry["bytes"], entry["sha256"]) for entry in content["files"]}
     copies = ((name, _checked(source / _STORE / name, *known)) for name, known in files.items())
     with scratch_folder(cache) as scratch:
@@ -191,7 +191,7 @@ def _read_list(place: Path) -> dict[str, Any]:
     except journal.BrokenRecord as error:
         raise WorkError(f"{error}; it was damaged or tampered with, and nothing was pulled") from None
     if content.get("version") != _SHARE_VERSION or content.get("kind") != "store":
-        raise InputError(f"{place / LIST} is of a kind that this version of uml does not know; update uml")
+        raise InputError(f"{place / LIST} has a format that this version of uml does not know; update uml")
     try:
         names = [entry["path"] for entry in content["files"]]
         sound = all(
@@ -203,7 +203,9 @@ def _read_list(place: Path) -> dict[str, Any]:
     except (KeyError, TypeError):
         foreign, sound = [], False
     if foreign or not sound:
-        what = f"names {foreign[0]!r}, which is no file of a store" if foreign else "is not a list of files"
+        what = (
+            f"lists {foreign[0]!r}, which is not a file of a store" if foreign else "is not a list of files"
+        )
         raise WorkError(f"{place / LIST} {what}; nothing was pulled")
     return content
 
@@ -213,10 +215,10 @@ def _checked(path: Path, size: int, sha256: str) -> bytes:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise WorkError(f"{path} is missing; nothing was left of the copy") from None
+        raise WorkError(f"{path} is missing; the incomplete copy was removed") from None
     if len(data) != size or hashlib.sha256(data).hexdigest() != sha256:
         raise WorkError(
-            f"{path} is not what its checksum says: damaged or tampered with; nothing was left of the copy"
+            f"{path} does not match its checksum: it is damaged or was tampered with. The copy was removed"
         )
     return data
 
@@ -229,7 +231,7 @@ def _accepted(draft: Path, source: Path, content: dict[str, Any]) -> StoreInfo:
     except (InputError, WorkError):
         info = None
     if info is None or info.fingerprint != content["fingerprint"]:
-        raise WorkError(f"{source} does not hold a sound store of its fingerprint; nothing was pulled")
+        raise WorkError(f"{source} is not an undamaged store with the listed fingerprint; nothing was pulled")
     return info
 
 
@@ -265,5 +267,5 @@ def _appear(made: Path, place: Path) -> None:
     except OSError:
         if not place.exists():
             raise
-        raise InputError(f"{place} was made by another command meanwhile; nothing was changed") from None
+        raise InputError(f"another command created {place} meanwhile; nothing was changed") from None
     sync_folder(place.parent)

@@ -15,7 +15,7 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.attributes import check_attributes
 from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
-from uml_cache.store.layout import SPLIT_NAMES
+from uml_cache.store.plans.layout import SPLIT_NAMES
 from uml_cache.tables.cells import as_texts, strict_json, text_of, uniques
 from uml_cache.tables.class_lists import as_classes
 from uml_cache.tables.columns import PLAIN, USUAL, choose_column
@@ -155,7 +155,7 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
     elif tokens is not None and tokens.ndim == 1:
         tokens = np.asarray(tokens)[:, None]
     if tokens is not None and lengths is None:
-        raise InputError(f"{where}: tokens without their number per sample; add an array {_LENGTHS}")
+        raise InputError(f"{where}: has tokens, but not how many each sample has; add an array {_LENGTHS}")
     rows = len(features) if features is not None else len(lengths)  # type: ignore[arg-type]
     for array, name in ((features, "features"), (tokens, "tokens")):
         if array is not None and array.dtype.kind not in "fiu":
@@ -233,7 +233,9 @@ def _names_per_sample(part: Part, column: str, names: tuple[str, ...]) -> None:
         unlabelled = {at for at, cell in enumerate(cells) if _is_none(cell)}
         names = tuple("" if int(at) in unlabelled else name for at, name in zip(places, names, strict=True))
     part.labels = list(names)
-    part.remarks.append(f"{part.where}: {column!r} has one name a sample, which is its label (no class list)")
+    part.remarks.append(
+        f"{part.where}: {column!r} has one name per sample: read as labels, not as a class list"
+    )
 
 
 def _is_none(cell: Any) -> bool:
@@ -247,7 +249,7 @@ def _need_lengths(lengths: np.ndarray, rows: int, longest: int | None, where: st
         )
     if rows and (lengths.min() < 0 or (longest is not None and lengths.max() > longest)):
         raise InputError(
-            f"{where}: token lengths go from {lengths.min()} to {lengths.max()}, which cannot be"
+            f"{where}: token lengths go from {lengths.min()} to {lengths.max()}, which is impossible"
         )
 
 

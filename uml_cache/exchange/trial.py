@@ -42,7 +42,7 @@ def try_first(path: Path, work: Callable[[], object]) -> None:
             os._exit(0)
     status = _wait(child, PATIENCE + path.stat().st_size / _RATE)
     if status is None:
-        raise InputError(f"{path}: reading it does not come to an end; the file is damaged")
+        raise InputError(f"{path}: reading it does not finish; the file is damaged")
     if status < 0:
         raise InputError(f"{path}: reading it crashes the library (signal {-status}); the file is damaged")
 

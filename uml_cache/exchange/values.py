@@ -14,7 +14,11 @@ from uml_cache.exchange.formats.numpy_files import read_array
 
 
 def read_column(path: Path) -> list[str] | np.ndarray:
-    """A column from a file of its own: a 1-d .npy, or a text file with one value a line."""
+    """A column (N,) from a file of its own: a .npy of one dimension, or a text file with one value a line.
+
+    Raises:
+        InputError: another shape, or neither kind of file.
+    """
     if path.suffix.lower() == ".npy":
         values = np.asarray(read_array(path))
         if values.ndim != 1:

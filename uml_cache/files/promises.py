@@ -13,7 +13,8 @@ def check_promise(where: str, promised: int, there: int) -> None:
     """Raise `InputError` where `there` bytes cannot hold the `promised` ones, packed or not."""
     if promised > max(_FREE, there * _MOST_PACKED):
         raise InputError(
-            f"{where}: promises {size_text(promised)} of values in {size_text(there)} of file; it is damaged"
+            f"{where}: its header announces {size_text(promised)}, the file has {size_text(there)}; it is "
+            "damaged"
         )
 
 

@@ -37,7 +37,7 @@ def check_columns(info: StoreInfo) -> None:
 
     Raises `WorkError` with the first file that differs and how to mend it.
     """
-    again = "run the same `uml extract` command again, it makes what is missing"
+    again = "run the same `uml extract` command again to make what is missing"
     for name, record in info.records.items():
         if record["fingerprint"] != info.stamp:
             raise WorkError(f"{info.path}: journal/{name}.json belongs to another store; extract again")
@@ -51,7 +51,7 @@ def check_columns(info: StoreInfo) -> None:
                 continue
             if name == "plan" or not is_remote(path):
                 raise WorkError(
-                    f"{path} is not what the journal's checksum says: the store is damaged; {again}"
+                    f"{path} does not match the journal's checksum: the store is damaged; {again}"
                 )
             raise damage(info.path, [entry])
 
@@ -72,7 +72,11 @@ class ShardChecks:
         }
 
     def need(self, rows: np.ndarray | None) -> None:
-        """Compare the shards that hold these rows (all where None) with their checksums, once."""
+        """Compare the shards that hold `rows` (n,) int64 (all where None) with their checksums, once.
+
+        Raises:
+            WorkError: a shard is damaged.
+        """
         if not self._left:
             return
         shards = [*self._left] if rows is None else np.unique(rows // self._shard_rows).tolist()
@@ -100,7 +104,10 @@ class ShardChecks:
 
 
 class FiniteChecks:
-    """An array without a journal: another tool wrote it, and its values may be anything."""
+    """An array without a journal: another tool wrote it, and its values may be anything.
+
+    `valid()` is (N,) bool: which rows count. Pooled rows that do not count may hold anything.
+    """
 
     def __init__(
         self, info: StoreInfo, name: str, source: RowSource, valid: Callable[[], np.ndarray]
@@ -113,7 +120,11 @@ class FiniteChecks:
         self._left = set(range(-(-self._rows // self._block)))
 
     def need(self, rows: np.ndarray | None) -> None:
-        """Refuse values that are not finite in the blocks that hold these rows (all where None), once."""
+        """Refuse values that are not finite in the blocks that hold `rows` (n,) int64 (all where None), once.
+
+        Raises:
+            WorkError: a value is NaN or infinite.
+        """
         import torch
 
         if not self._left or not self._source.dtype.is_floating_point:
@@ -129,7 +140,7 @@ class FiniteChecks:
             if bad.any():
                 found = _named(first + np.flatnonzero(bad), "")
                 raise WorkError(
-                    f"{self._path}: {found} in {self._name}: mend the store, or give these rows a `status` "
+                    f"{self._path}: {found} in {self._name}: repair the store, or give these rows a `status` "
                     "other than 0"
                 )
             self._left.discard(block)
@@ -148,7 +159,7 @@ class CheckedSource:
         self.inner.read(rows, out)
 
     def whole(self) -> torch.Tensor:
-        """The whole array, checked."""
+        """The whole array (N, D) in the stored dtype, checked."""
         self.checks.need(None)
         return self.inner.whole()
 

@@ -14,7 +14,7 @@ import torch
 
 from uml_cache.errors import InputError
 from uml_cache.reading.features import FeatureSet, open_features
-from uml_cache.store.plan import differences
+from uml_cache.store.plans.plan import differences
 
 _BLOCK_BYTES = 32_000_000
 _SHOWN = 3
@@ -94,7 +94,7 @@ def _compared(old: FeatureSet, new: FeatureSet, step: bool) -> StoreDifference:
         features |= _values_differ(old, new, before, after, kind, step)
     annotations = _annotations_differ(old, new, before, after)
     arrays = [
-        f"{name} is stored in {one.path} alone"
+        f"only {one.path} has {name}"
         for one, other in ((old, new), (new, old))
         for name in ("pooled", "tokens/values")
         if name in one.info.arrays and name not in other.info.arrays

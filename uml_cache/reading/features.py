@@ -26,9 +26,9 @@ from uml_cache.reading.tokens import TokenAccess
 from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.checking import Memory
-from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.store.locks import Reader
-from uml_cache.views import sample_keys, without_view_numbers
+from uml_cache.store.plans.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.tables.views import sample_keys, without_view_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -198,7 +198,7 @@ class FeatureSet:
 
     @property
     def id_kind(self) -> str | None:
-        """What the ids are (`uml_cache.views.ID_KINDS`); None for a store that does not say."""
+        """What the ids are (`uml_cache.tables.views.ID_KINDS`); None for a store that does not say."""
         return self.info.id_kind
 
     def __len__(self) -> int:
@@ -300,7 +300,7 @@ def open_features(
             reader.close()
         raise InputError(
             f"{info.path} is not finished ({info.done} of {info.tasks} tasks): run the same `uml extract` "
-            "command again, it goes on from there"
+            "command again to finish it"
         )
     if info.own:
         check_columns(info)

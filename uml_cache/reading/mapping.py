@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plans.layout import ShardedArray
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, WorkError
 from uml_cache.reading.mapping import NotMappable, advise, map_shards
-from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plans.layout import ShardedArray
 from uml_cache.store.shards import read_index
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class MappedSource:
         torch.index_select(self._tensor, 0, rows, out=out)
 
     def whole(self) -> torch.Tensor:
-        """The mapped array, without a copy."""
+        """The mapped array (N, D) in the stored dtype, without a copy."""
         return self._tensor
 
     def advise(self, pattern: str) -> None:
@@ -103,7 +103,7 @@ class FlatSource:
                 os.close(handle)
 
     def whole(self) -> torch.Tensor:
-        """The whole array, read."""
+        """The whole array (N, D) in the stored dtype, read."""
         import torch
 
         tensor = torch.empty(self.shape, dtype=self.dtype)
@@ -146,7 +146,7 @@ class ZarrSource:
         out.numpy()[...] = found[back]
 
     def whole(self) -> torch.Tensor:
-        """The whole array, read."""
+        """The whole array (N, D) in the stored dtype, read."""
         import torch
 
         tensor = torch.empty(self.shape, dtype=self.dtype)

@@ -18,8 +18,8 @@ from uml_cache.errors import InputError, Remark, WorkError
 from uml_cache.files.documents import parse_json
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import identity, journal
-from uml_cache.store.plan import plan_digest
-from uml_cache.views import ID_KINDS, MADE
+from uml_cache.store.plans.plan import plan_digest
+from uml_cache.tables.views import ID_KINDS, MADE
 
 _ARRAYS = (
     "pooled",
@@ -43,7 +43,7 @@ class StoreInfo:
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
     array names to their metadata. `stamp` is the digest of the plan with its samples that each record
     carries; version 0.1 called it the fingerprint, and its runs recorded it. `id_kind` says what the ids are
-    (`uml_cache.views`); None: not recorded.
+    (`uml_cache.tables.views`); None: not recorded.
     """
 
     path: Path
@@ -181,7 +181,7 @@ def _described(path: Path) -> StoreInfo:
     attributes = root.get("attributes", {})
     own = (path / journal.PLAN).exists()
     if not own and "fingerprint" in attributes and (path / journal.JOURNAL).exists():
-        raise WorkError(f"{path} has lost its {journal.PLAN}: copy the store whole, or extract again")
+        raise WorkError(f"{path} has no {journal.PLAN}: copy the whole store again, or extract again")
     encoder = attributes.get("encoder", path.stem.split("@")[0])
     tasks = int(attributes["tasks"]) if own else 0
     return StoreInfo(

@@ -149,8 +149,8 @@ def damage(store: Path, bad: Sequence[Mapping[str, Any]], rows: str = "") -> Wor
     if isinstance(first, RemotePath):
         Memory(store).note_damage(bad)
     return WorkError(
-        f"{first}{more}: the content is not what the journal's checksum says{rows}; the store is damaged: "
-        "run the same `uml extract` or `uml cache import` command again, it makes them anew"
+        f"{first}{more}: the content does not match the journal's checksum{rows}; the store is damaged: "
+        "run the same `uml extract` or `uml cache import` command again to rebuild them"
     )
 
 

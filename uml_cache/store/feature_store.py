@@ -18,9 +18,9 @@ from uml_cache.files.disk import whole_file
 from uml_cache.store import journal
 from uml_cache.store.checking import Memory
 from uml_cache.store.identity import fingerprint, recorded
-from uml_cache.store.layout import ShardedArray
 from uml_cache.store.locks import rewriting, writer_lock
-from uml_cache.store.plan import StorePlan
+from uml_cache.store.plans.layout import ShardedArray
+from uml_cache.store.plans.plan import StorePlan
 from uml_cache.store.shards import ShardWriter
 
 Files = list[dict[str, Any]]  # path in the store, sha256, crc32c and bytes of each
@@ -49,7 +49,7 @@ class FeatureStore:
     def rows_of(self, task: int) -> range:
         """The rows that `task` fills."""
         if not 0 <= task < self.tasks:
-            raise IndexError(f"task {task} of a store with {self.tasks}")
+            raise IndexError(f"there is no task {task}: the store has {self.tasks}")
         first = task * self._layout.task_rows
         return range(first, min(first + self._layout.task_rows, self._layout.rows))
 

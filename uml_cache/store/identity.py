@@ -79,7 +79,7 @@ def _record(path: Path) -> dict[str, Any]:
         return journal.read_record(path)
     except FileNotFoundError:
         raise WorkError(
-            f"{path} is missing: run the same `uml extract` command again, it makes what is missing"
+            f"{path} is missing: run the same `uml extract` command again to make what is missing"
         ) from None
     except journal.BrokenRecord as error:
         store = path.parent.parent

@@ -27,7 +27,7 @@ _RECORD = re.compile(r"^(0|[1-9][0-9]*)\.json$")
 
 
 class BrokenRecord(ValueError):
-    """A journal record that cannot be read, or whose content is not what its own checksum says."""
+    """A journal record that cannot be read, or whose content does not match its own checksum."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def read_record(path: Path) -> dict[str, Any]:
             return record
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         pass
-    raise BrokenRecord(f"{path} is not what its own checksum says")
+    raise BrokenRecord(f"{path} does not match its own checksum")
 
 
 def record_names(store: Path) -> list[int]:

@@ -48,7 +48,7 @@ def writer_lock(store: Path, group: str | None = None) -> Iterator[None]:
             time.sleep(0.02)
         yield
     except NoLocks as error:
-        raise WorkError(f"{store}: {error.strerror}; a cache that is written needs one that has") from None
+        raise WorkError(f"{store}: {error.strerror}; put the cache on one that has") from None
     finally:
         lock.close()
 
@@ -89,7 +89,7 @@ class Reader:
             self._lock = _plan_lock(store, shared=True)
         except BlockingIOError:
             raise InputError(
-                f"{store} is being written anew by another process; run again when that has ended"
+                f"{store} is being rewritten by another process; run again when that has ended"
             ) from None
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ def rewriting(store: Path) -> Iterator[None]:
         lock = _plan_lock(store, shared=False)
     except BlockingIOError:
         raise InputError(
-            f"{store} is being read (`uml train` or another command has it open) and cannot be written anew "
+            f"{store} is being read (`uml train` or another command has it open) and cannot be rewritten "
             "meanwhile; nothing was changed: run again when that has ended"
         ) from None
     try:

@@ -19,9 +19,9 @@ from uml_cache.remote import RemotePath, publish
 from uml_cache.store import journal
 from uml_cache.store.checking import Memory, checksums
 from uml_cache.store.feature_store import FeatureStore, Files
-from uml_cache.store.layout import ShardedArray
-from uml_cache.store.plan import StorePlan
-from uml_cache.store.planned import planned_contents
+from uml_cache.store.plans.layout import ShardedArray
+from uml_cache.store.plans.plan import StorePlan
+from uml_cache.store.plans.planned import planned_contents
 from uml_cache.store.shards import ShardWriter
 
 

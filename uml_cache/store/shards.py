@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import google_crc32c
 import numpy as np
 
-from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plans.layout import ShardedArray
 
 _PIECE = 1 << 20  # bytes that are worth handing to other threads
 _ABSENT = np.uint64(0xFFFF_FFFF_FFFF_FFFF)

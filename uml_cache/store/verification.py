@@ -101,7 +101,7 @@ def _record(path: Path, name: str, bad: list[dict[str, str]]) -> dict[str, Any] 
     except FileNotFoundError:
         _report(bad, file, "missing")
     except journal.BrokenRecord:
-        _report(bad, file, "the record is not what its own checksum says")
+        _report(bad, file, "the record does not match its own checksum")
     return None
 
 

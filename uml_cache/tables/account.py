@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache.store.layout import NO_SPLIT
+from uml_cache.store.plans.layout import NO_SPLIT
 from uml_cache.used import Used, write_left_out
 
 

@@ -132,13 +132,22 @@ def _onto(own: tuple[str, ...], given: tuple[str, ...], where: str, remarks: lis
 
 
 def _of_mapping(value: dict[Any, Any], where: str) -> tuple[str, ...]:
-    if value and all(isinstance(number, int) for number in value.values()):
-        value = {number: name for name, number in value.items()}
-    try:
-        numbered = {int(label): clean_name(str(name)) for label, name in value.items()}
-    except (ValueError, TypeError):
-        raise InputError(f"{where}: class names are a mapping, but not from label to name") from None
-    if len(numbered) != len(value) or sorted(numbered) != list(range(len(numbered))):
+    pairs = list(value.items())
+    if pairs and all(isinstance(number, int) and not isinstance(number, bool) for _, number in pairs):
+        pairs = [(number, name) for name, number in pairs]
+    numbered: dict[int, str] = {}
+    for label, name in pairs:
+        try:
+            number, called = int(label), text_of(name)
+        except (ValueError, TypeError):
+            raise InputError(f"{where}: class names are a mapping, but not from label to name") from None
+        if not called:
+            raise InputError(f"{where}: class {number} has no name")
+        if numbered.setdefault(number, called) != called:
+            raise InputError(
+                f"{where}: label {number} has two names, {numbered[number]!r} and {called!r}; keep one"
+            )
+    if len(numbered) != len(pairs) or sorted(numbered) != list(range(len(numbered))):
         raise InputError(f"{where}: class names are not for the labels 0 to {len(numbered) - 1}")
     return tuple(numbered[label] for label in range(len(numbered)))
 

@@ -11,8 +11,8 @@ from uml_cache.tables.names import clean_name
 
 PLAIN: Mapping[str, tuple[str, ...]] = {
     "id": ("id", "ids"),
-    "text": ("text",),
-    "path": ("path",),
+    "text": ("text", "texts"),
+    "path": ("path", "paths"),
     "label": ("label", "labels"),
     "split": ("split", "splits"),
     "group": ("group", "groups"),
@@ -79,11 +79,14 @@ def choose_column(
     if plain:
         if known:
             remarks.append(
-                f"the {role} column is {plain[0]!r}; {', '.join(map(repr, known))} may be one, too ({option})"
+                f"using column {plain[0]!r} as {role}, not {', '.join(map(repr, known))}; {option} "
+                "chooses another"
             )
         return plain[0]
     if known:
-        remarks.append(f"no column is called {PLAIN[role][0]!r}: {known[0]!r} is taken for it ({option})")
+        remarks.append(
+            f"no column is called {PLAIN[role][0]!r}: using {known[0]!r}; {option} chooses another"
+        )
         return known[0]
     every = {one for each in (*PLAIN.values(), *USUAL.values()) for one in each}
     strange = [name for name in names if _key(name) not in every]

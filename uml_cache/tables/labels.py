@@ -95,6 +95,7 @@ def read_labels(
         by_name.append(column)
     _drop_missing(by_name, set(known or ()), missing)
     if known is None:
+        _refuse_mixture(by_name)
         _settle_numbers(by_name, missing, remarks)
         classes = _sorted_names({text for column in by_name for text in column.texts if text is not None})
     else:
@@ -150,6 +151,21 @@ def _written(cell: Any) -> str:
     return "nan" if isinstance(cell, float) else "empty"
 
 
+def _refuse_mixture(columns: Sequence[_Column]) -> None:
+    """Where one file names its classes, another one's whole numbers may be positions among these."""
+    numbers = [column for column in columns if column.whole]
+    named = [
+        column
+        for column in columns
+        if any(text is not None and not _NUMBER.fullmatch(text) for text in column.texts) and not column.whole
+    ]
+    if numbers and named and not all(cell is None or isinstance(cell, bool) for cell in numbers[0].cells):
+        raise InputError(
+            f"{numbers[0].where}: its labels are whole numbers and those of {named[0].where} are names; "
+            "name the classes in their order with --classes FILE, or write names in both"
+        )
+
+
 def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], remarks: list[str]) -> None:
     """Where all labels are numbers: `1.0` is 1, real numbers are refused, and so are numbers below 0."""
     texts = [text for column in columns for text in column.texts if text is not None]
@@ -176,7 +192,7 @@ def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], rema
             if pointed and not _WHOLE.fullmatch(text):
                 column.texts[at] = str(int(number))
     if pointed:
-        remarks.append("labels such as 1.0 are read as the whole numbers that they are")
+        remarks.append("labels such as 1.0 are read as whole numbers")
 
 
 def _sorted_names(names: set[str]) -> tuple[str, ...]:
@@ -272,3 +288,6 @@ def _tell(
         remarks.append(f"labels are read without outer blanks and in one Unicode form: {shown}")
     if near := near_equal_remark(classes):
         remarks.append(near)
+    if twice := [name for name, count in Counter(classes).items() if count > 1]:
+        shown = ", ".join(map(repr, twice[:_SHOWN]))
+        remarks.append(f"the class list has {shown} more than once: classes of their own, by position")

@@ -19,8 +19,9 @@ def clean_name(name: str) -> str:
 
 
 def folded_name(name: str) -> str:
-    """The name without regard to case, blanks and underscores."""
+    """The name without regard to case, blanks, underscores and unseen signs (zero-width space)."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    folded = "".join(sign for sign in folded if unicodedata.category(sign) != "Cf") or folded
     return " ".join(folded.replace("_", " ").split())
 
 
@@ -57,7 +58,7 @@ def match_names(theirs: Sequence[str], ours: Sequence[str]) -> np.ndarray:
 
 
 def near_equal(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Groups of different names that differ in blanks, case, Unicode's compatible forms or zeros only."""
+    """Groups of different names that differ in blanks, case, unseen signs, compatible forms or zeros only."""
     groups: dict[str, dict[str, None]] = {}
     for name in names:
         key = folded_name(unicodedata.normalize("NFKC", name))
@@ -74,4 +75,4 @@ def near_equal_remark(names: Iterable[str]) -> str | None:
         return None
     shown = "; ".join(", ".join(map(repr, group)) for group in groups[:_SHOWN])
     more = f"; … {len(groups)} such groups" if len(groups) > _SHOWN else ""
-    return f"these names are nearly equal and yet classes of their own: {shown}{more}"
+    return f"these names are nearly equal, but count as different classes: {shown}{more}"

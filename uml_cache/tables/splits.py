@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError, unknown
-from uml_cache.store.layout import NO_SPLIT, SPLIT_NAMES
+from uml_cache.store.plans.layout import NO_SPLIT, SPLIT_NAMES
 from uml_cache.tables.cells import NOTHING, as_texts, text_of, uniques
 from uml_cache.tables.names import clean_name
 
@@ -63,11 +63,13 @@ def as_splits(column: Any, rows: int, where: str) -> np.ndarray:
 
 
 def as_groups(column: Any, where: str) -> list[str] | None:
-    """The groups as text, "" where a row has none; None where no row has one."""
+    """The groups as text, "" where a row has none (an empty cell, `nan`, `None`, …); None where no row has
+    one."""
     found = as_texts(column, where, "group")
     if found is None:
         return None
-    found = [clean_name(group) for group in found]
+    # A word for nothing is no group: its rows have nothing in common.
+    found = ["" if clean_name(group).casefold() in NOTHING else clean_name(group) for group in found]
     return found if any(found) else None
 
 

@@ -123,7 +123,7 @@ def build_benchmark(
         manifests.append(_without(manifest, set(absent)))
     if differences and not partial:
         raise InputError(
-            f"{root}: differs from the published {benchmark.name}: {'; '.join(differences)}. Mend it, or "
+            f"{root}: differs from the published {benchmark.name}: {'; '.join(differences)}. Fix that, or "
             "take what is there with --partial"
         )
     recorded = [f"{key}={value}" for key, value in {**chosen, **found.options}.items() if value]

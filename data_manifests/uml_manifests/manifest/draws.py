@@ -231,7 +231,7 @@ def _draw_split(
             name = repr(classes[label]) if classes is not None else str(label)
             raise InputError(
                 f"class {name} has {len(rows)} {part} samples, but {count} per class are to be drawn; "
-                "use fewer shots, add samples, or let it give all that it has (--short-classes whole)"
+                "use fewer shots, add samples, or take all it has with --short-classes whole"
             )
         drawn += generator.sample(rows, count)
     return np.array(drawn, dtype=np.int64)

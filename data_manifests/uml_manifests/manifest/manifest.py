@@ -58,8 +58,8 @@ class Manifest:
         options: How it was built where there was a choice (`trim=text`), part of the digest.
         remarks: Sentences about how the data was read: what was chosen, what needs saying.
         left_out: What was found and not taken: pairs of a name and a reason.
-        id_kind: What the ids are (`uml_cache.views`): `given` by the data, `made` by the reader, or declared
-            to be `shared` with the data set's other modalities or this one's `own`.
+        id_kind: What the ids are (`uml_cache.tables.views`): `given` by the data, `made` by the reader, or
+            declared to be `shared` with the data set's other modalities or this one's `own`.
         origin: What `resolve_data` found it by, part of no digest; None: it cannot be found again.
 
     Raises:
@@ -100,7 +100,7 @@ class Manifest:
         return len(self.ids)
 
     def some(self, rows: Sequence[int] | np.ndarray) -> Self:
-        """The manifest of some of the rows, in their order; `resolve_data` does not find it again."""
+        """The manifest of `rows` (n,) int64, in their order; `resolve_data` does not find it again."""
         return replace(
             self,
             ids=[self.ids[row] for row in rows],

@@ -40,9 +40,10 @@ class Table:
         """Raise unless all these columns are there."""
         missing = [name for name in names if name not in self.columns]
         if missing:
+            hint = ": give each row an id of its own" if "id" in missing else ""
             raise InputError(
-                f"{self.path}: column {' and '.join(missing)} missing; expected id, path or text, label "
-                f"[, split] [, group], found {', '.join(self.columns) or 'none of them'}"
+                f"{self.path}: column {' and '.join(missing)} missing{hint}; expected id, path or text, "
+                f"label [, split] [, group], found {', '.join(self.columns) or 'none of them'}"
             )
 
     def check_names(self) -> None:

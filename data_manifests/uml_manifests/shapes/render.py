@@ -45,7 +45,7 @@ def render_shapes(
         raise InputError(f"seed must not be negative, got {seed}")
     if not is_rendered(out):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise InputError(f"{out}: holds something else than rendered shapes; choose another folder")
+            raise InputError(f"{out}: holds other files than rendered shapes; choose another folder")
         with scratch_folder(out.parent) as place:
             unfinished = place / out.name
             _render_all(unfinished, seed, (train, val, test), texts)

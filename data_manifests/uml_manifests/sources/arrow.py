@@ -38,7 +38,9 @@ def saved_rows(path: Path, modality: str | None, choice: Choice) -> SavedRows:
         raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:  # its JSON files hold something else
         said = " ".join(str(error).split())[:100]
-        raise InputError(f"{path}: is no sound saved data set ({type(error).__name__}: {said})") from None
+        raise InputError(
+            f"{path}: is damaged, or no saved data set ({type(error).__name__}: {said})"
+        ) from None
 
 
 def _indexed(path: Path, modality: str | None, choice: Choice) -> SavedRows:
@@ -122,7 +124,7 @@ def _splits(path: Path, parts: Sequence[str], found: SavedRows) -> list[str]:
     for part, name in names.items():
         if name not in SPLIT_CODES:
             rows = sum(1 for here, _ in found.places if here == part)
-            found.remarks.append(f"{name!r} is no train, val or test: its {rows:,} rows have no split")
+            found.remarks.append(f"split {name!r} is not train, val or test: its {rows:,} rows have no split")
     return [names[part] if names[part] in SPLIT_CODES else "" for part, _ in found.places]
 
 
@@ -167,11 +169,13 @@ def chosen_columns(
         )
     if found["label"] is None and listed:
         found["label"] = listed[0]
-        remarks.append(f"the labels are the column {listed[0]!r}, the only one of classes (--label-column)")
+        remarks.append(
+            f"using column {listed[0]!r} as label, the only one of classes; --label-column chooses another"
+        )
     elif listed and choice.label is None:
         remarks.append(
-            f"the labels are the column {found['label']!r}; {', '.join(map(repr, listed))} holds classes, "
-            "too (--label-column)"
+            f"using column {found['label']!r} as label, not {', '.join(map(repr, listed))}; "
+            "--label-column chooses another"
         )
     return found
 
@@ -199,7 +203,8 @@ def _choose(
             )
         if len(columns) > 1:
             remarks.append(
-                f"of the columns {', '.join(map(repr, columns))} {kind!r} is taken (--path-column)"
+                f"of the columns {', '.join(map(repr, columns))}, using {kind!r}; --path-column chooses "
+                "another"
             )
         return (kind if kind in columns else columns[0]), kind
     texts = [name for name, this in kinds.items() if this == "text"]
@@ -213,7 +218,9 @@ def _choose(
                 f"{path}: {', '.join(map(repr, texts))} are columns of strings; say which one holds the "
                 "texts with --text-column"
             )
-        remarks.append(f"the texts are the column {texts[0]!r}, the only one of strings (--text-column)")
+        remarks.append(
+            f"using column {texts[0]!r} as text, the only one of strings; --text-column chooses another"
+        )
         return texts[0], "text"
     raise InputError(
         f"{path}: has no column of {modality or 'pictures, sounds or texts'}: {', '.join(features)}"

@@ -116,12 +116,12 @@ def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -
     if len(set(parts.values())) < 2 and [name for name in others if name not in flat]:
         part, other = next(iter(parts)), next(name for name in others if name not in flat)
         raise InputError(
-            f"{folder}: {part!r} looks like a split and {other!r} like a class; take away what does not "
+            f"{folder}: {part!r} looks like a split and {other!r} like a class; remove what does not "
             f"belong there, give --data {folder / part} alone, or list the files in a CSV "
             "(id,path,label,split)"
         )
     shown = ", ".join(f"{name} ({SPLITS[code]})" for name, code in parts.items())
-    remarks.append(f"these folders are splits, and the folders in them classes: {shown}")
+    remarks.append(f"these folders are read as splits, and the folders in them as classes: {shown}")
     for name in others:
         why = "in no class folder" if name in flat else f"in {name}, which is no split"
         left_out += [(path, why) for path in _media(_walk(folder, name).files)]

@@ -184,7 +184,9 @@ def _media_column(path: Path, media: Sequence[str], choice: Choice, remarks: lis
         )
     column = usual[0] if usual else media[0]
     if len(media) > 1:
-        remarks.append(f"of the columns {', '.join(map(repr, media))} {column!r} is taken (--path-column)")
+        remarks.append(
+            f"of the columns {', '.join(map(repr, media))}, using {column!r}; --path-column chooses another"
+        )
     return column
 
 
@@ -197,7 +199,7 @@ def _looked_at(path: Path, files: Sequence[tuple[Path, Any]], column: str) -> st
             if len(kinds) == 1:
                 return str(kinds.pop())
             break
-    raise InputError(f"{path}: whether {column!r} holds pictures or sounds is not told; an encoder says it")
+    raise InputError(f"{path}: column {column!r} may hold pictures or sounds; say which one is meant")
 
 
 def _count(opened: Any) -> int:
@@ -228,7 +230,7 @@ def _splits(files: Sequence[tuple[Path, Any]], remarks: list[str]) -> list[str] 
     names = [match.group(1).casefold() if (match := _SPLIT.fullmatch(file.name)) else "" for file, _ in files]
     if not any(name in SPLIT_CODES for name in names):
         return None
-    remarks.append("the files' names tell the splits")
+    remarks.append("splits are read from the files' names")
     return [
         name if name in SPLIT_CODES else "" for name, (_, opened) in zip(names, files, strict=True)
         for _ in range(_count(opened))

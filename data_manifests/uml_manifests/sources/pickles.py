@@ -213,7 +213,9 @@ def read_pickle(path: str | Path) -> Any:
             f"numpy arrays and plain containers ({said})"
         ) from None
     except MemoryError:
-        raise InputError(f"{path}: asks for more memory than there is; the file may be damaged") from None
+        raise InputError(
+            f"{path}: needs more memory than this machine has; the file may be damaged"
+        ) from None
     except Exception as error:  # a broken pickle raises nearly anything
         said = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path}: is no pickle, or a truncated one ({said})") from None

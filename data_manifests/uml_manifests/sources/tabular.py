@@ -118,6 +118,6 @@ def _ids(
         value, first, again = first_repeat(ids)
         raise InputError(
             f"{where}: id {value!r} occurs twice (rows {first} and {again}) in column {column!r}; ids must "
-            f"be unique: mend them, or name another column with {option_of('id')}"
+            f"be unique: fix them, or name another column with {option_of('id')}"
         )
     return ids, not all(given)

@@ -71,7 +71,7 @@ def from_tars(
     modality = modality or (media[0] if media else "image")
     remarks: list[str] = []
     if unread:
-        remarks.append(f"{unread:,} cls or json members cannot be read, so that they say nothing")
+        remarks.append(f"{unread:,} cls or json members cannot be read and are ignored")
     columns = list(dict.fromkeys(key for sample in samples.values() for key in sample.fields))
     pick = _text_picker(columns, choice, str(path), remarks) if modality == "text" else None
     chosen: dict[str, _Sample] = {}
@@ -131,8 +131,8 @@ def _index(tar: Path, samples: dict[str, _Sample], left_out: list[tuple[str, str
                     _content(tar, opened, before, whole) != _content(tar, opened, member, whole)
                 ):
                     raise InputError(
-                        f"{tar}: member {member.name!r} is in it twice, with different contents; which one "
-                        "is meant? Write the tar anew with one of them"
+                        f"{tar}: member {member.name!r} is in it twice, with different contents; write the "
+                        "tar again with one of them"
                     )
                 sample = samples.setdefault(f"{tar.name}/{key}", _Sample(key, tar))
                 kind = modality_of(f"x.{extension}")
@@ -225,7 +225,8 @@ def _member(sample: _Sample, modality: str, wanted: str | None, remarks: list[st
         )
     if len(there) > 1:
         remarks.append(
-            f"of several {modality} members of one sample .{plain[0]} is taken (--path-column EXTENSION)"
+            f"of several {modality} members of a sample, using .{plain[0]}; --path-column EXTENSION "
+            "chooses another"
         )
     member = there[plain[0]]
     size = SPARSE if member.issparse() else member.size
@@ -290,5 +291,5 @@ def _splits_of_names(
         return None
     counts = Counter(int(codes[sample.tar] or 0) for sample in chosen.values())
     shown = ", ".join(f"{counts[code]:,} {SPLITS[code]}" for code in sorted(counts))
-    remarks.append(f"splits are those that the names of the tars say: {shown}")
+    remarks.append(f"splits are read from the tars' names: {shown}")
     return [int(codes[sample.tar] or 0) for sample in chosen.values()]

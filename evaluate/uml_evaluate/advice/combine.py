@@ -13,7 +13,7 @@ from statistics import NormalDist
 from typing import Any
 
 from uml_evaluate.advice.evidence import STUDIED, Evidence
-from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.verdict import CANNOT_TELL, NO_DIFFERENCE, Word, verdict
 
 LEVEL = 0.9

@@ -38,7 +38,7 @@ class Rows:
         return np.bincount(self.labels, minlength=self.classes)
 
     def taken(self, rows: NDArray[np.int64]) -> Rows:
-        """Some of the rows."""
+        """The rows at `rows` (m,) int64."""
         return Rows(self.features[rows], self.labels[rows], self.classes)
 
     def means(self) -> tuple[Floats, NDArray[np.bool_]]:
@@ -59,7 +59,7 @@ def held_out_per_class(classes: int) -> int:
 
 
 def capped(labels: NDArray[np.int64], most: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Positions of at most `most` rows of every class, drawn at random, in order."""
+    """Positions (m,) of at most `most` rows of every class, drawn at random, in order; labels (n,)."""
     order = rng.permutation(len(labels))
     ranked = order[np.argsort(labels[order], kind="stable")]
     starts = np.searchsorted(labels[ranked], labels[ranked])
@@ -87,7 +87,8 @@ def shots(rows: Rows) -> int:
 def splits(
     rows: Rows, k: int, times: int, rng: np.random.Generator
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Up to `times` pairs of positions: k training rows per class, and held-out rows to score on.
+    """Up to `times` pairs of positions (m,) and (h,): k training rows per class, and held-out rows to score
+    on.
 
     Where a class has no more than k rows, one shot is left out in turn and k − 1 remain to train on (the
     estimate then is for k − 1); with one row per class there is nothing to hold out, and no pair.

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from uml_evaluate.advice.advisor import Advice
 from uml_evaluate.advice.combine import DEAD_ZONE, LEVEL
-from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.verdict import CANNOT_TELL, HELPS, HURTS, NO_DIFFERENCE, Word
 
 _MARKS: dict[Word, str] = {HELPS: "+", HURTS: "−", NO_DIFFERENCE: "=", CANNOT_TELL: "?"}

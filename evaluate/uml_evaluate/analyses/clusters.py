@@ -5,9 +5,6 @@ Shapes: N rows, D features of a space, C classes.
 The paper gives both for SUN397 (its Figures 45 and 46) and does not say of which vectors. Frozen features
 are the same for every method, so it cannot be those; here are the raw features, what the head reads and the
 logits.
-
-The silhouette needs all N² distances. scikit-learn makes them a block of rows at a time and sums them per
-class, so that memory is O(N · D) and never O(N²).
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from uml_evaluate.analyses.cluster_scores import davies_bouldin, silhouette
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import (
     Reading,
@@ -26,9 +24,9 @@ from uml_evaluate.analyses.reading import (
     seeds_text,
     stratified,
 )
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,60 +37,8 @@ PAPER = "F.3"
 ROWS = 4_000
 """Test rows that are looked at, the same in every space; more are thinned out, classes in proportion."""
 
-_MEGABYTES = 32  # of distances at a time
 _SCORES = (("silhouette", 3), ("davies_bouldin", 2))
 _RAW, _SHARED, _LOGITS = "raw features", "projection", "logits"
-
-
-def silhouette(features: NDArray[Any], labels: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(N,) silhouette of every row, (b − a) / max(a, b), with Euclidean distances, by scikit-learn.
-
-    a is the mean distance to the other rows of its class, b the smallest mean distance to another class; the
-    only row of a class has 0.
-
-    Raises:
-        ValueError: fewer than two classes, or labels that do not fit.
-    """
-    from sklearn import config_context
-    from sklearn.metrics import silhouette_samples
-
-    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    rows = len(features)
-    if len(codes) != rows or len(classes) < 2:
-        raise ValueError(f"{rows} rows, {len(codes)} labels of {len(classes)} classes; expected two or more")
-    if len(classes) == rows:  # scikit-learn refuses what is 0 by definition
-        return np.zeros(rows)
-    # Centred, and in double precision: what all rows share, and one class far from the others, would eat the
-    # digits of ‖x‖² + ‖y‖² − 2 x·y.
-    x = np.asarray(features, dtype=np.float64)
-    with config_context(working_memory=_MEGABYTES):
-        found: NDArray[np.float64] = silhouette_samples(x - x.mean(0), codes)
-    return found
-
-
-def davies_bouldin(features: NDArray[Any], labels: NDArray[np.integer]) -> float:
-    """Mean over classes of the largest (s_i + s_j) / ‖μ_i − μ_j‖, s: mean distance to the class mean.
-
-    Smaller is better; classes with one mean are apart by nothing and count as infinitely bad. Raises
-    ValueError for fewer than two classes.
-    """
-    classes, codes = np.unique(np.asarray(labels), return_inverse=True)
-    if len(classes) < 2:
-        raise ValueError("Davies–Bouldin needs two classes or more")
-    means = np.empty((len(classes), features.shape[1]))
-    spread = np.empty(len(classes))
-    for c in range(len(classes)):
-        mine = np.asarray(features[codes == c], dtype=np.float64)
-        means[c] = mine.mean(0)
-        spread[c] = np.sqrt(((mine - means[c]) ** 2).sum(1)).mean()
-    worst = np.empty(len(classes))
-    for c in range(len(classes)):
-        apart = np.sqrt(((means - means[c]) ** 2).sum(1))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = (spread + spread[c]) / apart
-        ratio[c] = -np.inf
-        worst[c] = np.nanmax(ratio)
-    return float(worst.mean())
 
 
 def analyse(reading: Reading) -> Finding:
@@ -126,9 +72,9 @@ def analyse(reading: Reading) -> Finding:
         + f"; the raw features are {reading.problem.target.encoder}'s, the projection is what heads read, "
         "the logits are the head's outputs.",
         "Silhouette: −1 to 1, larger is better, 0 for classes that overlap altogether. Davies–Bouldin: "
-        "smaller is better. Neither changes when a space is scaled, so that methods compare within one "
-        "space; between spaces of different width a difference is no proof of anything. Logits are made to "
-        "tell the classes apart, the raw features are not.",
+        "smaller is better. Neither changes when a space is scaled, so methods compare within one "
+        "space, but not between spaces of different width. Logits are trained to tell the classes apart, the "
+        "raw features are not.",
     ]
     return Finding(
         analysis="silhouette",

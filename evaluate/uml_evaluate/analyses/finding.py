@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from uml_cache import InputError, write_together
 from uml_evaluate.analyses import module_of
-from uml_evaluate.comparing.figures import Drawn
-from uml_evaluate.comparing.figures import save as save_figure
+from uml_evaluate.comparing.shown.figures import Drawn
+from uml_evaluate.comparing.shown.figures import save as save_figure
 from uml_train import DamagedFile, plain_name, read_record, record_bytes
 
 FORMAT = 2
@@ -88,7 +88,7 @@ class Finding:
 
     def text(self) -> str:
         """Sentences, tables and notes for the terminal."""
-        from uml_evaluate.comparing.tables import plain_table
+        from uml_evaluate.comparing.shown.tables import plain_table
 
         tables = [f"{t.caption}\n{plain_table(t.head, t.rows)}" for t in self.tables]
         return "\n\n".join([f"{self.title} (paper {self.paper})", *self.said, *tables, *self.notes])
@@ -126,7 +126,7 @@ def load(path: Path) -> Finding | None:
         file = path.with_suffix(".npz")
         data = file.read_bytes()
         if values.pop("arrays") != sha256(data).hexdigest():
-            raise DamagedFile(file, "is damaged (it is not what its checksum says)", _AGAIN)
+            raise DamagedFile(file, "is damaged (it does not match its checksum)", _AGAIN)
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         tables = [Table(**table) for table in values.pop("tables")]

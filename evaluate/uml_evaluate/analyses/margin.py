@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, cell_fields, finite, mean_std_text, seeds_text
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
 from uml_evaluate.comparing.rows import Arm, arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,8 +124,8 @@ def analyse(reading: Reading) -> Finding:
         accuracy = 100.0 * float((functional > 0).mean())
         if abs(accuracy - result.test_acc) > 100.0 * max(2.0, 0.001 * len(labels)) / len(labels):
             raise InputError(
-                f"{result.head_path} is right on {accuracy:.1f} % of the test rows, and its record says "
-                f"{result.test_acc:.1f} %: head or record was changed; delete the record and train again"
+                f"{result.head_path} is right on {accuracy:.1f} % of the test rows, but its record says "
+                f"{result.test_acc:.1f} %: one of the two was changed; delete the record and train again"
             )
         geometric = geometric_margins(logits, labels, head.weight) if linear else np.full(len(labels), np.nan)
         shared = reading.shared(result)

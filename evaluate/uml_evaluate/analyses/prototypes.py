@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, cell_fields, class_means, mean_std_text, seeds_text
-from uml_evaluate.comparing.figures import canvas, style
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_train import LINEAR
 
 if TYPE_CHECKING:

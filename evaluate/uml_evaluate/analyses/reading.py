@@ -88,11 +88,11 @@ class Reading(HeadsPart):
         return source.values(rows).numpy(), labels
 
     def draw(self, result: CellResult) -> NDArray[np.int64]:
-        """Positions of the labelled target rows that a cell trained on."""
+        """Positions (n,) of the labelled target rows that a cell trained on."""
         return draw_rows(self.problem, result.cell.shots, result.cell.seed).train
 
     def texts(self, result: CellResult, label: str) -> NDArray[np.int64]:
-        """Positions in an auxiliary's usable rows that a cell with auxiliaries trained on."""
+        """Positions (n,) in an auxiliary's usable rows that a cell with auxiliaries trained on."""
         texts = result.candidates[result.selected].get("texts") or self.run.settings.texts
         return auxiliary_positions(self.problem.auxiliaries[label], result.cell.seed, texts)
 
@@ -196,7 +196,7 @@ def class_means(features: NDArray[Any], labels: NDArray[np.int64], classes: int)
 
 
 def stratified(labels: NDArray[np.int64], limit: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """At most about `limit` rows, as many of every class as its share; all where there are no more."""
+    """Positions (m,) of at most about `limit` rows, as many of every class as its share; labels (n,)."""
     if len(labels) <= limit:
         return np.arange(len(labels))
     order = rng.permutation(len(labels))

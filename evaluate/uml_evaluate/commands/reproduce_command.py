@@ -37,12 +37,12 @@ _PATH = click.Path(path_type=Path)
 @click.option("--only", metavar="NAME[,NAME]", help="These data sets of the recipe alone.")
 @click.option("--seeds", metavar="S[,S]|S-S", help="Seeds.  [default: the recipe's]")
 @click.option("--scale", type=click.Choice(["full", "small", "tiny"]), default="full", show_default=True,
-              help="How much is run. small: a short version on real data at hand (--data), with encoders at "
-                   "hand for those that are missing; tiny: on generated data, whose numbers mean "
+              help="How much is run. small: a short version on your own data (--data), with encoders that "
+                   "are here in place of missing ones; tiny: on generated data, whose numbers mean "
                    "nothing.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
-              help="Whose settings hold where the recipe says nothing.  [default: the recipe's, paper for "
-                   "those of the paper]")  # fmt: skip
+              help="Whose settings hold where the recipe gives none.  [default: the recipe's; the paper's "
+                   "recipes: paper]")  # fmt: skip
 @click.option("--sweep", metavar="SETTING", help="Setting of the Gaussian experiment that is varied instead.")
 @click.option("--with", "beside", type=_PATH, multiple=True, metavar="FILE|FOLDER",
               help="Result files of others, shown beside the paper's numbers; repeatable.")  # fmt: skip

@@ -1,1 +1,1 @@
-"""From runs to tables, differences with intervals, and the sentence that says them."""
+"""From runs to tables, differences with intervals, and the summary that says them."""

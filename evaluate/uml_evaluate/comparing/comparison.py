@@ -15,6 +15,7 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     ALONE,
+    FROM_RIDGE,
     LADDER,
     PROBES,
     SEQUENCES,
@@ -34,6 +35,8 @@ from uml_evaluate.metrics.values import RowValues, has_scores, without_scores
 from uml_train import protocol_text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from uml_train import CellResult, Run, Shots
 
 
@@ -112,6 +115,10 @@ class Comparison:
         found = self._cells.get((arm, shots), {})
         return [found[seed] for seed in sorted(found)]
 
+    def values(self, result: CellResult) -> NDArray[np.generic]:
+        """(N,) what the metric gives each test row of a cell: of accuracy, whether it is right."""
+        return self._values.of(result)
+
     @property
     def chance(self) -> tuple[float, float]:
         """Accuracy in percent of guessing among the classes, and of always saying the largest one."""
@@ -145,7 +152,7 @@ class Comparison:
 
     def _pairs(self) -> list[tuple[str, Arm, Arm]]:
         def without(control: Arm) -> Arm:
-            return ("ridge" if control[0] == "prior" else self.baseline), None
+            return ("ridge" if control[0] in FROM_RIDGE else self.baseline), None
 
         ladder = SEQUENCES if self.on_sequences else LADDER
         controls = [arm for arm in self.arms if arm[1] is not None]
@@ -211,7 +218,7 @@ def compare(run: Run, shots: Iterable[Shots] | None = None, *, metric: Metric = 
         cells = [result for result in cells if result.cell.shots in wanted]
     if not cells:
         raise InputError(
-            f"{run.path} has no finished cell; `uml train` with the same options goes on with it"
+            f"{run.path} has no finished cell; run `uml train` again with the same options to finish it"
         )
     if metric.needs_scores:
         cells = [result for result in cells if has_scores(result)]

@@ -24,10 +24,10 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name, arm_order, interval_fields, shots_order
-from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
+from uml_evaluate.comparing.shown.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
 from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
-from uml_evaluate.comparing.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
 from uml_evaluate.metrics.values import RowValues
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from uml_cache import (
 from uml_evaluate.comparing.comparison import Comparison, compare, table
 from uml_evaluate.comparing.fields import different_fields
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import plain_table, shots_name, terminal
+from uml_evaluate.comparing.shown.tables import plain_table, shots_name, terminal
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train import (
     FORMAT,
@@ -161,7 +161,7 @@ def shifted(
     ]  # fmt: skip
     if not results:
         at = "" if shots is None else f" at {', '.join(map(str, shots))} shots"
-        raise InputError(f"{run.path} has no head{at}; `uml eval --k` without --shift trains what is lacking")
+        raise InputError(f"{run.path} has no head{at}; `uml eval --k` without --shift trains what is missing")
     source = open_run_problem(run, cache)
     found = []
     for name in dict.fromkeys(part.strip() for part in names if part.strip()):
@@ -326,7 +326,7 @@ def _score(
     moved = Run(folder)
     looked = moved.inspect(thorough=True)
     for damaged in looked.damaged.values():
-        output.say(f"{damaged.path} {damaged.why}; the head is scored anew")
+        output.say(f"{damaged.path} {damaged.why}; the head is scored again")
     there = {result.cell.key: result for result in looked.whole}
     with Keeper(moved) as keeper:
         for result in results:

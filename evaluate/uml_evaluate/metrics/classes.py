@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from uml_evaluate.comparing.comparison import Comparison
 from uml_evaluate.comparing.rows import TRAINED_ON_DATA, Arm, arm_name
-from uml_evaluate.comparing.tables import WIDTH, plain_table, shots_name, wide_table
+from uml_evaluate.comparing.shown.tables import WIDTH, plain_table, shots_name, wide_table
 from uml_evaluate.metrics.values import checked_predictions
 
 if TYPE_CHECKING:

@@ -5,7 +5,11 @@ Shapes: n samples, D features, C classes, T tokens.
 
 from __future__ import annotations
 
+import atexit
+import errno
 import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
     from uml_extract import EncodedPart
     from uml_manifests import Manifest
     from uml_train import CellResult, Shots
+
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 ABOUT = "features"
 """What a head's file calls the record of where its features come from."""
@@ -205,7 +211,8 @@ def open_predictor(
 ) -> tuple[Predictor, CellResult | None]:
     """The predictor of a run (or of the newest run in a folder), or of a file that `Model.save` wrote.
 
-    A run's head is written into its folder `predict`, so that it need not be solved twice. None stands for
+    A run's head is written into its folder `predict`, so that it need not be solved twice (of a run that
+    cannot be written to, into a temporary folder). None stands for
     the cell where the head is a file of its own.
 
     Args:
@@ -224,12 +231,33 @@ def open_predictor(
         found = Features(
             encoder=found.encoder, variant=found.variant, dtype=found.dtype, loading=dict(loading)
         )
-    path = run.path / "predict" / f"{plain_name(cell.name)}{'' if refit else '-unrefit'}.safetensors"
+    name = f"{plain_name(cell.name)}{'' if refit else '-unrefit'}.safetensors"
+    path = run.path / "predict" / name
     if not _is_whole(path, cell, found):
-        path.parent.mkdir(exist_ok=True)
-        write_atomic(path, head_bytes(run, cell, refit=refit, cache=cache, output=output))
-        write_atomic(path, head_with(path, {ABOUT: found.to_json(), "run": run.digest}))
+        head = head_bytes(run, cell, refit=refit, cache=cache, output=output)
+        more = {ABOUT: found.to_json(), "run": run.digest}
+        try:
+            _write_head(path, head, more)
+        except OSError as error:
+            if error.errno not in _READ_ONLY:
+                raise
+            path = _own_folder() / name
+            _write_head(path, head, more)
+            output.say(f"{run.path} cannot be written to: each call solves its head again")
     return Predictor(load_head(path), path), cell
+
+
+def _write_head(path: Path, head: bytes, more: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_atomic(path, head)
+    write_atomic(path, head_with(path, more))
+
+
+def _own_folder() -> Path:
+    """A folder for this process alone, which is removed when it ends."""
+    folder = Path(tempfile.mkdtemp(prefix="uml-predict-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _is_whole(path: Path, cell: CellResult, features: Features) -> bool:

@@ -81,7 +81,7 @@ class PredictionTable:
         self.folder = out.with_name(f"{out.name}.parts")
         plan = self.folder / "plan.json"
         if plan.exists() and not _is_plan(plan, digest):
-            output.say(f"{self.folder} holds parts of another prediction; they are made anew")
+            output.say(f"{self.folder} holds parts of another prediction; they are made again")
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         if not plan.exists():

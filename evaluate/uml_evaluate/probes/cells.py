@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from uml_cache import QUIET, Output, Progress
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
 from uml_evaluate.probes.registry import Probe, probe_named
 from uml_evaluate.probes.wanted import NEEDS, Wanted

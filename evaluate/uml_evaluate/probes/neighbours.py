@@ -5,17 +5,16 @@ Shapes: n training rows, q queries, D features, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from uml_evaluate.probes.episode import Candidate, Episode, Linear
+from uml_evaluate.probes.nearest import Keys
 
 NEIGHBOURS = (1, 2, 5, 10, 20, 50, 100, 200)
 TEMPERATURE = 0.07
-_BLOCK = 2_048
 
 
 def nearest_neighbours(episodes: list[Episode]) -> list[list[Candidate]]:
@@ -25,57 +24,30 @@ def nearest_neighbours(episodes: list[Episode]) -> list[list[Candidate]]:
     """
     found = []
     for episode in episodes:
-        keys = Keys.of(episode.features)
-        found.append(
-            [
-                Candidate(
-                    {"neighbours": k}, partial(neighbour_votes, keys, episode.labels, episode.classes, k)
-                )
-                for k in NEIGHBOURS
-                if k <= len(episode.labels)
-            ]
-        )
+        votes = _Votes(episode)
+        found.append([Candidate({"neighbours": k}, partial(votes, k)) for k in votes.sizes])
     return found
 
 
-@dataclass(frozen=True, eq=False)
-class Keys:
-    """Unit rows u as float32 deviations `rows` (n, D) from their mean (D,), and `along` (n,): deviation ·
-    mean.
+class _Votes:
+    """Votes of the nearest rows; the rows are looked up once for all numbers of neighbours."""
 
-    Where all rows share a large part, cosines differ by less than float32 has digits. For one query v the
-    order of v · u is that of (v − mean) · (u − mean) + mean · (u − mean), whose terms are small.
-    """
+    def __init__(self, episode: Episode) -> None:
+        self.keys, self.labels, self.classes = Keys.of(episode.features), episode.labels, episode.classes
+        self.sizes = [k for k in NEIGHBOURS if k <= len(episode.labels)]
+        self._asked: Tensor | None = None
 
-    rows: Tensor
-    along: Tensor
-    mean: Tensor
+    def __call__(self, k: int, queries: Tensor) -> Tensor:
+        """Logarithms of the votes (q, C) that the k nearest rows give queries (q, D).
 
-    @classmethod
-    def of(cls, features: Tensor) -> Keys:
-        """Of features (n, D)."""
-        unit = torch.nn.functional.normalize(features.double(), dim=1)
-        mean = unit.mean(0)
-        rows = unit - mean
-        return cls(rows.float(), (rows @ mean).float(), mean)
-
-    def relative(self, queries: Tensor) -> Tensor:
-        """Cosines (q, n) of queries (q, D) with the rows, but for a constant of each query."""
-        near = (torch.nn.functional.normalize(queries.double(), dim=1) - self.mean).float()
-        return near @ self.rows.T + self.along
-
-
-def neighbour_votes(keys: Keys, labels: Tensor, classes: int, k: int, queries: Tensor) -> Tensor:
-    """Logarithms of the votes (q, C) that the k nearest of the rows of `keys` (n) give `queries` (q, D).
-
-    A class without a vote gets −inf.
-    """
-    votes = []
-    for block in queries.split(_BLOCK):
-        cosine, index = keys.relative(block).topk(k, dim=1)
-        weights = ((cosine - cosine[:, :1]) / TEMPERATURE).exp()
-        votes.append(torch.zeros(len(block), classes).scatter_add_(1, labels[index], weights).log())
-    return torch.cat(votes)
+        A class without a vote gets −inf.
+        """
+        if self._asked is not queries:
+            self._cosines, self._rows = self.keys.nearest(queries, self.sizes[-1])
+            self._asked = queries
+        cosines, rows = self._cosines[:, :k], self._rows[:, :k]
+        weights = ((cosines - cosines[:, :1]) / TEMPERATURE).exp()
+        return torch.zeros(len(queries), self.classes).scatter_add_(1, self.labels[rows], weights).log()
 
 
 def nearest_class_mean(episodes: list[Episode]) -> list[list[Candidate]]:

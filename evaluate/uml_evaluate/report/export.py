@@ -10,9 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uml_cache import escapes
-from uml_evaluate.comparing.marks import MARKS, marked
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import LEGEND, caption, delta_text, grouped, interval_text, shots_name
+from uml_evaluate.comparing.shown.marks import MARKS, marked
+from uml_evaluate.comparing.shown.tables import (
+    LEGEND,
+    caption,
+    delta_text,
+    grouped,
+    interval_text,
+    shots_name,
+)
 from uml_train import write_atomic
 
 if TYPE_CHECKING:

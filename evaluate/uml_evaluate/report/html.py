@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache import QUIET, InputError, Output, escapes, unknown
 from uml_evaluate.comparing.comparison import Comparison, across, compare
-from uml_evaluate.comparing.figures import accuracy_figure, differences_figure, file_name, key_figure, save
-from uml_evaluate.comparing.headline import ground, headline, key_arms
 from uml_evaluate.comparing.rows import PROBES
-from uml_evaluate.comparing.sentence import sentence
-from uml_evaluate.comparing.tables import markdown
+from uml_evaluate.comparing.shown.figures import (
+    accuracy_figure,
+    differences_figure,
+    file_name,
+    key_figure,
+    save,
+)
+from uml_evaluate.comparing.shown.headline import ground, headline, key_arms
+from uml_evaluate.comparing.shown.summary import points
+from uml_evaluate.comparing.shown.tables import markdown
 from uml_evaluate.report.exhibits.collecting import collect
 from uml_evaluate.report.exhibits.maps import MAPS
 from uml_evaluate.report.exhibits.samples import Budget, Samples
@@ -37,6 +43,7 @@ if TYPE_CHECKING:
     from uml_train import Run
 
 _SENTENCES_ON_TOP = 3
+_MANY = 10  # runs: a page of more shows a row of each
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,14 @@ def write_report(
     out: Path | str | None = None,
     samples: bool | Mapping[str, Manifest] = True,
     map: str = "pca",
+    full: bool | None = None,
     output: Output = QUIET,
 ) -> Report:
     """Write the report of all runs below a folder (or of one run).
 
     Args:
+        full: whether each run is shown in full; otherwise it has a row in the page's table, and no figures or
+            tables in files. None: in full where there are ten runs or fewer.
         samples: whether the page shows samples, mistakes, a map and neighbours; or the samples themselves by
             role (`image`, `text`), row by row as in the stores, where they are in memory.
         map: how features are laid out in two dimensions: `pca`, `tsne` or `umap`.
@@ -101,7 +111,7 @@ def write_report(
         if damaged:
             raise damaged[0]
         raise InputError(
-            f"no run in {runs} has a finished cell; the same `uml train` command goes on with it"
+            f"no run in {runs} has a finished cell; run the same `uml train` command again to finish it"
         )
     left_out = [f"A run is left out: {error}" for error in damaged]
     for text in left_out:
@@ -109,11 +119,17 @@ def write_report(
     files: list[Path] = []
     budget = Budget()
     shown: list[dict[str, Any]] = []
+    brief = len(compared) > _MANY if full is None else not full
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
             record = describe(run, comparisons)
             for remark in record.remarks:
                 output.say(remark)
+            if brief:
+                rows = [{"comparison": comparison, "anchor": ""} for comparison in comparisons]
+                shown.append({"record": record, "parts": rows})
+                bar.update(len(rows))
+                continue
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             held = Samples(run, budget, samples if isinstance(samples, Mapping) else None)
             parts = []
@@ -133,22 +149,35 @@ def write_report(
     text = page(
         folder=runs,
         runs=shown,
-        on_top=[(part["headline"], part["ground"]) for part in parts if len(parts) <= _SENTENCES_ON_TOP],
-        several=len(parts) > 1,
+        on_top=[(headline(c), ground(c)) for c in every if len(every) <= _SENTENCES_ON_TOP],
+        brief=brief,
+        several=len(parts) > 1 or brief,
         full=budget.refused,
-        summary=summary_table([(part["anchor"], part["comparison"]) for part in parts]),
+        summary=summary_table(
+            [
+                (run["record"].path.name if brief else "", part["anchor"], part["comparison"])
+                for run in shown
+                for part in run["parts"]
+            ]
+        ),
         mixed=[*left_out, *mixed_features([run["record"] for run in shown])],
         any_sequences=any(comparison.on_sequences for comparison in every),
         across=across_table(over) if over else None,
     )
     write_atomic(path, text.encode())
     markdown_path = path.with_suffix(".md")
-    texts = [t for c in every for t in (escapes.markdown(sentence(c)), markdown(c))]
+    texts = [text for comparison in every for text in _as_markdown(comparison)]
     write_atomic(markdown_path, "\n".join(texts).encode())
     paths = [run.path for run, _ in reversed(compared)]
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
     return Report(path, markdown_path, figures, tables, paths, every)
+
+
+def _as_markdown(comparison: Comparison) -> list[str]:
+    """The headline, what it rests on as a list, and the tables."""
+    listed = [f"- {escapes.markdown(point)}" for point in points(comparison)]
+    return [escapes.markdown(headline(comparison)), "", *listed, "", markdown(comparison)]
 
 
 def _compared(run: Run) -> list[Comparison]:
@@ -194,7 +223,7 @@ def _part(comparison: Comparison, run: Run, out: Path, prefix: str) -> tuple[dic
         "headline": headline(comparison),
         "ground": ground(comparison),
         "key_figure": simple,
-        "sentence": sentence(comparison),
+        "points": points(comparison),
         "key": key_table(comparison),
         "exhibits": None,
         "seeds": f"mean over {comparison.seeds} seeds" if comparison.seeds > 1 else "one seed",

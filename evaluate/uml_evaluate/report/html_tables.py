@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from uml_evaluate.comparing.comparison import Comparison, compare
-from uml_evaluate.comparing.headline import key_arms, main_pair
-from uml_evaluate.comparing.marks import MARKS, marked
-from uml_evaluate.comparing.meanings import meaning
 from uml_evaluate.comparing.rows import AcrossDataSets, Difference, arm_name
-from uml_evaluate.comparing.tables import (
+from uml_evaluate.comparing.shown.headline import key_arms, main_pair
+from uml_evaluate.comparing.shown.marks import MARKS, marked
+from uml_evaluate.comparing.shown.meanings import meaning
+from uml_evaluate.comparing.shown.tables import (
     LEGEND,
     caption,
     delta_text,
@@ -39,15 +39,17 @@ _SUMMARY = (
 )
 
 
-def summary_table(summary: Sequence[tuple[str, Comparison]]) -> PageTable:
-    """The steps of the ladder, over the shots: a row for every comparison, with its section's anchor."""
+def summary_table(summary: Sequence[tuple[str, str, Comparison]]) -> PageTable:
+    """The steps of the ladder, over the shots: a row for every comparison, with the name of its run, where it
+    is to be said, and its section's anchor, where it has one."""
     rows = []
-    for anchor, comparison in summary:
+    for run, anchor, comparison in summary:
         found = {(d.a, d.b): d for d in comparison.averaged}
         alone = comparison.baseline
         pairs = [(a, alone if b == "unimodal-deep" else b) for _, a, b in _SUMMARY]
         cells = [_difference_cell(found.get(pair)) for pair in pairs]
-        rows.append(("", [Cell(comparison.title, _over(comparison), anchor=anchor), *cells]))
+        about = "; ".join(filter(None, [_over(comparison), run]))
+        rows.append(("", [Cell(comparison.title, about, anchor=anchor), *cells]))
     return PageTable(
         ["points, mean over the shots", *(name for name, _, _ in _SUMMARY)], rows, caption=LEGEND
     )

@@ -172,7 +172,7 @@ def _caveats(
             f"With {fewest} seed{'s' if fewest > 1 else ''} no interval can be given (it takes {MIN_DRAWS})."
         )
     elif fewest < _FEW_SEEDS:
-        notes.append(f"With {fewest} seeds intervals tend to be too narrow; {_FEW_SEEDS} or more say more.")
+        notes.append(f"With {fewest} seeds intervals tend to be too narrow; use {_FEW_SEEDS} or more.")
     left_out = max((d.left_out for comparison in comparisons for d in comparison.differences), default=0)
     if left_out:
         notes.append(f"Differences leave out up to {left_out} seeds that only one side has.")

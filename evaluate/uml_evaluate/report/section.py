@@ -11,7 +11,7 @@ from uml_cache import InputError
 from uml_evaluate.analyses import ON_NETWORKS, module_of
 from uml_evaluate.analyses.finding import Finding, draw, findings
 from uml_evaluate.analyses.part import HeadsPart, NetworksPart
-from uml_evaluate.comparing.figures import Drawn
+from uml_evaluate.comparing.shown.figures import Drawn
 from uml_evaluate.report.export import write_table
 from uml_evaluate.report.page import Cell, PageTable
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,14 @@ from uml_cache import InputError, Output, StoreInfo, WorkError, make_folder
 from uml_evaluate.analyses.running import analyse
 from uml_evaluate.comparing.comparison import Comparison, compare
 from uml_evaluate.comparing.shift import shifted
+from uml_evaluate.probes.completing import complete_probes
 from uml_evaluate.reproduce.readings import of_finding, pooled
 from uml_evaluate.reproduce.recipe.parts import Need, Part, parts_of
 from uml_evaluate.reproduce.recipe.published import Key, Number
 from uml_evaluate.reproduce.recipe.recipe import Recipe
 from uml_evaluate.reproduce.recipe.settings import finetune_settings, grid_file, train_settings
 from uml_evaluate.reproduce.supply import Supply
+from uml_evaluate.reproduce.verdicts import Verdict, verdicts
 from uml_train import fine_tune, full_name, train
 
 if TYPE_CHECKING:
@@ -50,6 +53,11 @@ class Outcome:
     findings: list[tuple[str, Finding]]
     numbers: list[Number]
     lacking: list[Lacking]
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """The recipe's verdicts on what was run; none where it asks for none."""
+        return verdicts(self.comparisons, self.recipe.verdicts, self.recipe.baselines)
 
 
 def run_parts(
@@ -85,7 +93,10 @@ def _trained(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Outp
     if recipe.kind == "finetune":
         return _finetuned(recipe, part, supply, out, output)
     needed = {need: supply.store(need) for need in part.needs}
-    return train(settings_of(recipe, part, needed, supply, out), output=output)
+    run = train(settings_of(recipe, part, needed, supply, out), output=output)
+    if recipe.probes:
+        complete_probes(run, recipe.probes, shots=run.settings.shots, output=output)
+    return run
 
 
 def _finetuned(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Output) -> Run:

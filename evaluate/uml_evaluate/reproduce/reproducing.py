@@ -86,7 +86,7 @@ def _runs(
     results: Sequence[Result],
     output: Output,
 ) -> Reproduced:
-    from uml_evaluate.comparing.tables import markdown
+    from uml_evaluate.comparing.shown.tables import markdown
     from uml_evaluate.reproduce.generated import generate, shrunk
     from uml_evaluate.reproduce.recipe_run import run_parts
     from uml_evaluate.reproduce.result import describe
@@ -110,7 +110,7 @@ def _runs(
         out = out / "tiny"
         recipe = shrunk(recipe, out / "generated")
         sources = generate(recipe, out / "generated")
-    outcome = run_parts(recipe, Supply(sources, output), out, datasets=datasets, output=output)
+    outcome = run_parts(recipe, Supply(sources, output, recipe.files), out, datasets=datasets, output=output)
     value = describe(outcome, scale)
     text = answer(outcome, scale, results)
     written = out / "result.json"

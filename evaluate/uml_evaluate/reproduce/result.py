@@ -73,6 +73,7 @@ def describe(outcome: Outcome, scale: str) -> dict[str, Any]:
             }
             for d in across(comparison for _, comparison in outcome.comparisons)
         ],
+        "verdicts": [one.to_json() for one in outcome.verdicts],
         "findings": [
             {"dataset": dataset, "analysis": finding.analysis, "said": list(finding.said)}
             for dataset, finding in outcome.findings

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from uml_evaluate.comparing.comparison import across
 from uml_evaluate.comparing.rows import arm_name, arm_order, shots_order
-from uml_evaluate.comparing.sentence import signed
+from uml_evaluate.comparing.shown.numbers import signed
+from uml_evaluate.comparing.shown.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.statistics import student_difference
-from uml_evaluate.comparing.tables import LEGEND, WIDTH, averages, marked_points, plain_table
 from uml_evaluate.comparing.verdict import SMALL
 from uml_evaluate.reproduce.recipe.published import ACCURACY, Key, Number, Published, lookup
 from uml_evaluate.reproduce.result import Result, seeds_of
+from uml_evaluate.reproduce.verdicts import text as verdicts_text
 
 if TYPE_CHECKING:
     from uml_evaluate.comparing.statistics import Interval
@@ -41,9 +42,11 @@ def answer(outcome: Outcome, scale: str, results: Sequence[Result]) -> str:
     tables = recipe.published
     for table in tables:
         parts += _beside(table, outcome.numbers, results)
-    if not tables and scale == "full":
+    if not tables and scale == "full" and not recipe.verdicts:
         parts.append(f"No table to compare with: {NO_NUMBERS}.")
     parts += alone(outcome.numbers, results, {table.measure for table in tables})
+    if outcome.verdicts:
+        parts.append(verdicts_text(outcome.verdicts))
     parts += [part for part in (_decomposition(outcome), _findings(outcome)) if part]
     if recipe.note:
         parts.append(fill(recipe.note, WIDTH))

@@ -1,17 +1,18 @@
 """What a recipe's runs read: stores of the cache, extracted where they are missing and the data is there.
 
-Folders of `--data` are those of CoOp, cross-modal adaptation and MultiBench; they are read in place, and only
-the small manifests are written, into ./data.
+Folders of `--data` are those of CoOp, cross-modal adaptation and MultiBench, or hold `images.csv`,
+`sounds.csv` or `texts.csv`; they are read in place, and only the small manifests are written, into ./data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from uml_cache import QUIET, InputError, Output, StoreInfo, WorkError, find_stores
+from uml_evaluate.reproduce.feature_files import FeatureFile
 from uml_evaluate.reproduce.recipe.parts import Need, Part
 from uml_extract import modality_of
 from uml_manifests import Manifest, build_data, build_texts, list_benchmarks, manifest_folders, resolve_data
@@ -35,6 +36,7 @@ _FOLDERS = {
     "mimic": ("multibench", "."),
 }
 _FEATURES = ("pooled", "tokens/values")
+_TABLES = {"image": "images.csv", "audio": "sounds.csv", "text": "texts.csv"}
 _TEMPLATES = ("vanilla", "classname", "handwritten")
 
 
@@ -66,8 +68,9 @@ class Sources:
 class Supply:
     """Finds what is needed, makes what is missing, and remembers what could not be had."""
 
-    def __init__(self, sources: Sources, output: Output = QUIET) -> None:
-        self.sources, self.output = sources, output
+    def __init__(self, sources: Sources, output: Output = QUIET, files: Sequence[FeatureFile] = ()) -> None:
+        """`files`: features of the recipe that lie below the sources' `data`."""
+        self.sources, self.output, self._files = sources, output, files
         self._stores: list[StoreInfo] | None = None
         self._lacking: dict[str, str] = {}
 
@@ -117,6 +120,12 @@ class Supply:
                 )
             return found
         assert need.encoder is not None
+        data = self.sources.data
+        for file in self._files:
+            if data is not None and file.key == (need.dataset, need.place, need.encoder):
+                self.output.say(f"importing {need.text()} from {data / file.file}")
+                file.make(data, self.sources.cache)
+                return self._made(need)
         if need.encoder not in {store.encoder_name for store in self.stores}:
             modality_of(need.encoder)  # an unknown name is said before any data is looked for
         manifest = self.manifest(need)
@@ -148,10 +157,13 @@ class Supply:
             recipe=Recipe(need.encoder, options),
             output=self.output,
         )
+        return self._made(need)
+
+    def _made(self, need: Need) -> StoreInfo:
         self._stores = None
         found = self.find(need)
         if found is None:
-            raise WorkError(f"{need.text()} was extracted and is not in {self.sources.cache}")
+            raise WorkError(f"{need.text()} was made and is not in {self.sources.cache}")
         return found
 
     def missing(self, part: Part) -> list[Need]:
@@ -224,10 +236,20 @@ class Supply:
         given = self.sources.folders.get((need.dataset, need.place))
         if given is not None:
             return resolve_data(given, name=need.dataset, modality=need.modality)
+        table = self._table(need)
+        if table is not None:
+            return resolve_data(table, name=need.dataset, modality=need.modality)
         found = resolve_data(need.dataset, set=need.set, modality=need.modality)
         if need.modality == "text" and found.set != need.set:  # the only texts there are, of another name
             raise InputError(f"{need.dataset} has no {need.place}")
         return found
+
+    def _table(self, need: Need) -> Path | None:
+        """The table of samples that a folder of a data set below `--data` has, such as `images.csv`."""
+        if self.sources.data is None or need.set is not None or need.modality not in _TABLES:
+            return None
+        path = self.sources.data / need.dataset / _TABLES[need.modality]
+        return path if path.is_file() else None
 
     def _build(self, need: Need) -> None:
         root = self.sources.data

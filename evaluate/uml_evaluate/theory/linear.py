@@ -61,7 +61,7 @@ class Design:
 
     @property
     def whitened(self) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-        """A and B with every row divided by its noise."""
+        """A (N, P) and B (N, Q), or None, with every row divided by its noise."""
         scale = np.broadcast_to(np.asarray(self.noise, dtype=np.float64), len(self.shared))[:, None]
         return self.shared / scale, None if self.private is None else self.private / scale
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from uml_extract.encoding.torch_device import device_name
 from uml_extract.spec import EncoderSpec
-from uml_extract.torch_device import device_name
 
 
 class NetworkEncoder:

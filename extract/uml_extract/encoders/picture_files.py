@@ -46,7 +46,7 @@ class PictureFileEncoder(PlainEncoder):
         return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """One file gives no tokens here."""
+        """Not (N,) counts but an `InputError`: these encoders give no tokens."""
         raise InputError(
             f"encoder {self.spec.name} gives one vector a picture and no tokens; leave --tokens out"
         )
@@ -80,7 +80,7 @@ def pooled_variant(name: str, rank: int, options: EncoderOptions) -> tuple[str, 
         InputError: no pooling for such an output, or one for an output (B, D).
     """
     if rank == 3 and options.pooling not in ("cls", "mean"):
-        raise InputError(f"encoder {name} gives tokens, (B, T, D): say --pooling cls or mean")
+        raise InputError(f"encoder {name} gives tokens, (B, T, D): give --pooling cls or mean")
     if rank != 3 and options.pooling is not None:
         raise InputError(f"encoder {name} gives one vector a picture; leave --pooling out")
     return () if rank != 3 else (str(options.pooling),)
@@ -112,8 +112,8 @@ def read_transform(prefix: str, path: Path, told: str | bytes | None) -> dict[st
     beside = path.with_name(f"{path.name}.json")
     if not beside.is_file() and told is None:
         raise InputError(
-            f"encoder {prefix}:{path}: how are pictures prepared? write it into {beside}, such as {_SHAPE}, "
-            f"or into the file's metadata under {KEY}"
+            f"encoder {prefix}:{path} does not say how pictures are prepared: write that into {beside}, such "
+            f"as {_SHAPE}, or into the file's metadata under {KEY}"
         )
     where = beside if beside.is_file() else f"{path} ({KEY})"
     try:

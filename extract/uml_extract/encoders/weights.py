@@ -60,7 +60,11 @@ def weights_digest(files: Sequence[Path]) -> str:
 
 
 def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """All tensors of the files by name. `InputError` for a broken file, or one that holds anything else."""
+    """All tensors of the files by name, of any shape.
+
+    Raises:
+        InputError: a file is broken, or holds anything but tensors.
+    """
     state: dict[str, Any] = {}
     for file in files:
         state.update(_read_safetensors(file) if file.suffix == ".safetensors" else _read_torch(file))

@@ -110,18 +110,19 @@ class LocalExecutor:
                         )  # weights load slowly
                         if not worker.ended and worker.silent < patience:
                             continue
-                        what = "ended without a word" if worker.ended else "did not answer any more"
+                        what = "exited" if worker.ended else "stopped answering"
                         stop(worker)
                         task = worker.task
                         if task is None:
                             raise WorkError(
-                                f"a worker {what} before its first task; `--workers 1` tells more"
+                                f"a worker {what} before its first task. Rerun with --workers 1 to see "
+                                "the error"
                             )
                         lost[task] += 1
                         rows = f"samples {(span := job.rows_of(task)).start} to {span.stop - 1}"
                         if lost[task] == _ATTEMPTS:
                             raise WorkError(
-                                f"{_ATTEMPTS} workers {what} in task {task} ({rows}); what is done is kept"
+                                f"{_ATTEMPTS} workers {what} in task {task} ({rows}); finished tasks are kept"
                             )
                         waiting.appendleft(task)
                         progress.update(-worker.rows)

@@ -79,7 +79,7 @@ class RayExecutor:
                 rows, error = ray.get(finished[0])
             except ray.exceptions.RayError as failure:
                 first = str(failure).strip().splitlines()[0]
-                raise WorkError(f"ray gave a task up after {_RETRIES} new tries: {first}") from None
+                raise WorkError(f"a task failed after {_RETRIES} retries by ray: {first}") from None
             if error is not None:
                 kind, message = error
                 raise InputError(message) if kind == "InputError" else WorkError(message)

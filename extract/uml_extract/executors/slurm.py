@@ -53,7 +53,7 @@ def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str,
         raise InputError(f"--sbatch {sbatch!r}: {error}") from None
     for option in extra:
         if not option.startswith("-"):
-            raise InputError(f"--sbatch {sbatch!r}: write options as --name=value; {option!r} is none")
+            raise InputError(f"--sbatch {sbatch!r}: write options as --name=value, not {option!r}")
         if option.startswith(("--array", "-a", "--wrap")):
             raise InputError(f"--sbatch {option!r}: the array is made by --workers")
     lines = [
@@ -65,7 +65,7 @@ def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str,
         "#SBATCH --requeue",
         *map(_directive, extra),
         "set -euo pipefail",
-        "# Each job of the array is one rank; a job that is requeued goes on from what is done.",
+        "# Each job of the array is one rank; a job that is requeued continues where it stopped.",
         f"export RANK=$SLURM_ARRAY_TASK_ID WORLD_SIZE={workers} LOCAL_RANK=0",
         "export TORCHELASTIC_RUN_ID=slurm-$SLURM_ARRAY_JOB_ID",
         f"exec {shlex.join(command)}",
@@ -94,7 +94,7 @@ def submit(name: str, settings: ExtractSettings) -> Submitted:
     text = script_text(clean, command, workers=workers, sbatch=settings.sbatch, logs=folder)
     write_atomic(script, text.encode())
     if shutil.which("sbatch") is None:
-        raise InputError(f"there is no sbatch here; submit {script} where there is one")
+        raise InputError(f"sbatch is not installed here; submit {script} on a machine that has it")
     done = subprocess.run(["sbatch", "--parsable", str(script)], capture_output=True, text=True)
     job = done.stdout.strip().partition(";")[0]
     if done.returncode != 0 or not job:

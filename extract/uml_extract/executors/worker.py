@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from uml_cache import InputError, StorePlan, WorkError, planned_store
-from uml_extract.registry import load_encoder
+from uml_extract.encoding.tasks import Extraction, Units
+from uml_extract.registry.registry import load_encoder
 from uml_extract.spec import Encoder, fitted
-from uml_extract.tasks import Extraction, Units
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest

@@ -99,7 +99,7 @@ def sound_pair(held: Any) -> tuple[np.ndarray, int] | None:
 
 
 def as_array(held: Any) -> np.ndarray | None:
-    """A numpy array of an array, a list of numbers or a tensor of torch; None for anything else."""
+    """An array, a list of numbers or a tensor of torch, of any shape, as numpy; None for anything else."""
     if isinstance(held, np.ndarray):
         return held
     if hasattr(held, "detach"):

@@ -80,7 +80,7 @@ def _is_number(text: str) -> bool:
 
 
 def read_row(path: Path) -> np.ndarray:
-    """One row of an array as float32, of whatever shape; `SampleError` if it is not finite or not there."""
+    """One row of an array as float32, of any shape; `SampleError` if it is not finite or not there."""
     file, part = file_and_part(path)
     name, _, row = part.rpartition(MARK)
     try:

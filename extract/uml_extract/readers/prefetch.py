@@ -36,7 +36,8 @@ def reader_count(asked: int | Literal["auto"], modality: str, beside: int) -> in
 class Reading(Generic[Key]):
     """Reads the samples of any number of sequences, one after the other, `ahead` of who takes them.
 
-    A sample is named by its row, or by a key that says how it is to be prepared as well.
+    A sample is named by its row, or by a key that says how it is to be prepared as well. `prepare` makes an
+    array of any shape of it.
 
     `processes` children decode them; with 0, threads of this process. `ahead` 0 does without both.
     """
@@ -62,10 +63,10 @@ class Reading(Generic[Key]):
 def read_ahead(
     rows: Iterator[Key], prepare: Callable[[Key], np.ndarray], ahead: int
 ) -> Generator[tuple[Key, Prepared], None, None]:
-    """Yield (row, prepared sample or the reason why there is none) in the order of `rows`, from threads.
+    """Yield each row and its prepared sample, or the reason why there is none, in the order of `rows`.
 
-    At most `ahead` samples wait in memory. `ahead` 0 does without threads, for samples that cost less than
-    handing them over.
+    Threads prepare them; samples may have any shape. At most `ahead` of them wait in memory. `ahead` 0 does
+    without threads, for samples that cost less than handing them over.
     """
 
     def attempt(row: Key) -> Prepared:

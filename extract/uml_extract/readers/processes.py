@@ -42,7 +42,10 @@ CAN_FORK = sys.platform == "linux"  # elsewhere system libraries do not survive 
 
 
 class ReaderProcesses(Generic[Key]):
-    """`count` children that call `prepare`; they start when they are first needed and stay until `close`."""
+    """`count` children that call `prepare`; they start when they are first needed and stay until `close`.
+
+    `prepare` makes an array of any shape of a key. `patience` is in seconds, for one request.
+    """
 
     def __init__(
         self, prepare: Callable[[Key], np.ndarray], count: int, ahead: int, *, patience: float = PATIENCE
@@ -125,7 +128,7 @@ class ReaderProcesses(Generic[Key]):
                     break
                 self._end(at)
             else:
-                answers.append(f"the process that was to read it {what}, {_ATTEMPTS} times over")
+                answers.append(f"the process that reads it {what}, {_ATTEMPTS} times")
         for requests in later:
             self._child(at).ask(requests)
         return answers
@@ -206,7 +209,7 @@ class _Child:
         with contextlib.suppress(EOFError, OSError):
             return self.connection.recv(), ""
         status = self._gone()
-        return None, f"was ended by signal {-status}" if status < 0 else "ended"
+        return None, f"was killed by signal {-status}" if status < 0 else "ended"
 
     def stop(self) -> None:
         if self._id:

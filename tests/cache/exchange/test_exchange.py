@@ -361,7 +361,7 @@ def _bad(folder: Path) -> list[tuple[list[object], str]]:
         ([npz("many", features=features, labels=labels, classes=np.array(["a"]))], "there are 1 class names"),
         ([good, "--dtype", "float8"], "unknown storage dtype"),
         ([good, "--split", "tran"], "did you mean train"),
-        ([npz("tok", tokens=features)], "without their number per sample"),
+        ([npz("tok", tokens=features)], "not how many each sample has"),
         ([npz("tok2", tokens=features, token_lengths=np.array([4, 5]))], "add up to 9, tokens has 10 rows"),
     ]  # fmt: skip
 

@@ -84,7 +84,7 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path: Path) -> None:
     data[at + 24 : at + 28] = struct.pack("<I", 4_000_000_000)
     (tmp_path / "x.npz").write_bytes(data)
     with little_memory():
-        refused(tmp_path / "x.npz", "promises|shorter than its header|cannot be read|takes")
+        refused(tmp_path / "x.npz", "announces|shorter than its header|cannot be read|takes")
 
 
 def test_hdf5_reads_no_other_file(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_hdf5_reads_no_other_file(tmp_path: Path) -> None:
         path = tmp_path / f"{make.__name__}.h5"
         with h5py.File(path, "w") as file:
             make(file)
-        words = "lie in other files" if make in (raw, virtual) else "found no features"
+        words = "lie in other files" if make in (raw, virtual) else "leads nowhere, or to another file"
         with pytest.raises(InputError, match=words):
             import_features([path], tmp_path / "feats", dataset="d", modality="image", encoder="e")
 
@@ -147,7 +147,7 @@ def _filtered(file: h5py.File) -> None:
     h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F32LE, space, plan)
 
 
-@pytest.mark.parametrize(("make", "words"), [(_huge, "promises"), (_filtered, "not installed")])
+@pytest.mark.parametrize(("make", "words"), [(_huge, "header announces"), (_filtered, "not installed")])
 def test_hdf5_that_promises_what_it_cannot_give(
     tmp_path: Path, make: Callable[[h5py.File], None], words: str
 ) -> None:

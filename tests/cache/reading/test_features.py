@@ -207,7 +207,7 @@ def test_foreign_shards_like_ours_are_mapped_only_if_flat(tmp_path: Path) -> Non
 def test_a_store_without_its_journal_record(maker: Maker) -> None:
     made = maker().fill()
     (made.path / "journal/plan.json").unlink()
-    with pytest.raises(WorkError, match=r"lost its journal/plan\.json"):
+    with pytest.raises(WorkError, match=r"has no journal/plan\.json"):
         open_features(made.path)
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from uml_cache import open_features
 from uml_cache.store.checking import checksums
-from uml_cache.store.layout import ShardedArray
+from uml_cache.store.plans.layout import ShardedArray
 from uml_cache.store.shards import ShardWriter, read_index
 
 

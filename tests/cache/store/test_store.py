@@ -150,19 +150,19 @@ def test_lost_planning_files_come_back(maker: Maker) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"dtype": "float32"}, 'dtype is "float16" there, "float32" asked'),
+        ({"dtype": "float32"}, 'dtype: "float16", now "float32"'),
         (
             {"encoder": {"name": "hf:org/net", "pooling": "mean"}},
-            'encoder.pooling is "cls" there, "mean" asked',
+            'encoder.pooling: "cls", now "mean"',
         ),
         (
             {"encoder": {"name": "hf:org/net", "transform": {"size": 98}}},
-            "encoder.transform.size is 224 there",
+            "encoder.transform.size: 224, now",
         ),
-        ({"manifest_digest": "n" * 64}, "manifest_digest is"),
-        ({"compute_dtype": "bfloat16"}, "compute_dtype is"),
-        ({"batch_size": 8}, "batch_size is 16 there, 8 asked"),
-        ({"token_dim": None}, "token_dim is 32 there, null asked"),
+        ({"manifest_digest": "n" * 64}, "manifest_digest: "),
+        ({"compute_dtype": "bfloat16"}, "compute_dtype: "),
+        ({"batch_size": 8}, "batch_size: 16, now 8"),
+        ({"token_dim": None}, "token_dim: 32, now null"),
     ],
 )
 def test_another_fingerprint_is_refused(maker: Maker, change: dict[str, Any], named: str) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from uml_cache import Choice, InputError, as_groups, as_splits, choose_column, match_names, read_labels
 from uml_cache.tables.cells import strict_json
+from uml_cache.tables.class_lists import as_classes
 from uml_cache.tables.names import near_equal
 
 
@@ -132,7 +133,7 @@ def test_columns_are_chosen_said_or_refused() -> None:
     said: list[str] = []
     assert choose_column("label", ["id", "Label"], None, "f", said) == "Label"
     assert choose_column("text", ["id", "sentence"], None, "f", said) == "sentence"
-    assert said == ["no column is called 'text': 'sentence' is taken for it (--text-column)"]
+    assert said == ["no column is called 'text': using 'sentence'; --text-column chooses another"]
     for role, names, words in (
         ("label", ["label", "labels"], "--label-column"),
         ("text", ["sentence1", "sentence2"], "--text-column"),
@@ -159,3 +160,58 @@ def test_a_key_twice_is_no_json() -> None:
     assert strict_json('{"a": 1, "a": 1}') == {"a": 1}
     with pytest.raises(ValueError, match="occurs twice"):
         strict_json('{"a": 1, "a": 2}')
+
+
+def test_signs_that_nobody_sees_make_nearly_equal_names() -> None:
+    hidden = ["cat", "cat\u200b", "c\u00adat", "\u202ecat", "dog"]
+    assert near_equal(hidden) == [tuple(hidden[:4])]
+    assert match_names(["dog\ufeff", "\u2060cat"], ["cat", "dog"]).tolist() == [1, 0]
+    assert match_names(["cat\u200b", "cat"], ["cat", "cat\u200b"]).tolist() == [1, 0]
+
+
+def test_a_word_for_nothing_is_no_group() -> None:
+    assert as_groups(["g", "nan", "None", "", " NULL ", "<NA>", float("nan"), None, "h"], "file") == [
+        "g", "", "", "", "", "", "", "", "h",
+    ]  # fmt: skip
+    assert as_groups(["nan", "None"], "file") is None
+
+
+def test_the_plural_of_a_column_counts() -> None:
+    for role in ("text", "path", "label", "split", "id", "group"):
+        assert choose_column(role, ["other", f"{role.title()}s"], None, "file", []) == f"{role.title()}s"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [
+        ({"cat": 0, "dog": 0}, "label 0 has two names, 'cat' and 'dog'"),
+        ({"0": None, "1": "dog"}, "class 0 has no name"),
+        ({"0": "", "1": "dog"}, "class 0 has no name"),
+        ({"0": ["cat"], "1": "dog"}, "not from label to name"),
+        ({"cat": 0, "dog": True}, "not from label to name"),
+        ({"0": "cat", "00": "dog"}, "label 0 has two names"),
+    ],
+)
+def test_a_mapping_of_classes_says_one_name_for_each_label(mapping: Any, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        as_classes(mapping, "file")
+
+
+def test_a_mapping_of_classes_may_go_either_way() -> None:
+    assert as_classes({"0": " cat", "1": 7}, "file") == as_classes({"cat": 0, "7": 1}, "file") == ("cat", "7")
+
+
+def test_numbers_of_one_file_are_no_classes_beside_names_of_another() -> None:
+    def read(*columns: Any) -> Any:
+        return read_labels(columns, [len(c) for c in columns], [None] * len(columns), ["first", "second"])
+
+    with pytest.raises(InputError, match="second: its labels are whole numbers and those of first are names"):
+        read(["cat", "dog"], np.array([0, 1]))
+    assert read(["0", "1"], np.array([0, 1])).classes == ("0", "1")
+    assert read(["True", "x"], [True, None]).classes == ("True", "x")
+
+
+def test_a_class_name_that_is_listed_twice_is_said() -> None:
+    read = read_labels([np.array([0, 1])], [2], [("crane", "crane")], ["file"])
+    assert read.codes.tolist() == [0, 1]
+    assert any("'crane' more than once" in remark for remark in read.remarks)

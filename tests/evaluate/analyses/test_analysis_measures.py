@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import davies_bouldin_score, silhouette_samples
 
+from uml_evaluate.analyses import cluster_scores
 from uml_evaluate.analyses.alignment.alignment_measures import (
     effective_rank,
     head_gradient,
@@ -15,7 +16,7 @@ from uml_evaluate.analyses.alignment.alignment_measures import (
     separability,
 )
 from uml_evaluate.analyses.boundary.class_plane import class_plane
-from uml_evaluate.analyses.clusters import davies_bouldin, silhouette
+from uml_evaluate.analyses.cluster_scores import davies_bouldin, silhouette
 from uml_evaluate.analyses.exchange.exchange_plane import constant_rate, fieller, fit_plane, rate_of
 from uml_evaluate.analyses.margin import (
     class_averages,
@@ -70,6 +71,36 @@ def test_silhouette_in_float32_survives_a_large_common_offset() -> None:
     shifted = (features + 300.0).astype(np.float32)
     expected = silhouette_samples(shifted.astype(np.float64), labels)
     np.testing.assert_allclose(silhouette(shifted, labels), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(("offset", "sums"), [(0.0, 10**8), (300.0, 0)])
+def test_the_fast_silhouette_is_that_of_double_precision(
+    offset: float, sums: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each distance made once, or, where sums of all rows take too much memory, twice."""
+    monkeypatch.setattr(cluster_scores, "_SUMS", sums)
+    features, labels = _groups(3, 5_000, 70, 40)
+    labels[labels == 39] = 38
+    labels[17] = 39  # the only row of its class
+    labels = labels * 2 + 1
+    found = silhouette(features + offset, labels, fast=True)
+    expected = silhouette_samples(features, labels)
+    assert (found != expected).any()  # it is another way
+    np.testing.assert_allclose(found, expected, atol=5e-3)  # one row's rounding, at its worst
+    assert np.median(np.abs(found - expected)) < 3e-4
+    assert found.mean() == pytest.approx(expected.mean(), abs=1e-4)
+    assert found[17] == 0.0
+
+
+@pytest.mark.parametrize("kind", ["a class far away", "a class of equal rows"])
+def test_rows_that_rounding_moves_too_far_are_compared_in_double_precision(kind: str) -> None:
+    features, labels = _groups(3, 400, 70, 4)
+    features[labels == 0] += 1e3 * (kind == "a class far away")
+    features[labels == 1] = (
+        features[labels == 1][0] if kind == "a class of equal rows" else features[labels == 1]
+    )
+    found = silhouette(features, labels, fast=True)
+    np.testing.assert_allclose(found, silhouette_samples(features, labels), atol=1e-9)
 
 
 def test_silhouette_takes_two_classes() -> None:

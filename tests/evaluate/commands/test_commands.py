@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from uml_cache.cli import main
-from uml_evaluate.comparing.sentence import sentence
+from uml_evaluate.comparing.shown.summary import summary
 from uml_evaluate.demo import run_demo
 
 WriteRun = Callable[..., Path]
@@ -95,7 +95,7 @@ def test_demo_refuses_another_folder(demo: Path, tmp_path: Path, capsys: pytest.
     assert "holds the demo of" in capsys.readouterr().err
     (tmp_path / "mine.txt").write_text("x", encoding="utf-8")
     assert uml("demo", "--out", tmp_path) == 2
-    assert "holds something else than a demo" in capsys.readouterr().err
+    assert "holds other files than a demo" in capsys.readouterr().err
     assert uml("demo", "--out", tmp_path / "mine.txt") == 2
     assert "is not a folder" in capsys.readouterr().err
 
@@ -128,7 +128,7 @@ def test_eval_reads_the_newest_run_and_trains_what_it_lacks(
     assert err == ""
 
 
-def test_eval_prints_tables_and_the_sentence(write_run: WriteRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_eval_prints_tables_and_the_summary(write_run: WriteRun, capsys: pytest.CaptureFixture[str]) -> None:
     write_run("toy-image-00000000", created="2025-01-01T00:00:00+00:00", dataset="older")
     path = write_run()
     _complete_stores_are_not_needed(path)
@@ -139,7 +139,7 @@ def test_eval_prints_tables_and_the_sentence(write_run: WriteRun, capsys: pytest
     assert "+10.0 *  [" in out
     assert "unpaired text helps: +10.0 points" in out
     assert str(path) in err
-    assert all(len(line) <= 100 or line.startswith("toy: averaged") for line in out.splitlines())
+    assert all(len(line) <= 100 or line.startswith("- ") for line in out.splitlines())
 
 
 def _complete_stores_are_not_needed(path: Path) -> None:
@@ -240,4 +240,4 @@ def test_sentences_of_the_demo_are_honest_about_few_seeds(demo: Path) -> None:
 
     for run in find_runs(demo / "runs"):
         for comparison in compare(run):
-            assert "2 seeds cannot show" in sentence(comparison)
+            assert "2 seeds cannot show" in summary(comparison)

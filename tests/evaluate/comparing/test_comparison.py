@@ -13,8 +13,9 @@ import pytest
 from run_records import change_predictions
 from uml_cache.errors import InputError
 from uml_evaluate.comparing.comparison import Comparison, across, compare, table
-from uml_evaluate.comparing.sentence import sentence, signed
-from uml_evaluate.comparing.tables import accuracies, averages, markdown, terminal
+from uml_evaluate.comparing.shown.numbers import signed
+from uml_evaluate.comparing.shown.summary import summary
+from uml_evaluate.comparing.shown.tables import accuracies, averages, markdown, terminal
 from uml_train import load_run
 
 WriteRun = Callable[..., Path]
@@ -79,9 +80,9 @@ def test_a_prior_and_its_controls_are_held_against_ridge(write_run: WriteRun) ->
         ("prior", "prior[random]"): 18.0,
     }
     assert found == pytest.approx(expected)
-    text = sentence(comparison)
+    text = summary(comparison)
     assert "prior − ridge" in text
-    assert "with its classes permuted it hurts: −12.0" in text
+    assert re.search(r"With its classes permuted: −12\.0 \[.*\], hurts\.", text)
     assert "prior[permuted] − ridge" in terminal(comparison)
 
 
@@ -134,10 +135,10 @@ def test_order_of_shots_and_of_seeds_does_not_matter(write_run: WriteRun) -> Non
     assert "all" in terminal(comparison)
 
 
-def test_two_seeds_have_no_interval_and_the_sentence_says_so(write_run: WriteRun) -> None:
+def test_two_seeds_have_no_interval_and_the_summary_says_so(write_run: WriteRun) -> None:
     comparison = only(write_run(seeds=(1, 2)))
     assert all(d.interval.low is None for d in comparison.differences)
-    assert "2 seeds cannot show" in sentence(comparison)
+    assert "2 seeds cannot show" in summary(comparison)
     for text in (averages(comparison), terminal(comparison), markdown(comparison)):
         assert "95 %" not in text.splitlines()[-1]
         assert "an interval takes three seeds" in text
@@ -148,7 +149,7 @@ def test_only_unimodal_methods(write_run: WriteRun) -> None:
     comparison = only(write_run(accuracy=accuracy, configurations=[]))
     assert comparison.title == "toy: image"
     assert [(d.a, d.b) for d in comparison.differences] == [("unimodal-deep", "unimodal")] * 2
-    assert "nothing can be said" in sentence(comparison)
+    assert "nothing was trained both with and without" in summary(comparison)
 
 
 @pytest.mark.parametrize(
@@ -159,24 +160,29 @@ def test_only_unimodal_methods(write_run: WriteRun) -> None:
         (0.4, "unpaired text hurts: −10.0"),
     ],
 )
-def test_sentence_follows_the_numbers(write_run: WriteRun, data: float, words: str) -> None:
+def test_the_summary_is_a_short_sentence_and_bullet_points_that_follow_the_numbers(
+    write_run: WriteRun, data: float, words: str
+) -> None:
     accuracy = {("unimodal", None): 0.3, ("unimodal-deep", None): 0.5, ("uml", None): data}
-    text = sentence(only(write_run(accuracy=accuracy)))
+    text = summary(only(write_run(accuracy=accuracy)))
     assert words in text
     assert "+20.0" in text  # the deeper head
-    assert text.count(". ") == 0  # one sentence
-    assert text.endswith(".")
+    first, *others = text.splitlines()
+    assert first.endswith(".")
+    assert ". " not in first
+    assert len(first.split()) <= 25
+    assert all(re.fullmatch(r"- [A-Z].+\.", other) for other in others)
 
 
-def test_sentence_says_what_the_controls_did(write_run: WriteRun) -> None:
-    text = sentence(only(write_run()))
-    assert "with its classes permuted it hurts: −8.0" in text
-    assert "random class vectors in its place makes no difference: 0.0" in text
+def test_the_summary_says_what_the_controls_did(write_run: WriteRun) -> None:
+    text = summary(only(write_run()))
+    assert re.search(r"With its classes permuted: −8\.0 \[.*\], hurts\.", text)
+    assert re.search(r"Random class vectors in its place: 0\.0 \[.*\], no difference\.", text)
     accuracy = {
         ("unimodal", None): 0.4, ("unimodal-deep", None): 0.5, ("uml", None): 0.6, ("uml", "random"): 0.58,
     }  # fmt: skip
-    text = sentence(only(write_run("toy-image-00000002", accuracy=accuracy)))
-    assert "random class vectors in its place helps too: +8.0" in text
+    text = summary(only(write_run("toy-image-00000002", accuracy=accuracy)))
+    assert re.search(r"Random class vectors in its place: \+8\.0 \[.*\], helps, too; ", text)
     assert "what it says of the classes is worth +2.0" in text
 
 
@@ -240,7 +246,7 @@ def test_damaged_predictions_are_named(write_run: WriteRun) -> None:
     path = write_run()
     victim = next((path / "predictions").glob("uml-data-*.npy"))
     victim.write_bytes(b"\x93NUMPY")
-    with pytest.raises(InputError, match=r"cannot be read.*makes the cell anew"):
+    with pytest.raises(InputError, match=r"cannot be read.*to train the cell again"):
         _ = only(path).differences
     np.save(victim, np.zeros(3, dtype=np.int32))
     with pytest.raises(InputError, match="3 predictions for 200 test rows"):
@@ -262,7 +268,7 @@ def test_one_comparison_has_one_interval_under_every_heading(write_run: WriteRun
             assert mine.interval == theirs.interval
 
 
-def test_sentence_says_where_the_data_did_the_opposite(write_run: WriteRun) -> None:
+def test_the_summary_says_where_the_data_did_the_opposite(write_run: WriteRun) -> None:
     path = write_run(shots=(1, 2, 4))
     run = load_run(path)
     for result in run.cells:
@@ -271,17 +277,17 @@ def test_sentence_says_where_the_data_did_the_opposite(write_run: WriteRun) -> N
             change_predictions(run, result, wrong)
         if result.cell.shots != 2 and result.cell.method == "uml" and result.cell.control is None:
             change_predictions(run, result, run.test_labels)
-    text = sentence(only(path))
+    text = summary(only(path))
     assert "helps: +" in text
-    assert "but at k = 2 it hurts: −50.0" in text
+    assert "But at k = 2 it hurts: −50.0" in text
     assert "at k = 4 it hurts" not in text
 
 
-def test_sentence_says_that_few_groups_and_one_draw_limit_the_interval(write_run: WriteRun) -> None:
+def test_the_summary_says_that_few_groups_and_one_draw_limit_the_interval(write_run: WriteRun) -> None:
     path = write_run(shots=("all",))
-    assert "not the draw" in sentence(only(path))
+    assert "not the draw" in summary(only(path))
     config = json.loads((path / "config.json").read_text())
     (path / "config.json").write_text(json.dumps({**config, "test_groups": 1}))
-    assert "come from 1 group only" in sentence(only(path))
+    assert "come from 1 group only" in summary(only(path))
     (path / "config.json").write_text(json.dumps({**config, "test_groups": 40}))
-    assert "group" not in sentence(only(path))
+    assert "group" not in summary(only(path))

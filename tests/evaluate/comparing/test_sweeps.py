@@ -8,7 +8,7 @@ import numpy as np
 
 from toy_stores import clusters, write_store
 from uml_evaluate.comparing.comparison import compare
-from uml_evaluate.comparing.tables import terminal
+from uml_evaluate.comparing.shown.tables import terminal
 from uml_evaluate.report.record import describe
 from uml_train import TrainSettings, train
 

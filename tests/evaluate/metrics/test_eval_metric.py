@@ -15,7 +15,7 @@ from sklearn import metrics as theirs
 from toy_stores import CLASSES, clusters, write_store
 from uml_cache.cli import main
 from uml_evaluate import compare
-from uml_evaluate.comparing.sentence import below_textbook
+from uml_evaluate.comparing.shown.summary import below_textbook
 from uml_evaluate.report.html import write_report
 from uml_train import TrainSettings, load_head, load_run, train
 from uml_train.record.scores import MOST, Answers, scores_type
@@ -188,7 +188,7 @@ def test_damaged_scores_are_one_line(run: Run, capsys: pytest.CaptureFixture[str
     code, out, err = uml(capsys, "eval", "--runs", run.path, "--k", 2, "--metric", "auroc", "--quiet")
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
-    assert "not what its checksum says" in err
+    assert "not match its checksum" in err
 
 
 def test_report_has_the_metrics(run: Run) -> None:

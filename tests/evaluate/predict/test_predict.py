@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from small_world import CLASSES, sentences, write_pictures
 from uml_cache import InputError, WorkError
 from uml_evaluate import predict_files
 from uml_evaluate.commands.predict_command import predict as command
+from uml_evaluate.predict import predictor
 from uml_extract import extract
 from uml_manifests import from_csv, from_folder
 from uml_train import TrainSettings, train
@@ -79,6 +81,24 @@ def test_tables_of_every_kind_say_the_same(runs: Path, tmp_path: Path) -> None:
     assert list(table.columns) == list(parquet.columns)
     for name in ("path", "prediction", "probability", *(f"p:{c}" for c in CLASSES)):
         assert list(table[name]) == list(parquet[name]) == [line[name] for line in lines]
+
+
+def test_a_run_that_cannot_be_written_to(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = [str(file) for file in write_pictures(tmp_path / "new", 2)]
+    predict_files(runs, files, tmp_path / "before.csv")
+    for head in runs.glob("*/predict/*"):
+        head.unlink()
+    write = predictor.write_atomic
+
+    def refusing(path: Path, *rest: Any) -> None:
+        if runs in path.parents:
+            raise OSError(errno.EROFS, "Read-only file system", str(path))
+        write(path, *rest)
+
+    monkeypatch.setattr(predictor, "write_atomic", refusing)
+    predict_files(runs, files, tmp_path / "after.csv")
+    assert (tmp_path / "after.csv").read_text() == (tmp_path / "before.csv").read_text()
+    assert not list(runs.glob("*/predict/*"))
 
 
 def test_it_goes_on_where_it_was_stopped(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

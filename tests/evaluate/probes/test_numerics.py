@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from uml_evaluate.probes.episode import Episode
-from uml_evaluate.probes.neighbours import Keys, nearest_class_mean
+from uml_evaluate.probes.nearest import Keys
+from uml_evaluate.probes.neighbours import nearest_class_mean
 from uml_evaluate.probes.registry import probe_named
 
 C, D, SHOTS = 6, 16, 4

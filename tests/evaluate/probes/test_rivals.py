@@ -16,7 +16,7 @@ from uml_cache.cli import main
 from uml_cache.command import Output
 from uml_evaluate import compare
 from uml_evaluate.comparing.rows import RIVALS
-from uml_evaluate.comparing.tables import markdown
+from uml_evaluate.comparing.shown.tables import markdown
 from uml_evaluate.evaluation import search_text
 from uml_evaluate.probes.cells import _thinned
 from uml_evaluate.probes.completing import complete_probes

@@ -159,7 +159,7 @@ def test_sources_that_are_gone_or_others_are_one_line(world: Path, tmp_path: Pat
         page = page_of(world, tmp_path)
     finally:
         extra.unlink()
-    assert any("is not what the features were made of" in text for text in page.texts)
+    assert any("has changed since the features were made" in text for text in page.texts)
 
 
 def test_none_are_shown_where_none_are_wanted(world: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from uml_evaluate.comparing.comparison import compare
-from uml_evaluate.comparing.marks import is_best, is_beyond_chance, marked
+from uml_evaluate.comparing.shown.marks import is_best, is_beyond_chance, marked
 from uml_evaluate.report.export import latex_table, markdown_table, write_comparison
 from uml_evaluate.report.record import describe, mixed_features
 from uml_train import load_run

@@ -14,6 +14,7 @@ from PIL import Image
 
 from uml_cache.command import Output
 from uml_cache.errors import InputError
+from uml_evaluate.report import html
 from uml_evaluate.report.html import write_report
 from uml_train import newest_run
 from uml_train.commands import train as train_command
@@ -165,6 +166,20 @@ def test_several_runs_newest_first_and_across_data_sets(write_run: WriteRun) -> 
     assert len(page.ids) == len([i for i in page.ids if text.count(f'id="{i}"') >= 1])
 
 
+def test_a_page_of_many_runs_has_a_row_of_each(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "_MANY", 2)
+    for i in range(3):
+        path = write_run(f"toy-image-{i:08x}", shots=(4,), created=f"2026-01-{i + 1:02}T00:00:00+00:00")
+    text, page = report_of(path.parent, samples=False)
+    assert all(f"k = 4; 3 seeds; toy-image-{i:08x}" in page.texts for i in range(3))
+    assert page.texts.count("+10.0 *") >= 3
+    assert "<figure>" not in text
+    assert write_report(path.parent).figures == []
+    full, _ = report_of(path.parent, full=True, samples=False)
+    assert full.count("<figure>") >= 6
+    assert 'id="toy-image-00000002-toy-image-text"' in full
+
+
 def test_a_run_without_cells_is_left_out_and_said(
     write_run: WriteRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -184,7 +199,7 @@ def test_unimodal_runs_have_a_page(write_run: WriteRun) -> None:
     path = write_run(accuracy={("unimodal", None): 0.4}, configurations=[], seeds=(1,))
     _, page = report_of(path.parent)
     shown = " ".join(page.texts)
-    assert "nothing can be said" in shown
+    assert "nothing was trained both with and without" in shown
     assert "With 1 seed no interval" in shown
     assert page.tags.count("svg") == 2  # the short picture and the whole one, no differences
 
@@ -226,7 +241,7 @@ def test_one_damaged_run_does_not_stop_the_others(
     for what in (str(damaged / "config.json"), f"{contradicted}/cells/{victim.stem}.json"):
         assert f"A run is left out: {what}" in said
         assert f"A run is left out: {what}" in text
-    with pytest.raises(InputError, match=r"config.json is damaged .*name the folder of one of the"):
+    with pytest.raises(InputError, match=r"config.json is damaged .*name the folder of another"):
         newest_run(path.parent)
 
 

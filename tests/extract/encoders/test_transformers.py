@@ -144,7 +144,7 @@ def test_texts_that_were_cut_off_are_counted(
     out, err = capsys.readouterr()
     assert out, err
     found = json.loads(out)
-    assert found["lacking"] == {"but cut off, being longer than the encoder reads": 2}
+    assert found["lacking"] == {"but cut off, because they are longer than the encoder reads": 2}
     assert (found["used"], found["left_out"]) == (4, {})
 
 

@@ -114,7 +114,7 @@ def test_a_task_that_takes_its_workers_with_it_stops_the_work(
             self._process.kill()
 
     monkeypatch.setattr(local._Process, "hand", fatal)
-    with pytest.raises(WorkError, match=r"2 workers ended without a word in task 3 \(samples 192 to 255\)"):
+    with pytest.raises(WorkError, match=r"2 workers exited in task 3 \(samples 192 to 255\)"):
         extract(many, "pixels", out=tmp_path, workers=2)
 
 

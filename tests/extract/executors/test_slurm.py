@@ -76,7 +76,7 @@ def test_the_script_line_by_line_and_its_jobs(
         "#SBATCH --time=4:00:00",
         "#SBATCH --comment='two words'",
         "set -euo pipefail",
-        "# Each job of the array is one rank; a job that is requeued goes on from what is done.",
+        "# Each job of the array is one rank; a job that is requeued continues where it stopped.",
         "export RANK=$SLURM_ARRAY_TASK_ID WORLD_SIZE=2 LOCAL_RANK=0",
         "export TORCHELASTIC_RUN_ID=slurm-$SLURM_ARRAY_JOB_ID",
         f"exec {sys.executable} -m uml_cache extract --encoder hashed-ngrams --data '{tmp_path}/my texts' "
@@ -109,7 +109,7 @@ def test_what_can_go_wrong_is_one_line(
         (["--encoder", "hashed-ngrams", "--data", "texts"], 2, "needs --workers N"),
         (["--encoder", "hashed-ngrams", "--workers", "2"], 2, "needs --data"),
         ([*good[:-1], "0"], 2, "--workers is '0'"),
-        ([*good, "--sbatch", "--gres gpu:1"], 2, "'gpu:1' is none"),
+        ([*good, "--sbatch", "--gres gpu:1"], 2, "--name=value, not 'gpu:1'"),
         ([*good, "--sbatch", "--array=0-5"], 2, "the array is made by --workers"),
         ([*good, "--sbatch", "'"], 2, "No closing quotation"),
         (["--encoder", "pixels", *good[2:]], 2, "image is wanted"),
@@ -126,4 +126,4 @@ def test_what_can_go_wrong_is_one_line(
     monkeypatch.setenv("PATH", "/nonexistent")
     code, _, err = run(*good)
     assert code == 2
-    assert "there is no sbatch here; submit" in err
+    assert "sbatch is not installed here; submit" in err

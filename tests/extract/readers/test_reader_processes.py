@@ -112,7 +112,7 @@ def test_a_sample_that_ends_its_process_is_unreadable_and_no_other(processes) ->
     for row, found in processes(deadly, 2, 32).read(iter(range(60))):
         if row == 17:
             assert isinstance(found, SampleError)
-            assert str(found) == "the process that was to read it was ended by signal 9, 2 times over"
+            assert str(found) == "the process that reads it was killed by signal 9, 2 times"
         else:
             check(row, found)
 

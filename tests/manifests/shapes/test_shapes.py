@@ -103,7 +103,7 @@ def test_a_killed_rendering_does_not_look_complete(tmp_path: Path) -> None:
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match="holds something else than rendered shapes"):
+    with pytest.raises(InputError, match="holds other files than rendered shapes"):
         render_shapes(tmp_path)
     assert os.listdir(tmp_path) == ["thesis.txt"]
     with pytest.raises(InputError, match="at least 1 sample"):

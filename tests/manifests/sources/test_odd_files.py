@@ -38,7 +38,7 @@ def test_split_folders_are_no_classes(tmp_path: Path, folders: list[str], splits
     )
     assert found.classes == ("cat", "dog")
     assert sorted(set(found.splits.tolist())) == splits
-    assert any("folders are splits" in remark for remark in found.remarks)
+    assert any("folders are read as splits" in remark for remark in found.remarks)
 
 
 def test_what_lies_beside_split_folders_is_counted(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_pictures_in_cells_of_a_hub_s_folder(tmp_path: Path) -> None:
     assert found.splits.tolist() == [2, 0, 0, 0, 0, 0, 0]
     assert found.labels.tolist() == [1, 1, 0, 1, 0, 1, 0]
     assert found.ids[0] == "data/test-00000-of-00001.parquet/0"
-    assert found.remarks == ("the files' names tell the splits",)
+    assert found.remarks == ("splits are read from the files' names",)
     order = [*range(len(found)), 3, 0, 6]  # in order, and back and forth over the groups of rows
     values = [_red(found, row) for row in order]
     assert values == [70, 10, 20, 30, 40, 50, 60, 30, 70, 60]

@@ -209,7 +209,7 @@ def test_where_nothing_is_mentioned_the_error_says_the_names(
         (tmp_path / "birds" / name).mkdir(parents=True)
         (tmp_path / "birds" / name / "a.png").write_bytes(b"")
     (tmp_path / "notes.txt").write_text("a laysan albatross\nthe rusty blackbird\n")
-    with pytest.raises(InputError, match="would give 2 a class") as caught:
+    with pytest.raises(InputError, match="would label 2") as caught:
         build_texts("birds", None, None, texts="notes.txt")
     path = str(caught.value).rpartition("--synonyms ")[2]
     found = build_texts("birds", None, None, texts="notes.txt", synonyms=path)

@@ -20,9 +20,9 @@ from uml_train.data.normalize import Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import BLOCK, Held, Stored, block_bounds
 from uml_train.runs.cells import prepare
-from uml_train.runs.combinations import cells_of
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
+from uml_train.runs.settled.combinations import cells_of
 
 Settings = Callable[..., TrainSettings]
 LOADERS = ("device", "host", "stream")

@@ -19,7 +19,7 @@ from toy_stores import clusters, write_store
 from uml_cache import export_features, import_features, open_features
 from uml_cache.errors import InputError
 from uml_cache.store.catalogue import store_info
-from uml_cache.views import sample_keys, without_view_numbers
+from uml_cache.tables.views import sample_keys, without_view_numbers
 from uml_manifests import stratified_split
 from uml_train import load_run, train
 from uml_train.commands import train as train_command
@@ -254,7 +254,7 @@ def test_a_run_keeps_the_parts_that_were_drawn_for_it(tmp_path: Path, settings_f
 
 def test_one_class_alone_is_refused_and_classes_without_training_rows_are_said(tmp_path: Path) -> None:
     write_store(tmp_path / "one", "image", clusters(1, LABELS * 0, 6, 1.0), [0] * 60, [255] * 60)
-    with pytest.raises(InputError, match="36 training rows are of one class alone, 'red circle'"):
+    with pytest.raises(InputError, match="36 training rows are of one class, 'red circle'"):
         problem(tmp_path / "one")
     labels = np.r_[np.tile([0, 1], 20), [2] * 10]
     splits = np.r_[np.repeat([0, 1, 2], [20, 10, 10]), [2] * 10]

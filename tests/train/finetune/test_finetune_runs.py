@@ -28,9 +28,9 @@ from uml_cache.command import Output
 from uml_extract import extract, load_trainable
 from uml_manifests import resolve_data
 from uml_train import Run, TrainSettings, complete, find_runs, load_head
-from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.finetuning import fine_tune
+from uml_train.finetune.network.backbones import Backbone
 from uml_train.finetune.tuned_cell import CellTuner
 from uml_train.folder import run_lock
 

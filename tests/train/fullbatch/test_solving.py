@@ -231,7 +231,7 @@ def test_a_run_is_solved_by_default(cache: Path, settings_for: Settings) -> None
     }
     settings = settings_for(cache, controls=("permuted", "random"), seeds=(1,), **values)
     run = train(settings)
-    assert {(r.solver, r.normalize, r.grid) for r in run.cells} == {("full batch", "shrunk", "fair")}
+    assert {(r.solver, r.normalize, r.grid) for r in run.cells} == {("full batch", "validated", "fair")}
     heads = [r for r in run.cells if r.chosen is None]
     assert {len(r.candidates) for r in heads} == {len(FAIR)}
     results = (run.path / "results.csv").read_text()

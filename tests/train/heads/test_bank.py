@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from uml_train.data.batches import batch_rows
-from uml_train.grid import Candidate, Schedule
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows, initial_weights
+from uml_train.protocols.grid import Candidate, Schedule
 
 C, W = 6, 16
 SCHEDULE = Schedule(steps=120, warmup=10, eval_every=20, patience=3)

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from uml_train import HeadBank, HeadModel, Samples, TrainSettings, train
-from uml_train.grid import Candidate, Schedule
 from uml_train.heads.adamw import adamw
 from uml_train.heads.models import Fitted
 from uml_train.heads.stacks import bytes_of, stacks
 from uml_train.heads.weights import class_mean_rows
+from uml_train.protocols.grid import Candidate, Schedule
 from uml_train.runs.workers import run_grid, train_together
 from uml_train.training import open_run_problem
 
@@ -209,7 +209,7 @@ for m in (4, 3):
         torch.testing.assert_close(x, y, rtol=1e-5, atol=1e-6)
 
 from uml_train import HeadBank, HeadModel, Samples, stacked
-from uml_train.grid import Candidate, Schedule
+from uml_train.protocols.grid import Candidate, Schedule
 x, y = torch.randn(12, 6), torch.arange(12) % 3
 samples = Samples(name="image", features=x, labels=y, projected=True)
 models = [

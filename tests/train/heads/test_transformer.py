@@ -18,14 +18,14 @@ from uml_cache.errors import InputError
 from uml_train import Cell, HeadBank, HeadModel, Samples, TrainSettings, load_head, load_run, train
 from uml_train.data.batches import BatchOrder
 from uml_train.data.rows import Held, Packed
-from uml_train.grid import Candidate, Schedule
 from uml_train.heads.sequence_model import SequenceTrainer
 from uml_train.heads.transformer import HEADS, Block, Padding, attend, initial_blocks, run_blocks
 from uml_train.heads.weights import class_mean_rows, initial_weights, seeded
+from uml_train.protocols.grid import Candidate, Schedule
 from uml_train.runs.cells import auxiliary_rows
-from uml_train.runs.combinations import named_cells
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
+from uml_train.runs.settled.combinations import named_cells
 
 Settings = Callable[..., TrainSettings]
 LENGTHS = (3, 1, 7, 4)
@@ -279,7 +279,7 @@ def test_without_tokens_it_says_how_to_get_them(
     run = train(settings, output=Output())
     assert run.config["stores"]["image"]["encoder"] == "made-up@tokens"
     assert open_heads(settings_for(token_cache), Ranks(), QUIET).problem.target.encoder == "made-up"
-    assert "audio has no tokens and takes part with one vector a sample" in capsys.readouterr().err
+    assert "audio has no tokens, so each of its samples is one vector" in capsys.readouterr().err
 
 
 def test_packed_means() -> None:

@@ -21,9 +21,9 @@ from uml_train import Run, TrainSettings, complete, newest_run, train
 from uml_train.commands import train as train_command
 from uml_train.data.selection import select_stores
 from uml_train.pretrain.embed import embed
-from uml_train.pretrain.network_file import load_network
-from uml_train.pretrain.packing import Layout, TokenBatch
-from uml_train.pretrain.sequences import sequences
+from uml_train.pretrain.network.network_file import load_network
+from uml_train.pretrain.network.packing import Layout, TokenBatch
+from uml_train.pretrain.network.sequences import sequences
 from uml_train.runs.costs import Estimate
 
 _GRID = (

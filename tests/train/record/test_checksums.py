@@ -100,6 +100,6 @@ def test_a_damaged_checkpoint_is_left_aside_and_said(tmp_path: Path, at: int, ma
     checkpoint.path.write_bytes(_changed(checkpoint.path.read_bytes(), at, mask))
     assert checkpoint.read() is None
     (line,) = said
-    assert line.startswith(f"{checkpoint.path} is damaged (it is not what its checksum says)")
+    assert line.startswith(f"{checkpoint.path} is damaged (it does not match its checksum)")
     checkpoint.remove()
     assert checkpoint.read() is None

@@ -41,7 +41,7 @@ def test_other_content_is_another_run_beside_the_old_one(
     assert new.path != old.path
     said = capsys.readouterr().err
     why = f"{old.path} was trained on other features of text"
-    assert f"{why}; it stays, and {new.path} is trained beside it" in said
+    assert f"{why}; it is kept, and {new.path} is a new run" in said
     assert {path: path.read_bytes() for path in old.path.rglob("*") if path.is_file()} == files
     heads = [[r.head_path.read_bytes() for r in run.cells] for run in (old, new)]
     assert heads[0] != heads[1]
@@ -59,7 +59,7 @@ def test_what_became_of_the_stores_is_said(cache: Path, settings_for: Settings, 
     _change_texts(cache)
     (changed,) = store_remarks(run)
     assert changed.startswith(f"the features of text have changed since {run.path} was trained")
-    with pytest.raises(InputError, match=r"text.*has changed since .* trains a new run"):
+    with pytest.raises(InputError, match=r"text.*has changed since .* to train a new run"):
         complete(run, shots=(4,))
     assert complete(run, shots=(2,)) == []  # what is there needs no store
 
@@ -76,7 +76,7 @@ def test_a_run_of_version_0_1_is_read_and_not_added_to(
     assert [r.test_predictions.tolist() for r in old_run.cells]
     (said,) = store_remarks(old_run)
     assert said.startswith(f"{old} was made by version 0.1: its files carry no checksums")
-    with pytest.raises(InputError, match=r"made by version 0\.1.*trains a new run beside it"):
+    with pytest.raises(InputError, match=r"made by version 0\.1.*to train a new run"):
         complete(old_run, shots=(4,))
     capsys.readouterr()
     shutil.rmtree(run.path)
@@ -148,14 +148,13 @@ def test_a_process_that_starts_late_finds_the_same_store_or_says_so(
     cache: Path, settings_for: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), seeds=(1,)))
-    monkeypatch.setattr(workers, "_end_when_told", lambda told: None)
     monkeypatch.setattr(workers, "_worker", {})
     stores = {label: Path(store["path"]) for label, store in run.config["stores"].items()}
-    workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
+    workers._start_worker(run.path, stores)
     finished, _ = workers._train_in_worker(run.cells[0].cell)
     assert np.array_equal(finished.answers.predictions, run.cells[0].test_predictions)
     _change_texts(cache)
-    workers._start_worker(run.path, stores, None)  # type: ignore[arg-type]
+    workers._start_worker(run.path, stores)
     with pytest.raises(WorkError, match="was changed while a run trained on it"):
         workers._train_in_worker(run.cells[0].cell)
 

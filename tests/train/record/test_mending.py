@@ -90,7 +90,9 @@ def test_readers_name_what_is_damaged(settings: TrainSettings) -> None:
         victim = _some(run, folder)
         data = victim.read_bytes()
         _flip(victim)
-        with pytest.raises(DamagedFile, match=rf"{victim.name} is damaged .*same `uml train` command makes"):
+        with pytest.raises(
+            DamagedFile, match=rf"{victim.name} is damaged .*same `uml train` command to train"
+        ):
             _ = [c.rows for c in compare(load_run(run.path))]
         victim.write_bytes(data)
     _flip(run.path / "test_labels.npy")

@@ -25,7 +25,7 @@ from uml_cache.cli import root
 from uml_cache.command import Output
 from uml_train import Run, TrainSettings, find_runs, load_run, train
 from uml_train.folder import run_lock
-from uml_train.pretrain.network_file import load_network
+from uml_train.pretrain.network.network_file import load_network
 from uml_train.runs.ranks import Ranks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL and gloo")
@@ -118,7 +118,7 @@ def test_a_signal_to_all_processes_ends_the_run_in_one_line(
     out, err = process.communicate(timeout=60)
     code, why = {signal.SIGINT: (130, "interrupted"), signal.SIGTERM: (143, "ended by SIGTERM")}[by]
     assert (process.returncode, out) == (code, "")
-    assert err.strip() == f"error: {why}; the same command goes on from what is done"
+    assert err.strip() == f"error: {why}; run the same command again to continue"
     deadline = time.monotonic() + 30
     while _alive(process.pid):  # what multiprocessing tidies up with ends a moment later
         assert time.monotonic() < deadline

@@ -58,7 +58,7 @@ class BatchOrder:
         return self._span(seed, name, rows, batch, chunk * steps, steps)
 
     def draw(self, model: HeadModel, plan: BatchPlan, start: int, steps: int) -> list[Tensor]:
-        """Row indices (steps, rows of a step) per modality; auxiliaries have those of their own steps."""
+        """Row indices (S, n) int64 per modality, for S steps of n rows; auxiliaries have their own steps."""
         drawn = []
         for i, (stream, batch, rows) in enumerate(zip(model.streams, plan.batch, plan.rows, strict=True)):
             period, times = (1 if i == 0 else plan.period), rows // batch

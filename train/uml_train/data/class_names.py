@@ -83,7 +83,7 @@ def match_classes(theirs: Sequence[str], ours: Sequence[str], class_map: Mapping
 
 def near_miss_remark(theirs: Sequence[str], ours: Sequence[str], to_target: np.ndarray) -> str | None:
     """One sentence about classes of theirs that are none of ours, though some name differs in blanks or case
-    alone; None where there are none. `to_target` is what `match_classes` found."""
+    alone; None where there are none. `to_target` (len(theirs),) int64 is what `match_classes` found."""
     own: dict[str, str] = {folded_name(name): name for name in ours}
     missed = [
         f"{name!r} ({own[folded_name(name)]!r})"
@@ -94,8 +94,8 @@ def near_miss_remark(theirs: Sequence[str], ours: Sequence[str], to_target: np.n
         return None
     more = f", … {len(missed)} in all" if len(missed) > _SHOWN else ""
     return (
-        f"classes that are nearly classes of the target and not used, as which one is meant is open: "
-        f"{', '.join(missed[:_SHOWN])}{more}; --class-map FILE says it"
+        f"classes not used, because their names are close to classes of the target, but not equal: "
+        f"{', '.join(missed[:_SHOWN])}{more}; --class-map FILE matches them"
     )
 
 

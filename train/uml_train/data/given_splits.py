@@ -89,7 +89,7 @@ def given_codes(
         )
     if strange:
         remarks.append(
-            f"--splits names {strange} of {len(given.codes)} ids that {what} has no readable sample of"
+            f"{strange} of the {len(given.codes)} ids in --splits have no readable sample in {what}"
         )
     return codes
 

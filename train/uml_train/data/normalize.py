@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+VALIDATED = "validated"
+
 
 @dataclass(frozen=True, eq=False)
 class Normalizer:
@@ -36,6 +38,7 @@ class Normalizer:
         subtracts the mean and divides by the deviation, where there is one; `shrunk` divides by the root of
         the variance and the mean variance of all features, and brings the result to unit length. A handful
         of rows says little about a feature's deviation: shrunk, nearly dead features are not blown up.
+        `validated` is `shrunk` here; of a target's draw validation may choose `center-l2` before.
         """
         return cls.fit_blocks(kind, lambda: [features])
 
@@ -44,6 +47,7 @@ class Normalizer:
         """As `fit`, where row i of features (n, D) counts `importance[i]` times; importance (n,) positive."""
         if bool((importance == importance[0]).all()):
             return cls.fit(kind, features)
+        kind = "shrunk" if kind == VALIDATED else kind
         share = (importance / importance.sum()).double().unsqueeze(1)
         mean = (share * features).sum(0)
         variance = (share * (features - mean).square()).sum(0)
@@ -65,6 +69,7 @@ class Normalizer:
         """
         if kind == "none":
             return cls()
+        kind = "shrunk" if kind == VALIDATED else kind
         if kind == "l2":
             return cls(unit=True)
         count, total, low, high = 0, torch.zeros(()), torch.tensor(torch.inf), torch.tensor(-torch.inf)

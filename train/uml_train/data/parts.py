@@ -98,9 +98,8 @@ def _say_torn_views(source: Source, samples: np.ndarray, codes: np.ndarray, rema
         remarks.append(
             f"warning: {torn:,} of {int(test.sum()):,} test rows of {source.label} are views of samples "
             f"(same id, "
-            "file or text) that the training or validation part has, too: accuracy on them says nothing "
-            "about new "
-            "samples; give splits that keep the views of a sample together"
+            "file or text) that are also in the training or validation part. Accuracy on them says nothing "
+            "about new samples: give splits that keep the views of a sample together"
         )
 
 
@@ -109,9 +108,9 @@ def _check_classes(source: Source, train: np.ndarray, test: np.ndarray, remarks:
     trained = np.unique(source.labels[train])
     if len(trained) < 2:
         raise InputError(
-            f"{source.label}: its {len(train):,} training rows are of one class alone, "
+            f"{source.label}: all its {len(train):,} training rows are of one class, "
             f"{names[trained[0]]!r}, so "
-            "that there is nothing to tell apart; give it rows of other classes, or other splits"
+            "there is nothing to tell apart; add rows of other classes, or give other splits"
         )
     new = np.setdiff1d(source.labels[test], trained)
     if len(new):
@@ -121,10 +120,9 @@ def _check_classes(source: Source, train: np.ndarray, test: np.ndarray, remarks:
         classes = "a class" if len(new) == 1 else f"{len(new)} classes"
         remarks.append(
             f"warning: {rows:,} of {len(test):,} test rows of {source.label} are of {classes} ({few}) "
-            f"without a "
-            f"training row: a method that sees {source.label} alone answers them by accident, and only the "
-            f"other "
-            f"{known:.1f} % of the test rows measure what it has learnt"
+            f"without a training row. A method that sees {source.label} alone cannot learn these classes: "
+            "only "
+            f"the other {known:.1f} % of the test rows measure what it has learnt"
         )
 
 

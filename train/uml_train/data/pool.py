@@ -56,5 +56,5 @@ class Pool:
         return values.to(self.device, non_blocking=True).view(*index.shape, -1)
 
     def keep(self, index: Tensor) -> None:
-        """Keep the models at `index` only."""
+        """Keep the models at `index` (M′,) int64 only."""
         self.offsets = self.offsets.index_select(0, index)

@@ -99,7 +99,7 @@ class Held:
         return self.offsets.diff().cpu().numpy()
 
     def take(self, index: Tensor) -> Packed:
-        """Samples `index` (n',) int64."""
+        """Samples `index` (n′,) int64."""
         if self.offsets is None:
             return Packed(self.values[index])
         lengths = self.offsets.diff()[index]
@@ -185,7 +185,7 @@ class Stored:
         return int(self.sizes.sum()) * self.dim
 
     def take(self, index: Tensor) -> Packed:
-        """Samples `index` (n',) int64, read from the store."""
+        """Samples `index` (n′,) int64, read from the store."""
         rows = self.rows[index.numpy()]
         if self.ragged:
             values, offsets = self.features.tokens.packed(rows)

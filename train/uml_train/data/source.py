@@ -83,11 +83,11 @@ class Source:
         return replace(self, rows=self.rows[~positions], labels=self.labels[~positions])
 
     def values(self, positions: np.ndarray) -> torch.Tensor:
-        """Raw pooled features (len(positions), D) float32 of some usable rows, by position in `rows`."""
+        """Raw pooled features (m, D) float32 of usable rows; `positions` (m,) int64 are places in `rows`."""
         return self.stored(positions).held().values
 
     def stored(self, positions: np.ndarray, *, tokens: bool = False) -> Stored:
-        """Some usable rows, by position in `rows`, left where they are.
+        """Some usable rows, left where they are; `positions` (m,) int64 are places in `rows`.
 
         With `tokens` they are the tokens; a store without gives its pooled features.
         """
@@ -107,7 +107,7 @@ def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_onl
     """The readable rows with a class of the target; `train_only` leaves out those of other splits.
 
     Args:
-        to_target: target class of each of the store's classes, or −1.
+        to_target: (K,) int64, the target class of each of the store's K classes, or −1.
 
     Raises:
         InputError: no such row.

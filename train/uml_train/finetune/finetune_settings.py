@@ -44,7 +44,7 @@ class FinetuneSettings(Settings):
     )] = None
     # `--start` alone would be ambiguous to torchrun, which also looks at options behind the script's name.
     start: Annotated[str, Setting(
-        "Weights at the beginning. random: from scratch, each seed with its own; shuffled: each tensor's "
+        "Weights to start from. random: from scratch, other ones for each seed; shuffled: each tensor's "
         "pretrained values in random order.",
         group=_NETWORK, option="--start-from", choices=("pretrained", "random", "shuffled"),
     )] = "pretrained"
@@ -57,27 +57,27 @@ class FinetuneSettings(Settings):
         group=_NETWORK, metavar="PIXELS", takes="a number of pixels", check=at_least(1),
     )] = None
     views: Annotated[str, Setting(
-        "What training pictures go through. crop: the encoder's own transform; flip: that and a flip in "
+        "How training pictures are augmented. crop: the encoder's own transform; flip: that and a flip in "
         "half of the cases; random-crop: 8 to 100 % of the area and a flip.",
         group=_NETWORK, choices=("crop", "flip", "random-crop"),
     )] = "random-crop"
     freeze: Annotated[Freeze, Setting(
-        "Layers that stay as they are, with all that stands before them.",
+        "Freeze the first N layers, and the embedding before them.",
         group=_NETWORK, metavar="N|all", takes="a number of layers or `all`",
         check=lambda layers: layers == "all" or layers >= 0,
     )] = 0
     unfreeze_at: Annotated[int | None, Setting(
-        "From this step on nothing is frozen.",
+        "Unfreeze everything from this step on.",
         group=_NETWORK, metavar="STEP", takes="a step from 1 on, with --freeze N or all", check=at_least(1),
     )] = None
     transform: Annotated[str, Setting(
-        "What every picture goes through first. own: the network's; paper: 224 pixels, CLIP's mean and "
+        "How every picture is prepared. own: the network's; paper: 224 pixels, CLIP's mean and "
         "deviation.",
         group=_NETWORK, choices=("own", "paper"),
     )] = "own"
     batch_norm: Annotated[str, Setting(
-        "Statistics of BatchNorm in training. batches: each batch's; until-evaluated: from the first "
-        "evaluation on those that have been gathered, and no dropout (the public code's).",
+        "Statistics that BatchNorm trains with. batches: those of each batch; until-evaluated: running ones "
+        "after the first evaluation, without dropout, as in the public code.",
         group=_NETWORK, choices=("batches", "until-evaluated"),
     )] = "batches"
     ema: Annotated[float | None, Setting(
@@ -86,7 +86,7 @@ class FinetuneSettings(Settings):
         check=lambda decay: 0 < decay < 1,
     )] = None
     keep: Annotated[bool, Setting(
-        "Write the selected networks as folders that `uml extract --encoder` takes.  [default: write them]",
+        "Keep the selected networks as folders for `uml extract --encoder`.  [default: keep them]",
         group=_NETWORK, option="--keep-backbones/--no-backbones", role="local",
     )] = True
     tune_aux: Annotated[str | None, Setting(

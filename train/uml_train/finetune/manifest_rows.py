@@ -73,7 +73,7 @@ class ManifestRows:
         return self._features() if self._real else torch.zeros(1, self.dim).expand(len(self), -1)
 
     def pooled_of(self, rows: np.ndarray) -> torch.Tensor:
-        """As of a store."""
+        """(N, D) float32, as of a store: all rows, whichever are asked for."""
         return self.pooled
 
     @property

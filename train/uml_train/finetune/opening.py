@@ -18,11 +18,11 @@ from uml_cache import QUIET, InputError, Output, WorkError
 from uml_extract import Trainable, load_trainable
 from uml_manifests import Manifest, resolve_data
 from uml_train.data.selection import Role
-from uml_train.finetune.backbones import Backbone
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.manifest_rows import ManifestRows
+from uml_train.finetune.network.backbones import Backbone
+from uml_train.finetune.network.whole_network import moved
 from uml_train.finetune.samples import Loader, look_at, stamps_of
-from uml_train.finetune.whole_network import moved
 from uml_train.runs.ranks import Ranks
 
 _ENCODED_AT_ONCE = 64
@@ -43,8 +43,8 @@ class Part:
         """Raises `WorkError` where a file of a sample is not the one that the run was begun with."""
         if stamps_of(self.manifest) != self.stamps:
             raise WorkError(
-                f"samples in {self.manifest.root} were changed while a run trained on them: what was "
-                "finished before is kept, and the same command trains a new run on what is there now"
+                f"samples in {self.manifest.root} were changed while a run trained on them. What was "
+                "finished before is kept; run the same command again to train on the changed samples"
             )
 
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from uml_train.data.batches import BatchOrder, BatchPlan
+from uml_train.finetune.network.whole_network import TuningTask
 from uml_train.finetune.samples import Key, Loader
-from uml_train.finetune.whole_network import TuningTask
-from uml_train.grid import Schedule
+from uml_train.protocols.grid import Schedule
 from uml_train.runs.ranks import Ranks
 
 _Rows = TypeVar("_Rows", np.ndarray, torch.Tensor)

@@ -110,8 +110,8 @@ class Loader:
             for (row, _, _), sample in batch:
                 if isinstance(sample, SampleError):
                     raise WorkError(
-                        f"sample {self._manifest.ids[row]!r} cannot be read any more ({sample}); "
-                        "bring it back and give the same command again, which goes on where it stopped"
+                        f"sample {self._manifest.ids[row]!r} can no longer be read ({sample}); "
+                        "restore it and run the same command again to continue"
                     )
             yield self._encoder.inputs([sample for _, sample in batch])
 
@@ -180,7 +180,7 @@ def look_at(loader: Loader, manifest: Manifest, runs: Path, output: Output) -> L
         row = next(iter(known.unreadable))
         output.say(
             f"{len(known.unreadable)} of {len(manifest)} samples cannot be read and are left out, such as "
-            f"{manifest.ids[row]!r} ({known.unreadable[row]}); delete {record} to have them looked at again"
+            f"{manifest.ids[row]!r} ({known.unreadable[row]}); delete {record} to try them again"
         )
     return known
 

@@ -14,13 +14,13 @@ import numpy as np
 
 from uml_cache import Output
 from uml_train.data.source import Source
-from uml_train.finetune.backbones import State
+from uml_train.finetune.network.backbones import State
+from uml_train.finetune.network.steps import Tuner
+from uml_train.finetune.network.whole_network import TunedStream, TuningTask
 from uml_train.finetune.opening import Networks, Part
-from uml_train.finetune.steps import Tuner
-from uml_train.finetune.whole_network import TunedStream, TuningTask
-from uml_train.grid import Grid
 from uml_train.heads.models import Fitted, best_validated
 from uml_train.problem import Problem
+from uml_train.protocols.grid import Grid
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.run import Cell
 from uml_train.runs.cells import Prepared, Trained, auxiliary_positions, draw_rows, prepare

@@ -12,7 +12,7 @@ from uml_train.data.batches import BatchPlan
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.tuned_cell import CellTuner
 from uml_train.finetune.tuning_session import open_samples
-from uml_train.grid import Schedule
+from uml_train.protocols.grid import Schedule
 from uml_train.run import Cell
 from uml_train.runs.cells import Prepared, prepare
 from uml_train.runs.costs import Estimate

@@ -13,18 +13,18 @@ from uml_train.data.selection import select_beside
 from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
 from uml_train.finetune.tuned_cell import CellTuner, write_backbones
-from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
+from uml_train.protocols.grid import Grid, load_grid
 from uml_train.record.checksums import path_sum
 from uml_train.record.identity import content_of, require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
-from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.reopening import class_map_of, splits_of
-from uml_train.runs.resolving import resolve, unrelated_roles
-from uml_train.runs.searching import with_texts
 from uml_train.runs.session import Session
+from uml_train.runs.settled.combinations import cells_of
+from uml_train.runs.settled.reopening import class_map_of, splits_of
+from uml_train.runs.settled.resolving import resolve, unrelated_roles
+from uml_train.runs.settled.searching import with_texts
 from uml_train.runs.workers import chosen_device, finished_cell, run_grid
 from uml_train.settings import TrainSettings
 

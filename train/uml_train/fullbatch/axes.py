@@ -159,7 +159,8 @@ class Thin:
 
     @classmethod
     def of(cls, heads: Tensor) -> Thin:
-        """By the eigenvectors of the smaller Gram matrix; directions that carry nothing have values 0."""
+        """Of heads (M, C, W), by the eigenvectors of the smaller Gram matrix, in double precision;
+        directions that carry nothing have values 0."""
         h = heads.double()
         wide = h.shape[1] <= h.shape[2]
         squares, vectors_ = torch.linalg.eigh(h @ h.mT if wide else h.mT @ h)

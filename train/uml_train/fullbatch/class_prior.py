@@ -31,9 +31,9 @@ from uml_train.fullbatch.axes import AxisStream, Solution, remembered
 from uml_train.fullbatch.linear import single_layer
 from uml_train.fullbatch.shared import Effort
 from uml_train.fullbatch.squared import centred_targets
-from uml_train.grid import Point
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_means, seeded
+from uml_train.protocols.grid import Point
 
 _FOLDS = 5
 _FEW = 8  # rows of a class in training and validation together

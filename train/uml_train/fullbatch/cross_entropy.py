@@ -83,7 +83,7 @@ class CrossEntropy:
         )
 
     def keep(self, index: Tensor) -> None:
-        """Keep the candidates at `index` only."""
+        """Keep the candidates at `index` (M′,) int64 only."""
         if self.x.stride(0):
             self.x = self.x.index_select(0, index)
         else:
@@ -126,7 +126,7 @@ class CrossEntropy:
         return fit + 0.5 * torch.linalg.vecdot((penalty * theta).flatten(1), theta.flatten(1)), p
 
     def gradient(self, p: Tensor, theta: Tensor) -> Tensor:
-        """(M, J, K'); `p` is used up."""
+        """(M, J, K′) at probabilities `p` (M, N, C), which are used up."""
         # ∂CE/∂z = p − onehot(y); behind the map that is v_n (p_n − y_n) mixᵀ for every row, times x_nᵀ.
         residual = p.scatter_add_(2, self.index, torch.full_like(self.index, -1, dtype=p.dtype))
         residual *= self.importance

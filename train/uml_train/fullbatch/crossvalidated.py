@@ -18,9 +18,9 @@ from uml_train.data.normalize import Normalizer
 from uml_train.data.rows import vectors
 from uml_train.fullbatch.class_prior import class_kernel
 from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
-from uml_train.grid import Candidate, Point, crossed_points
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
+from uml_train.protocols.grid import Candidate, Point, crossed_points
 from uml_train.settings import FROM_CLASS_MEANS, LINEAR, SOLVED, WITH_AUXILIARY_LOSS
 
 if TYPE_CHECKING:
@@ -70,8 +70,11 @@ Split = tuple[Tensor, Tensor]
 
 
 def deal(codes: NDArray[np.int64], parts: int, random: np.random.RandomState) -> list[Split]:
-    """Splits that hold out one part each. The rows of a class are dealt out to the parts in turn, so that
-    it is in all of them alike; each class begins where the one before ended."""
+    """Splits that hold out one part each, of rows with classes `codes` (n,).
+
+    The rows of a class are dealt out to the parts in turn, so that it is in all of them alike; each class
+    begins where the one before ended.
+    """
     order = random.permutation(len(codes))
     order = order[np.argsort(codes[order], kind="stable")]
     dealt = np.empty(len(codes), dtype=np.int64)

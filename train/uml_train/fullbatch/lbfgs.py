@@ -55,7 +55,7 @@ class BatchedProblem(Protocol):
         ...
 
     def keep(self, index: Tensor) -> None:
-        """Keep the problems at `index` only."""
+        """Keep the problems at `index` (M′,) int64 only."""
         ...
 
 
@@ -138,7 +138,7 @@ class _History:
         self.count = 0
 
     def keep(self, index: Tensor) -> None:
-        """Keep the problems at `index` only."""
+        """Keep the problems at `index` (M′,) int64 only."""
         self.vectors = self.vectors.index_select(0, index)
         for name in ("with_y", "with_gradient", "factor"):
             setattr(self, name, getattr(self, name)[index.numpy()])

@@ -12,13 +12,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from uml_train.fullbatch.axes import AxisStream, Solution, Thin, auxiliary_stream, squares_of
+from uml_train.fullbatch.axes import (
+    AxisStream,
+    Solution,
+    Thin,
+    auxiliary_stream,
+    remembered,
+    squares_of,
+)
 from uml_train.fullbatch.cross_entropy import CrossEntropy
 from uml_train.fullbatch.shared import USUAL, Effort
 from uml_train.fullbatch.softmax import principal
 from uml_train.fullbatch.squared import centred_targets, head_of, projection_of, ridge
-from uml_train.grid import Point
 from uml_train.heads.models import HeadModel
+from uml_train.protocols.grid import Point
 
 
 def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) -> Solution:
@@ -33,10 +40,17 @@ def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) 
         squares, against, share = target.moments(model.classes)
         theta, bias = ridge(squares, against, penalty), share.expand(len(points), -1)
     else:
-        problem = CrossEntropy(
-            target.x, target.labels, target.importance, penalty, model.classes, counts=torch.ones(len(target))
-        )
-        theta, bias, steps = problem.solve(effort.tolerance, effort.steps)
+
+        def likeliest() -> tuple[Tensor, Tensor, Tensor]:
+            problem = CrossEntropy(
+                target.x, target.labels, target.importance, penalty, model.classes,
+                counts=torch.ones(len(target)),
+            )  # fmt: skip
+            return problem.solve(effort.tolerance, effort.steps)
+
+        # The choice of a draw's normalisation has solved the same problem before.
+        key = "linear", target.name, target.labels, penalty, model.classes, effort
+        theta, bias, steps = remembered(likeliest, *key)
     bias = bias.double()
     return single_layer(target, theta, bias, steps, model.target.logit_scale)
 

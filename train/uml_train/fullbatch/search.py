@@ -17,11 +17,11 @@ from uml_train.fullbatch.axes import Solution
 from uml_train.fullbatch.class_prior import cross_validated, solve_prior
 from uml_train.fullbatch.linear import solve_linear
 from uml_train.fullbatch.shared import EXACT, USUAL, Effort, solve_shared
-from uml_train.grid import Point
 from uml_train.heads.bank import one_thread
 from uml_train.heads.fitting import watched_rows
 from uml_train.heads.models import Fitted, HeadModel, best_validated
 from uml_train.heads.weights import HeadWeights
+from uml_train.protocols.grid import Point
 
 _COLDEST, _HOTTEST = 1e-2, 1e3  # factors on logits whose root mean square is 1
 _GOLDEN = (math.sqrt(5.0) - 1.0) / 2.0

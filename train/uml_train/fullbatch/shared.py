@@ -46,8 +46,8 @@ from uml_train.fullbatch.axes import (
 )
 from uml_train.fullbatch.cross_entropy import CrossEntropy
 from uml_train.fullbatch.squared import head_of, projection_of, ridge
-from uml_train.grid import Point
 from uml_train.heads.models import HeadModel
+from uml_train.protocols.grid import Point
 
 _BELIEF = 0.5  # how much of the start is what the auxiliary says, the rest is each class by itself
 

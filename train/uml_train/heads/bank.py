@@ -24,11 +24,11 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from uml_train.data.batches import BatchOrder
-from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted, HeadModel
 from uml_train.heads.one_model import Trainer
 from uml_train.heads.sequence_model import SequenceTrainer
 from uml_train.heads.stacked import fit_stacked
+from uml_train.protocols.grid import Schedule
 
 
 class HeadBank:

@@ -150,7 +150,10 @@ def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
 
 
 def folded(weights: HeadWeights, normalize: Normalizer) -> dict[str, Tensor]:
-    """The target's path with its normalisation folded in: `weight` and `bias`, and `output` with a trunk."""
+    """The target's path with its normalisation folded in: `weight` (C, D) and `bias` (C,) float32.
+
+    With a trunk they are (W, D) and (W,), and `output` (C, W) stands behind it.
+    """
     scale = weights.scales[0].double()
     projection = weights.projections[0]
     head = weights.head.double()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.data.rows import Packed, Stored, as_rows
-from uml_train.grid import Schedule
 from uml_train.heads.models import Fitted, HeadModel
+from uml_train.protocols.grid import Schedule
 
 _WATCHED = 128  # training rows of each modality that the reported training accuracy looks at
 

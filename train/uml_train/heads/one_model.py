@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from uml_train.data.batches import BatchOrder
-from uml_train.grid import Schedule
 from uml_train.heads.fitting import Fitting
 from uml_train.heads.models import HeadModel
+from uml_train.protocols.grid import Schedule
 
 
 class Trainer(Fitting):

@@ -14,12 +14,12 @@ from torch.nn import functional
 
 from uml_train.data.batches import BatchOrder
 from uml_train.data.rows import Held, Packed, as_rows
-from uml_train.grid import Schedule
 from uml_train.heads.fitting import Fitting
 from uml_train.heads.models import HeadModel
 from uml_train.heads.stacked import HALF_SCALE, PRECISIONS
 from uml_train.heads.transformer import Block
 from uml_train.heads.weights import HeadWeights
+from uml_train.protocols.grid import Schedule
 
 
 class SequenceTrainer(Fitting):

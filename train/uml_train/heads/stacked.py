@@ -20,12 +20,12 @@ from torch import Tensor
 from uml_train.data.batches import BatchOrder, BatchPlan
 from uml_train.data.pool import Pool
 from uml_train.data.rows import Held, Rows, as_rows
-from uml_train.grid import Schedule
 from uml_train.heads.adamw import update_for
 from uml_train.heads.fitting import head_gradient, watched_rows
 from uml_train.heads.models import Fitted, HeadModel
 from uml_train.heads.stacks import stacks
 from uml_train.heads.weights import HeadWeights
+from uml_train.protocols.grid import Schedule
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Gradients of half-precision products below 6e-8 would vanish; float16 carries them scaled.

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from uml_train.data.batches import BatchPlan
-from uml_train.grid import Schedule
 from uml_train.heads.models import HeadModel
+from uml_train.protocols.grid import Schedule
 
 _VECTORS = 6  # of P numbers a model has: parameters, gradient, two moments, the best so far, and a spare
 

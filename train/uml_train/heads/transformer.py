@@ -47,7 +47,7 @@ class Block:
 
     @property
     def parts(self) -> tuple[Tensor, ...]:
-        """The weights in the order of the fields."""
+        """The weights in the order of the fields: (2, W), (3 · A, W), (W, A), (2, W), (H, W), (W, H)."""
         return (self.norm1, self.qkv, self.mix, self.norm2, self.up, self.down)
 
     @property

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from uml_train.pretrain.network_training import PretrainingTask, Timetable
+from uml_train.pretrain.network.network_training import PretrainingTask, Timetable
+from uml_train.pretrain.network.sequences import Sequences
+from uml_train.pretrain.network.shared_transformer import SharedTransformer
 from uml_train.pretrain.searches import Pretraining, PretrainingCandidate
 from uml_train.pretrain.sequence_problem import SequenceProblem
-from uml_train.pretrain.sequences import Sequences
-from uml_train.pretrain.shared_transformer import SharedTransformer
 from uml_train.run import Cell
 from uml_train.runs.cells import Draw, draw_rows
 from uml_train.settings import UNRELATED, Shots, TrainSettings

@@ -30,9 +30,9 @@ from uml_cache import (
     unknown,
 )
 from uml_extract import EncoderSpec
-from uml_train.pretrain.network_file import SavedNetwork, load_network
-from uml_train.pretrain.network_training import Where, embed_rows
-from uml_train.pretrain.sequences import Sequences
+from uml_train.pretrain.network.network_file import SavedNetwork, load_network
+from uml_train.pretrain.network.network_training import Where, embed_rows
+from uml_train.pretrain.network.sequences import Sequences
 from uml_train.problem import LeftOut
 from uml_train.record.identity import Watch, one_state, recorded_store, store_remarks
 from uml_train.run import CellResult, Run
@@ -84,7 +84,7 @@ def embed(
     """
     if run.config.get("objective") not in ("ssl", "joint"):
         raise InputError(
-            f"{run.path} trained heads on features, which represent nothing new; `uml embed` takes runs of "
+            f"{run.path} trained heads only, so it has no new features; `uml embed` takes runs of "
             "`uml train --objective ssl` or joint"
         )
     for remark in store_remarks(run, cache):
@@ -121,7 +121,9 @@ def embed(
 def _choose(run: Run, key: str | None) -> CellResult:
     cells = {result.cell.key: result for result in run.cells}
     if not cells:
-        raise InputError(f"{run.path} has no finished cell; the same `uml train` command goes on with it")
+        raise InputError(
+            f"{run.path} has no finished cell; run the same `uml train` command again to finish it"
+        )
     if key is not None:
         if key not in cells:
             raise unknown("cell", key, cells)

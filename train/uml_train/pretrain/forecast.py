@@ -10,11 +10,17 @@ import numpy as np
 
 from uml_cache import QUIET, Output
 from uml_train.pretrain.arms import Arms
-from uml_train.pretrain.network_training import NetworkTrainer, PretrainingTask, Timetable, Where, embed_rows
+from uml_train.pretrain.network.network_training import (
+    NetworkTrainer,
+    PretrainingTask,
+    Timetable,
+    Where,
+    embed_rows,
+)
+from uml_train.pretrain.network.shared_transformer import SharedTransformer
 from uml_train.pretrain.pretraining import open_networks
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import PretrainingCandidate
-from uml_train.pretrain.shared_transformer import SharedTransformer
 from uml_train.run import Cell
 from uml_train.runs.cells import draw_rows
 from uml_train.runs.costs import Estimate

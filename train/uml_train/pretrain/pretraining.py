@@ -33,9 +33,9 @@ from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.reopening import recorded_selection, splits_of
-from uml_train.runs.resolving import unrelated_roles, with_defaults
 from uml_train.runs.session import Session
+from uml_train.runs.settled.reopening import recorded_selection, splits_of
+from uml_train.runs.settled.resolving import unrelated_roles, with_defaults
 from uml_train.settings import Shots, TrainSettings
 
 

@@ -63,7 +63,7 @@ class Probe:
         return found
 
     def accuracy(self, embeddings: np.ndarray, labels: np.ndarray) -> float:
-        """Percent of the rows whose class is found."""
+        """Percent of the rows whose class is found; embeddings (n, W), labels (n,)."""
         return 100.0 * float((self.predict(embeddings) == labels).mean())
 
     def _mapped(self, embeddings: np.ndarray) -> np.ndarray:

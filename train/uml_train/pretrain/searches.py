@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from uml_cache import InputError, Setting, Settings, all_different, at_least, declared, read_toml, unknown
-from uml_train.pretrain.shared_transformer import NORMS, POSITIONS, TransformerConfig
-from uml_train.protocols import protocol_grid
+from uml_train.pretrain.network.shared_transformer import NORMS, POSITIONS, TransformerConfig
+from uml_train.protocols.protocols import protocol_grid
 
 # Curricula whose first part comes out of the target's epochs, and who waits in it.
 _INSIDE = {"target-first": "auxiliaries", "auxiliary-first": "target"}

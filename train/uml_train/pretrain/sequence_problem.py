@@ -12,7 +12,7 @@ from uml_manifests import NO_SPLIT
 from uml_train.data.given_splits import GivenSplits
 from uml_train.data.selection import Role, Selection
 from uml_train.data.source import TRAIN, Source
-from uml_train.pretrain.sequences import Sequences, sequences
+from uml_train.pretrain.network.sequences import Sequences, sequences
 from uml_train.problem import AS_RECORDED, Problem, open_problem, without_held_out
 
 
@@ -33,7 +33,7 @@ class SequenceProblem:
         return max(int(s.features.tokens.lengths.max()) for s in self.sequences.values())
 
     def target_rows(self, positions: np.ndarray) -> Sequences:
-        """Some of the target's usable rows by position, those without tokens too."""
+        """Those of the target's usable rows at `positions` (m,) int64, those without tokens too."""
         source = self.problem.target
         return self.sequences[source.label].only(source.rows[positions])
 

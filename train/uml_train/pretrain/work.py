@@ -17,12 +17,12 @@ import numpy as np
 from uml_cache import InputError, Output, Progress, WorkError, make_folder, write_together
 from uml_train.heads.models import best_validated
 from uml_train.pretrain.arms import Arms
-from uml_train.pretrain.network_file import load_network, network_file
-from uml_train.pretrain.network_training import NetworkTrainer, Where, embed_rows
-from uml_train.pretrain.pathways import snapshot_path
+from uml_train.pretrain.network.network_file import load_network, network_file
+from uml_train.pretrain.network.network_training import NetworkTrainer, Where, embed_rows
+from uml_train.pretrain.network.pathways import snapshot_path
+from uml_train.pretrain.network.sequences import Sequences
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import PretrainingCandidate
-from uml_train.pretrain.sequences import Sequences
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished
@@ -32,7 +32,7 @@ from uml_train.runs.cells import Draw, draw_rows
 from uml_train.runs.outcome import cell_result
 from uml_train.runs.ranks import Ranks
 
-_AGAIN = "the same `uml train` command trains the network anew"
+_AGAIN = "run the same `uml train` command to train the network again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Work:
                 load_network(path)
                 read_record(path.with_suffix(".json"), "", required=False)
             except InputError as error:
-                self._output.say(f"{error}: the network is trained anew")
+                self._output.say(f"{error}: the network is trained again")
                 whole = False
         self._ranks.wait()  # every process has looked before one of them writes
         return whole
@@ -121,9 +121,7 @@ class Work:
         )
         outcome = trainer.fit(bar)
         if not outcome.finite:
-            self._output.say(
-                f"{path.stem}: the loss is no number any more; lower lr, or set clip in the grid"
-            )
+            self._output.say(f"{path.stem}: the loss is no longer finite; lower lr, or set clip in the grid")
         about = {
             "seed": cell.seed,
             "method": cell.method,

@@ -191,4 +191,4 @@ class CellResult:
 
 def remedy(record: Path) -> str:
     """What a person does about a damaged file of the cell with this record."""
-    return f"the same `uml train` command makes the cell anew; without that command delete {record}"
+    return f"run the same `uml train` command to train the cell again, or delete {record}"

@@ -45,9 +45,7 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         if line != _MARK + hashlib.sha256(data).hexdigest().encode():
-            self.say(
-                f"{self.path} is damaged (it is not what its checksum says); its network is trained anew"
-            )
+            self.say(f"{self.path} is damaged (it does not match its checksum); its network is trained again")
             return None
         content: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return content

@@ -69,7 +69,7 @@ def read_record(path: Path, remedy: str, *, required: bool = True) -> dict[str, 
     at = len(_HEAD) + _DIGITS
     body = data[at + len(_AFTER) :]
     if data[at : at + len(_AFTER)] != _AFTER or values.pop("sha256") != hashlib.sha256(body).hexdigest():
-        raise DamagedFile(path, "is damaged (it is not what its checksum says)", remedy)
+        raise DamagedFile(path, "is damaged (it does not match its checksum)", remedy)
     return values
 
 
@@ -108,5 +108,5 @@ def difference(data: bytes, expected: FileSum) -> str:
     if len(data) != expected["bytes"]:
         return f"it has {len(data)} bytes, and {expected['bytes']} were written"
     if hashlib.sha256(data).hexdigest() != expected["sha256"]:
-        return "it is not what its checksum says"
+        return "it does not match its checksum"
     return ""

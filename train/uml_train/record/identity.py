@@ -107,13 +107,13 @@ def recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
         store = store_info(recorded["path"])
     except InputError:
         raise InputError(
-            f"the store of {label} that {run.path} was trained on is not at {recorded['path']} any more; say "
-            "where the cache is now with --cache, or train again"
+            f"the store of {label} that {run.path} was trained on is no longer at {recorded['path']}; give "
+            "the cache's new place with --cache, or train again"
         ) from None
     if not _is(run, recorded, store):
         raise InputError(
-            f"{store.path} has changed since {run.path} was trained; the same `uml train` command trains a "
-            "new run on what is there now, beside this one"
+            f"{store.path} has changed since {run.path} was trained; run the same `uml train` command to "
+            "train a new run on the changed features"
         )
     return store
 
@@ -126,8 +126,8 @@ def require_content(run: Run) -> None:
     """
     if not run.checked:
         raise InputError(
-            f"{run.path} was made by version 0.1, which did not record what its stores held, so that no cell "
-            "can be added to it; the same `uml train` command trains a new run beside it"
+            f"{run.path} was made by version 0.1, which did not record what its stores held, so no cell "
+            "can be added to it; run the same `uml train` command to train a new run"
         )
 
 
@@ -149,8 +149,8 @@ def store_remarks(run: Run, cache: Path | None = None) -> list[str]:
         names = " and ".join(labels)
         if state == "changed":
             remarks.append(
-                f"the features of {names} have changed since {run.path} was trained: {shown}; the same `uml "
-                "train` command trains a new run on those of now, beside it"
+                f"the features of {names} have changed since {run.path} was trained: {shown}; run the same "
+                "`uml train` command to train a new run on the changed features"
             )
         elif state == "absent":
             remarks.append(f"the stores of {names} are not where {run.path} was trained on them: {shown}")
@@ -201,7 +201,7 @@ def remark_siblings(path: Path, identity: Mapping[str, Any], say: Callable[[str]
             why = "was made by version 0.1, which did not record what its stores held"
         else:
             continue
-        say(f"{run.path} {why}; it stays, and {path} is trained beside it")
+        say(f"{run.path} {why}; it is kept, and {path} is a new run")
 
 
 def _but_stores(identity: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,10 +215,10 @@ def _same_command(run: Run, identity: Mapping[str, Any]) -> bool:
 
 
 _TRAINED = (
-    "while a run trained on it: what was finished before is kept, and the same command trains a new run on "
-    "what is there now"
+    "while a run trained on it. What was finished before is kept; run the same command again to train on the "
+    "changed features"
 )
-_READ = "while it was read: nothing of this was kept; give the same command again"
+_READ = "while it was read. Nothing of this was kept; run the same command again"
 
 
 @contextlib.contextmanager

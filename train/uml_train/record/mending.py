@@ -27,7 +27,7 @@ def mend(run: Run, wanted: Collection[Cell], output: Output, *, thorough: bool) 
     names = {cell.key for cell in wanted}
     for record, error in (found.gone | found.damaged).items():
         then = (
-            "its cell is trained anew"
+            "its cell is trained again"
             if record.stem in names
             else "its cell is taken out; `uml eval` adds it"
         )

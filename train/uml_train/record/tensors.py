@@ -24,7 +24,8 @@ FORMAT = 2
 
 
 def tensor_file(tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> bytes:
-    """The bytes of a file with tensors and what is said of them; equal weights give equal bytes."""
+    """The bytes of a file with tensors, of any shape, and what is said of them; equal weights give equal "
+    "bytes."""
     from safetensors.torch import save
 
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -34,7 +35,7 @@ def tensor_file(tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any
 
 
 def read_tensor_file(path: Path, key: str, what: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `tensor_file` wrote: the tensors, and what is said of them.
+    """What `tensor_file` wrote: the tensors, of any shape, and what is said of them.
 
     Args:
         what: what the file should be, such as `head of uml train`.
@@ -59,7 +60,7 @@ def read_tensor_file(path: Path, key: str, what: str) -> tuple[dict[str, np.ndar
         raise InputError(f"{path} has format {version!r}; this version reads {_UNCHECKED} and {FORMAT}")
     checked = version == FORMAT or written is not None
     if checked and written != _digest(arrays, {"format": version, **about}):
-        why = "is damaged (it is not what its checksum says)"
+        why = "is damaged (it does not match its checksum)"
         raise DamagedFile(path, why, "take another copy of it, or train again")
     return arrays, about
 

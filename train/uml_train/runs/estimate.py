@@ -9,10 +9,10 @@ from typing import Any
 from uml_cache import QUIET, Output
 from uml_train.data.batches import BatchPlan
 from uml_train.fullbatch.search import solve
-from uml_train.grid import Schedule
 from uml_train.heads.bank import HeadBank
 from uml_train.heads.models import HeadModel
 from uml_train.heads.stacks import bytes_of
+from uml_train.protocols.grid import Schedule
 from uml_train.runs.cells import prepare
 from uml_train.runs.costs import Estimate
 from uml_train.runs.head_session import open_heads

@@ -9,17 +9,17 @@ from pathlib import Path
 from uml_cache import Output, Progress
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import select_stores
-from uml_train.grid import Grid, load_grid
 from uml_train.problem import open_problem, read_class_map
+from uml_train.protocols.grid import Grid, load_grid
 from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run
-from uml_train.runs.combinations import cells_of
 from uml_train.runs.ranks import Ranks
-from uml_train.runs.reopening import open_recorded, recorded_selection, require_heads
-from uml_train.runs.resolving import check_tokens, resolve, unrelated_roles
-from uml_train.runs.searching import with_search
 from uml_train.runs.session import Session
+from uml_train.runs.settled.combinations import cells_of
+from uml_train.runs.settled.reopening import open_recorded, recorded_selection, require_heads
+from uml_train.runs.settled.resolving import check_tokens, resolve, unrelated_roles
+from uml_train.runs.settled.searching import with_search
 from uml_train.runs.workers import run_grid, train_cells
 from uml_train.settings import TRANSFORMER, TrainSettings
 
@@ -67,6 +67,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         read_splits(settings.splits) if settings.splits else None,
         ids=settings.ids,
         short_classes=settings.short_classes,
+        unlabelled=settings.splits is None,  # rows that --splits does not name are not used
     )
     for remark in (*selection.remarks, *problem.remarks):
         output.say(remark)

@@ -31,8 +31,8 @@ from uml_train.runs.ranks import Ranks
 from uml_train.settings import AUTO, TrainSettings
 
 if TYPE_CHECKING:
-    from uml_train.grid import Grid
     from uml_train.pretrain.searches import Pretraining
+    from uml_train.protocols.grid import Grid
 
 
 @dataclass(eq=False, kw_only=True)
@@ -103,7 +103,7 @@ def train_session(session: Session, left_out: list[LeftOut] | None = None) -> Ru
         left_out += session.problem.left_out()
     cells = session.cells()
     if not _add(session, run, cells, thorough=True):
-        session.output.say(f"{run.path} has every cell; nothing was trained")
+        session.output.say(f"{run.path} is complete; nothing was trained")
     return run
 
 

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +17,23 @@ from uml_cache import (
     available_cores,
     deaf_to_interrupts,
     no_processes,
+    process_pool,
     store_info,
 )
 from uml_train.data.selection import Role
-from uml_train.grid import Grid
 from uml_train.heads.bank import HeadBank, one_thread
 from uml_train.heads.export import head_file
 from uml_train.heads.models import Fitted
 from uml_train.problem import Problem
+from uml_train.protocols.grid import Grid
 from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, CellResult, Run
-from uml_train.runs.cells import Trained, finish, prepare, train_cell
+from uml_train.runs.cells import Trained, prepare
+from uml_train.runs.one_cell import finish, train_cell
 from uml_train.runs.outcome import cell_result
-from uml_train.runs.recorded import run_grid
-from uml_train.runs.reopening import open_recorded, selection_of
+from uml_train.runs.settled.recorded import run_grid
+from uml_train.runs.settled.reopening import open_recorded, selection_of
 from uml_train.settings import LINEAR, TRANSFORMER, TrainSettings
 
 # Starting a process costs some seconds of imports; less work than this stays in one.
@@ -158,17 +155,8 @@ def _in_processes(
     run: Run, cells: Sequence[Cell], processes: int, stores: Mapping[str, Path]
 ) -> Iterator[Told]:
     # Long cells first would finish sooner together, but the order given keeps the early ones early.
-    context = get_context("spawn")
-    # A pipe, and no event: its end reaches the workers whatever becomes of this process, and who sets an
-    # event waits for its sleepers, which a signal may have ended.
-    told, stop = context.Pipe(duplex=False)
-    with (
-        stop,
-        told,
-        ProcessPoolExecutor(
-            processes, mp_context=context, initializer=_start_worker, initargs=(run.path, stores, told)
-        ) as pool,
-    ):
+    # Records of cells are written last, so nothing half is left of those under way when the pool ends.
+    with process_pool(processes, _start_worker, run.path, stores) as pool:
         try:
             with deaf_to_interrupts():  # the processes are started now
                 waiting: set[Future[Told]] = {pool.submit(_train_in_worker, cell) for cell in cells}
@@ -178,20 +166,16 @@ def _in_processes(
                     yield future.result()
         except BrokenProcessPool:
             raise WorkError(
-                "a training process died (out of memory?); what is finished is kept, the same command goes on"
+                "a training process died (out of memory?); finished cells are kept. Run the same command "
+                "again to "
+                "continue"
             ) from None
-        except BaseException:
-            stop.close()  # cells under way are dropped: records are written last, so nothing half is left
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 _worker: dict[str, Any] = {}
 
 
-def _start_worker(path: Path, stores: Mapping[str, Path], told: Connection) -> None:
-    threading.Thread(target=_end_when_told, args=(told,), daemon=True).start()
+def _start_worker(path: Path, stores: Mapping[str, Path]) -> None:
     try:
         run = Run(path)
         roles = {label: Role(label, store_info(store)) for label, store in stores.items()}
@@ -202,14 +186,6 @@ def _start_worker(path: Path, stores: Mapping[str, Path], told: Connection) -> N
         _worker.update(run=run, problem=problem, grid=run_grid(run))
     except (InputError, WorkError) as error:
         _worker.update(error=error)  # an initializer that raises says nothing to the process that waits
-
-
-def _end_when_told(told: Connection) -> None:
-    """End where the other end of the pipe is closed: the process that waits wants no more, or was killed and
-    cannot end its workers, which would then wait for ever for the next cell."""
-    with contextlib.suppress(OSError):
-        told.poll(None)
-    os._exit(1)
 
 
 def _train_in_worker(cell: Cell) -> Told:

@@ -22,6 +22,7 @@ from uml_cache.files.documents import parse_json
 
 _SMALL = 1 << 26  # bytes
 _MOST_OBJECTS = 100_000  # of an HDF5 file
+_DEEPEST = 32  # groups inside each other
 
 
 def read_file(path: Path, stack: ExitStack) -> Nested:
@@ -41,7 +42,9 @@ def read_file(path: Path, stack: ExitStack) -> Nested:
     except InputError:
         raise
     except MemoryError:
-        raise InputError(f"{path}: asks for more memory than there is; its header may be damaged") from None
+        raise InputError(
+            f"{path}: needs more memory than this machine has; its header may be damaged"
+        ) from None
     except Exception as error:  # parsers raise nearly anything on broken bytes
         said = " ".join(str(error).split())[:120] or type(error).__name__
         raise InputError(f"{path}: cannot be read as {path.suffix.lower()} ({said})") from None
@@ -101,26 +104,29 @@ def _read_through(path: Path) -> None:
                 np.asarray(value[()])
 
 
-def _open_group(group: Any, seen: Iterator[int]) -> Nested:
+def _open_group(group: Any, seen: Iterator[int], depth: int = 0) -> Nested:
     import h5py
 
-    from uml_cache.exchange.formats.hdf5 import hdf5_members
+    from uml_cache.exchange.formats.hdf5 import hdf5_members, refuse_unread
 
     found: Nested = {}
     for name, value in hdf5_members(group):
-        if next(seen) > _MOST_OBJECTS:
+        # A soft link may lead to a group above; h5py gives that one its own name, so its depth tells nothing.
+        if next(seen) > _MOST_OBJECTS or depth > _DEEPEST:
             raise InputError(f"{group.file.filename}: its groups lead in a circle, or hold too many objects")
         if isinstance(value, h5py.Group):
-            found[name] = _open_group(value, seen)
+            found[name] = _open_group(value, seen, depth + 1)
             continue
         try:
             kind = value.dtype
         except TypeError:
-            continue  # a type that numpy has nothing for, such as a bit field
-        if h5py.check_string_dtype(kind) is not None:
+            kind = None  # a type that numpy has nothing for, such as a bit field
+        if kind is not None and h5py.check_string_dtype(kind) is not None:
             found[name] = value.asstr(errors="replace")[()]
-        elif kind.kind != "O" and value.shape is not None:
+        elif kind is not None and kind.kind != "O" and value.shape is not None:
             found[name] = value
+        else:
+            refuse_unread(group.file.filename, name, "its type has no text and no numbers")
     if ATTRIBUTES in group.attrs:
         found[ATTRIBUTES] = str(group.attrs[ATTRIBUTES])
     return found

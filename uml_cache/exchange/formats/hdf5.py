@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from uml_cache.errors import InputError
 from uml_cache.files.promises import check_promise
+from uml_cache.tables.columns import PLAIN
 
 if TYPE_CHECKING:
     import h5py
@@ -51,11 +52,22 @@ def hdf5_members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
     if len(names) > _MOST_OBJECTS:
         raise InputError(f"{_file(group)}: holds {len(names):,} objects; at most {_MOST_OBJECTS:,} are read")
     if group.name.count("/") > _DEEPEST:
-        raise InputError(f"{_file(group)}: its groups are nested more than {_DEEPEST} deep")
+        raise InputError(
+            f"{_file(group)}: its groups are nested more than {_DEEPEST} deep, or lead in a circle"
+        )
     for name in names:
         found = _follow(group, name, 0)
-        if found is not None:
+        if found is None:
+            refuse_unread(_file(group), name, "it is a link that leads nowhere, or to another file")
+        else:
             yield name, found
+
+
+def refuse_unread(where: str, name: str, reason: str) -> None:
+    """Raise `InputError` where a member that cannot be read is called like a column: nothing is lost in
+    silence."""
+    if any(name.lower() in names for names in PLAIN.values()):
+        raise InputError(f"{where}: {name!r} cannot be read: {reason}; put its values into the file")
 
 
 def _follow(group: h5py.Group, name: str, links: int) -> Any:

@@ -16,7 +16,11 @@ _MAGIC = b"\x93NUMPY"
 
 
 def read_array(path: Path) -> np.ndarray:
-    """One .npy file, mapped; `InputError` if it is broken, holds Python objects or promises too much."""
+    """One .npy file, mapped, of any shape and of any dtype but objects.
+
+    Raises:
+        InputError: it is broken or shorter than its header says, or it holds Python objects.
+    """
     with open(path, "rb") as stream:
         shape, dtype, start = _header(stream, str(path), str(path))
     size = path.stat().st_size - start
@@ -31,17 +35,25 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file by name; `InputError` as of `read_array`."""
+    """All arrays of an .npz file by name, of any shape; `InputError` as of `read_array`."""
     with _archive(path) as archive:
         check_memory(str(path), sum(member.file_size for member in archive.infolist()))
-        return {
-            member.filename.removesuffix(".npy"): _read(archive, member, path)
-            for member in archive.infolist()
-        }
+        found: dict[str, np.ndarray] = {}
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            array = _read(archive, member, path)
+            if name in found and not _same(found[name], array):
+                raise InputError(f"{path}: array {name!r} is in it twice, with different values; keep one")
+            found[name] = array
+        return found
 
 
 def read_member(path: Path, name: str) -> np.ndarray:
-    """One array of an .npz file; a `.` in its name there may be a `/` in `name`."""
+    """One array of an .npz file, of any shape; a `.` in its name there may be a `/` in `name`.
+
+    Raises:
+        InputError: there is no such array, or it is broken.
+    """
     with _archive(path) as archive:
         for member in archive.infolist():
             called = member.filename.removesuffix(".npy")
@@ -58,6 +70,11 @@ def objects_error(where: str, name: str | None = None) -> InputError:
         f"{where}: {what} Python objects (a pickle), which are never loaded because they can run code; "
         "save it again as a numeric or string array"
     )
+
+
+def _same(first: np.ndarray, second: np.ndarray) -> bool:
+    alike = first.dtype == second.dtype and first.shape == second.shape
+    return alike and first.tobytes() == second.tobytes()  # bytes: one NaN is not equal to the next
 
 
 def _archive(path: Path) -> zipfile.ZipFile:

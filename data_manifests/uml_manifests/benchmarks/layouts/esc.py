@@ -157,7 +157,11 @@ def fold_splits(labels: np.ndarray, folds: np.ndarray, fold: int, shots: int) ->
 def fold_files(
     ids: Sequence[str], labels: np.ndarray, folds: np.ndarray, classes: Sequence[str]
 ) -> dict[str, str]:
-    """`folds/foldF-kK.csv` (columns id, split) for every fold and k that the clips suffice for."""
+    """`folds/foldF-kK.csv` (columns id, split) for every fold and k that the clips suffice for.
+
+    Args:
+        labels: (n,) int64, class numbers of the clips; folds: (n,) int64, 1 to 5.
+    """
     files = {}
     for fold in _FOLDS:
         for shots in SHOTS:

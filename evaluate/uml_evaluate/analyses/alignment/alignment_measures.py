@@ -49,9 +49,10 @@ def _unbiased_hsic(k: NDArray[np.float64], m: NDArray[np.float64]) -> float:
 
 
 def mutual_knn(x: NDArray[Any], y: NDArray[Any], neighbours: int) -> float:
-    """Mean share of each point's K nearest (cosine) that the two representations have in common.
+    """Mean share of each point's K nearest (cosine) that two representations (C, D) and (C, E) have in
+    common.
 
-    Chance is K / (C − 1). Raises ValueError unless 1 ≤ K < C.
+    From 0 to 1; chance is K / (C − 1). Raises ValueError unless 1 ≤ K < C.
     """
     if not 1 <= neighbours < len(x) or len(x) != len(y):
         raise ValueError(f"{neighbours} neighbours of {len(x)} and {len(y)} points")
@@ -110,7 +111,10 @@ def separability(x: NDArray[Any], y: NDArray[Any], *, seed: int = 0) -> float:
 
 
 def modality_gap(x: NDArray[Any], y: NDArray[Any]) -> float:
-    """Distance of the two modalities' means over the root of their mean total variance; 0 where they mix."""
+    """Distance of the means of x (n, D) and y (m, D), over the root of their mean total variance.
+
+    At least 0, and 0 where the two modalities mix.
+    """
     a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     spread = (a.var(0).sum() + b.var(0).sum()) / 2
     return float(np.linalg.norm(a.mean(0) - b.mean(0)) / np.sqrt(max(float(spread), 1e-300)))

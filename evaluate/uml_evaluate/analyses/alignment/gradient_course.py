@@ -9,9 +9,9 @@ import numpy as np
 from uml_evaluate.analyses.finding import Table
 from uml_evaluate.analyses.part import arm_of
 from uml_evaluate.analyses.reading import Reading, mean_std_text
-from uml_evaluate.comparing.figures import GREY, arm_style
 from uml_evaluate.comparing.rows import arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, arm_style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -36,8 +36,8 @@ from uml_evaluate.analyses.reading import (
     seeds_text,
     stratified,
 )
-from uml_evaluate.comparing.figures import GREY, INK, arm_style, canvas, style
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, INK, arm_style, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_train import LINEAR
 
 if TYPE_CHECKING:
@@ -156,8 +156,7 @@ def _notes(
         "Gradient cosine: between the losses of target and auxiliary with respect to the shared head, "
         f"over a cell's training rows (at most {_GRADIENT_ROWS} of each), at the selected step. "
         + gradient_course.NOTES[has_courses],
-        "A projection of the target is free to turn towards the texts in uml only; unimodal-deep's "
-        "shared space has never met a text.",
+        "Only uml can turn its projection of the target towards the texts; unimodal-deep never saw one.",
     ]
 
 

@@ -146,7 +146,11 @@ class Scene:
 
 
 def picture(head: Head, scene: Scene, plane: Plane, name: str, own: bool) -> dict[str, NDArray[Any]]:
-    """What a model makes of a plane: of its own where `own`, else of the one that is shared."""
+    """What a model makes of a plane: of its own where `own`, else of the one that is shared.
+
+    Returns, by name: `region` (G, G) uint8, who wins; `lead` (G, G) float32, of the first class over the
+    second; `right` (m,) bool of the rows that are drawn; for a plane of its own its axes and points, too.
+    """
     a, b = scene.a, scene.b
     behind = f" {name}" if own else ""
     if own:

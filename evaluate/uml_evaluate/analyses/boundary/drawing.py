@@ -29,9 +29,9 @@ from uml_cache import InputError, unknown
 from uml_evaluate.analyses.boundary.class_plane import Plane, Scene, class_plane, picture
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.reading import Reading, data_arm, mean_std_text
-from uml_evaluate.comparing.figures import INK, canvas, style
 from uml_evaluate.comparing.rows import Arm, arm_name
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import INK, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -120,8 +120,8 @@ def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None, o
     )
     drawn = (
         f"Planes: each model's own (F.1). Origin midway between the means of the two classes' {rows} test "
-        "rows, axis 1 along the difference of the model's two weight vectors, axis 2 along what the "
-        f"difference of the means has beside it, in {reading.unit}. Pictures of two methods show different "
+        "rows, axis 1 along the difference of the model's two weight vectors, axis 2 along the rest of the "
+        f"difference of the means, in {reading.unit}. Pictures of two methods show different "
         "planes; --protocol fair draws them in one."
     )
     shared = (
@@ -132,8 +132,8 @@ def _notes(reading: Reading, plane: Plane, rows: int, mixed_up_by: Arm | None, o
     )
     return [
         drawn if own else shared,
-        "A row is drawn where it projects to; models see all features, so that a row on the wrong side of "
-        f"the line may be classified right (wrong ones have a cross). {how[0].upper()}{how[1:]}.",
+        "A row is drawn at its projection. Models see all features, so a row on the wrong side of the line "
+        f"may be classified right; wrong ones have a cross. {how[0].upper()}{how[1:]}.",
     ]
 
 

@@ -30,7 +30,7 @@ from uml_evaluate.analyses.exchange.exchange_grid import Grid, accuracy_grid
 from uml_evaluate.analyses.exchange.exchange_plane import PlaneFit, Rate, constant_rate, fit_plane, rate_of
 from uml_evaluate.analyses.finding import Finding, Table
 from uml_evaluate.analyses.reading import Reading, mean_std_text
-from uml_evaluate.comparing.figures import canvas, style
+from uml_evaluate.comparing.shown.figures import canvas, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.information.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.analyses.reading import Reading, cell_fields, mean_std_text
-from uml_evaluate.comparing.figures import GREY, INK, canvas, style
+from uml_evaluate.comparing.shown.figures import GREY, INK, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.comparing.statistics import generator_for
-from uml_evaluate.comparing.tables import shots_name
 from uml_evaluate.theory.informed_scores import class_directions, head_fisher
 
 if TYPE_CHECKING:
@@ -129,8 +129,8 @@ def _notes() -> list[str]:
     return [
         "Rows are those that the head trained on, in the space that it reads. A direction moves two classes' "
         "rows apart by the difference of the target's class means.",
-        "The empirical information takes the labels that are there and grows with errors, so that a head "
-        "which fits its few target rows has little of them; the model's takes its own probabilities. "
+        "The empirical information uses the given labels and grows with errors, so a head that fits its few "
+        "target rows has little. The model's information uses its own probabilities. "
         "Information says how well a parameter is known, not whether the modalities want the same value: an "
         "auxiliary with permuted classes has information, too.",
     ]

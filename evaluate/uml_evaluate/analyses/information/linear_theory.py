@@ -20,8 +20,8 @@ from uml_cache import InputError
 from uml_evaluate.analyses.finding import Finding, NotPossible, Table
 from uml_evaluate.analyses.information.shared_space import SharedRows, class_pairs, shared_rows
 from uml_evaluate.analyses.reading import Reading, cell_fields, finite, mean_std_text
-from uml_evaluate.comparing.figures import GREY, canvas, style
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import GREY, canvas, style
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.theory import (
     Design,
     adding_never_hurts,
@@ -90,9 +90,9 @@ def analyse(reading: Reading) -> Finding:
         said=said,
         notes=[
             "The theory is about the best unbiased estimate of a linear model whose shared factors are the "
-            "same in both modalities. It says how much could be known, not that a trained head knows it, and "
-            "that the factors are the same is assumed here, not found: data with permuted classes look as "
-            "informative.",
+            "same in both modalities. It says how much could be known, not that a trained head knows it. "
+            "That "
+            "the factors are the same is an assumption here: data with permuted classes look as informative.",
             "The noise of each design is what its least-squares residuals show.",
         ],
         tables=[Table(caption=caption, head=head, rows=rows)],

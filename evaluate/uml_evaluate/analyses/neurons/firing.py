@@ -24,7 +24,7 @@ from uml_evaluate.analyses.neurons.correlation import (
     permuted_correlations,
 )
 from uml_evaluate.analyses.reading import cell_fields, mean_std_text
-from uml_evaluate.comparing.figures import GREY, INK, new_figure, style
+from uml_evaluate.comparing.shown.figures import GREY, INK, new_figure, style
 from uml_evaluate.comparing.statistics import generator_for
 
 if TYPE_CHECKING:

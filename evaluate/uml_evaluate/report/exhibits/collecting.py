@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from uml_cache import InputError, WorkError
-from uml_evaluate.comparing.figures import Drawn, save
-from uml_evaluate.comparing.headline import main_pair
-from uml_evaluate.comparing.tables import shots_name
+from uml_evaluate.comparing.shown.figures import Drawn, save
+from uml_evaluate.comparing.shown.headline import main_pair
+from uml_evaluate.comparing.shown.tables import shots_name
 from uml_evaluate.report.exhibits.by_class import MOST_CLASSES, ClassSamples, by_class
 from uml_evaluate.report.exhibits.mistakes import Group, confusion_figure, groups
 from uml_evaluate.report.exhibits.samples import Samples
@@ -118,7 +118,7 @@ def _add_spaces(
         f"map is made by {MAP_NAMES[kind]}, of features less their mean at unit length."
         + (
             " In the last panel every modality lies in the space that the head reads: where the unpaired "
-            "data fits, samples of one class lie together whatever modality they are of."
+            "data fits, samples of one class lie together, whatever their modality."
             if shared
             else ""
         )

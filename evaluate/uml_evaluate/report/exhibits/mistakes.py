@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uml_evaluate.comparing.figures import INK, new_figure, style
 from uml_evaluate.comparing.rows import Arm, arm_name
+from uml_evaluate.comparing.shown.figures import INK, new_figure, style
 from uml_evaluate.metrics.classes import Confusion
 from uml_evaluate.metrics.values import checked_predictions
 from uml_evaluate.report.exhibits.samples import Samples, Shown

@@ -13,7 +13,7 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_evaluate.analyses.reading import Reading, data_arm, stratified
-from uml_evaluate.comparing.figures import GREY, INK, new_figure, style
+from uml_evaluate.comparing.shown.figures import GREY, INK, new_figure, style
 from uml_evaluate.comparing.statistics import generator_for
 from uml_evaluate.report.exhibits.samples import Samples, Shown
 

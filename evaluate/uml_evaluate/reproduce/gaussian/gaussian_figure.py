@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from uml_evaluate.comparing.figures import new_figure, style
+from uml_evaluate.comparing.shown.figures import new_figure, style
 from uml_evaluate.reproduce.gaussian.gaussian_finding import PAIRS, ArmErrors
 
 if TYPE_CHECKING:

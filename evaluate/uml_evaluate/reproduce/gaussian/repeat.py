@@ -17,14 +17,21 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import asdict, replace
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from uml_cache import InputError, Output, available_cores, no_processes, unknown
+from uml_cache import (
+    InputError,
+    Output,
+    available_cores,
+    deaf_to_interrupts,
+    no_processes,
+    process_pool,
+    unknown,
+)
 from uml_evaluate.reproduce.gaussian.gaussian_finding import ArmErrors, GaussianFinding
 from uml_train import DamagedFile, gaussian, read_record, record_bytes, rows_of, write_atomic
 
@@ -131,14 +138,11 @@ def _errors(jobs: Sequence[gaussian.GaussianJob]) -> Iterable[tuple[gaussian.Gau
         for job in jobs:
             yield job, _one(job)
         return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = {pool.submit(_one, job): job for job in jobs}
-        try:
-            for future in as_completed(pending):
-                yield pending[future], future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with process_pool(processes) as pool:
+        with deaf_to_interrupts():  # the processes are started now
+            pending = {pool.submit(_one, job): job for job in jobs}
+        for future in as_completed(pending):
+            yield pending[future], future.result()
 
 
 def _one(job: gaussian.GaussianJob) -> float:
@@ -182,7 +186,7 @@ def _write_results(
 
 
 def _drawn(out: Path, comparisons: Sequence[ArmErrors], sweep: str | None, scale: str) -> list[Path]:
-    from uml_evaluate.comparing.figures import save
+    from uml_evaluate.comparing.shown.figures import save
     from uml_evaluate.reproduce.gaussian.gaussian_figure import main_figure, sweep_figure
 
     figure = main_figure(comparisons) if sweep is None else sweep_figure(comparisons, sweep)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 
 from uml_cache import InputError, Settings, declared, parse_toml, read_table, unknown
 from uml_cache import Setting as Declared
+from uml_evaluate.reproduce.feature_files import FeatureFile, read_files
 from uml_evaluate.reproduce.recipe.published import Published, read_published
 from uml_train import PROTOCOLS, FinetuneSettings, TrainSettings
 
@@ -77,6 +78,7 @@ class Recipe(Settings):
         name: the file's.
         variants: settings by name; a single one without a name where nothing is varied.
         published: tables of printed numbers.
+        files: features that lie beside the data.
     """
 
     name: str
@@ -95,7 +97,18 @@ class Recipe(Settings):
     shift: Annotated[tuple[str, ...], Declared("Data sets that the heads are scored on, too.")] = ()
     analyses: Annotated[tuple[str, ...], Declared("Analyses of the heads, as of `uml eval --analysis`.")] = ()
     boundary: Annotated[tuple[str, ...], Declared("The two classes of the analysis `boundary`.")] = ()
+    probes: Annotated[tuple[str, ...], Declared(
+        "Probes and rivals that are fitted to the same draws, such as textbook.",
+    )] = ()
+    baselines: Annotated[tuple[str, ...], Declared(
+        "Methods without unpaired data: the strongest of them on the test rows, at each number of shots, is "
+        "what `verdicts` are measured against.",
+    )] = ()
+    verdicts: Annotated[tuple[str, ...], Declared(
+        "Methods whose difference to the best baseline is tested, corrected for their number.",
+    )] = ()
     published: tuple[Published, ...] = ()
+    files: tuple[FeatureFile, ...] = ()
     # fmt: on
 
     @property
@@ -162,7 +175,8 @@ def _recipe(values: dict[str, Any], name: str) -> Recipe:
         rest = {k: v for k, v in one.items() if k != "name"}
         variants[label] = _setting(base, rest, own["kind"], f"variant {label}: ")
     published = read_published(values.get("published", []))
-    return Recipe(**own, name=name, variants=variants, published=published)
+    given = read_files(values.get("files", []))
+    return Recipe(**own, name=name, variants=variants, published=published, files=given)
 
 
 def _setting(base: Setting, values: dict[str, Any], kind: str, at: str = "") -> Setting:
@@ -199,6 +213,7 @@ def check_recipe(recipe: Recipe) -> None:
         InputError: a value that the settings refuse, a name that is not there.
     """
     from uml_evaluate.analyses import ANALYSES, ON_NETWORKS
+    from uml_evaluate.comparing.rows import PROBES
 
     if recipe.kind == "gaussian":
         return
@@ -207,6 +222,13 @@ def check_recipe(recipe: Recipe) -> None:
             raise unknown("analysis", name, ANALYSES)
         if (name in ON_NETWORKS) != (recipe.kind == "ssl") or recipe.kind == "finetune":
             raise InputError(f"the analysis {name} cannot look at the kind {recipe.kind}")
+    for name in recipe.probes:
+        if name not in PROBES:
+            raise unknown("probe", name, PROBES)
+    if bool(recipe.verdicts) != bool(recipe.baselines):
+        raise InputError("verdicts are measured against baselines; give both")
+    if (recipe.probes or recipe.verdicts) and recipe.kind != "heads":
+        raise InputError(f"probes and verdicts look at heads, and this is of kind {recipe.kind}")
     if recipe.shift and recipe.kind != "heads":
         raise InputError(f"shift looks at heads, and this is of kind {recipe.kind}")
     if recipe.boundary and len(recipe.boundary) != 2:

@@ -23,9 +23,9 @@ from uml_extract.encoders.audioclip.esresnext import RATE, SAMPLES, ESResNeXt
 from uml_extract.encoders.layers import checked_layer, variant_of
 from uml_extract.encoders.network import NetworkEncoder
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.readers import audio_length
 from uml_extract.spec import Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -66,7 +66,7 @@ class AudioClip(NetworkEncoder):
         return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode prepared sounds."""
+        """Encode prepared sounds, (n,) float32 each."""
         parts = [self._encode(batch, tokens)]
         if self._paper:
             parts = [self._encode(each, tokens) for each in _tens(batch)]

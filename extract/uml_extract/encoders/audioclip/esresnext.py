@@ -65,7 +65,7 @@ class Gate(nn.Module):
         self.bn = nn.BatchNorm2d(out)
 
     def forward(self, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-        """`after`, gated."""
+        """`after` (B, out, H, W) times the gate that `before` (B, channels, H′, W′) opens, 0 to 1."""
         seen = functional.adaptive_max_pool2d(before, after.shape[-2:])
         return after * self.bn(self.conv_point(self.conv_depth(seen))).sigmoid()
 

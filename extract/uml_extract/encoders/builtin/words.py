@@ -44,7 +44,7 @@ class HashedNgrams(PlainEncoder):
     batch_size = 256
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """The words of a text."""
+        """The words (n,) of a text, as objects."""
         return np.array(words(sample), dtype=object)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:

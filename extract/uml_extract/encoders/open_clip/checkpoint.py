@@ -64,8 +64,10 @@ def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Found:
         return Found(config, preprocess, given, given.parent, None)
     repository, _, file = pretrained.get("hf_hub", "").rpartition("/")
     if not repository:
-        known = f"open_clip:{architecture}/TAG with TAG one of {', '.join(tags)}" if tags else "it has none"
-        raise InputError(f"encoder {spec.name}: which weights? {known}; or give them with `--weights PATH`")
+        known = f"open_clip:{architecture}/TAG with TAG one of {', '.join(tags)}" if tags else "another model"
+        raise InputError(
+            f"encoder {spec.name} names no weights: write {known}, or give them with `--weights PATH`"
+        )
     names = (file,) if file else WEIGHT_NAMES
     found = hub_model(spec.name, repository, config=None, names=names)
     assert found.weights is not None

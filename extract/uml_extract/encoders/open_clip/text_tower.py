@@ -20,8 +20,8 @@ from uml_extract.encoders.open_clip.checkpoint import build, fill, locate, resiz
 from uml_extract.encoders.open_clip.context import OwnTokens, load_own_tokens
 from uml_extract.encoders.open_clip.image_tower import ImageTower, Whole, layers_of
 from uml_extract.encoders.weights import weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -58,7 +58,7 @@ class TextTower(NetworkEncoder):
         return np.fromiter(lengths, np.int32, len(manifest))
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode token ids."""
+        """Encode token ids, (L,) int64 each."""
         ids = torch.from_numpy(np.stack(batch)).to(self._torch_device)
         joint = self.spec.pooling == "joint"
         with frozen_forward(self._torch_device, self.compute_dtype):

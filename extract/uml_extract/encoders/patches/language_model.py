@@ -23,9 +23,9 @@ from uml_extract.encoders.patches.seeing_network import LanguagePatches, languag
 from uml_extract.encoders.pretrained import load_model, read_config
 from uml_extract.encoders.timm.vision_model import TimmEncoder
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest
-from uml_extract.registry import list_encoders
+from uml_extract.encoding.torch_device import pick_compute_dtype, pick_device
+from uml_extract.registry.registry import list_encoders
 from uml_extract.spec import LAST_LAYER, EncoderOptions, EncoderSpec, Tuning
-from uml_extract.torch_device import pick_compute_dtype, pick_device
 
 _SIZE, _PATCH = 224, 16
 _TRANSFORM: dict[str, Any] = {

@@ -119,7 +119,12 @@ class LanguagePatches(nn.Module):
 
 
 def language_state(model: nn.Module, kind: str) -> dict[str, Tensor]:
-    """The state of `LanguagePatches`' layers from a transformers model of that kind."""
+    """The state of `LanguagePatches`' layers from a transformers model: its own tensors, of any shape,
+    renamed.
+
+    Args:
+        kind: `bert` or `gpt2`.
+    """
     prefix = {"bert": "encoder.layer.", "gpt2": "h."}[kind]
     state = {
         f"layers.{name[len(prefix) :]}": value

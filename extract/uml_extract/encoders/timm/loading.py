@@ -18,8 +18,8 @@ from uml_extract.encoders.hub import hub_model
 from uml_extract.encoders.timm.key_names import is_efficientnet_pytorch, timm_names
 from uml_extract.encoders.timm.vision_model import TimmEncoder
 from uml_extract.encoders.weights import read_weights, weight_files, weights_digest
+from uml_extract.encoding.torch_device import pick_compute_dtype, pick_device
 from uml_extract.spec import LAST_LAYER, EncoderOptions, EncoderSpec, Tuning
-from uml_extract.torch_device import pick_compute_dtype, pick_device
 
 # What the paper's reference code does to the images of every vision encoder (CLIP's mean and std).
 _PAPER: dict[str, Any] = {

@@ -80,7 +80,7 @@ class Wave(Family):
         self._shortest = shortest
 
     def prepare(self, sound: np.ndarray) -> np.ndarray:
-        """The samples, with silence behind a sound that is shorter than one frame."""
+        """(n,) float32 samples, with silence behind a sound that is shorter than one frame."""
         return super().prepare(np.pad(sound, (0, max(0, self._shortest - len(sound)))))
 
     def tokens(self, samples: int) -> int:
@@ -127,7 +127,8 @@ class Ast(Family):
         self._along = (config.max_length - config.patch_size) // config.time_stride + 1
 
     def prepare(self, sound: np.ndarray) -> np.ndarray:
-        """The spectrogram, with silence behind a sound that is shorter than one window."""
+        """The spectrogram (T, F) float32 of samples (n,), with silence behind a sound shorter than one "
+        "window."""
         return super().prepare(np.pad(sound, (0, max(0, self._window - len(sound)))))
 
     def tokens(self, samples: int) -> int:

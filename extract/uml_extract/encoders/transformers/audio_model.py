@@ -21,9 +21,9 @@ from uml_extract.encoders.pretrained import depths_of, load_model, locate, read_
 from uml_extract.encoders.transformers.audio_families import Family, family_of
 from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.readers import audio_length
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -66,7 +66,7 @@ class AudioEncoder(TransformersModel):
         return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode prepared sounds."""
+        """Encode prepared sounds: (n,) samples or (T, F) spectrograms, float32."""
         with frozen_forward(self._torch_device, self.compute_dtype):
             parts = [
                 self._part(given.to(self._torch_device, non_blocking=True), samples)
@@ -85,7 +85,8 @@ class AudioEncoder(TransformersModel):
         return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
 
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
-        """Per length of sound the model's input and the sounds' lengths; and where each sound is in these."""
+        """Per length of sound the model's input (b, …) and the sounds' lengths (b,) in samples; and the
+        places (B,) of the sounds in these, one after the other."""
         alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
         return alike, torch.from_numpy(self._order(batch))
 

@@ -25,8 +25,8 @@ from uml_extract.encoders.sentence import read_sentence
 from uml_extract.encoders.tokens import Tokens, load_tokens
 from uml_extract.encoders.transformers.transformers_model import TransformersModel
 from uml_extract.encoders.weights import weight_files, weights_digest
+from uml_extract.encoding.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 from uml_extract.spec import LAST_LAYER, Encoded, EncoderOptions, EncoderSpec, SampleError
-from uml_extract.torch_device import frozen_forward, pick_compute_dtype, pick_device, to_numpy
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -94,7 +94,7 @@ class TransformersEncoder(TransformersModel):
         return counts
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode token ids."""
+        """Encode token ids, (L,) int64 each, of any lengths."""
         lengths = np.array([len(ids) for ids in batch], dtype=np.int32)
         with frozen_forward(self._torch_device, self.compute_dtype):
             ids_bl, mask_bl = (part.to(self._torch_device) for part in self.inputs(batch))
@@ -251,7 +251,7 @@ def _checked_pooling(name: str, asked: str | None, causal: bool, own: str | None
     """(the default, the one to use)."""
     if causal and asked == "cls":
         raise InputError(
-            f"encoder {name} reads from left to right: its first token knows nothing; use mean or last"
+            f"encoder {name} reads from left to right, so its first token has seen no other; use mean or last"
         )
     default = own or ("mean" if causal else "cls")
     return default, asked or default

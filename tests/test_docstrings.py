@@ -1,0 +1,76 @@
+"""What the documentation strings of public functions say, beyond that they exist (ruff's D1 sees to that)."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("uml_cache", "data_manifests", "extract", "train", "evaluate")
+_ARRAY = re.compile(r"\b(Tensor|ndarray|NDArray)\b")
+# `(N, D)`, `(n + 1,)`, `(3 · A, W)`, `()`: names and numbers with operators between them, and a comma.
+_TERM = r"[\w′'×…*]+(?:\(\w+\))?(?: ?[·+−×*/-] ?[\w′'×…]+)*"
+_SHAPE = re.compile(rf"\({_TERM},\)|\({_TERM}(?:, ?{_TERM})+\)|\(\)|any shape")
+_CALLED = ("__init__", "__call__", "__iter__", "__getitem__")
+
+
+def _functions(body: list[ast.stmt], within: ast.ClassDef | None = None) -> Iterator[tuple[str, str, str]]:
+    """Name, types and documentation of public functions; a class speaks for its nameless methods, too."""
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from _functions(node.body, node)
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if node.name.startswith("_") and node.name not in _CALLED:
+            continue
+        arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+        arguments += [one for one in (node.args.vararg, node.args.kwarg) if one is not None]
+        types = [one.annotation for one in arguments if one.annotation is not None]
+        types += [node.returns] if node.returns is not None else []
+        said = ast.get_docstring(node) or ""
+        if within is not None and node.name in _CALLED:
+            said += ast.get_docstring(within) or ""
+        name = f"{within.name}.{node.name}" if within is not None else node.name
+        yield name, " ".join(map(ast.unparse, types)), said
+
+
+def without_shapes(source: str) -> list[str]:
+    """Public functions that take or give arrays and say no shape."""
+    functions = _functions(ast.parse(source).body)
+    return [name for name, types, said in functions if _ARRAY.search(types) and not _SHAPE.search(said)]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_who_takes_or_gives_arrays_says_their_shapes(package: str) -> None:
+    files = sorted((ROOT / package).rglob("*.py"))
+    assert files
+    lacking = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in files
+        for name in without_shapes(file.read_text(encoding="utf-8"))
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("said", "is_one"),
+    [
+        ("(N, D) float32", True),
+        ("labels (n,)", True),
+        ("offsets (n + 1,) int64", True),
+        ("(3 · A, W)", True),
+        ("(len(theirs),) int64", True),
+        ("an array of any shape", True),
+        ("the sum is a scalar ()", True),
+        ("All rows (the last one, too).", False),
+        ("The rows (all of them).", False),
+        ("", False),
+    ],
+)
+def test_a_shape_is_known_from_other_words_in_brackets(said: str, is_one: bool) -> None:
+    source = f'def give() -> np.ndarray:\n    """{said}."""\n'
+    assert without_shapes(source) == ([] if is_one else ["give"])
