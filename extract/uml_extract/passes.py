@@ -1,4 +1,4 @@
-"""One pass over a data set that fills the stores of any number of encoders: who does what, and what was done."""
+"""One pass over a data set fills the stores of any number of encoders: who does what, what was done."""
 
 from __future__ import annotations
 

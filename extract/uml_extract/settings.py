@@ -2,12 +2,15 @@
 
 # Annotations are not postponed here: they hold the declarations, and those are values.
 
+import os
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from uml_cache import InputError, Setting, Settings, at_least
 
 _TABLE = "Columns of a table (CSV, JSON lines, tar, arrays, saved data set)"
+_OUTSIDE = re.compile(r",(?![^\[\](){}]*[\])}])")  # commas outside brackets
 _ENCODER, _WORK, _AGAIN = "Encoder", "Who does the work", "Unreadable and changed samples"
 
 
@@ -30,6 +33,30 @@ def _is_allowance(text: str) -> bool:
     return found >= 0 and (isinstance(found, int) or found <= 1)
 
 
+def encoder_names(text: str) -> list[str]:
+    """`A,B` → `["A", "B"]`. A comma inside brackets, or in the path of a file or folder, separates nothing.
+
+    Raises:
+        InputError: a name is missing before or after a comma, or is given twice.
+    """
+    pieces = _OUTSIDE.split(text)
+    names: list[str] = []
+    while pieces:
+        taken = next((n for n in range(len(pieces), 1, -1) if os.path.exists(_file(",".join(pieces[:n])))), 1)
+        names.append(",".join(pieces[:taken]).strip())
+        del pieces[:taken]
+    if "" in names:
+        raise InputError(f"--encoder {text!r} has a comma without a name beside it")
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"--encoder names {twice[0]} twice; give each encoder once")
+    return names
+
+
+def _file(name: str) -> str:
+    """The path in an encoder's name, which may have a prefix (`onnx:FILE`)."""
+    return name if os.path.exists(name) else name.partition(":")[2]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(Settings):
     """The settings of an extraction.
@@ -40,8 +67,9 @@ class ExtractSettings(Settings):
 
     # fmt: off
     encoder: Annotated[str | None, Setting(
-        "The frozen encoder: a name (--list shows them), timm:ID, hf:ID, or a model's folder.",
-        metavar="NAME",
+        "The frozen encoder: a name (--list shows them), timm:ID, hf:ID, or a model's folder. A,B: both at "
+        "once, each file read once.",
+        metavar="NAME[,NAME…]",
     )] = None
     data: Annotated[str | None, Setting(
         "What is extracted: manifest, folder of class folders, CSV, or name. Default: the demo's shapes.",
@@ -136,6 +164,10 @@ class ExtractSettings(Settings):
         super().__post_init__()
         if self.encoder is None:
             raise InputError("which encoder? give --encoder NAME; `uml extract --list` shows them")
+        names = encoder_names(self.encoder)
+        if len(names) > 1 and (self.weights or self.left_out):
+            option = "--weights" if self.weights else "--left-out"
+            raise InputError(f"{option} goes with one encoder, and --encoder names {len(names)}")
         if self.data is None and (self.name or self.set or self.root):
             raise InputError("--name, --set and --root describe --data, which is missing")
         columns = (self.text_column, self.path_column, self.label_column, self.split_column)

@@ -13,9 +13,10 @@ from uml_extract.encoding.forecast import forecast
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
 from uml_extract.passes import Extracted
-from uml_extract.pipeline import extract
+from uml_extract.pipeline import extract, extract_together
+from uml_extract.planning import plan_together
 from uml_extract.registry.registry import list_encoders, load_encoder, modality_of
-from uml_extract.settings import ExtractSettings, max_errors
+from uml_extract.settings import ExtractSettings, encoder_names, max_errors
 from uml_extract.spec import CutsTexts, Encoder, Registered
 
 if TYPE_CHECKING:
@@ -75,41 +76,66 @@ def _weights_from(entry: Registered) -> str:
 
 
 def extract_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
-    """Load the encoder, find the data (the demo's shapes where none is given), extract; JSON and words.
+    """Load the encoders, find the data (the demo's shapes where none is given), extract; JSON and words.
 
-    The encoder comes first: a missing checkpoint is said before anything is read or rendered.
+    The encoders come first: a missing checkpoint is said before anything is read or rendered.
     """
     values = vars(settings)
     get_executor(settings.executor, device=settings.device, workers=settings.workers)
-    recipe = Recipe(str(settings.encoder), {name: values[name] for name in _LOADING})
-    encoder = load_encoder(recipe.name, **recipe.options)
+    recipes, encoders = _load(settings)
     extracting: dict[str, Any] = {name: values[name] for name in _EXTRACTING}
     extracting |= {"max_errors": max_errors(settings.max_errors), "output": output}
     if settings.data is not None:
-        manifest = _find_data(encoder, settings)
-        remarks = [*manifest.remarks, *_remarks(manifest, settings.data)]
-        for remark in remarks:
-            output.say(remark)
-        done = extract(manifest, encoder, recipe=recipe, **extracting)
-        account = _account(done, manifest, encoder)
-        if settings.left_out is not None:
-            account.write(settings.left_out, settings.data)
-        if not output.json:
-            output.say(account.text())
-        return {**done.to_json(), **account.to_json(), "remarks": remarks}, _words(done)
+        return _extract_given(settings, settings.data, recipes, encoders, extracting)
     from uml_manifests import shapes_data
 
     output.say("no --data: using the demo's pictures, texts and sounds in ./data/shapes")
     manifests = shapes_data()
-    done = extract(manifests[encoder.spec.modality], encoder, recipe=recipe, **extracting)
-    others = {modality: built_in for modality, built_in in BY_MODALITY.items() if modality in manifests}
-    del others[encoder.spec.modality]
+    modality = encoders[0].spec.modality
+    done = extract_together(manifests[modality], encoders, recipes=recipes, **extracting)
+    others = {kind: built_in for kind, built_in in BY_MODALITY.items() if kind in manifests}
+    del others[modality]
     also = []
-    for modality, built_in in others.items():
-        output.say(f"extracting their {modality} with the built-in {built_in}, for `uml train` to use")
-        also.append(extract(manifests[modality], built_in, **{**extracting, "device": "auto"}))
-    value = {**done.to_json(), "also": [other.to_json() for other in also]}
-    return value, "\n".join(_words(each) for each in (done, *also))
+    for kind, built_in in others.items():
+        output.say(f"extracting their {kind} with the built-in {built_in}, for `uml train` to use")
+        also.append(extract(manifests[kind], built_in, **{**extracting, "device": "auto"}))
+    value = _one_or_several([each.to_json() for each in done]) | {"also": [each.to_json() for each in also]}
+    return value, "\n".join(_words(each) for each in (*done, *also))
+
+
+def _extract_given(
+    settings: ExtractSettings,
+    data: str,
+    recipes: list[Recipe],
+    encoders: list[Encoder],
+    extracting: dict[str, Any],
+) -> tuple[dict[str, Any], str]:
+    output: Output = extracting["output"]
+    manifest = _find_data(encoders[0], settings)
+    remarks = [*manifest.remarks, *_remarks(manifest, data)]
+    for remark in remarks:
+        output.say(remark)
+    done = extract_together(manifest, encoders, recipes=recipes, **extracting)
+    accounts = [_account(each, manifest, encoder) for each, encoder in zip(done, encoders, strict=True)]
+    if settings.left_out is not None:
+        accounts[0].write(settings.left_out, data)
+    if not output.json:
+        for text in dict.fromkeys(account.text() for account in accounts):
+            output.say(text)
+    found = [{**each.to_json(), **account.to_json()} for each, account in zip(done, accounts, strict=True)]
+    return {**_one_or_several(found), "remarks": remarks}, "\n".join(map(_words, done))
+
+
+def _load(settings: ExtractSettings) -> tuple[list[Recipe], list[Encoder]]:
+    """The encoders that `--encoder` names, loaded, and how another process loads them."""
+    options = {name: getattr(settings, name) for name in _LOADING}
+    recipes = [Recipe(name, options) for name in encoder_names(str(settings.encoder))]
+    return recipes, [load_encoder(recipe.name, **recipe.options) for recipe in recipes]
+
+
+def _one_or_several(found: list[dict[str, Any]]) -> dict[str, Any]:
+    """The JSON of one encoder as it is; that of several as a list, in the order of `--encoder`."""
+    return found[0] if len(found) == 1 else {"stores": found}
 
 
 def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, Any], str]:
@@ -123,14 +149,20 @@ def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, 
     if settings.overwrite:
         raise InputError("--dry-run removes nothing, and --overwrite does; give one of them")
     values = vars(settings)
-    encoder = load_encoder(str(settings.encoder), **{name: values[name] for name in _LOADING})
-    manifest = _find_data(encoder, settings)
+    _, encoders = _load(settings)
+    manifest = _find_data(encoders[0], settings)
     for remark in [*manifest.remarks, *_remarks(manifest, settings.data)]:
         output.say(remark)
     planning = {name: values[name] for name in ("out", "tokens", "dtype", "batch_size")}
-    encoder, path, plan = plan_extraction(manifest, encoder, **planning, output=output)
-    found = forecast(manifest, encoder, plan, path)
-    return found.to_json(), found.text()
+    found = [
+        forecast(manifest, encoder, plan, path)
+        for encoder, path, plan in plan_together(manifest, encoders, **planning, output=output)
+    ]
+    text = "\n".join(each.text() for each in found)
+    if len(found) > 1:
+        most = sum(each.seconds for each in found)
+        text += f"\nin one pass each file is read and decoded once: at most {most:,.0f} s for all encoders"
+    return _one_or_several([each.to_json() for each in found]), text
 
 
 def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
@@ -154,10 +186,11 @@ def submit_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, An
     from uml_extract.executors.slurm import submit
     from uml_manifests import resolve_data
 
-    manifest = resolve_data(**_source(settings), modality=modality_of(str(settings.encoder)))
+    names = encoder_names(str(settings.encoder))
+    manifest = resolve_data(**_source(settings), modality=modality_of(names[0]))
     if settings.limit is not None:
         manifest = manifest.trial(settings.limit)
-    sent = submit(f"{manifest.name}-{settings.encoder}", settings)
+    sent = submit(f"{manifest.name}-{'-'.join(names)}", settings)
     text = (
         f"job {sent.job}: {sent.workers} jobs share {len(manifest):,} {manifest.modality} samples; "
         f"script and logs in {sent.script.parent}; `uml cache ls {settings.out}` tells how far they are"

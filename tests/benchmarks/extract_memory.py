@@ -23,7 +23,7 @@ import numpy as np
 
 def measure(rows: int, only_plan: bool) -> dict[str, float]:
     """Peak MB before and after extracting `rows` texts; seconds of planning, or of all."""
-    from uml_extract import extract, load_encoder, pipeline
+    from uml_extract import extract, load_encoder, passes
     from uml_manifests import NO_SPLIT, Manifest
 
     def peak() -> float:
@@ -45,7 +45,7 @@ def measure(rows: int, only_plan: bool) -> dict[str, float]:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         if only_plan:
-            pipeline.Extraction.run = lambda *_: None  # type: ignore[method-assign]
+            passes.Extraction.run = lambda *_: None  # type: ignore[method-assign]
         extract(manifest, encoder, out=scratch)
     seconds = time.perf_counter() - began
     return {"rows": rows, "bare": bare, "manifest": loaded - bare, "peak": peak(), "seconds": seconds}

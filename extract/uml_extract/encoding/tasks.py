@@ -1,7 +1,7 @@
 """Working through tasks: read ahead, encode in batches that never cross tasks, commit.
 
-One pass fills any number of stores: each sample is read and decoded once, and every encoder prepares it in its
-own way. A unit is what a process is handed: the tasks of all the stores in one stretch of rows.
+One pass fills any number of stores: each sample is read and decoded once, and every encoder prepares it in
+its own way. A unit is what a process is handed: the tasks of all the stores in one stretch of rows.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ class Job:
 
 
 class Worker:
-    """One process's part in a job: its encoders are loaded once, then it runs any unit, any number of times."""
+    """One process's part in a job: its encoders are loaded once, then it runs any unit, however often."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -1,8 +1,8 @@
 """One sample for several encoders: read and decoded once, and prepared by each in its own way.
 
-What each gets is what it would have got alone, to the last bit: large JPEGs are decoded at a part of their size
-where an encoder says so (`read_image`), hence once for all encoders that see the same size; sounds are decoded
-as far as the encoder that listens longest, and resampled for each.
+What each gets is what it would have got alone, to the last bit: large JPEGs are decoded at a part of their
+size where an encoder says so (`read_image`), hence once for all encoders that see the same size; sounds are
+decoded as far as the encoder that listens longest, and resampled for each.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _packed(prepared: Sequence[np.ndarray | SampleError]) -> np.ndarray:
 def unpacked(
     wanted: Sequence[int], prepared: np.ndarray | SampleError
 ) -> Iterator[tuple[int, np.ndarray | SampleError]]:
-    """Each encoder that wanted a sample, and what it gets: a view of the packed array, or why there is none."""
+    """Each encoder that wanted a sample, and what it gets: a view of the array, or why there is none."""
     if isinstance(prepared, SampleError) or len(wanted) == 1:
         for at in wanted:
             yield at, prepared

@@ -17,7 +17,7 @@ import pytest
 
 from uml_cache import InputError, open_features, store_info, verify
 from uml_cache.cli import main
-from uml_extract import extract, load_encoder, pipeline
+from uml_extract import extract, load_encoder, passes
 from uml_manifests import NO_SPLIT, Manifest, write_manifest
 
 
@@ -206,7 +206,7 @@ def test_planning_does_not_slow_down_with_rows(texts: Manifest, tmp_path: Path) 
     encoder = load_encoder("hashed-ngrams")
     began = time.process_time()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "Extraction", _stop)
+        patch.setattr(passes, "Extraction", _stop)
         with pytest.raises(_Stop):
             extract(manifest, encoder, out=tmp_path)
     assert time.process_time() - began < 5
