@@ -65,6 +65,8 @@ def _packed(prepared: Sequence[np.ndarray | SampleError]) -> np.ndarray:
     for one in prepared:
         if isinstance(one, SampleError):
             words.append(str(one))
+        elif one.dtype.hasobject:  # rows of texts, which are prepared in this process
+            words.append(one)
         else:
             words.append((one.dtype.str, one.shape, size))
             size += -(-one.nbytes // _ALIGNED) * _ALIGNED
@@ -74,7 +76,8 @@ def _packed(prepared: Sequence[np.ndarray | SampleError]) -> np.ndarray:
     whole[:_LENGTH] = np.frombuffer(len(told).to_bytes(_LENGTH, "little"), np.uint8)
     whole[_LENGTH : _LENGTH + len(told)] = np.frombuffer(told, np.uint8)
     for one, word in zip(prepared, words, strict=True):
-        if not isinstance(one, SampleError):
+        if isinstance(word, tuple):
+            assert isinstance(one, np.ndarray)
             at = begin + word[2]
             whole[at : at + one.nbytes].view(one.dtype).reshape(one.shape)[...] = one
     return whole
@@ -94,6 +97,8 @@ def unpacked(
     for at, word in zip(wanted, words, strict=True):
         if isinstance(word, str):
             yield at, SampleError(word)
+        elif isinstance(word, np.ndarray):
+            yield at, word
         else:
             kind, shape, offset = np.dtype(word[0]), word[1], begin + word[2]
             count = int(np.prod(shape, dtype=np.int64))
