@@ -159,8 +159,8 @@ def _worked(
         )
     seconds = time.monotonic() - started
     return [
-        _extracted(part, len(manifest), *tasks, seconds)
-        for part, *tasks in zip(parts, pending, mine, strict=True)
+        _extracted(part, len(manifest), lacked, own, seconds)
+        for part, lacked, own in zip(parts, pending, mine, strict=True)
     ]
 
 

@@ -86,7 +86,10 @@ def _packed(prepared: Sequence[np.ndarray | SampleError]) -> np.ndarray:
 def unpacked(
     wanted: Sequence[int], prepared: np.ndarray | SampleError
 ) -> Iterator[tuple[int, np.ndarray | SampleError]]:
-    """Each encoder that wanted a sample, and what it gets: a view of the array, or why there is none."""
+    """Each encoder that wanted a sample, and what it gets: an array, or why there is none.
+
+    `prepared` is what `prepare_for` packed, (bytes,) uint8, or with one encoder its sample, of any shape.
+    """
     if isinstance(prepared, SampleError) or len(wanted) == 1:
         for at in wanted:
             yield at, prepared

@@ -105,9 +105,9 @@ _SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell starts its children deaf to it
 from uml_cache import cli
-from uml_extract.encoding import tasks
-real = tasks.encode_batch
-tasks.encode_batch = lambda *a, **k: (time.sleep(0.1), real(*a, **k))[1]
+from uml_extract.encoding import filling
+real = filling.encode_batch
+filling.encode_batch = lambda *a, **k: (time.sleep(0.1), real(*a, **k))[1]
 cli.main(sys.argv[1:])
 """
 
@@ -165,7 +165,7 @@ def test_a_sample_lost_between_planning_and_resuming_is_flagged(
     sounds: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Token counts were fixed by the plan: what changed since then must not stop the resumed run."""
-    from uml_extract.encoding import tasks
+    from uml_extract.encoding import filling
 
     root = tmp_path / "sounds"
     root.mkdir()
@@ -177,7 +177,7 @@ def test_a_sample_lost_between_planning_and_resuming_is_flagged(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "encode_batch", interrupted)
+        patch.setattr(filling, "encode_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             extract(manifest, "log-mel", out=tmp_path / "a", tokens=True, max_errors=1)
     (root / sounds.sources[80]).unlink()

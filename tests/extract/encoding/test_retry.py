@@ -75,14 +75,14 @@ def test_the_store_is_unsealed_first_and_stays_so_when_the_work_stops(
 ) -> None:
     done = extract(broken, "pixels", out=tmp_path, max_errors=2)
     _mend(broken, pictures, 70)
-    from uml_extract.encoding import tasks
+    from uml_extract.encoding import filling
 
     def interrupted(*_: object, **__: object) -> None:
         assert not store_info(done.store).sealed
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(tasks, "encode_batch", interrupted)
+        patch.setattr(filling, "encode_batch", interrupted)
         with pytest.raises(KeyboardInterrupt):
             extract(broken, "pixels", out=tmp_path, max_errors=2, retry_failed=True)
     assert not store_info(done.store).sealed
