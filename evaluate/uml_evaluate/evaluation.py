@@ -84,7 +84,13 @@ def search_text(run: Run, shots: Iterable[Shots]) -> str:
     if any(r.cell.shots in wanted and r.cell.method not in PROBES for r in run.cells):
         grid = run_grid(run)
         looks = f"each looked at up to {grid.schedule.looks} times while it trains"
-        parts.insert(0, f"heads: {grid.size}" if grid.points else f"heads: {grid.size}, {looks}")
+        heads = {
+            r.cell.method: len(r.candidates)
+            for r in run.cells
+            if r.cell.shots in wanted and r.cell.method not in PROBES and r.chosen is None
+        }
+        others = [f"{m}: {heads[m]}" for m in ORDER if heads.get(m, grid.size) != grid.size]
+        parts[:0] = [f"heads: {grid.size}" if grid.points else f"heads: {grid.size}, {looks}", *others]
     return fill(f"Candidates that validation chose from. {'; '.join(parts)}.", WIDTH)
 
 

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from uml_cache.command import QUIET
 from uml_train import HeadBank, HeadModel, TrainSettings
 from uml_train.protocols.grid import Grid, Schedule, load_grid
-from uml_train.runs.cells import finish, prepare
+from uml_train.runs.cells import prepare
 from uml_train.runs.head_session import open_heads
+from uml_train.runs.one_cell import finish
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.settled.combinations import cells_of
 

@@ -94,10 +94,12 @@ from .runs.settled.reopening import open_run_problem as open_run_problem
 from .settings import AUTO as AUTO
 from .settings import CONTROLS as CONTROLS
 from .settings import DEFAULT_SHOTS as DEFAULT_SHOTS
+from .settings import KNOWN as KNOWN
 from .settings import LINEAR as LINEAR
 from .settings import METHODS as METHODS
 from .settings import OBJECTIVES as OBJECTIVES
 from .settings import PROTOCOLS as PROTOCOLS
+from .settings import SELF_TRAINING as SELF_TRAINING
 from .settings import SOLVED as SOLVED
 from .settings import STEPPED as STEPPED
 from .settings import UNRELATED as UNRELATED

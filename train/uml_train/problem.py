@@ -19,6 +19,7 @@ from uml_train.data.given_splits import GivenSplits
 from uml_train.data.parts import split_rows
 from uml_train.data.selection import Role
 from uml_train.data.source import Source, in_shared_spaces, open_store, usable
+from uml_train.data.unlabelled import unlabelled_rows
 
 __all__ = ["Problem", "Source", "match_classes", "open_problem", "read_class_map", "without_held_out"]
 
@@ -32,7 +33,8 @@ _FEW = 3  # more rows than these are not left out without a warning
 class Problem:
     """A target with its splits, and the auxiliaries by label.
 
-    `train`, `val`, `test` hold positions in the target's usable rows; `drawn` says that some of this was
+    `train`, `val`, `test` hold positions in the target's usable rows, `unlabelled` rows of its store
+    that have no label and may be trained on; `drawn` says that some of this was
     drawn here and not given with the data; `short_classes` is as in `few_shot`. `notes` says, per auxiliary,
     which of the target's classes it has nothing for and which of its own are not used; `remarks` are
     sentences for the person who runs it. `unrelated` holds stand-ins by label (`text@NAME`), with labels of
@@ -51,6 +53,7 @@ class Problem:
     unrelated: Mapping[str, Source] = field(default_factory=dict)
     drawn: bool = False
     short_classes: str = "refused"
+    unlabelled: np.ndarray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -90,6 +93,7 @@ def open_problem(
     opened: Mapping[str, Any] | None = None,
     ids: str = AS_RECORDED,
     short_classes: str = "refused",
+    unlabelled: bool = False,
 ) -> Problem:
     """Open the stores of a target and its auxiliaries and bring them to the target's classes.
 
@@ -101,6 +105,7 @@ def open_problem(
         ids: what equal ids of the target and an auxiliary mean: `shared`, the same sample; `own`, nothing;
             `recorded`, the same sample where both stores were given their ids (`uml_cache.tables.views`).
         short_classes: what a class does that has fewer rows than a draw asks for, as in `few_shot`.
+        unlabelled: whether rows of the target without a label are kept for methods that guess them.
 
     Raises:
         InputError: an unsealed store, a store without pooled features or labels, no class in common, no
@@ -156,6 +161,7 @@ def open_problem(
         unrelated={role.label: _stand_in(role) for role in unrelated},
         drawn=parts.drawn,
         short_classes=short_classes,
+        unlabelled=unlabelled_rows(source, parts) if unlabelled else np.empty(0, dtype=np.int64),
     )
 
 

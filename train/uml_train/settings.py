@@ -11,10 +11,14 @@ from typing import Annotated, Any, Literal
 from uml_cache import InputError, Setting, Settings, all_different, at_least, unknown
 
 METHODS = ("unimodal", "ridge", "prior", "unimodal-deep", "init-only", "uml", "uml-init")
-SOLVED = ("ridge", "prior")  # in closed form, by no grid of AdamW
+SELF_TRAINING = "self-training"
+KNOWN = (*METHODS[:2], SELF_TRAINING, *METHODS[2:])
+"""Every method with labels, the simplest first; `METHODS` are those that a run compares by default. What sees
+rows of the target without labels is compared where it is asked for."""
+SOLVED = ("ridge", SELF_TRAINING, "prior")  # in closed form, by no grid of AdamW
 LINEAR = ("unimodal", *SOLVED)  # one layer without a projection
 OBJECTIVES: dict[str, tuple[str, ...]] = {
-    "supervised": METHODS,
+    "supervised": KNOWN,
     "ssl": ("unimodal", "uml"),
     "joint": ("unimodal", "self-supervised", "uml"),
 }  # and their methods
@@ -65,9 +69,10 @@ class TrainSettings(Settings):
         option="--aux", metavar="MODALITY[+MODALITY]", role="data",
     )] = None
     methods: Annotated[tuple[str, ...], Setting(
-        "Methods to compare. auto takes whichever of the others is best on validation.",
+        "Methods to compare. auto takes whichever of the others is best on validation; self-training, which "
+        "also learns from rows of the target without labels, is compared where it is named.",
         option="--method", metavar="METHOD[,METHOD]",
-        choices=(*METHODS, AUTO, "self-supervised"),
+        choices=(*KNOWN, AUTO, "self-supervised"),
     )] = METHODS
     controls: Annotated[tuple[str, ...], Setting(
         "Data that should not help: permuted (its classes swapped), random (random class vectors) or "
@@ -217,7 +222,10 @@ class TrainSettings(Settings):
         if not set(self.methods) - {AUTO}:
             raise InputError(f"no method to train; name some of {', '.join(METHODS)}")
         if self.controls and not self.controlled:
-            raise InputError("controls need a method that trains on other modalities: uml, uml-init or prior")
+            raise InputError(
+                "controls need a method that trains on more than labelled rows: uml, uml-init, prior or "
+                "self-training"
+            )
 
     def _check_sequences(self) -> None:
         """What the objectives without a head bank can do."""
@@ -255,12 +263,12 @@ class TrainSettings(Settings):
     @property
     def controlled(self) -> tuple[str, ...]:
         """The methods that controls are run for: `uml`, whose difference to `unimodal-deep` is the data
-        alone, and `prior`, whose difference to `ridge` is.
+        alone, and `self-training` and `prior`, whose differences to `ridge` are.
 
         Where `uml` is not trained it is `uml-init`, whose control starts from the altered data too.
         """
         trained = next((m for m in WITH_AUXILIARY_LOSS if m in self.methods), None)
-        return tuple(m for m in ("prior", trained) if m in self.methods)
+        return tuple(m for m in (SELF_TRAINING, "prior", trained) if m in self.methods)
 
     def stepped(self) -> "TrainSettings":
         """The settings of what is trained in steps whatever it is: `auto` is what it was before."""

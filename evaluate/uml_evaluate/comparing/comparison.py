@@ -15,6 +15,7 @@ import numpy as np
 from uml_cache import InputError
 from uml_evaluate.comparing.rows import (
     ALONE,
+    FROM_RIDGE,
     LADDER,
     PROBES,
     SEQUENCES,
@@ -151,7 +152,7 @@ class Comparison:
 
     def _pairs(self) -> list[tuple[str, Arm, Arm]]:
         def without(control: Arm) -> Arm:
-            return ("ridge" if control[0] == "prior" else self.baseline), None
+            return ("ridge" if control[0] in FROM_RIDGE else self.baseline), None
 
         ladder = SEQUENCES if self.on_sequences else LADDER
         controls = [arm for arm in self.arms if arm[1] is not None]

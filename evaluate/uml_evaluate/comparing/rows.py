@@ -8,6 +8,8 @@ The ladder from the plain linear layer to the full method (paper Table 2 compare
                           data
     unimodal → ridge → prior
        squared errors  data
+               ridge → self-training
+                 rows without labels
 
 What the data adds is `uml` − `unimodal-deep`, `uml-init` − `init-only` and `prior` − `ridge`: same network,
 same search, with and without the unpaired samples. The differences to the plain linear layer are given too.
@@ -25,8 +27,10 @@ from uml_evaluate.comparing.verdict import CANNOT_TELL, seeds_to_tell
 if TYPE_CHECKING:
     from uml_train import Shots
 
-ALONE = ("unimodal", "ridge", "unimodal-deep")
+ALONE = ("unimodal", "ridge", "self-training", "unimodal-deep")
 TRAINED_ON_DATA = ("uml", "uml-init", "prior")
+FROM_RIDGE = ("self-training", "prior")
+"""Methods that are `ridge` without what they learn from besides."""
 TEXTBOOK = "textbook"
 """The rival that is a row of every table: the best of ridge and logistic regression."""
 RIVALS = (
@@ -43,7 +47,8 @@ RIVALS = (
 PROBES = ("knn", "zeroshot", "logreg-sklearn", *RIVALS)
 """Classifiers fitted to the same draws without a network; the rivals are those that papers report."""
 ORDER = (
-    "unimodal", "ridge", "prior", "self-supervised", "unimodal-deep", "init-only", "uml", "uml-init", "auto",
+    "unimodal", "ridge", "self-training", "prior", "self-supervised", "unimodal-deep", "init-only", "uml",
+    "uml-init", "auto",
     *PROBES,
 )  # fmt: skip
 
@@ -56,7 +61,9 @@ LADDER: tuple[tuple[str, Arm, Arm], ...] = (
     ("data, after initialisation", ("uml-init", None), ("init-only", None)),
     ("data", ("uml", None), ("unimodal-deep", None)),
     ("squared errors", ("ridge", None), ("unimodal", None)),
+    ("rows without labels", ("self-training", None), ("ridge", None)),
     ("data, as a prior", ("prior", None), ("ridge", None)),
+    ("all, to plain linear", ("self-training", None), ("unimodal", None)),
     ("all, to plain linear", ("prior", None), ("unimodal", None)),
     ("all, to plain linear", ("uml", None), ("unimodal", None)),
     ("all, to plain linear", ("uml-init", None), ("unimodal", None)),

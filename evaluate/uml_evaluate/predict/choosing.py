@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from uml_cache import InputError, unknown
-from uml_train import AUTO, METHODS, require_heads
+from uml_train import AUTO, KNOWN, require_heads
 
 if TYPE_CHECKING:
     from uml_train import CellResult, Run, Shots
@@ -33,7 +33,7 @@ def choose(
         InputError: the run has no heads, or none of what is asked for; it says what there is.
     """
     require_heads(run)
-    found = [r for r in run.cells if r.cell.control is None and r.cell.method in METHODS]
+    found = [r for r in run.cells if r.cell.control is None and r.cell.method in KNOWN]
     if not found:
         raise InputError(
             f"{run.path} has no finished head; run the same `uml train` command again to finish it"
@@ -66,7 +66,7 @@ def choose(
         results = groups[key]
         mean = sum(r.val_acc for r in results) / len(results)
         number = float("inf") if key[2] == "all" else float(key[2])
-        return mean, number, -METHODS.index(key[1])
+        return mean, number, -KNOWN.index(key[1])
 
     best = groups[max(groups, key=rank)]
     return max(best, key=lambda r: (r.val_acc, -r.cell.seed))

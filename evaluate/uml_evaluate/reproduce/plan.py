@@ -23,6 +23,7 @@ from uml_train import (
     AUTO,
     FAIR,
     OBJECTIVES,
+    SELF_TRAINING,
     SOLVED,
     WITH_AUXILIARIES,
     WITH_AUXILIARY_LOSS,
@@ -181,6 +182,7 @@ def _candidates(kind: str, settings: TrainSettings) -> dict[str, int]:
         loss = method in WITH_AUXILIARY_LOSS
         if method in SOLVED:
             found[method] = len(grid.crossed_points(prior=method in WITH_AUXILIARIES))
+            found[method] += method == SELF_TRAINING  # each strength, and the chosen one with guesses
         elif grid.points:
             found[method] = len(grid.points_for(auxiliary_loss=loss))
         else:

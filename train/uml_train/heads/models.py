@@ -140,7 +140,8 @@ class Fitted:
     on some training rows each modality's accuracy and the cosine of the losses' gradients. `val_loss` is the
     cross-entropy on the validation rows, by which heads that are solved at once are told apart; `factor`
     is what made one-hot guesses of squared errors its logits. `crossed`, where there was cross-validation,
-    is its accuracy and cross-entropy, which then select.
+    is its accuracy and cross-entropy, which then select. `guesses` is how many rows without labels it was
+    trained on, as it guessed them.
     """
 
     made: HeadWeights | Callable[[], HeadWeights]
@@ -151,6 +152,7 @@ class Fitted:
     val_loss: float = inf
     factor: float = 1.0
     crossed: tuple[float, float] | None = None
+    guesses: int = 0
 
     @property
     def weights(self) -> HeadWeights:

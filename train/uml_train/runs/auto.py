@@ -12,7 +12,7 @@ from dataclasses import replace
 from uml_train.record.keeping import Finished, Keeper
 from uml_train.record.scores import Answers
 from uml_train.run import Cell, CellResult, Run
-from uml_train.settings import LINEAR, METHODS, WITH_AUXILIARIES
+from uml_train.settings import KNOWN, LINEAR, WITH_AUXILIARIES
 
 
 def choose(run: Run, cells: Sequence[Cell]) -> None:
@@ -26,12 +26,8 @@ def choose(run: Run, cells: Sequence[Cell]) -> None:
 
 def _choose(cells: Sequence[Cell], trained: dict[Cell, CellResult], keeper: Keeper) -> None:
     for cell in cells:
-        rivals = [
-            trained[rival] for method in METHODS if (rival := _rival(cell, method, trained)) is not None
-        ]
-        best = max(
-            rivals, key=lambda r: r.val_acc
-        )  # the first of equals, and METHODS begin with the simplest
+        rivals = [trained[rival] for method in KNOWN if (rival := _rival(cell, method, trained)) is not None]
+        best = max(rivals, key=lambda r: r.val_acc)  # the first of equals, and KNOWN begins with the simplest
         copy = replace(
             best,
             files={},

@@ -5,7 +5,6 @@ Shapes: n rows, D features, C classes, W shared width.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -19,9 +18,9 @@ from uml_train.data.normalize import VALIDATED, Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Held, Rows
 from uml_train.data.source import Source
+from uml_train.data.unlabelled import made_up, pool_rows
 from uml_train.fullbatch.class_prior import class_kernel
-from uml_train.heads.bank import HeadBank
-from uml_train.heads.models import Fitted, HeadModel, Samples, best_validated
+from uml_train.heads.models import Fitted, HeadModel, Samples
 from uml_train.heads.transformer import LAYERS
 from uml_train.heads.weights import class_mean_rows, seeded
 from uml_train.problem import Problem
@@ -31,6 +30,7 @@ from uml_train.run import Cell
 from uml_train.settings import (
     FROM_CLASS_MEANS,
     LINEAR,
+    SELF_TRAINING,
     SOLVED,
     TRANSFORMER,
     UNRELATED,
@@ -84,6 +84,7 @@ class Prepared:
 
     `mapping` has the normaliser of every modality, for each model. A cell that is solved has one model, and
     `points` to solve it for. `validated` is the normalisation of the target that validation chose, if it did.
+    `pool` (u, D) are the rows without labels that `self-training` guesses, normalised as the labelled ones.
     """
 
     models: list[HeadModel]
@@ -93,6 +94,7 @@ class Prepared:
     test: Rows
     points: tuple[Point, ...] = ()
     validated: str | None = None
+    pool: Tensor | None = None
 
 
 @dataclass(eq=False)
@@ -121,7 +123,7 @@ class Trained:
             kind = self.prepared.validated
             return [
                 {
-                    "hyperparameters": _chosen(point),
+                    "hyperparameters": _chosen(point, fitted.guesses),
                     **({} if kind is None else {"normalize": kind}),
                     "alpha": point.alpha,
                     "ratio": point.ratio,
@@ -147,63 +149,10 @@ class Trained:
         ]
 
 
-def _chosen(point: Point) -> dict[str, Any]:
+def _chosen(point: Point, guesses: int) -> dict[str, Any]:
     values: dict[str, Any] = {"loss": point.loss, "strength": point.strength}
-    return values if point.prior is None else {**values, "prior": point.prior}
-
-
-def train_cell(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, copies: int = 1) -> Trained:
-    """Train every candidate of a cell, select on validation, score the selected one on the test rows."""
-    prepared = prepare(problem, cell, settings, grid, copies)
-    if prepared.points:
-        return _solved(problem, cell, settings, grid, prepared)
-    seconds: list[float] = []
-    began = time.perf_counter()
-
-    def done(_: int, fitted: Fitted) -> None:
-        nonlocal began
-        now = time.perf_counter()
-        seconds.append(now - began)
-        began = now
-
-    fitted = HeadBank(prepared.models, grid.schedule).fit(done)
-    return finish(problem, prepared, fitted, seconds)
-
-
-def _solved(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid, prepared: Prepared) -> Trained:
-    """Solve every point, select on validation, score the selected one on the test rows."""
-    from uml_train.fullbatch.search import cross_validate, select, solve
-
-    began = time.perf_counter()
-    fitted = solve(prepared.models[0], prepared.points)
-    cross_validate(prepared.models[0], prepared.points, fitted)
-    selected = select(prepared.points, fitted)
-    if settings.refit:
-        again = prepare(problem, cell, settings, grid, refit=True)
-        point, factor = prepared.points[selected], fitted[selected].factor
-        (refitted,) = solve(again.models[0], [point], [factor])
-        fitted[selected] = replace(fitted[selected], made=refitted.weights)
-        prepared.mapping, prepared.test = again.mapping, again.test
-    seconds = [(time.perf_counter() - began) / len(fitted)] * len(fitted)
-    return Trained(
-        prepared=prepared,
-        fitted=fitted,
-        seconds=seconds,
-        selected=selected,
-        answers=_test(problem, fitted[selected], prepared.test),
-    )
-
-
-def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
-    """Select on validation, and show the test rows to the selected model."""
-    selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
-    return Trained(
-        prepared=prepared,
-        fitted=fitted,
-        seconds=seconds,
-        selected=selected,
-        answers=_test(problem, fitted[selected], prepared.test),
-    )
+    values |= {} if point.prior is None else {"prior": point.prior}
+    return {**values, "guesses": guesses} if guesses else values
 
 
 def prepare(
@@ -302,7 +251,14 @@ def prepare(
         if cell.method in SOLVED
         else grid.points_for(auxiliary_loss=with_loss),
         kind if settings.normalize == VALIDATED else None,
+        _pool(problem, cell, draw, normalize) if cell.method == SELF_TRAINING else None,
     )
+
+
+def _pool(problem: Problem, cell: Cell, draw: Draw, normalize: Normalizer) -> Tensor:
+    """The rows (u, D) that a draw leaves without labels, normalised; made up ones under the control."""
+    rows = pool_rows(problem, np.concatenate([draw.train, draw.val]), cell.seed)
+    return normalize(made_up(rows, cell.seed) if cell.control == "random" else rows)
 
 
 def _validated(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid) -> str:
@@ -412,7 +368,8 @@ def auxiliary_rows(
     return rows, labels
 
 
-def _test(problem: Problem, fitted: Fitted, test: Rows) -> Answers:
+def shown_test(problem: Problem, fitted: Fitted, test: Rows) -> Answers:
+    """What the selected head says of the test rows."""
     answers = Answers(len(test), len(problem.classes))
     weights = fitted.weights
     for part, block in test.blocks():

@@ -67,6 +67,7 @@ def open_heads(settings: TrainSettings, ranks: Ranks, output: Output) -> HeadSes
         read_splits(settings.splits) if settings.splits else None,
         ids=settings.ids,
         short_classes=settings.short_classes,
+        unlabelled=settings.splits is None,  # rows that --splits does not name are not used
     )
     for remark in (*selection.remarks, *problem.remarks):
         output.say(remark)

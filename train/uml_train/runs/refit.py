@@ -11,7 +11,6 @@ import torch
 from uml_cache import QUIET, Output
 from uml_train.heads.export import head_file
 from uml_train.record.tensors import read_tensor_file, tensor_file
-from uml_train.runs.cells import prepare
 from uml_train.runs.settled.reopening import open_run_problem, require_heads
 from uml_train.runs.workers import run_grid
 
@@ -51,14 +50,11 @@ def head_bytes(
                 "without the validation rows"
             )
         return result.checked(result.head_path)
-    from uml_train.fullbatch.search import solve
+    from uml_train.runs.one_cell import solve_for_new
 
     problem = problem or open_run_problem(run, cache)
-    first = prepare(problem, result.cell, run.settings, grid)
-    point = first.points[result.selected]
-    (fitted,) = solve(first.models[0], [point])
-    again = prepare(problem, result.cell, run.settings, grid, refit=True)
-    (fitted,) = solve(again.models[0], [point], [fitted.factor])
+    candidate = result.candidates[result.selected]
+    fitted, again = solve_for_new(problem, result.cell, run.settings, grid, candidate)
     about = {**result.about(run.config["classes"]), "refit": True}
     streams = [stream.name for stream in again.models[0].streams]
     return head_file(fitted.weights, streams, again.mapping[0], about)

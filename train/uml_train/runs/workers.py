@@ -29,7 +29,8 @@ from uml_train.protocols.grid import Grid
 from uml_train.record.identity import content_of
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, CellResult, Run
-from uml_train.runs.cells import Trained, finish, prepare, train_cell
+from uml_train.runs.cells import Trained, prepare
+from uml_train.runs.one_cell import finish, train_cell
 from uml_train.runs.outcome import cell_result
 from uml_train.runs.settled.recorded import run_grid
 from uml_train.runs.settled.reopening import open_recorded, selection_of

@@ -32,6 +32,7 @@ GREY = "#808080"
 _STYLES: dict[str, tuple[str, str, str]] = {
     "unimodal": (INK, "s", "-"),
     "ridge": (GREY, "P", "-"),
+    "self-training": ("#009E73", "*", "-"),
     "prior": ("#CC79A7", "X", "-"),
     "unimodal-deep": ("#E69F00", "^", "-"),
     "init-only": ("#56B4E9", "v", "-."),

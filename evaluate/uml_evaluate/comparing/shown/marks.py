@@ -1,16 +1,16 @@
 """What a table of accuracies points out: the best of a column, and what is beyond chance.
 
 Beyond chance is said of a method against its own step of the ladder (`ridge` and `unimodal-deep` against
-`unimodal`, `prior` and its controls against `ridge`, `init-only`, `uml` and its controls against
-`unimodal-deep`, `uml-init` against `init-only`), and only where that difference's interval excludes 0.
-Nothing is compared with whatever happened to be best.
+`unimodal`, `self-training`, `prior` and their controls against `ridge`, `init-only`, `uml` and its controls
+against `unimodal-deep`, `uml-init` against `init-only`), and only where that difference's interval excludes
+0. Nothing is compared with whatever happened to be best.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from uml_evaluate.comparing.rows import Arm, arm_name
+from uml_evaluate.comparing.rows import FROM_RIDGE, Arm, arm_name
 from uml_evaluate.comparing.shown.tables import value_text
 from uml_evaluate.comparing.verdict import HELPS, HURTS
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _STEP_FROM = {
     "ridge": "unimodal",
+    "self-training": "ridge",
     "prior": "ridge",
     "unimodal-deep": "unimodal",
     "uml-init": "init-only",
@@ -27,7 +28,8 @@ _STEP_FROM = {
 }
 MARKS = (
     "Bold: the largest mean of its column, controls aside. *: the 95 % interval of the difference to its own "
-    "step of the ladder excludes 0 (ridge and unimodal-deep to unimodal; prior and its controls to ridge; "
+    "step of the ladder excludes 0 (ridge and unimodal-deep to unimodal; self-training, prior "
+    "and their controls to ridge; "
     "init-only, uml and its controls to unimodal-deep; uml-init to init-only)."
 )
 
@@ -41,7 +43,7 @@ def is_best(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
 def is_beyond_chance(comparison: Comparison, arm: Arm, shots: Shots) -> bool:
     """Whether a method differs from its step of the ladder by an interval that excludes 0."""
     step = _STEP_FROM.get(arm[0], "unimodal-deep")
-    against = "unimodal-deep" if arm[1] is not None and arm[0] != "prior" else step
+    against = "unimodal-deep" if arm[1] is not None and arm[0] not in FROM_RIDGE else step
     return any(
         d.interval.verdict in (HELPS, HURTS)
         for d in comparison.differences

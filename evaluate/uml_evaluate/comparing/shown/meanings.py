@@ -7,6 +7,7 @@ from uml_evaluate.comparing.rows import Arm
 _METHODS = {
     "unimodal": "one linear layer on the target's features",
     "ridge": "the same layer, fitted by squared errors",
+    "self-training": "ridge, trained on its surest guesses of unlabelled rows, too",
     "prior": "ridge, told by the unpaired data which classes are alike",
     "self-supervised": "the network on sequences without labels",
     "unimodal-deep": "projection and head as uml has, no unpaired data",

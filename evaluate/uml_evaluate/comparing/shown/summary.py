@@ -50,6 +50,12 @@ def points(comparison: Comparison) -> list[str]:
     said += [*_head_share(found), *_controls(comparison, found)]
     if prior is not None and main is not prior:
         said.append(f"As a prior on the classes of ridge regression: {with_bounds(prior.interval)}.")
+    guessed = found.get(("self-training", "ridge"))
+    if guessed is not None:
+        said.append(
+            f"Rows without labels, on which ridge regression trains as it guesses them: "
+            f"{with_bounds(guessed.interval)}."
+        )
     return [*said, *([below] if below else []), *_caveats(comparison)]
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from uml_train.run import Cell, Run
-from uml_train.settings import AUTO, LINEAR, TRANSFORMER, WITH_AUXILIARIES, Shots, TrainSettings
+from uml_train.settings import (
+    AUTO,
+    CONTROLS,
+    LINEAR,
+    TRANSFORMER,
+    WITH_AUXILIARIES,
+    Shots,
+    TrainSettings,
+)
 
 if TYPE_CHECKING:
     from uml_train.problem import Problem
@@ -86,7 +94,9 @@ def _table(
                 if method in LINEAR and method not in WITH_AUXILIARIES:
                     # The same kind of network as the others: of unit vectors, where theirs is.
                     aligned = any(c.aligned for c in configurations)
-                    cells.append(cell((), method, None, target_dim, aligned))
+                    own = tuple(c for c in settings.controls if c in CONTROLS)  # the others need an auxiliary
+                    controls = (None, *own) if method in settings.controlled else (None,)
+                    cells += [cell((), method, x, target_dim, aligned) for x in controls]
                 elif method not in (*WITH_AUXILIARIES, AUTO):
                     cells += [cell((), method, None, *space_) for space_ in spaces]
                 else:

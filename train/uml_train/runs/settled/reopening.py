@@ -72,6 +72,7 @@ def open_recorded(run: Run, selection: Selection, unrelated: list[Role]) -> Prob
         splits=splits_of(run),
         ids=run.settings.ids,
         short_classes=run.settings.short_classes,
+        unlabelled=run.settings.splits is None,
     )
 
 

@@ -13,6 +13,7 @@ from uml_train.runs.cells import draw_rows
 from uml_train.settings import (
     AUTO,
     DEFAULT_SHOTS,
+    SELF_TRAINING,
     UNRELATED,
     WITH_AUXILIARIES,
     Shots,
@@ -55,6 +56,11 @@ def resolve(settings: TrainSettings, selection: Selection, problem: Problem, out
             f"{settings.cache} holds only {selection.target.label} of {selection.dataset}: training the "
             f"unimodal methods; {_extract_hint(selection)} would add another modality"
         )
+    if len(problem.unlabelled) and SELF_TRAINING not in methods and settings.way == "train":
+        output.say(
+            f"{len(problem.unlabelled):,} rows of {problem.target.label} have no label; --method "
+            f"{','.join(methods)},{SELF_TRAINING} would learn from them, too"
+        )
     shots = settings.shots or _possible_shots(problem, settings.seeds[0], output)
     return with_defaults(replace(settings, methods=methods, controls=controls), selection, problem, shots)
 
@@ -76,7 +82,14 @@ def with_defaults(
 ) -> TrainSettings:
     """The settings with the stores' labels, `shots` and absolute paths, once the first draws are possible."""
     for wanted in shots:
-        draw_rows(problem, wanted, settings.seeds[0])
+        draw = draw_rows(problem, wanted, settings.seeds[0])
+        spare = len(problem.train) - len(draw.train) + len(problem.unlabelled)
+        if SELF_TRAINING in settings.methods and not spare:
+            raise InputError(
+                f"self-training learns from rows of {problem.target.label} without labels, and with --shots "
+                f"{wanted} there are none: leave it out, or take fewer shots or a store with rows that have "
+                "no label"
+            )
     return replace(
         settings,
         dataset=selection.dataset,
