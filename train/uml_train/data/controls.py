@@ -24,6 +24,9 @@ def permuted_labels(labels: Tensor, seed: int) -> Tensor:
     """Labels (n,) int64 under a derangement of the classes that occur: every class gets another's data.
 
     The same derangement for every modality that has the same classes, so that modalities stay consistent.
+
+    Raises:
+        InputError: fewer than two classes occur.
     """
     present = torch.unique(labels).numpy()
     if len(present) < 2:
