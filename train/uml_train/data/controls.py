@@ -67,7 +67,7 @@ def random_class_vectors(features: AnyRows, labels: Tensor, name: str, seed: int
 
 
 def injection(theirs: Sequence[str], classes: int, name: str, seed: int) -> np.ndarray:
-    """For each class of another data set (len(theirs),) the target class it stands for, −1 for none.
+    """For each class of another data set (len(theirs),) int64 the target class it stands for, −1 for none.
 
     Different classes stand for different ones: where theirs are fewer all are used, else as many as the
     target has. It goes by class names, so that all modalities of the other data set agree.
