@@ -56,6 +56,62 @@ def test_who_takes_or_gives_arrays_says_their_shapes(package: str) -> None:
     assert lacking == []
 
 
+_RAISED = ("InputError", "WorkError", "SampleError", "NotPossible", "DamagedFile", "ValueError", "IndexError")
+_SAID = re.compile(r"[Rr]aise|[Rr]efuse|Error|NotPossible")
+
+
+def _raised(node: ast.AST) -> Iterator[str]:
+    """Names of what a function raises itself, not in functions inside it; `unknown(…)` is an `InputError`."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.FunctionDef | ast.Lambda | ast.ClassDef):
+            continue
+        if isinstance(child, ast.Raise) and child.exc is not None:
+            thrown = child.exc.func if isinstance(child.exc, ast.Call) else child.exc
+            name = thrown.id if isinstance(thrown, ast.Name) else ""
+            yield "InputError" if name == "unknown" else name
+        yield from _raised(child)
+
+
+def _public(body: list[ast.stmt]) -> Iterator[ast.FunctionDef]:
+    """Public functions, and those of public classes."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+            if isinstance(node, ast.ClassDef):
+                yield from _public(node.body)
+            else:
+                yield node
+
+
+def silent_on_errors(source: str) -> list[str]:
+    """Public functions that raise an error for a caller and do not say so; commands print theirs."""
+    found = []
+    for node in _public(ast.parse(source).body):
+        is_command = any("command" in ast.unparse(one) for one in node.decorator_list)
+        silent = not _SAID.search(ast.get_docstring(node) or "")
+        if silent and not is_command and set(_raised(node)) & set(_RAISED):
+            found.append(node.name)
+    return found
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_who_raises_an_error_says_so(package: str) -> None:
+    lacking = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for name in silent_on_errors(file.read_text(encoding="utf-8"))
+    ]
+    assert lacking == []
+
+
+def test_an_error_is_found_where_it_is_raised() -> None:
+    source = (
+        'def give():\n    """All."""\n    raise unknown(\'a\', \'b\', [])\n'
+        'def take():\n    """All. Raises `InputError`."""\n    raise InputError(\'no\')\n'
+        'def hold():\n    """All."""\n    def _inner():\n        raise InputError(\'no\')\n'
+    )
+    assert silent_on_errors(source) == ["give"]
+
+
 @pytest.mark.parametrize(
     ("said", "is_one"),
     [

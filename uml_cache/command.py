@@ -235,7 +235,7 @@ def settings_options(
     return decorate
 
 
-_CONFIG = "Read settings from this file. An option that is given as well wins."
+_CONFIG = "Read settings from this file. Options on the command line win."
 
 
 def setting_option(setting: Setting, **attributes: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

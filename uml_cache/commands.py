@@ -97,7 +97,7 @@ def _first_reasons(failed: Sequence[FailedRow]) -> str:
 def _verify(context: click.Context, output: Output, path: str) -> None:
     """Recompute every checksum of the store at PATH, or of all stores of the cache folder PATH.
 
-    The exit code is 1 unless all is sound and sealed.
+    The exit code is 1 if a store is damaged or not finished.
     """
     from uml_cache.remote import as_path
     from uml_cache.store.catalogue import store_places

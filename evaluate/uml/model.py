@@ -98,6 +98,9 @@ class Model:
         """Write the model as one safetensors file, for `uml.load`, `uml predict` and `load_head`.
 
         The encoder's weights are not in it; their digest is.
+
+        Raises:
+            InputError: the path is a folder.
         """
         path = Path(path)
         if path.is_dir():

@@ -27,7 +27,7 @@ def extract(output: Output, values: dict[str, Any], dry_run: bool, list_: bool) 
 
     Without --data the demo's data set is rendered into ./data/shapes and used; its other modalities are
     extracted with built-in encoders, so that `uml train --cache ./feats` can follow. An interrupted
-    extraction goes on where it was when the command is repeated.
+    extraction continues when the command is repeated.
     """
     if list_:
         from uml_extract.work import encoder_table

@@ -38,7 +38,7 @@ _dry_run = click.option(
 )
 _log = click.option(
     "--log", "trackers", type=click.Choice(["tensorboard", "wandb", "mlflow"]), multiple=True,
-    help="Tell this tracker of every cell, too: losses and accuracies by step. May be repeated.",
+    help="Also log every cell to this tracker: losses and accuracies by step. May be repeated.",
 )  # fmt: skip
 _left_out = click.option(
     "--left-out",
@@ -66,7 +66,7 @@ def train(
     modalities, and every baseline that shows what this data is worth.
 
     All methods get the same search. Validation selects a model, and only that model sees the test rows. The
-    same command goes on where it was stopped. `uml eval` and `uml report` read the run.
+    same command continues a stopped run. `uml eval` and `uml report` read the run.
 
     `uml finetune` trains whole networks, and `uml pretrain` learns without labels. Their options work here,
     too (--finetune ENCODER, --objective ssl).
@@ -123,7 +123,7 @@ def pretrain(
     """Train a transformer that predicts the next token of every modality, without labels or beside a few.
 
     The stores need tokens (`uml extract --tokens`). Probes say what was learnt, and `uml embed` writes it
-    back into the cache as features. The same command goes on where it was stopped.
+    back into the cache as features. The same command continues a stopped run.
     """
     _run(output, {"objective": "ssl", **values}, left_out, dry_run, trackers)
 

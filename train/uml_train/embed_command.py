@@ -20,7 +20,7 @@ uml embed ./runs --modality image
 @click.option("--modality", "modalities", multiple=True, metavar="LABEL",
               help="A modality of the run; may be repeated. Default: all of the network's.")  # fmt: skip
 @click.option("--cell", metavar="KEY",
-              help="Whose network, a name in RUN/cells. Default: uml's that validates best.")  # fmt: skip
+              help="A cell's name in RUN/cells. Default: the best validated of uml.")  # fmt: skip
 @click.option("--cache", type=click.Path(path_type=Path),
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path),

@@ -173,6 +173,9 @@ def without_held_out(
     Where ids name samples in both stores (see `open_problem`), the same id is the same sample: a sound and
     its transcript, one picture seen by two encoders. A group (speaker, patient) is the same in every
     modality; an empty one is none.
+
+    Raises:
+        InputError: no sample is left.
     """
     kinds = [source.features.id_kind for source in (other, target)]
     held = np.zeros(len(other.rows), dtype=bool)

@@ -225,6 +225,9 @@ def find_runs(runs: Path | str, damaged: list[DamagedFile] | None = None) -> lis
 
     Args:
         damaged: takes what is wrong with runs that cannot be read; None: the first of these is raised.
+
+    Raises:
+        DamagedFile: a run cannot be read, and `damaged` is None.
     """
     runs = Path(runs)
     if (runs / _CONFIG).is_file():

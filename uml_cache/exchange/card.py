@@ -17,6 +17,9 @@ def store_card(info: StoreInfo, licence: str | None, place: str, digest: str) ->
     """The card as Markdown, with the head that the Hugging Face hub reads.
 
     `licence` is an SPDX name such as `cc-by-4.0`; None: the card says that none was stated.
+
+    Raises:
+        InputError: the licence is no name of one.
     """
     if licence is not None and not _LICENCE.fullmatch(licence):
         raise InputError(f"{licence!r} is not the name of a licence; expected one such as cc-by-4.0")

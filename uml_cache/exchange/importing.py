@@ -113,7 +113,11 @@ def import_counted(
     dtype: str | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Imported:
-    """As `import_features`, with what became of the rows."""
+    """As `import_features`, with what became of the rows.
+
+    Raises:
+        InputError: as of `import_features`.
+    """
     columns = columns or Columns()
     with ExitStack() as stack:
         _refuse_repeats(sources)

@@ -22,7 +22,11 @@ from uml_cache.tables.views import GIVEN, ID_KINDS, MADE, sample_keys, without_v
 def whole_column(
     option: str | None, columns: list[Any], rows: list[int], kind: str
 ) -> tuple[list[Any], list[int]]:
-    """The column of each part, or the one that a file of its own holds for all of them."""
+    """The column of each part, or the one that a file of its own holds for all of them.
+
+    Raises:
+        InputError: a file of another number of values than there are samples.
+    """
     if option is None or not Path(option).is_file():
         return columns, rows
     column = read_column(Path(option))
@@ -57,7 +61,11 @@ def groups_of(parts: list[Part], option: str | None, rows: list[int]) -> list[st
 
 
 def ids_of(parts: list[Part], columns: Columns, rows: list[int], total: int) -> list[str]:
-    """The ids of all rows, unique; row numbers where a part has none."""
+    """The ids of all rows, unique; row numbers where a part has none.
+
+    Raises:
+        InputError: a value that is no id.
+    """
     if columns.ids is not None and Path(columns.ids).is_file():
         whole, _ = whole_column(columns.ids, [], rows, "ids")
         return unique_ids(as_texts(whole[0], columns.ids, "id") or [])

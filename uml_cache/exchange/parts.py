@@ -20,7 +20,11 @@ _PIECE = 8192  # rows looked at together
 
 
 def values_digest(parts: list[Part], ids: list[str], dtype: str) -> Any:
-    """sha256 over all values, which are checked on the way: finite, and within the stored dtype."""
+    """sha256 over all values, which are checked on the way: finite, and within the stored dtype.
+
+    Raises:
+        InputError: a value that is not finite, or too large for the dtype.
+    """
     digest = hashlib.sha256()
     first = 0
     largest = float((np.iinfo if dtype == IDS else np.finfo)(dtype).max)

@@ -24,8 +24,8 @@ _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 def push(output: Output, store: str, place: str, licence: str | None) -> None:
     """Hand the store at STORE on: copy it to PLACE, a new folder or a URL, with a card and checksums.
 
-    The store is verified first. The digest that is printed names exactly this content: who pulls with it
-    gets this store or nothing.
+    The store is verified first. The digest that is printed stands for exactly this content: `uml cache pull
+    --digest` takes nothing else.
     """
     from uml_cache.exchange.sharing import push_store
 

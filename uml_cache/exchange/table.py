@@ -113,6 +113,9 @@ def vocabulary_of(parts: Sequence[Part]) -> int | None:
     """V where every token is one whole number and there are no features: ids, discrete; None for vectors.
 
     V is what the file's encoder says, else the largest id and one.
+
+    Raises:
+        InputError: an id below 0.
     """
     ids = [part.tokens for part in parts if part.features is None and part.tokens is not None]
     if len(ids) < len(parts) or any(part.dtype.kind not in "iu" or part.shape[1] != 1 for part in ids):

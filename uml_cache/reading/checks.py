@@ -154,7 +154,7 @@ class CheckedSource:
         self.shape, self.dtype = inner.shape, inner.dtype
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """Read rows (n,) into `out` once they are checked."""
+        """Read rows (n,) int64 into `out` once they are checked."""
         self.checks.need(rows.numpy())
         self.inner.read(rows, out)
 

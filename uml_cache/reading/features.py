@@ -112,7 +112,11 @@ class FeatureSet:
 
     @property
     def source(self) -> RowSource:
-        """Rows of `pooled` on demand, for what is larger than memory."""
+        """Rows of `pooled` on demand, for what is larger than memory.
+
+        Raises:
+            InputError: the store has tokens only.
+        """
         if self._source is None:
             raise InputError(f"{self.path} has no pooled features, only tokens; extract with `--pool`")
         return self._source
@@ -205,7 +209,11 @@ class FeatureSet:
         return self.info.rows
 
     def rows(self, split: str | None = None, *, failed: bool = False) -> np.ndarray:
-        """Rows (n,) int64 in store order, of one split or of all; `failed` keeps unreadable samples too."""
+        """Rows (n,) int64 in store order, of one split or of all; `failed` keeps unreadable samples too.
+
+        Raises:
+            InputError: there is no such split.
+        """
         chosen = np.ones(len(self), bool) if failed else self.valid.copy()
         if split is not None:
             if split not in SPLIT_NAMES:
@@ -222,6 +230,9 @@ class FeatureSet:
         """Tell the kernel how mapped features will be read: `random` for a few rows, `normal` for epochs.
 
         Nothing happens where `pooled` is not mapped.
+
+        Raises:
+            InputError: there is no such advice.
         """
         if pattern not in ADVICE:
             raise unknown("advice", pattern, ADVICE)

@@ -34,7 +34,7 @@ class RowSource(Protocol):
         ...
 
     def whole(self) -> torch.Tensor:
-        """The (V, D) tensor: the map itself where there is one, else a copy in memory."""
+        """The (V, D) tensor in the stored dtype: the map itself where there is one, else a copy."""
         ...
 
 
@@ -48,7 +48,7 @@ class MappedSource:
         self.dtype = self._tensor.dtype
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """Read rows (n,) into `out`."""
+        """Read rows (n,) int64 into `out`, which has the stored dtype."""
         import torch
 
         torch.index_select(self._tensor, 0, rows, out=out)
@@ -73,7 +73,7 @@ class FlatSource:
         self.dtype = getattr(torch, array.dtype)
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """Read rows (n,) into `out`."""
+        """Read rows (n,) int64 into `out`, which has the stored dtype."""
         wanted = rows.numpy()
         if len(wanted) == 0:
             return
@@ -134,7 +134,7 @@ class ZarrSource:
             ) from None
 
     def read(self, rows: torch.Tensor, out: torch.Tensor) -> None:
-        """Read rows (n,) into `out`."""
+        """Read rows (n,) int64 into `out`, which has the stored dtype."""
         distinct, back = np.unique(rows.numpy(), return_inverse=True)
         if len(distinct) == 0:
             return

@@ -47,7 +47,11 @@ class FeatureStore:
         return self._layout.tasks
 
     def rows_of(self, task: int) -> range:
-        """The rows that `task` fills."""
+        """The rows that `task` fills.
+
+        Raises:
+            IndexError: there is no such task.
+        """
         if not 0 <= task < self.tasks:
             raise IndexError(f"there is no task {task}: the store has {self.tasks}")
         first = task * self._layout.task_rows

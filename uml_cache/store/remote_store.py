@@ -112,6 +112,9 @@ def create_or_resume_remote(path: RemotePath, plan: StorePlan) -> None:
     """Create what planning writes, object by object, the plan's record last; what is there stays.
 
     The root's metadata comes first: of two workers with different settings only one gets past it.
+
+    Raises:
+        InputError: a store of other settings is there.
     """
     files = []
     for name, data in planned_contents(plan).items():

@@ -42,7 +42,11 @@ class ShardWriter:
         self.size = 0
 
     def write(self, rows: np.ndarray) -> None:
-        """Append `rows`, (n,) or (n, D) of the array's dtype."""
+        """Append `rows`, (n,) or (n, D) of the array's dtype.
+
+        Raises:
+            ValueError: there are more rows than the shard holds.
+        """
         values = np.ascontiguousarray(rows, dtype=np.dtype(self._array.dtype).newbyteorder("<"))
         self._data_bytes += values.nbytes
         if self._data_bytes > self._array.shard_rows * self._array.row_bytes:

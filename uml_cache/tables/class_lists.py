@@ -17,7 +17,11 @@ from uml_cache.tables.names import clean_name, match_names
 
 
 def as_classes(value: Any, where: str) -> tuple[str, ...] | None:
-    """Class names from a list, an array, or a mapping `{label: name}` or `{name: label}`; None for None."""
+    """Class names from a list, an array, or a mapping `{label: name}` or `{name: label}`; None for None.
+
+    Raises:
+        InputError: neither of these, or a name is missing or no text.
+    """
     if value is None:
         return None
     if isinstance(value, dict):
@@ -37,7 +41,11 @@ def as_classes(value: Any, where: str) -> tuple[str, ...] | None:
 
 
 def class_file(path: str | Path | None) -> tuple[str, ...] | None:
-    """Class names from a file: one a line, or a JSON list or mapping; None without a file."""
+    """Class names from a file: one a line, or a JSON list or mapping; None without a file.
+
+    Raises:
+        InputError: there is no such file, or it holds no class names.
+    """
     if path is None:
         return None
     path = Path(path)

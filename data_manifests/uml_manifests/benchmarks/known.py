@@ -73,7 +73,11 @@ class Benchmark:
 
 
 def choose(name: str, options: Mapping[str, Option], given: Mapping[str, str]) -> dict[str, str]:
-    """The value of every option of a data set; see `Benchmark.choose`."""
+    """The value of every option of a data set; see `Benchmark.choose`.
+
+    Raises:
+        InputError: an unknown option or value.
+    """
     for key, value in given.items():
         if not options:
             raise InputError(f"data set {name!r} has no options, got {key}={value}")
@@ -93,7 +97,11 @@ def list_benchmarks() -> tuple[Benchmark, ...]:
 
 
 def get_benchmark(name: str) -> Benchmark:
-    """The benchmark of this name; an unknown name is answered with the closest ones."""
+    """The benchmark of this name; an unknown name is answered with the closest ones.
+
+    Raises:
+        InputError: there is no benchmark of this name.
+    """
     known = {benchmark.name: benchmark for benchmark in list_benchmarks()}
     if name not in known:
         raise unknown("data set", name, known)

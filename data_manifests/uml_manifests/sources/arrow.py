@@ -155,7 +155,11 @@ def _json(path: Path) -> dict[str, Any]:
 def chosen_columns(
     features: dict[str, Any], choice: Choice, where: str, remarks: list[str]
 ) -> dict[str, str | None]:
-    """The columns of labels, splits, ids and groups, by role."""
+    """The columns of labels, splits, ids and groups, by role.
+
+    Raises:
+        InputError: several columns may be the labels, or one that was asked for is missing.
+    """
     plain = [name for name, spec in features.items() if media_or_text(spec) not in _KINDS.values()]
     found: dict[str, str | None] = {}
     for role in ("split", "id", "group", "label"):

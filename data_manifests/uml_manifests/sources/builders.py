@@ -96,7 +96,11 @@ def from_csv(
 
 
 def from_lines(path: str | Path, *, name: str | None = None, set: str | None = None) -> Manifest:
-    """A manifest of unlabelled texts, one a line (blank lines are skipped); the id is the line number."""
+    """A manifest of unlabelled texts, one a line (blank lines are skipped); the id is the line number.
+
+    Raises:
+        InputError: the file has no text in it.
+    """
     path = Path(path)
     lines = [(number, line.strip()) for number, line in enumerate(decode(path).split("\n"), 1)]
     lines = [(number, line) for number, line in lines if line]

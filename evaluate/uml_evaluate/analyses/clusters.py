@@ -42,7 +42,11 @@ _RAW, _SHARED, _LOGITS = "raw features", "projection", "logits"
 
 
 def analyse(reading: Reading) -> Finding:
-    """Both scores of the test rows in the raw features, the shared space and the logits of every cell."""
+    """Both scores of the test rows in the raw features, the shared space and the logits of every cell.
+
+    Raises:
+        NotPossible: the test rows are of one class.
+    """
     features, labels = reading.test
     some = stratified(labels, ROWS, np.random.default_rng(0))
     features, labels = features[some], labels[some]

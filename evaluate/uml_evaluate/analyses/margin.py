@@ -108,7 +108,11 @@ def class_averages(
 
 
 def analyse(reading: Reading) -> Finding:
-    """Margins of every cell's selected model on the test rows."""
+    """Margins of every cell's selected model on the test rows.
+
+    Raises:
+        InputError: a head is not as right as its record says.
+    """
     features, labels = reading.test
     classes = len(reading.classes)
     double = features.astype(np.float64)

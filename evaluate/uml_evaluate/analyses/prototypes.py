@@ -81,7 +81,11 @@ def dominance(
 
 
 def analyse(reading: Reading) -> Finding:
-    """Prototypes of every cell with a shared space, against texts held out from all of training."""
+    """Prototypes of every cell with a shared space, against texts held out from all of training.
+
+    Raises:
+        NotPossible: there is no auxiliary, or none of its samples is held out.
+    """
     if not reading.auxiliaries:
         raise NotPossible(
             f"{reading.run.path} has no auxiliary, so there are no texts to compare prototypes with"

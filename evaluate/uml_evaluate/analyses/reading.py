@@ -77,7 +77,11 @@ class Reading(HeadsPart):
 
     @cached_property
     def test(self) -> tuple[F32, NDArray[np.int64]]:
-        """Raw features (N, D) and labels (N,) of the test rows."""
+        """Raw features (N, D) and labels (N,) of the test rows.
+
+        Raises:
+            InputError: the test rows are not those that the run was scored on.
+        """
         source, rows = self.problem.target, self.problem.test
         labels = source.labels[rows]
         if not np.array_equal(labels, self.run.test_labels):

@@ -22,8 +22,8 @@ uml demo --out ./uml-demo --seed 1
 def demo(output: Output, out: Path, seed: int) -> None:
     """Render pictures, sentences and sounds of the same 48 classes, none of them paired; extract them with
     the built-in encoders; train every method and both controls with 1, 2, 4 and 8 labelled samples per class;
-    and say what the unpaired data added, with a report. No download. The same command goes on where it was
-    stopped.
+    and say what the unpaired data added, with a report. No download. The same command continues a stopped
+    demo.
     """
     from uml_evaluate.demo import run_demo
 

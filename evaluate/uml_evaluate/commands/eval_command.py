@@ -75,27 +75,27 @@ _BELONGS = {
 @click.option("--aux", metavar="MODALITY[+MODALITY]",
               help="Configuration that --analysis looks at.  [default: the run's first]")  # fmt: skip
 @click.option("--pair", nargs=2, metavar="CLASS CLASS",
-              help="Classes of --analysis boundary.  [default: those most mixed up]")  # fmt: skip
+              help="Classes of --analysis boundary.  [default: those confused most often]")  # fmt: skip
 @click.option("--manifest", type=click.Path(path_type=Path),
               help="Manifest or CSV of the texts, whose words --analysis exchange counts.")  # fmt: skip
 @click.option("--designs", type=click.Path(path_type=Path), metavar="FILE.npz",
               help="With --analysis theory: two designs (x_shared, y_shared, …), no run.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(["fair", "paper", "authors"]),
-              help="Whose reading of an analysis comes first: of margin, boundary, prototypes and exchange.  "
+              help="Whose definitions come first in margin, boundary, prototypes and exchange.  "
                    "[default: the run's]")  # fmt: skip
 @click.option("--advise", is_flag=True,
               help="Estimate, before any training, what each auxiliary in --cache would add.")  # fmt: skip
 @click.option("--shift", metavar="NAME[,NAME]",
               help="Score the run's heads on other data sets of the same encoder.")  # fmt: skip
 @click.option("--compare", nargs=2, type=click.Path(path_type=Path), metavar="RUN_A RUN_B",
-              help="Paired differences between two runs, with intervals and a corrected test.")  # fmt: skip
+              help="Paired differences between two runs, with intervals and corrected p-values.")  # fmt: skip
 @click.option("--class-map", type=click.Path(path_type=Path), metavar="FILE",
               help="With --shift or --advise: CSV with columns auxiliary,target (theirs, the run's) where "
                    "class names differ.")  # fmt: skip
 @left_out_option
 def evaluate(output: Output, probe: str, k: str | None, cache: Path | None, runs: Path, **given: Any) -> None:
-    """Accuracy of every method of the newest run, mean ± standard deviation over its seeds, and the paired
-    differences with 95 % intervals: the deeper head, the initialisation, the unpaired data.
+    """Show the accuracy of every method of the newest run, mean ± standard deviation over its seeds, and the
+    paired differences with 95 % intervals: the deeper head, the initialisation, the unpaired data.
 
     Cells that the run lacks at these shots are trained with the run's own settings and added to it; so are
     probes and rivals.

@@ -21,13 +21,13 @@ uml predict ./runs s3://bucket/photos --out predictions.csv
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("samples", nargs=-1, required=True, metavar="FILES|FOLDER|TABLE|URL")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="FILE",
-              help="The table: .csv, .jsonl or .parquet. One that is there is replaced.")  # fmt: skip
-@click.option("--method", metavar="METHOD", help="The head's method.  [default: by validation]")
+              help="The table: .csv, .jsonl or .parquet. An existing file is replaced.")  # fmt: skip
+@click.option("--method", metavar="METHOD", help="Method of the head.  [default: the best validated]")
 @click.option(
-    "--shots", metavar="K|all", help="Labelled samples per class that it saw.  [default: by validation]"
+    "--shots", metavar="K|all", help="Its labelled samples per class.  [default: the best validated]"
 )
-@click.option("--seed", type=int, metavar="N", help="The draw that it saw.  [default: by validation]")
-@click.option("--aux", metavar="MODALITY[+MODALITY]", help="Its unpaired data.  [default: by validation]")
+@click.option("--seed", type=int, metavar="N", help="Seed of its draw.  [default: the best validated]")
+@click.option("--aux", metavar="MODALITY[+MODALITY]", help="Its unpaired data.  [default: the best]")
 @click.option("--refit/--no-refit", default=True, show_default=True,
               help="Solve the head once more on training and validation rows together.")  # fmt: skip
 @click.option("--top", type=int, default=1, show_default=True, metavar="N",
@@ -36,9 +36,9 @@ uml predict ./runs s3://bucket/photos --out predictions.csv
 @click.option("--cache", type=click.Path(path_type=Path),
               help="Folder with the run's feature stores, if they have moved.")  # fmt: skip
 @click.option("--encoder", metavar="NAME|FOLDER",
-              help="Where the run's encoder is, if its recorded name does not find it.")  # fmt: skip
+              help="Where the run's encoder is, if not at its recorded name.")  # fmt: skip
 @click.option("--weights", type=click.Path(path_type=Path), metavar="PATH",
-              help="Its weights, if `uml extract` was given them with --weights, too.")  # fmt: skip
+              help="Its weights, if `uml extract` had --weights, too.")  # fmt: skip
 @click.option("--device", default="auto", show_default=True, help="Where the encoder runs.")
 @click.option("--batch-size", default="auto", show_default=True, metavar="auto|N",
               help="Samples in one forward pass.")  # fmt: skip
@@ -51,7 +51,7 @@ def predict(output: Output, run: Path, samples: tuple[str, ...], out: Path, **gi
     taken), or a file that `Model.save` wrote.
 
     The samples go through the encoder that the run recorded; it is checked to have the same weights. A
-    sample that cannot be read is a row with a reason. The same command goes on where it was stopped.
+    sample that cannot be read is a row with a reason. The same command continues where it stopped.
     Columns: path,prediction,probability, then what --top and --probabilities ask for, then reason.
     """
     from uml_cache import Choice

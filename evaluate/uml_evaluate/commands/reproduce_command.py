@@ -59,7 +59,7 @@ def reproduce(
 
     NAME is a table (table17), a figure (figure33), a recipe, or a recipe file of your own. Features that the
     cache lacks are extracted where data and weights are there; what cannot be run is listed with the reason.
-    The same command goes on where it was stopped.
+    The same command continues where it stopped.
     """
     from uml_cache import InputError, WorkError
     from uml_evaluate.reproduce.recipe.items import find_recipes

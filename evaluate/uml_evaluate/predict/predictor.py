@@ -219,6 +219,9 @@ def open_predictor(
         method, shots, seed, auxiliaries: which head, see `choose`.
         refit: see `uml_train.head_bytes`.
         loading: name and weights that the run's encoder is loaded by.
+
+    Raises:
+        InputError: there is no such head, or the file does not say where its features come from.
     """
     if place.is_file():
         if any(x is not None for x in (method, shots, seed, auxiliaries)):

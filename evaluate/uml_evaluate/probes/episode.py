@@ -38,8 +38,8 @@ class Episode:
     scale: float = 1.0
 
     def auxiliary(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows (m, W), labels (m,) and class means (C, W) of the first auxiliary. `ValueError` without "
-        "one."""
+        """Rows (m, W), labels (m,) and class means (C, W) of the first auxiliary. `ValueError` without
+        one."""
         if self.text is None or self.class_means is None:
             raise ValueError("this probe needs an auxiliary")
         return (*self.text, self.class_means)

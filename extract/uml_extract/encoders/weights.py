@@ -60,7 +60,7 @@ def weights_digest(files: Sequence[Path]) -> str:
 
 
 def read_weights(files: Sequence[Path]) -> dict[str, torch.Tensor]:
-    """All tensors of the files by name, of any shape.
+    """All tensors of the files by name, of any shape and dtype.
 
     Raises:
         InputError: a file is broken, or holds anything but tensors.

@@ -20,7 +20,7 @@ def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
     """The largest power of two up to 256 at which `sample`, repeated, fits the device's memory.
 
     Args:
-        sample: what `encoder.prepare` gave, of any shape.
+        sample: what `encoder.prepare` gave, of any shape and dtype.
     """
     size = LARGEST
     while size > 1:
@@ -37,7 +37,7 @@ def probe_batch_size(encoder: Encoder, sample: np.ndarray, tokens: bool) -> int:
 def batches(
     samples: Iterator[tuple[int, np.ndarray]], size: int, *, ragged: bool
 ) -> Iterator[list[tuple[int, np.ndarray]]]:
-    """Batches of pairs of a row and its prepared sample, of any shape; of like length where samples
+    """Batches of pairs of a row and its prepared sample, of any shape and dtype; of like length where samples
     differ."""
     if ragged:
         readable = sorted(samples, key=lambda item: len(item[1]))  # stable, so always the same batches
@@ -58,7 +58,7 @@ def encode_batch(encoder: Encoder, batch: Sequence[np.ndarray], *, tokens: bool)
     """`encoder.encode`, in halves where the device has no memory for the whole.
 
     Args:
-        batch: B prepared samples, of any shape.
+        batch: B prepared samples, of any shape and dtype.
 
     Raises:
         WorkError: one sample is too much.

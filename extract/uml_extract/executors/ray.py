@@ -46,7 +46,12 @@ class RayExecutor:
         return list(tasks)
 
     def run(self, work: Work, job: Job, tasks: Sequence[int], progress: Progress) -> None:
-        """Work through tasks on the workers of the cluster."""
+        """Work through tasks on the workers of the cluster.
+
+        Raises:
+            InputError: the encoder is an object.
+            WorkError: a task failed after all retries.
+        """
         if not job.portable:
             raise InputError("ray loads the encoder on its workers: give the encoder's name, not an object")
         if not tasks:

@@ -46,7 +46,11 @@ def extract_command(settings: ExtractSettings) -> list[str]:
 
 
 def script_text(name: str, command: Sequence[str], *, workers: int, sbatch: str, logs: Path) -> str:
-    """The script: `workers` array jobs, each a rank; `sbatch` are further options, a line each."""
+    """The script: `workers` array jobs, each a rank; `sbatch` are further options, a line each.
+
+    Raises:
+        InputError: an option that is of another form, or that `workers` stands for.
+    """
     try:
         extra = shlex.split(sbatch)
     except ValueError as error:

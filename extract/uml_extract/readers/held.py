@@ -83,7 +83,11 @@ def as_sound(held: Any, rate: int, seconds: float) -> Sound:
 
 
 def sound_pair(held: Any) -> tuple[np.ndarray, int] | None:
-    """(n,) float32 and its rate, where `held` is such a pair; None for anything else."""
+    """(n,) float32 and its rate, where `held` is such a pair; None for anything else.
+
+    Raises:
+        SampleError: it holds no sound.
+    """
     if isinstance(held, Mapping) and "array" in held and "sampling_rate" in held:
         held = (held["array"], held["sampling_rate"])
     if not isinstance(held, tuple | list) or len(held) != 2 or isinstance(held[0], str | bytes | os.PathLike):

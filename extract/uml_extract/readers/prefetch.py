@@ -37,7 +37,7 @@ class Reading(Generic[Key]):
     """Reads the samples of any number of sequences, one after the other, `ahead` of who takes them.
 
     A sample is named by its row, or by a key that says how it is to be prepared as well. `prepare` makes an
-    array of any shape of it.
+    array of it, of any shape and dtype.
 
     `processes` children decode them; with 0, threads of this process. `ahead` 0 does without both.
     """
@@ -65,8 +65,8 @@ def read_ahead(
 ) -> Generator[tuple[Key, Prepared], None, None]:
     """Yield each row and its prepared sample, or the reason why there is none, in the order of `rows`.
 
-    Threads prepare them; samples may have any shape. At most `ahead` of them wait in memory. `ahead` 0 does
-    without threads, for samples that cost less than handing them over.
+    Threads prepare them; samples may have any shape and dtype. At most `ahead` of them wait in memory.
+    `ahead` 0 does without threads, for samples that cost less than handing them over.
     """
 
     def attempt(row: Key) -> Prepared:

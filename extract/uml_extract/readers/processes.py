@@ -44,7 +44,7 @@ CAN_FORK = sys.platform == "linux"  # elsewhere system libraries do not survive 
 class ReaderProcesses(Generic[Key]):
     """`count` children that call `prepare`; they start when they are first needed and stay until `close`.
 
-    `prepare` makes an array of any shape of a key. `patience` is in seconds, for one request.
+    `prepare` makes an array of a key, of any shape and dtype. `patience` is in seconds, for one request.
     """
 
     def __init__(

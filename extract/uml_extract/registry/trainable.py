@@ -29,8 +29,8 @@ class Trainable(Encoder, Protocol):
         ...
 
     def inputs(self, batch: Sequence[np.ndarray]) -> Any:
-        """B prepared samples, of any shape, as the network takes them: tensors (B, …) on the CPU, or tuples
-        and lists of them."""
+        """B prepared samples, of any shape and dtype, as the network takes them: tensors (B, …) on the CPU,
+        or tuples and lists of them."""
         ...
 
     def features(self, inputs: Any) -> torch.Tensor:

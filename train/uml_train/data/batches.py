@@ -102,6 +102,9 @@ def batch_rows(
     """Row indices (steps, batch) int64 of the batches of steps start … start + steps − 1.
 
     With `labels` (rows,) the batches are class-balanced: rounds of one row of every class.
+
+    Raises:
+        ValueError: a batch is larger than the rows.
     """
     per_epoch = rows // batch
     if per_epoch == 0:

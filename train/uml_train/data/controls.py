@@ -24,6 +24,9 @@ def permuted_labels(labels: Tensor, seed: int) -> Tensor:
     """Labels (n,) int64 under a derangement of the classes that occur: every class gets another's data.
 
     The same derangement for every modality that has the same classes, so that modalities stay consistent.
+
+    Raises:
+        InputError: fewer than two classes occur.
     """
     present = torch.unique(labels).numpy()
     if len(present) < 2:
@@ -64,7 +67,7 @@ def random_class_vectors(features: AnyRows, labels: Tensor, name: str, seed: int
 
 
 def injection(theirs: Sequence[str], classes: int, name: str, seed: int) -> np.ndarray:
-    """For each class of another data set (len(theirs),) the target class it stands for, −1 for none.
+    """For each class of another data set (len(theirs),) int64 the target class it stands for, −1 for none.
 
     Different classes stand for different ones: where theirs are fewer all are used, else as many as the
     target has. It goes by class names, so that all modalities of the other data set agree.

@@ -24,7 +24,7 @@ _MIXED = 32  # rows in one that is made up
 
 
 def unlabelled_rows(source: Source, parts: Parts) -> np.ndarray:
-    """The store's rows without a label that may be trained on, ascending.
+    """The store's rows (u,) int64 without a label that may be trained on, ascending.
 
     They are readable, in the training part where the store has splits, and no view and no member of a group
     of a validation or test row.

@@ -101,7 +101,7 @@ class Keeper:
 
 
 def array_bytes(values: np.ndarray) -> bytes:
-    """The bytes of an `.npy` file of an array of any shape."""
+    """The bytes of an `.npy` file of an array of any shape and dtype."""
     buffer = io.BytesIO()
     np.save(buffer, values, allow_pickle=False)
     return buffer.getvalue()

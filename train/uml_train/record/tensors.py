@@ -24,8 +24,8 @@ FORMAT = 2
 
 
 def tensor_file(tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any]) -> bytes:
-    """The bytes of a file with tensors, of any shape, and what is said of them; equal weights give equal "
-    "bytes."""
+    """The bytes of a file with tensors, of any shape and dtype, and what is said of them; equal weights give
+    equal bytes."""
     from safetensors.torch import save
 
     held = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -35,7 +35,7 @@ def tensor_file(tensors: Mapping[str, Tensor], key: str, about: Mapping[str, Any
 
 
 def read_tensor_file(path: Path, key: str, what: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """What `tensor_file` wrote: the tensors, of any shape, and what is said of them.
+    """What `tensor_file` wrote: the tensors, of any shape and dtype, and what is said of them.
 
     Args:
         what: what the file should be, such as `head of uml train`.

@@ -63,7 +63,8 @@ class Ranks:
             dist.barrier()
 
     def summed(self, values: Tensor) -> Tensor:
-        """The sum of every process's tensor, of any shape, on the CPU; alone it is the tensor itself."""
+        """The sum of every process's tensor, of any shape and dtype, on the CPU; alone it is the tensor
+        itself."""
         if self.world > 1:
             import torch.distributed as dist
 

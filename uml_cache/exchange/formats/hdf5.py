@@ -47,7 +47,11 @@ def hdf5_object(group: h5py.Group, name: str) -> Any:
 
 
 def hdf5_members(group: h5py.Group) -> Iterator[tuple[str, Any]]:
-    """Names and objects directly inside a group; links that lead nowhere or out of the file are left out."""
+    """Names and objects directly inside a group; links that lead nowhere or out of the file are left out.
+
+    Raises:
+        InputError: it holds too many objects, or its groups are too deep or form a loop.
+    """
     names = list(group)
     if len(names) > _MOST_OBJECTS:
         raise InputError(f"{_file(group)}: holds {len(names):,} objects; at most {_MOST_OBJECTS:,} are read")

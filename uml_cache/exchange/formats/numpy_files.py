@@ -16,7 +16,7 @@ _MAGIC = b"\x93NUMPY"
 
 
 def read_array(path: Path) -> np.ndarray:
-    """One .npy file, mapped, of any shape and of any dtype but objects.
+    """One .npy file, mapped, of any shape and dtype but objects.
 
     Raises:
         InputError: it is broken or shorter than its header says, or it holds Python objects.
@@ -35,7 +35,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def read_archive(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file by name, of any shape; `InputError` as of `read_array`."""
+    """All arrays of an .npz file by name, of any shape and dtype; `InputError` as of `read_array`."""
     with _archive(path) as archive:
         check_memory(str(path), sum(member.file_size for member in archive.infolist()))
         found: dict[str, np.ndarray] = {}
@@ -49,7 +49,7 @@ def read_archive(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_member(path: Path, name: str) -> np.ndarray:
-    """One array of an .npz file, of any shape; a `.` in its name there may be a `/` in `name`.
+    """One array of an .npz file, of any shape and dtype; a `.` in its name there may be a `/` in `name`.
 
     Raises:
         InputError: there is no such array, or it is broken.

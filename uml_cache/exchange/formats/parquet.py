@@ -22,7 +22,11 @@ _NAMES = {"image": "image_path", "text": "caption"}
 
 
 def need_pyarrow() -> Any:
-    """pyarrow.parquet, or one line that says how to get it."""
+    """pyarrow.parquet, or one line that says how to get it.
+
+    Raises:
+        InputError: pyarrow is not installed.
+    """
     try:
         import pyarrow.parquet
     except ImportError:
@@ -98,6 +102,9 @@ def read_embedding_folder(path: Path, modality: str | None) -> list[Nested]:
     """The partitions of `img_emb` or `text_emb`, each with the columns of its metadata file.
 
     Ids are `image_path` or the captions' numbers; without a metadata folder the row numbers.
+
+    Raises:
+        InputError: it has no such embeddings, both kinds and none was asked for, or metadata is missing.
     """
     there = [kind for kind, folder in _EMBEDDINGS.items() if (path / folder).is_dir()]
     if modality in _EMBEDDINGS and modality not in there:

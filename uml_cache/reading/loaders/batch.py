@@ -44,7 +44,7 @@ class Buffer:
         self._memory = torch.empty((0, width), dtype=dtype, device=device)
 
     def take(self, rows: int) -> torch.Tensor:
-        """A (rows, D) view; what an earlier call gave is overwritten."""
+        """A (rows, D) view in the buffer's dtype; what an earlier call gave is overwritten."""
         if rows > len(self._memory):
             shape = (rows + rows // 4, self._memory.shape[1])
             self._memory = torch.empty(

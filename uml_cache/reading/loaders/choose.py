@@ -35,6 +35,9 @@ def make_loader(
     `kind` `auto` takes `device` on an accelerator with twice the memory that the sampler's rows need free,
     `host` when the rows fit into the machine's memory (a mapped store needs none of its own), else `stream`.
     The kernel is told when only a small part of a mapped store is going to be read.
+
+    Raises:
+        InputError: there is no such part or strategy.
     """
     if kind not in KINDS:
         raise unknown("loader", kind, KINDS)

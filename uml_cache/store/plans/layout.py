@@ -163,7 +163,7 @@ def empty_metadata() -> dict[str, Any]:
 
 
 def planned_chunks(values: np.ndarray | Sequence[str], dtype: str) -> list[bytes]:
-    """The chunk files of a planned array (N,), the last one padded to a whole chunk."""
+    """The chunk files of a planned array (N,) in this dtype, the last one padded to a whole chunk."""
     chunk = min(len(values), PLANNED_ROWS)
     parts = [values[at : at + chunk] for at in range(0, len(values), chunk)]
     if dtype == "string":

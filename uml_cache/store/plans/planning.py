@@ -77,7 +77,11 @@ def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
 
 
 def recorded_plan(path: Path | str) -> dict[str, Any] | None:
-    """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none."""
+    """The fingerprint's fields (`batch_size`, `encoder`, …) of the store at `path`; None if there is none.
+
+    Raises:
+        InputError: the folder is no store of this project, or its record is damaged.
+    """
     path = as_path(path)
     if not path.exists() or (is_remote(path) and not (path / journal.PLAN).exists()):
         return None  # on object storage the plan's record comes last: without it the store is not there yet

@@ -148,7 +148,7 @@ class _Videos:
             raise self._broken(error) from None
 
     def read(self, video: str) -> tuple[np.ndarray, np.ndarray]:
-        """Features (T, …) and intervals (T, 2) of one video."""
+        """Features (T, …) and intervals (T, 2) of one video. Raises `InputError` where they do not fit."""
         if self._last is not None and self._last[0] == video:
             return self._last[1]
         try:

@@ -57,6 +57,9 @@ def imagenet_esc(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -
 
     Both have the ImageNet names of the classes, so that they meet (`--option names=own` keeps ESC-50's, and
     the class maps that are written join them).
+
+    Raises:
+        InputError: files, classes or clips are missing.
     """
     pairs = read_pairs(benchmark.name)
     pictures_root = root / "imagenet"
@@ -103,7 +106,11 @@ def read_pairs(name: str) -> dict[int, str]:
 
 
 def read_clips(path: Path) -> Clips:
-    """Read `esc50.csv` (columns filename, fold, target, category and others)."""
+    """Read `esc50.csv` (columns filename, fold, target, category and others).
+
+    Raises:
+        InputError: a column is missing, or a fold or target cannot be.
+    """
     table = csv.DictReader(io.StringIO(decode(path), newline=""))
     if not set(_COLUMNS) <= set(table.fieldnames or ()):
         raise InputError(f"{path}: has columns {table.fieldnames}; expected {', '.join(_COLUMNS)}")

@@ -57,7 +57,11 @@ def counts_of(manifest: Manifest) -> tuple[int, int, int]:
 
 
 def need_folder(benchmark: Benchmark, root: Path, name: str) -> Path:
-    """`root/name`, or an error that says what is there instead."""
+    """`root/name`, or an error that says what is there instead.
+
+    Raises:
+        InputError: the folder is not there.
+    """
     folder = root / name
     if folder.is_dir() and _visible(folder):
         return folder
@@ -65,7 +69,11 @@ def need_folder(benchmark: Benchmark, root: Path, name: str) -> Path:
 
 
 def need_file(benchmark: Benchmark, root: Path, *names: str) -> Path:
-    """The first of these files below `root` that is there, or an error that says what is there instead."""
+    """The first of these files below `root` that is there, or an error that says what is there instead.
+
+    Raises:
+        InputError: none of the files is there.
+    """
     for name in names:
         if (root / name).is_file():
             return root / name

@@ -79,7 +79,11 @@ def indexed(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> Fou
 
 
 def read_classnames(path: Path) -> dict[str, str]:
-    """`{WordNet id: class name}` of a file with lines such as `n01440764 tench`, in its order."""
+    """`{WordNet id: class name}` of a file with lines such as `n01440764 tench`, in its order.
+
+    Raises:
+        InputError: the file is empty, a line is of another form, or an id occurs twice.
+    """
     names: dict[str, str] = {}
     for number, line in enumerate(decode(path).split("\n"), 1):
         wnid, _, name = line.strip().partition(" ")

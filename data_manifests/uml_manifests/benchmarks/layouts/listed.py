@@ -39,6 +39,9 @@ def aircraft(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> Fo
     """`images/NUMBER.jpg`, the class list of the level asked for, and one list of pictures a split.
 
     A line of a list is `NUMBER CLASS NAME`. Classes are numbered in the order of their list.
+
+    Raises:
+        InputError: a picture's class is not in the class list.
     """
     level = options["level"]
     if not (root / _LISTS[level]).is_file() and (root / "data" / _LISTS[level]).is_file():

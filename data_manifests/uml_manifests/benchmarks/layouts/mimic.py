@@ -24,7 +24,11 @@ _MORTALITY = tuple(f"mortality {number}" for number in range(6))
 
 
 def mimic(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> Found:
-    """`ep_tdata` (N, 24, 12), `adm_features_all` (N, 5) and the labels of one task."""
+    """`ep_tdata` (N, 24, 12), `adm_features_all` (N, 5) and the labels of one task.
+
+    Raises:
+        InputError: an array is missing or of another shape.
+    """
     path = root if root.is_file() else need_file(benchmark, root, *benchmark.files)
     content = read_pickle(path)
     if not isinstance(content, dict):

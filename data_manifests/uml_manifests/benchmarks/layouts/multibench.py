@@ -41,7 +41,11 @@ class _Part:
 
 
 def multibench(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> Found:
-    """A pickle, read without running anything in it; or, where there is none, the SDK's `.csd` files."""
+    """A pickle, read without running anything in it; or, where there is none, the SDK's `.csd` files.
+
+    Raises:
+        InputError: no sample is left.
+    """
     if root.is_dir() and not any((root / name).is_file() for name in benchmark.files) and csd_files(root):
         return csd(
             benchmark.name,

@@ -88,7 +88,11 @@ def scaled(sequences: Sequences, parts: np.ndarray, how: str) -> tuple[Sequences
 def classes_of_scores(
     scores: np.ndarray, neutral: str, where: str
 ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
-    """Labels (N,) 0 or 1 by the sign of scores, their names, and which samples stay (N,) bool."""
+    """Labels (N,) 0 or 1 by the sign of scores, their names, and which samples stay (N,) bool.
+
+    Raises:
+        InputError: a score is not finite.
+    """
     if not np.isfinite(scores).all():
         raise InputError(f"{where}: {int((~np.isfinite(scores)).sum())} labels are not finite")
     if neutral == "drop":

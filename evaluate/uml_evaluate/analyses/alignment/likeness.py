@@ -65,7 +65,11 @@ _OF_ROWS = (
 
 
 def analyse(reading: Reading) -> Finding:
-    """How target and first auxiliary lie to each other, in their raw features and in every shared space."""
+    """How target and first auxiliary lie to each other, in their raw features and in every shared space.
+
+    Raises:
+        NotPossible: the run has one modality only, too few common classes, or no shared space.
+    """
     if not reading.auxiliaries:
         raise NotPossible(f"{reading.run.path} has one modality only; alignment takes two")
     label = reading.auxiliaries[0]

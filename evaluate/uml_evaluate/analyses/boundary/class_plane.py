@@ -150,6 +150,9 @@ def picture(head: Head, scene: Scene, plane: Plane, name: str, own: bool) -> dic
 
     Returns, by name: `region` (G, G) uint8, who wins; `lead` (G, G) float32, of the first class over the
     second; `right` (m,) bool of the rows that are drawn; for a plane of its own its axes and points, too.
+
+    Raises:
+        NotPossible: the model's weights span no plane.
     """
     a, b = scene.a, scene.b
     behind = f" {name}" if own else ""

@@ -49,6 +49,9 @@ def analyse(reading: Reading, pair: Sequence[str] | None = None) -> Finding:
 
     Args:
         pair: two class names; None takes the two that the plain linear layer mixes up most.
+
+    Raises:
+        NotPossible: the run lacks the methods or the classes.
     """
     shots = reading.shots[-1]
     arms = [("unimodal", None), ("unimodal-deep", None), data_arm(reading)]

@@ -32,7 +32,11 @@ _KINDS = ("empirical", "model")
 
 
 def analyse(reading: Reading) -> Finding:
-    """Information of target and auxiliary rows on the head of every seed, by number of shots."""
+    """Information of target and auxiliary rows on the head of every seed, by number of shots.
+
+    Raises:
+        NotPossible: no head was trained on other modalities.
+    """
     records: list[dict[str, Any]] = []
     arrays: dict[str, NDArray[Any]] = {}
     for one in shared_rows(reading):

@@ -47,7 +47,11 @@ _ROWS_PER_FACTOR = 3
 
 
 def analyse(reading: Reading) -> Finding:
-    """Designs of every head that has rows enough, and what the theory says of them."""
+    """Designs of every head that has rows enough, and what the theory says of them.
+
+    Raises:
+        NotPossible: no draw has rows enough.
+    """
     records: list[dict[str, Any]] = []
     arrays: dict[str, NDArray[Any]] = {}
     for one in shared_rows(reading):

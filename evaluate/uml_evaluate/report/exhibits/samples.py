@@ -71,7 +71,11 @@ class Samples:
         self.missing: dict[str, str] = {}
 
     def manifest(self, role: str) -> Manifest | None:
-        """The samples of a role; None where they cannot be found, and `missing` says why."""
+        """The samples of a role; None where they cannot be found, and `missing` says why.
+
+        Raises:
+            InputError: the run has no store of the role.
+        """
         if role not in self._known:
             self._known[role] = None
             try:

@@ -102,7 +102,11 @@ def _tens(batch: Sequence[np.ndarray]) -> list[Sequence[np.ndarray]]:
 
 
 def load_audioclip(spec: EncoderSpec, options: EncoderOptions) -> AudioClip:
-    """Load the tower from `--weights`: a whole AudioCLIP checkpoint, or the audio network alone."""
+    """Load the tower from `--weights`: a whole AudioCLIP checkpoint, or the audio network alone.
+
+    Raises:
+        InputError: the weights do not fit, or an option means nothing here.
+    """
     checked_layer(spec.name, 1, options.layer)
     if options.pooling is not None:
         raise InputError(f"encoder {spec.name} has one pooling, its own; leave --pooling out")

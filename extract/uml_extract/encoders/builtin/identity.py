@@ -62,7 +62,11 @@ class Identity(PlainEncoder):
         return sample
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """(N,) int32 steps of each row."""
+        """(N,) int32 steps of each row.
+
+        Raises:
+            InputError: the rows are vectors.
+        """
         if len(self._shape) != 2:
             raise InputError(f"data set {manifest.name!r}: its rows are vectors, they have no tokens")
         return np.array([row_length(manifest.path(row)) for row in range(len(manifest))], np.int32)

@@ -38,7 +38,7 @@ class OnnxEncoder(PictureFileEncoder):
         self.spec = replace(spec, width=probe.pooled.shape[1])
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode (3, H, W) images."""
+        """Encode (3, H, W) float32 images."""
         (output, *_) = self._session.run(None, {self._input: np.stack(batch)})
         if output.ndim == 3:
             output = output[:, 0] if self.spec.pooling == "cls" else output.mean(axis=1)

@@ -36,7 +36,11 @@ class Found:
 
 
 def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> Found:
-    """What `rest` means: `ARCH/TAG`, `hf-hub:ORG/NAME` or an absolute folder; `--weights` come first."""
+    """What `rest` means: `ARCH/TAG`, `hf-hub:ORG/NAME` or an absolute folder; `--weights` come first.
+
+    Raises:
+        InputError: there is no such model, or it names no weights.
+    """
     given = None if options.weights is None else _only_weights(options.weights)
     if Path(rest).is_absolute():
         model, preprocess = _read_config(spec.name, Path(rest))
@@ -124,7 +128,11 @@ def build(name: str, config: dict[str, Any]) -> Any:
 
 
 def fill(name: str, model: Any, weights: Path) -> None:
-    """Every tensor from the file, converted as open_clip does; tensors only, no code."""
+    """Every tensor from the file, converted as open_clip does; tensors only, no code.
+
+    Raises:
+        InputError: the weights do not fit the model.
+    """
     try:
         with warnings.catch_warnings(), torch.sparse.check_sparse_tensor_invariants():
             warnings.simplefilter("ignore")  # of other pickle protocols

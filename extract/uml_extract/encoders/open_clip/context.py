@@ -61,7 +61,11 @@ class OwnTokens:
 
 
 def load_own_tokens(name: str, config: dict[str, Any], folder: Path | None) -> OwnTokens:
-    """The tokenizer a model's configuration asks for; CLIP's own is part of open_clip."""
+    """The tokenizer a model's configuration asks for; CLIP's own is part of open_clip.
+
+    Raises:
+        InputError: the configuration makes no tokenizer, or asks for what is refused.
+    """
     text = config["text_cfg"]
     length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
     extra = _known_options(name, text.get("tokenizer_kwargs") or {})

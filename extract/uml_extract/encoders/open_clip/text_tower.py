@@ -42,7 +42,11 @@ class TextTower(NetworkEncoder):
         self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """Text → (C,) int64 token ids, cut and filled to the context."""
+        """Text → (C,) int64 token ids, cut and filled to the context.
+
+        Raises:
+            SampleError: no token is found in the text.
+        """
         ids = self._own.ids(sample)
         if not self._own.length(ids):
             raise SampleError("the tokenizer finds no token in the text")
@@ -87,7 +91,11 @@ class TextTower(NetworkEncoder):
 
 
 def load_open_clip(spec: EncoderSpec, rest: str, options: EncoderOptions) -> ImageTower | TextTower:
-    """Load a tower of a short name, `ARCH/TAG`, `hf-hub:ORG/NAME` or a local folder."""
+    """Load a tower of a short name, `ARCH/TAG`, `hf-hub:ORG/NAME` or a local folder.
+
+    Raises:
+        InputError: there is no such model, or an option means nothing here.
+    """
     device = pick_device(options.device)
     found = locate(spec, rest, options)
     if options.tuning is not None:

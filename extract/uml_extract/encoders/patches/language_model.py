@@ -74,7 +74,11 @@ class PatchesEncoder(TimmEncoder):
 
 
 def load_patches(spec: EncoderSpec, rest: str, options: EncoderOptions) -> PatchesEncoder:
-    """Load a fine-tuned folder, or, to train it, a language model's layers behind new patches."""
+    """Load a fine-tuned folder, or, to train it, a language model's layers behind new patches.
+
+    Raises:
+        InputError: the weights do not fit, an option means nothing here, or nothing was trained yet.
+    """
     if options.layer != LAST_LAYER or options.transform != "own" or options.pooling not in (None, "cls"):
         raise InputError(f"encoder {spec.name} has no --layer, --transform or --pooling; leave them out")
     tuning = options.tuning or Tuning()

@@ -119,8 +119,8 @@ class LanguagePatches(nn.Module):
 
 
 def language_state(model: nn.Module, kind: str) -> dict[str, Tensor]:
-    """The state of `LanguagePatches`' layers from a transformers model: its own tensors, of any shape,
-    renamed.
+    """The state of `LanguagePatches`' layers from a transformers model: its own tensors, of any shape and
+    dtype, renamed.
 
     Args:
         kind: `bert` or `gpt2`.

@@ -43,7 +43,7 @@ class TfliteEncoder(PictureFileEncoder):
         self.spec = replace(spec, width=probe.pooled.shape[1])
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode (3, H, W) images."""
+        """Encode (3, H, W) float32 images."""
         return Encoded(np.stack([self._one(image) for image in batch]))
 
     def _one(self, image: np.ndarray) -> np.ndarray:

@@ -127,8 +127,8 @@ class Ast(Family):
         self._along = (config.max_length - config.patch_size) // config.time_stride + 1
 
     def prepare(self, sound: np.ndarray) -> np.ndarray:
-        """The spectrogram (T, F) float32 of samples (n,), with silence behind a sound shorter than one "
-        "window."""
+        """The spectrogram (T, F) float32 of samples (n,), with silence behind a sound shorter than one
+        window."""
         return super().prepare(np.pad(sound, (0, max(0, self._window - len(sound)))))
 
     def tokens(self, samples: int) -> int:

@@ -144,7 +144,11 @@ def is_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> bool:
 
 
 def load_audio(spec: EncoderSpec, rest: str, options: EncoderOptions) -> AudioEncoder:
-    """Load a short name, a model of the hub or a local folder."""
+    """Load a short name, a model of the hub or a local folder.
+
+    Raises:
+        InputError: no such model, one of another kind, or an option that means nothing here.
+    """
     if options.transform != "own":
         raise InputError(f"encoder {spec.name} is for sounds; --transform {options.transform} is for images")
     device = pick_device(options.device)

@@ -75,7 +75,11 @@ class TransformersEncoder(TransformersModel):
         self._traits = traits
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """Text → (length,) int64 token ids, cut at the model's longest input."""
+        """Text → (length,) int64 token ids, cut at the model's longest input.
+
+        Raises:
+            SampleError: no token is found in the text.
+        """
         ids = self._tokens.ids([sample])[0]
         if not ids:
             raise SampleError("the tokenizer finds no token in the text")
@@ -154,7 +158,11 @@ class TransformersEncoder(TransformersModel):
 
 
 def load_transformers(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TransformersEncoder:
-    """Load a short name, a model of the hub or a local folder."""
+    """Load a short name, a model of the hub or a local folder.
+
+    Raises:
+        InputError: no such model, one of another kind, or an option that means nothing here.
+    """
     if options.transform != "own":
         raise InputError(f"encoder {spec.name} is for texts; --transform {options.transform} is for images")
     device = pick_device(options.device)
@@ -195,7 +203,11 @@ def load_transformers(spec: EncoderSpec, rest: str, options: EncoderOptions) -> 
 
 
 def load_text_tower(spec: EncoderSpec, rest: str, options: EncoderOptions) -> TransformersEncoder:
-    """Load the text tower of CLAP or SigLIP: a short name, a model of the hub or a local folder."""
+    """Load the text tower of CLAP or SigLIP: a short name, a model of the hub or a local folder.
+
+    Raises:
+        InputError: no such model, one of another kind, or an option that means nothing here.
+    """
     if options.transform != "own":
         raise InputError(f"encoder {spec.name} is for texts; --transform {options.transform} is for images")
     if options.tuning is not None:

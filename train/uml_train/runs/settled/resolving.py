@@ -80,7 +80,11 @@ def _possible_shots(problem: Problem, seed: int, output: Output) -> tuple[Shots,
 def with_defaults(
     settings: TrainSettings, selection: Selection, problem: Problem, shots: tuple[Shots, ...]
 ) -> TrainSettings:
-    """The settings with the stores' labels, `shots` and absolute paths, once the first draws are possible."""
+    """The settings with the stores' labels, `shots` and absolute paths, once the first draws are possible.
+
+    Raises:
+        InputError: the trunk needs tokens that a store lacks, or the rows do not suffice for a draw.
+    """
     for wanted in shots:
         draw = draw_rows(problem, wanted, settings.seeds[0])
         spare = len(problem.train) - len(draw.train) + len(problem.unlabelled)
