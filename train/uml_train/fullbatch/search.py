@@ -177,8 +177,17 @@ def temperatures(logits: Tensor, labels: Tensor, weights: Tensor | None = None) 
     size = (centred.square().mean(2) @ share).sqrt().clamp_min(1e-12)
     unit = (centred / size[:, None, None]).float()  # single precision tells a hundredth of a factor apart
 
+    # As `cross_entropies` of unit · factor, bit for bit: a positive factor rounds the largest to the largest.
+    most = unit.amax(2)
+    own = unit.gather(2, labels[None, :, None].expand(len(unit), -1, 1)).squeeze(2)
+    scaled = torch.empty_like(unit)
+
     def loss(power: Tensor) -> Tensor:
-        return cross_entropies(unit * power.exp().float()[:, None, None], labels).double() @ share
+        factor = power.exp().float()[:, None]
+        top = most * factor
+        torch.mul(unit, factor.unsqueeze(2), out=scaled)
+        total = scaled.sub_(top.unsqueeze(2)).exp_().sum(2).log_().add_(top)
+        return total.sub_(own * factor).double() @ share
 
     # The loss is convex in the factor, so it has one valley in the factor's logarithm, too: golden section.
     low = torch.full_like(size, math.log(_COLDEST))

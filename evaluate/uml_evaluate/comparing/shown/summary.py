@@ -41,7 +41,7 @@ def points(comparison: Comparison) -> list[str]:
     if main is None:
         return [below] if below else []
     said = [
-        f"{_setting(comparison)}, unpaired {' and '.join(comparison.auxiliaries)} {_effect(main)}.",
+        f"{_setting(comparison)}, {_data(comparison.auxiliaries)} {_effect(main)}.",
         *_ends(comparison, main),
         *_opposite(comparison, main, on_top),
     ]
@@ -89,6 +89,15 @@ def _setting(comparison: Comparison) -> str:
         return f"With {many} labelled {comparison.target} sample{plural} per class"
     listed = f"{', '.join(names[:-1])} and {names[-1]}"
     return f"Averaged over {listed} labelled {comparison.target} samples per class"
+
+
+def _data(auxiliaries: tuple[str, ...]) -> str:
+    """`unpaired text`, `unpaired data (text and audio)`: either is one thing that helps or hurts."""
+    return (
+        f"unpaired {auxiliaries[0]}"
+        if len(auxiliaries) == 1
+        else f"unpaired data ({' and '.join(auxiliaries)})"
+    )
 
 
 def _ends(comparison: Comparison, main: Difference) -> list[str]:
