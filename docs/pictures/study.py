@@ -100,9 +100,6 @@ def main() -> None:
     rows("study-grocery", [("grocery", "MiniLM"), ("grocery", "mpnet")], three, "headline")
     rows("study-sets", [("food10", "MiniLM"), ("dtd10", "MiniLM"), ("food10", "mpnet"), ("dtd10", "mpnet")],
          three, "sets")  # fmt: skip
-    rows(
-        "study-encoder", [("grocery", "MiniLM"), ("food10", "MiniLM"), ("dtd10", "MiniLM")], three, "encoder"
-    )
     rows("study-texts", [("grocery", f"{n} sentence{'s' * (n != 1)}") for n in (1, 2, 4)],
          ("prior", "uml", "uml[permuted]"), "texts")  # fmt: skip
     sizes("classes")

@@ -40,10 +40,9 @@ class Table:
         """Raise unless all these columns are there."""
         missing = [name for name in names if name not in self.columns]
         if missing:
-            hint = ": give each row an id of its own" if "id" in missing else ""
             raise InputError(
-                f"{self.path}: column {' and '.join(missing)} missing{hint}; expected id, path or text, "
-                f"label [, split] [, group], found {', '.join(self.columns) or 'none of them'}"
+                f"{self.path}: column {' and '.join(missing)} missing; expected path or text, label [, id] "
+                f"[, split] [, group], found {', '.join(self.columns) or 'none of them'}"
             )
 
     def check_names(self) -> None:
@@ -71,10 +70,16 @@ class Table:
         ids = self.columns[column]
         if not all(ids):
             raise self.error(ids.index(""), "the id is empty")
+        self.check_repeats(column)
+        return ids
+
+    def check_repeats(self, column: str) -> None:
+        """Raise for an id that occurs twice; empty ones may."""
+        rows = [row for row, value in enumerate(self.columns[column]) if value]
+        ids = [self.columns[column][row] for row in rows]
         if len(set(ids)) != len(ids):
             value, _, again = first_repeat(ids)
-            raise self.error(again, f"id {value!r} occurs a second time; ids must be unique")
-        return ids
+            raise self.error(rows[again], f"id {value!r} occurs a second time; ids must be unique")
 
     def splits(self, column: str | None = "split") -> np.ndarray:
         """(N,) uint8 split codes; all 255 where there is no split column."""
@@ -105,7 +110,7 @@ def read_table(path: Path) -> Table:
     """
     content = decode(path)
     if not content.strip():
-        raise InputError(f"{path}: the file is empty; expected columns id, path or text, label")
+        raise InputError(f"{path}: the file is empty; expected columns path or text, label")
     separator = separator_of(path, content)
     reader = _reader(content, separator)
     rows = (cells for cells in reader if cells)

@@ -50,7 +50,7 @@ def from_csv(
     modality: str | None = None,
     choice: Choice | None = None,
 ) -> Manifest:
-    """A manifest of a CSV or TSV file: columns id, path or text, label, and if it has them split and group.
+    """A manifest of a CSV or TSV file: columns path or text, label, and if it has them id, split and group.
 
     They are read by the rules of `uml_cache.tables`, or as `choice` says. Paths are relative to `root`, by
     default the CSV's folder.
@@ -70,9 +70,8 @@ def from_csv(
         table.need("path or text" if modality is None else "text" if modality == "text" else "path")
     assert found is not None
     column, is_text = found
-    for role, given in (("id", choice.id), ("label", choice.label)):
-        if choose_column(role, list(table.columns), given, str(path), []) is None:
-            table.need(role)
+    if choose_column("label", list(table.columns), choice.label, str(path), []) is None:
+        table.need("label")
     sources = table.columns[column]
     if is_text:
         modality = "text"
@@ -80,6 +79,8 @@ def from_csv(
         check_paths(table, sources)
         modality = modality or choose_modality(path, sources)
     ids = choose_column("id", list(table.columns), choice.id, str(path), [])
+    if ids is not None:
+        table.check_repeats(ids)
     return table_manifest(
         table.columns,
         choice,
@@ -89,7 +90,7 @@ def from_csv(
         set=set,
         root=path.parent if root is None else Path(root),
         sources=sources,
-        made_ids=table.ids(str(ids)),
+        made_ids=list(map(str, range(len(table)))),
         remarks=remarks,
         splits=table.splits(choose_column("split", list(table.columns), choice.split, str(path), [])),
     )

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -128,6 +129,14 @@ def read_result(path: Path) -> Result:
         raise InputError(f"{path} is no result file ({type(error).__name__}: {error})") from None
 
 
+@cache
+def shipped() -> tuple[Result, ...]:
+    """The results that come with this package, by the names of their files."""
+    folder = files("uml_evaluate.reproduce") / "results"
+    found = sorted(Path(str(entry)) for entry in folder.iterdir()) if folder.is_dir() else []
+    return tuple(read_result(path) for path in found if path.suffix == ".json")
+
+
 def others(recipe: str, given: Iterable[Path]) -> list[Result]:
     """Results of a recipe at full scale: those shipped, and those that are given.
 
@@ -137,14 +146,13 @@ def others(recipe: str, given: Iterable[Path]) -> list[Result]:
     Raises:
         InputError: a path that is not there, a folder without a result, or a file that is none.
     """
-    shipped = files("uml_evaluate.reproduce") / "results"
-    found = [Path(str(entry)) for entry in shipped.iterdir()] if shipped.is_dir() else []
+    found = []
     for path in given:
         inside = [path / FILE] if (path / FILE).is_file() else sorted(path.glob("*.json"))
         if path.is_dir() and not inside:
             raise InputError(f"{path} holds no result file; `uml reproduce` writes {FILE}")
         found += inside if path.is_dir() else [path]
-    results = [read_result(path) for path in found if path.suffix == ".json"]
+    results = [*shipped(), *(read_result(path) for path in found if path.suffix == ".json")]
     return [result for result in results if (result.recipe, result.scale) == (recipe, "full")]
 
 

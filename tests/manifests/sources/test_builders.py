@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from uml_cache.errors import InputError
+from uml_cache.tables.views import MADE
 from uml_manifests import (
     build_benchmark,
     from_coop,
@@ -121,7 +122,8 @@ def test_csv_with_both_columns_needs_a_modality(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("id,label\na,b\n", "column path or text missing"),
-        ("path,label\na.png,b\n", "column id missing"),
+        ("id,path\na,b.png\n", "column label missing"),
+        ("id,path,label\na,b.png,c\n,c.png,c\na,d.png,c\n", "line 4: id 'a' occurs a second time"),
         ("id,path,label\na,b.npy,c\n", "no image or audio files; found 1 .npy"),
         ("id,path,label\na,,c\n", "line 2: the path is empty"),
     ],
@@ -129,6 +131,14 @@ def test_csv_with_both_columns_needs_a_modality(tmp_path: Path) -> None:
 def test_a_wrong_csv(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         from_csv(write_csv(tmp_path / "t.csv", text))
+
+
+def test_a_csv_without_ids_has_the_numbers_of_its_rows(tmp_path: Path) -> None:
+    """As in every other format; numbers that nobody gave are no identity."""
+    manifest = from_csv(write_csv(tmp_path / "t.csv", "path,label\na.png,b\nc.png,b\n"))
+    assert (manifest.ids, manifest.id_kind) == (["0", "1"], MADE)
+    some = from_csv(write_csv(tmp_path / "s.csv", "id,path,label\nx,a.png,b\n,c.png,b\n"))
+    assert (some.ids, some.id_kind) == (["x", "1"], MADE)
 
 
 def test_lines(tmp_path: Path) -> None:
