@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from uml_cache import Choice, InputError
+from uml_cache import Choice, InputError, as_path, is_remote
 from uml_manifests.benchmarks.known import list_benchmarks
 from uml_manifests.manifest.files import HEADER, load_manifest
 from uml_manifests.manifest.manifest import MODALITIES, Manifest
@@ -25,6 +25,7 @@ from uml_manifests.sources.records import (
     from_saved_dataset,
     is_saved_dataset,
 )
+from uml_manifests.sources.remote import from_bucket
 from uml_manifests.sources.tars import from_tars, tar_files
 
 DATA = Path("data")
@@ -46,7 +47,8 @@ def resolve_data(
             a folder of class folders, a CSV, TSV, JSONL or parquet file, a folder of
             parquet files, a .txt file of unlabelled texts (one a line), a
             WebDataset tar or a folder of them, a data set that Hugging Face `datasets` saved, an array file
-            (.npy, .npz, HDF5), or a name: of a data set built under `./data`,
+            (.npy, .npz, HDF5), a URL of object storage (`s3://BUCKET/FOLDER`, `gs://`, `az://`) with class
+            folders of pictures or sounds, or a name: of a data set built under `./data`,
             or `shapes`, which is rendered there when it is absent.
         name: The data set's name where `data` has none (folders and files are named after themselves).
         set: Which set of the modality, for example `vanilla` texts.
@@ -57,8 +59,13 @@ def resolve_data(
     Raises:
         InputError: nothing there, nothing usable there, several that fit, or another modality than asked.
     """
-    path = Path(data)
-    if path.exists():
+    path = as_path(data)
+    place: Any = path
+    if is_remote(path):
+        if root is not None or choice not in (None, Choice()):
+            raise InputError(f"{data}: --root and options for columns do not apply to object storage")
+        manifest: Manifest = from_bucket(place, name=name, set=set, modality=modality)
+    elif path.exists():
         manifest = _from_path(path, name, set, root, modality, choice or Choice())
     else:
         path = _known_folder(str(data), set, modality)
@@ -73,7 +80,7 @@ def resolve_data(
                 f"{data}: its manifest says {option} {own!r}, not {wanted!r}; leave --{option} out"
             )
     origin = {
-        "data": os.path.abspath(path),
+        "data": str(path) if is_remote(path) else os.path.abspath(path),
         "name": name,
         "set": set,
         "root": None if root is None else os.path.abspath(root),

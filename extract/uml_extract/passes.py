@@ -13,7 +13,7 @@ from uml_cache import FeatureStore, Output
 from uml_extract.encoding.tasks import Extraction, unit_size, units_of
 from uml_extract.executors import Executor
 from uml_extract.executors.worker import Job, Recipe, Target
-from uml_extract.readers.prefetch import reader_count
+from uml_extract.readers.prefetch import readers_for
 from uml_extract.sources import changed_tasks, mended_tasks, need_files
 from uml_extract.spec import Encoder
 
@@ -80,7 +80,7 @@ def fill_stores(
     stores = [part.store for part in parts]
     device = next((store.plan.device for store in stores if store.plan.device != "cpu"), "cpu")
     group = who.join(device)
-    readers = reader_count(decode_workers, manifest.modality, who.beside)
+    readers = readers_for(manifest, decode_workers, who.beside)
     extraction = Extraction(
         stores, manifest, [part.encoder for part in parts], max_errors=max_errors, readers=readers
     )

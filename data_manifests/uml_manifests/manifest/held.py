@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from uml_manifests.manifest.fetched import Fetched
 from uml_manifests.manifest.manifest import Manifest
 
 
@@ -23,5 +24,12 @@ class HeldManifest(Manifest):
 
     held: Sequence[Any] = field(default=())
 
+    @property
+    def fetched(self) -> bool:
+        """Whether they come over connections of this process, which no forked reader can use."""
+        return isinstance(self.held, Fetched)
+
     def _of_rows(self, rows: Sequence[int] | np.ndarray) -> dict[str, Any]:
+        if isinstance(self.held, Fetched):
+            return {"held": self.held.some([int(row) for row in rows])}
         return {"held": [self.held[int(row)] for row in rows]}

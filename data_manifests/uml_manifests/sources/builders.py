@@ -174,7 +174,7 @@ def from_coop(
     )
 
 
-def choose_modality(where: Path, paths: list[str]) -> str:
+def choose_modality(where: object, paths: list[str]) -> str:
     """The modality of all media files among `paths`; `InputError` if there are none, or several kinds."""
     kinds = Counter(kind for path in paths if (kind := modality_of(path)) is not None)
     if not kinds:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,7 +18,7 @@ _NOT_DATA = ("@eadir", "__macosx", "#recycle", "@recycle", "lost+found")  # fold
 
 
 @dataclass
-class _Walked:
+class Walked:
     """The visible files below a folder (paths with `/`), and what was passed over: name and reason."""
 
     files: list[str] = field(default_factory=list)
@@ -41,12 +42,48 @@ def from_folder(
             does not choose.
     """
     folder = Path(folder)
+    given = _Folder(folder)
+    return Manifest(name=name or folder.resolve().name, set=set, root=folder, **read_tree(given, modality))
+
+
+class Tree(Protocol):
+    """A folder as it is read: one of this machine, or the objects below a URL."""
+
+    def inside(self, where: str) -> tuple[list[str], list[str]]:
+        """The visible folders and files directly in the folder `where` ("" is the whole), sorted."""
+        ...
+
+    def walk(self, where: str) -> Walked:
+        """All files below the folder `where`."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Folder:
+    root: Path
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def inside(self, where: str) -> tuple[list[str], list[str]]:
+        return _inside(self.root / where)
+
+    def walk(self, where: str) -> Walked:
+        return _walk(self.root, where)
+
+
+def read_tree(tree: Tree, modality: str | None) -> dict[str, Any]:
+    """The fields of a manifest that class folders decide: classes, samples, what was left out.
+
+    Raises:
+        InputError: as `from_folder`.
+    """
     remarks: list[str] = []
     left_out: list[tuple[str, str]] = []
-    splits_of = _layout(folder, remarks, left_out)
-    walked = {where: _walk(folder, where) for where in splits_of}
+    splits_of = _layout(tree, remarks, left_out)
+    walked = {where: tree.walk(where) for where in splits_of}
     every = [path for found in walked.values() for path in found.files]
-    modality = modality or choose_modality(folder, every)
+    modality = modality or choose_modality(tree, every)
     classes = sorted({clean_name(where.rpartition("/")[2]) for where in splits_of})
     index = {name: position for position, name in enumerate(classes)}
     sources: list[str] = []
@@ -61,22 +98,19 @@ def from_folder(
         left_out += [(path, _reason(path)) for path in walked[where].files if modality_of(path) != modality]
     if not sources:
         found = describe_files(every)
-        raise InputError(f"{folder}: no {modality} files in its {len(classes)} class folders; found {found}")
+        raise InputError(f"{tree}: no {modality} files in its {len(classes)} class folders; found {found}")
     if near := near_equal_remark(classes):
         remarks.append(near)
-    return Manifest(
-        name=name or folder.resolve().name,
-        modality=modality,
-        set=set,
-        classes=tuple(classes),
-        root=folder,
-        ids=sources,
-        sources=sources,
-        labels=np.array(labels),
-        splits=np.array(splits),
-        remarks=tuple(remarks),
-        left_out=tuple(left_out),
-    )
+    return {
+        "modality": modality,
+        "classes": tuple(classes),
+        "ids": sources,
+        "sources": sources,
+        "labels": np.array(labels),
+        "splits": np.array(splits),
+        "remarks": tuple(remarks),
+        "left_out": tuple(left_out),
+    }
 
 
 def media_below(folder: Path, modality: str) -> list[str]:
@@ -86,17 +120,17 @@ def media_below(folder: Path, modality: str) -> list[str]:
     )
 
 
-def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -> dict[str, int]:
-    """Class folders, by path below `folder`, with the split of each; 255 where folders are classes alone."""
-    top, loose = _inside(folder)
+def _layout(tree: Tree, remarks: list[str], left_out: list[tuple[str, str]]) -> dict[str, int]:
+    """Class folders, by path below a tree, with the split of each; 255 where folders are classes alone."""
+    top, loose = tree.inside("")
     if not top and not loose:
-        raise InputError(f"{folder}: the folder is empty; expected one folder a class")
+        raise InputError(f"{tree}: the folder is empty; expected one folder a class")
     if not top:
         raise InputError(
-            f"{folder}: no class folders; found {describe_files(loose)}. "
+            f"{tree}: no class folders; found {describe_files(loose)}. "
             "Put each class into a folder of its own, or list the files in a CSV (id,path,label)"
         )
-    inside = {name: _inside(folder / name) for name in top}
+    inside = {name: tree.inside(name) for name in top}
     named = {name: code for name in top if (code := split_of_folder(name)) is not None}
     parts = {name: code for name, code in named.items() if inside[name][0] and not _media(inside[name][1])}
     known = {sub for name in parts for sub in inside[name][0]}
@@ -108,7 +142,7 @@ def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -
     if not parts:
         if len(flat) > 1 and len({named[name] for name in flat}) > 1:
             raise InputError(
-                f"{folder}: {' and '.join(flat)} look like splits and hold files, no class folders; put each "
+                f"{tree}: {' and '.join(flat)} look like splits and hold files, no class folders; put each "
                 "class into a folder of its own (SPLIT/CLASS/file), or list the files in a CSV "
                 "(id,path,label,split)"
             )
@@ -116,15 +150,15 @@ def _layout(folder: Path, remarks: list[str], left_out: list[tuple[str, str]]) -
     if len(set(parts.values())) < 2 and [name for name in others if name not in flat]:
         part, other = next(iter(parts)), next(name for name in others if name not in flat)
         raise InputError(
-            f"{folder}: {part!r} looks like a split and {other!r} like a class; remove what does not "
-            f"belong there, give --data {folder / part} alone, or list the files in a CSV "
+            f"{tree}: {part!r} looks like a split and {other!r} like a class; remove what does not "
+            f"belong there, give --data {tree}/{part} alone, or list the files in a CSV "
             "(id,path,label,split)"
         )
     shown = ", ".join(f"{name} ({SPLITS[code]})" for name, code in parts.items())
     remarks.append(f"these folders are read as splits, and the folders in them as classes: {shown}")
     for name in others:
         why = "in no class folder" if name in flat else f"in {name}, which is no split"
-        left_out += [(path, why) for path in _media(_walk(folder, name).files)]
+        left_out += [(path, why) for path in _media(tree.walk(name).files)]
     for name in parts:
         left_out += [(f"{name}/{path}", "in no class folder") for path in _media(inside[name][1])]
     return {f"{name}/{sub}": code for name, code in parts.items() for sub in inside[name][0]}
@@ -135,7 +169,7 @@ def _inside(folder: Path) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     with os.scandir(folder) as entries:
-        visible = [(entry.name, entry.is_dir()) for entry in entries if not _skipped(entry.name)]
+        visible = [(entry.name, entry.is_dir()) for entry in entries if not skipped(entry.name)]
     return sorted(n for n, is_folder in visible if is_folder), sorted(
         n for n, is_dir in visible if not is_dir
     )
@@ -145,13 +179,14 @@ def _media(names: Sequence[str]) -> list[str]:
     return [name for name in names if modality_of(name) is not None]
 
 
-def _skipped(name: str) -> bool:
+def skipped(name: str) -> bool:
+    """Whether a file or folder of this name is hidden, or one that systems make."""
     return name.startswith(".") or name.casefold() in _NOT_DATA
 
 
-def _walk(root: Path, where: str) -> _Walked:
+def _walk(root: Path, where: str) -> Walked:
     """All files below a folder; links to folders are followed, but never back into a folder above."""
-    found = _Walked()
+    found = Walked()
     pending: list[tuple[str, tuple[str, ...]]] = [(where, (os.path.realpath(root / where),))]
     while pending:
         here, above = pending.pop()
@@ -159,7 +194,7 @@ def _walk(root: Path, where: str) -> _Walked:
             for entry in entries:
                 path = f"{here}/{entry.name}"
                 if not entry.is_dir():
-                    if not _skipped(entry.name):
+                    if not skipped(entry.name):
                         found.files.append(path)
                     elif modality_of(entry.name):
                         found.left_out.append((path, "hidden file"))
@@ -169,7 +204,7 @@ def _walk(root: Path, where: str) -> _Walked:
                 real = os.path.realpath(root / path) if entry.is_symlink() else f"{above[-1]}/{entry.name}"
                 if real in above or any(one.startswith(f"{real}/") for one in above):
                     found.left_out.append((path, "a link back to a folder above"))
-                elif _skipped(entry.name):
+                elif skipped(entry.name):
                     inside = _walk(root, path)
                     found.left_out += [(file, f"thumbnail in {entry.name}") for file in _media(inside.files)]
                 else:

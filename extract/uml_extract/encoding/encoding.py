@@ -16,7 +16,7 @@ import numpy as np
 from uml_cache import Progress
 from uml_extract.encoding.batching import batches, encode_batch
 from uml_extract.readers import read_for
-from uml_extract.readers.prefetch import Prepared, Reading, reader_count
+from uml_extract.readers.prefetch import Prepared, Reading, readers_for
 from uml_extract.spec import Encoded, Encoder, SampleError, fitted
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def encode_rows(
     size = encoder.batch_size if batch_size == "auto" else batch_size
     ahead = 0 if manifest.modality == "text" else _BATCHES_AHEAD * size
     total = sum(map(len, parts))
-    readers = reader_count(decode_workers, manifest.modality, 1)
+    readers = readers_for(manifest, decode_workers, 1)
 
     def prepare(row: int) -> np.ndarray:
         return encoder.prepare(read_for(encoder, manifest, row))

@@ -13,6 +13,7 @@ import numpy as np
 from uml_cache import InputError, available_cores
 from uml_extract.readers.processes import CAN_FORK, Key, Prepared, ReaderProcesses
 from uml_extract.spec import NO_MEMORY, SampleError
+from uml_manifests import HeldManifest, Manifest
 
 WORKERS = max(1, min(8, available_cores() - 1))  # threads; the encoder keeps one core busy
 _MOST = 16
@@ -31,6 +32,15 @@ def reader_count(asked: int | Literal["auto"], modality: str, beside: int) -> in
         return 0
     cores = available_cores()
     return max(1, min(_MOST, cores // beside)) if asked == "auto" else asked
+
+
+def readers_for(manifest: Manifest, asked: int | Literal["auto"], beside: int) -> int:
+    """`reader_count` for a manifest; 0 where samples come over connections of this process.
+
+    Threads read those: a forked process cannot use them.
+    """
+    count = reader_count(asked, manifest.modality, beside)
+    return 0 if isinstance(manifest, HeldManifest) and manifest.fetched else count
 
 
 class Reading(Generic[Key]):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uml_extract.readers.held import as_file, as_picture, as_sound
 from uml_extract.readers.members import read_row
 from uml_extract.readers.samples import read_audio, read_image, read_images, read_sounds, read_text
-from uml_extract.spec import Encoder
+from uml_extract.spec import Encoder, SampleError
 from uml_manifests import HeldManifest
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def read_sample(manifest: Manifest, row: int, *, rate: int, seconds: float, leas
     if manifest.modality == "text":
         return read_text(manifest.sources[row])
     if isinstance(manifest, HeldManifest):
-        held = manifest.held[row]
+        held = _held(manifest, row)
         return as_picture(held, least_side) if manifest.modality == "image" else as_sound(held, rate, seconds)
     path = manifest.path(row)
     if manifest.modality == "array":
@@ -49,13 +49,20 @@ def read_jointly(encoders: Sequence[Encoder], manifest: Manifest, row: int) -> l
         return [read_for(encoders[0], manifest, row)] * len(encoders)
     sides = [_side(encoder) for encoder in encoders]
     wants = [(encoder.input_rate, encoder.input_seconds) for encoder in encoders]
-    held = manifest.held[row] if isinstance(manifest, HeldManifest) else manifest.path(row)
+    held = _held(manifest, row) if isinstance(manifest, HeldManifest) else manifest.path(row)
     file = as_file(held)
     if file is not None:
         return list(read_images(file, sides)) if modality == "image" else list(read_sounds(file, wants))
     if modality == "image":
         return [as_picture(held)] * len(encoders)  # decoded already
     return [as_sound(held, *want) for want in wants]
+
+
+def _held(manifest: HeldManifest, row: int) -> Any:
+    try:
+        return manifest.held[row]
+    except FileNotFoundError:  # deleted from the bucket since it was listed
+        raise SampleError("no such object") from None
 
 
 def _side(encoder: Encoder) -> int:
