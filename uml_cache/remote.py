@@ -273,6 +273,8 @@ def _reported(path: RemotePath) -> Iterator[None]:
             raise WorkError(f"{path.root}: there is no such bucket; make it first") from None
         raise
     except (BaseError, OSError) as error:
+        if "NoSuchBucket" in str(error):  # a listing says it in another way
+            raise WorkError(f"{path.root}: there is no such bucket; make it first") from None
         if _METADATA in str(error):
             scheme = path.root.partition("://")[0]
             hint = _CREDENTIALS.get(scheme[:2], _CREDENTIALS["az"])

@@ -28,6 +28,7 @@ from uml_cache import (
 from uml_extract.encoding.batching import probe_batch_size
 from uml_extract.readers import read_for
 from uml_extract.spec import Encoder, SampleError, fitted
+from uml_manifests import HeldManifest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,6 +103,10 @@ def _place(
         if not tokens:
             raise InputError(f"encoder {spec.name} gives ids of tokens and no features; add --tokens")
         dtype = IDS
+    if tokens and isinstance(manifest, HeldManifest) and manifest.fetched and manifest.modality == "audio":
+        raise InputError(
+            "--tokens with sounds needs their lengths before they are read: copy the sounds to a local disk"
+        )
     variant = _variant(encoder, tokens, dtype, manifest)
     path = store_path(out, manifest.name, manifest.modality, manifest.set, spec.name, variant)
     return encoder, path, variant, dtype

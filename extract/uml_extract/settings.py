@@ -73,7 +73,8 @@ class ExtractSettings(Settings):
         metavar="NAME[,NAME…]",
     )] = None
     data: Annotated[str | None, Setting(
-        "What is extracted: manifest, folder of class folders, CSV, or name. Default: the demo's shapes.",
+        "What is extracted: manifest, folder of class folders (s3://, gs://, az:// too), CSV, or name. "
+        "Default: the demo's shapes.",
         metavar="DATA",
     )] = None
     name: Annotated[str | None, Setting(

@@ -127,3 +127,13 @@ def test_who_jumps_leaves_nothing_behind() -> None:
             assert held[row] == b"%d" % row
         assert len(held._waiting) <= 96
     assert held.some([5, 3])[1] == b"3"
+
+
+def test_sounds_need_their_lengths_for_tokens(sounds: Manifest, tmp_path: Path) -> None:
+    place = RemotePath("memory://sounds", tmp_path.name)
+    for row in range(10):
+        place.joinpath(f"{'odd' if row % 2 else 'even'}/{row}.wav").create(sounds.path(row).read_bytes())
+    far = resolve_data(str(place))
+    assert extract(far, "log-mel", out=tmp_path).failed == 0
+    with pytest.raises(InputError, match="copy the sounds to a local disk"):
+        extract(far, "log-mel", out=tmp_path, tokens=True)
