@@ -118,7 +118,11 @@ def as_array(held: Any) -> np.ndarray | None:
 
 
 def as_file(held: Any) -> str | Path | io.BytesIO | None:
-    """The path or the bytes that `held` is, also as a cell of a Hugging Face data set; None if neither."""
+    """The path or the bytes that `held` is, also as a cell of a Hugging Face data set; None if neither.
+
+    Raises:
+        SampleError: the cell is empty.
+    """
     if isinstance(held, Mapping) and ("bytes" in held or "path" in held):
         held = held.get("bytes") or held.get("path")
         if held is None:
