@@ -18,6 +18,7 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.feature_file import read_file
 from uml_cache.exchange.formats.parquet import is_embedding_folder, read_embedding_folder
+from uml_cache.exchange.formats.sample_folder import read_sample_folder, sample_files
 from uml_cache.exchange.part_columns import (
     cut_column,
     groups_of,
@@ -68,7 +69,7 @@ def import_features(
 
     Args:
         sources: Files (.pth, .npy, .npz, .safetensors, .h5, .parquet) or a folder as clip-retrieval writes
-            it, each with `SPLIT=` in front where the file does not say its split itself.
+            it or with one file (.npy, .pt, .h5) per sample, each with `SPLIT=` in front where the file does not say its split itself.
         dataset, modality, encoder, set, variant: Name the store; needed where the file does not say (what
             `export_features` wrote says all of it).
         split: The split of all rows that have none.
@@ -197,9 +198,13 @@ def _given_split(part: Part, given: int) -> Any:
 
 def _open(source: str, modality: str | None, columns: Columns, stack: ExitStack) -> list[Part]:
     path, given = _place(source)
-    contents = (
-        read_embedding_folder(path, modality) if is_embedding_folder(path) else [read_file(path, stack)]
-    )
+    if is_embedding_folder(path):
+        contents = read_embedding_folder(path, modality)
+    elif path.is_dir() and sample_files(path):
+        contents = [read_sample_folder(path, columns.features)]
+        columns = replace(columns, features=None)
+    else:
+        contents = [read_file(path, stack)]
     if len(contents) == 1 and columns.features is None and path.suffix.lower() == ".npy":
         columns = replace(columns, labels=_only_file(columns.labels), ids=_only_file(columns.ids))
     parts = [part for content in contents for part in parts_of(content, str(path), columns)]
