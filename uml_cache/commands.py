@@ -154,7 +154,7 @@ uml cache import ./clip-output --dataset laion --modality text --encoder clip_vi
 
 
 @uml_command("import", example=_IMPORT)
-@click.argument("sources", nargs=-1, required=True, metavar="[SPLIT=]FILE...")
+@click.argument("sources", nargs=-1, required=True, metavar="[SPLIT=]FILE|FOLDER...")
 @click.option("--out", type=_PLACE, default="feats", show_default=True, help="Cache folder, or its URL.")
 @click.option("--dataset", help="The data set's name.")
 @click.option("--modality", help="What the features are of: image, text, audio or array.")

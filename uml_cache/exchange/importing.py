@@ -69,7 +69,8 @@ def import_features(
 
     Args:
         sources: Files (.pth, .npy, .npz, .safetensors, .h5, .parquet) or a folder as clip-retrieval writes
-            it or with one file (.npy, .pt, .h5) per sample, each with `SPLIT=` in front where the file does not say its split itself.
+            it or with one file (.npy, .pt, .h5) per sample, each with `SPLIT=` in front where the file does
+            not say its split itself.
         dataset, modality, encoder, set, variant: Name the store; needed where the file does not say (what
             `export_features` wrote says all of it).
         split: The split of all rows that have none.

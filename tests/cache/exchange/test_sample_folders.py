@@ -29,7 +29,7 @@ def _write(path: Path, values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".pt", ".h5"])
-def test_bags_of_class_folders(tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bags_of_class_folders(tmp_path: Path, suffix: str) -> None:
     chance = np.random.default_rng(0)
     bags: dict[str, np.ndarray] = {}
     for row in range(8):
@@ -40,13 +40,11 @@ def test_bags_of_class_folders(tmp_path: Path, suffix: str, monkeypatch: pytest.
     store = import_features([tmp_path / "feats"], tmp_path / "out", **_NAMES)
     found = open_features(store.path)
     assert list(found.id) == sorted(bags)
-    assert tuple(found.class_names) == ("normal", "tumour")
+    assert tuple(found.classes) == ("normal", "tumour")
     values, offsets = found.tokens.packed(np.arange(8))
     np.testing.assert_array_equal(values, np.concatenate([bags[name] for name in sorted(bags)]))
     np.testing.assert_array_equal(np.diff(offsets), [len(bags[name]) for name in sorted(bags)])
-    assert [found.class_names[label] for label in found.label] == [
-        name.split("/")[1] for name in sorted(bags)
-    ]
+    assert [found.classes[label] for label in found.label] == [name.split("/")[1] for name in sorted(bags)]
     assert np.asarray(found.split).tolist() == [
         {"train": 0, "test": 2}[n.split("/")[0]] for n in sorted(bags)
     ]
@@ -71,17 +69,20 @@ def test_files_are_not_in_memory_together(tmp_path: Path, monkeypatch: pytest.Mo
         _write(tmp_path / f"{row}.npy", np.full((10, 4), row, np.float32))
     joined = sample_folder.read_sample_folder(tmp_path, None)["tokens"]
     read: list[str] = []
-    real = sample_folder._find
+    real = sample_folder.read_file
 
-    def counting(file: str, wanted: str | None, stack: Any) -> Any:
-        read.append(Path(file).name)
-        return real(file, wanted, stack)
+    def counting(file: Path, stack: Any) -> Any:
+        read.append(file.name)
+        return real(file, stack)
 
-    monkeypatch.setattr(sample_folder, "_find", counting)
+    monkeypatch.setattr(sample_folder, "read_file", counting)
     np.testing.assert_array_equal(joined[15:25][:, 0], [1] * 5 + [2] * 5)
     np.testing.assert_array_equal(joined[25], [2] * 4)
     assert read == ["1.npy", "2.npy"]
     assert joined[60:].shape == (0, 4)
+    _write(tmp_path / "5.npy", np.zeros((10, 5), np.float32))
+    with pytest.raises(InputError, match=r"5\.npy: has changed since it was first read"):
+        joined[50:]
 
 
 def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:

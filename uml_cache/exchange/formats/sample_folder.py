@@ -19,12 +19,16 @@ from typing import Any
 import numpy as np
 
 from uml_cache.errors import InputError
+from uml_cache.exchange.formats.feature_file import read_file
+from uml_cache.exchange.formats.hdf5 import hdf5_object, open_hdf5
 from uml_cache.exchange.formats.nested import Nested
 from uml_cache.store.plans.layout import SPLIT_NAMES
 from uml_cache.tables.columns import PLAIN, USUAL
 from uml_cache.tables.splits import split_of_folder
 
-SUFFIXES = (".npy", ".pt", ".pth", ".h5", ".hdf5")
+_HDF5 = (".h5", ".hdf5")
+SUFFIXES = (".npy", ".pt", ".pth", *_HDF5)
+_State = tuple[int, int, int]
 
 
 def sample_files(folder: Path) -> list[str]:
@@ -56,7 +60,7 @@ def read_sample_folder(folder: Path, features: str | None) -> Nested:
     twice, count = Counter(ids).most_common(1)[0]
     if count > 1:
         raise InputError(f"{folder}: {count} files are called {twice}; keep one of them")
-    arrays = [_values(str(folder / name), features) for name in names]
+    arrays = [_looked_at(str(folder / name), features) for name in names]
     first = arrays[0]
     shapes = [array.shape for array in arrays]
     for name, array in zip(names, arrays, strict=True):
@@ -67,7 +71,8 @@ def read_sample_folder(folder: Path, features: str | None) -> Nested:
             )
     lengths = np.array([shape[0] if len(shape) == 2 else 1 for shape in shapes], np.int64)
     kind = np.result_type(*{array.dtype for array in arrays})
-    joined = _Joined([str(folder / name) for name in names], features, lengths, first.shape[-1], kind)
+    files = [(str(folder / name), array.name, array.state) for name, array in zip(names, arrays, strict=True)]
+    joined = _Joined(files, lengths, first.shape[-1], kind)
     found: Nested = {"id": ids}
     folders = [name.split("/")[:-1] for name in names]
     splits = [split_of_folder(one[0]) if one else None for one in folders]
@@ -87,9 +92,9 @@ class _Joined:
     ndim = 2
 
     def __init__(
-        self, files: Sequence[str], wanted: str | None, lengths: np.ndarray, width: int, dtype: np.dtype[Any]
+        self, files: Sequence[tuple[str, str, _State]], lengths: np.ndarray, width: int, dtype: np.dtype[Any]
     ) -> None:
-        self._files, self._wanted = files, wanted
+        self._files = files
         self._ends = np.cumsum(lengths)
         self.shape = (int(self._ends[-1]), width)
         self.dtype = dtype
@@ -107,40 +112,48 @@ class _Joined:
         while low < high:
             begin = int(self._ends[file - 1]) if file else 0
             end = min(high, int(self._ends[file]))
-            state = os.stat(self._files[file])
-            values = _rows(self._files[file], self._wanted, (state.st_mtime_ns, state.st_size))
-            if begin + len(values) != self._ends[file]:
-                raise InputError(f"{self._files[file]}: has changed since it was first read")
+            values = _rows(*self._files[file])
             parts.append(values[low - begin : end - begin].astype(self.dtype))
             low, file = end, file + 1
         return np.concatenate(parts) if parts else np.empty((0, self.shape[1]), self.dtype)
 
 
 @lru_cache(maxsize=1)
-def _rows(file: str, wanted: str | None, state: tuple[int, int]) -> np.ndarray:
+def _rows(file: str, name: str, state: _State) -> np.ndarray:
     """(t, E): the values of one file, which several pieces in a row may ask for."""
+    if _state(file) != state:
+        raise InputError(f"{file}: has changed since it was first read; run the same command again")
     with ExitStack() as stack:
-        return np.atleast_2d(np.asarray(_find(file, wanted, stack)[()]))
+        if Path(file).suffix.lower() in _HDF5:  # was tried in a process of its own when it was looked at
+            values = hdf5_object(stack.enter_context(open_hdf5(Path(file))), name)
+        else:
+            values = read_file(Path(file), stack)[name]
+        return np.atleast_2d(np.asarray(values[()]))
 
 
-def _values(file: str, wanted: str | None) -> SimpleNamespace:
-    """Shape and type of one file's features, (t, E) or (D,)."""
+def _looked_at(file: str, wanted: str | None) -> SimpleNamespace:
+    """Name, shape and type of one file's features, (t, E) or (D,), and the file's state."""
+    state = _state(file)
     with ExitStack() as stack:
-        found = _find(file, wanted, stack)
+        content = read_file(Path(file), stack)
+        names = [wanted] if wanted else [*PLAIN["features"], *USUAL["features"], "tokens"]
+        name = next((name for name in names if hasattr(content.get(name), "shape")), None)
+        if name is None:
+            held = ", ".join(sorted(map(str, content))[:8]) or "nothing"
+            raise InputError(f"{file}: found no features; it holds {held}. Name the array with --features")
+        found = content[name]
         if found.ndim == 3 and found.shape[0] == 1:
             raise InputError(f"{file}: its features have shape {found.shape}; save them without the first 1")
         if found.ndim not in (1, 2) or found.dtype.kind not in "fiu":
             raise InputError(f"{file}: its features are {found.dtype} {found.shape}; expected (t, E) or (D,)")
-        return SimpleNamespace(shape=tuple(found.shape), ndim=found.ndim, dtype=found.dtype)
+        return SimpleNamespace(
+            name=name, shape=tuple(found.shape), ndim=found.ndim, dtype=found.dtype, state=state
+        )
 
 
-def _find(file: str, wanted: str | None, stack: ExitStack) -> Any:
-    from uml_cache.exchange.formats.feature_file import read_file
-
-    content = read_file(Path(file), stack)
-    names = [wanted] if wanted else [*PLAIN["features"], *USUAL["features"], "tokens"]
-    found = next((content[name] for name in names if hasattr(content.get(name), "shape")), None)
-    if found is None:
-        held = ", ".join(sorted(map(str, content))[:8]) or "nothing"
-        raise InputError(f"{file}: found no features; it holds {held}. Name the array with --features")
-    return found
+def _state(file: str) -> _State:
+    try:
+        status = os.stat(file)
+    except OSError:
+        raise InputError(f"{file}: is gone since the folder was listed") from None
+    return status.st_ino, status.st_mtime_ns, status.st_size
