@@ -333,7 +333,7 @@ def _bad(folder: Path) -> list[tuple[list[object], str]]:
     return [
         ([folder / "none.npz"], "does not exist"),
         ([folder / "note.md"], "unknown kind of file"),
-        ([folder], "is a folder without"),
+        ([folder], "files are called broken; keep one"),
         ([folder / "broken.npz"], "truncated"),
         ([folder / "broken.h5"], "cannot be read as .h5"),
         ([folder / "broken.pth"], "broken.pth"),
