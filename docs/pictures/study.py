@@ -16,8 +16,8 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 GREY = "#4a5568"
-COLOURS = {"prior": "#2b6cb0", "uml": "#c05621", "uml-init": "#2f855a", "self-training": "#6b46c1", "prior[permuted]": "#a0aec0",
-           "uml[permuted]": "#a0aec0"}  # fmt: skip
+COLOURS = {"prior": "#2b6cb0", "uml": "#c05621", "uml-init": "#2f855a", "self-training": "#6b46c1",
+           "prior[permuted]": "#a0aec0", "uml[permuted]": "#a0aec0"}  # fmt: skip
 MARKERS = {
     "self-training": "D",
     "prior": "o",
