@@ -16,9 +16,16 @@ import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 GREY = "#4a5568"
-COLOURS = {"prior": "#2b6cb0", "uml": "#c05621", "uml-init": "#2f855a", "prior[permuted]": "#a0aec0",
-           "uml[permuted]": "#a0aec0"}  # fmt: skip
-MARKERS = {"prior": "o", "uml": "s", "uml-init": "^", "prior[permuted]": "x", "uml[permuted]": "+"}
+COLOURS = {"prior": "#2b6cb0", "uml": "#c05621", "uml-init": "#2f855a", "self-training": "#6b46c1",
+           "prior[permuted]": "#a0aec0", "uml[permuted]": "#a0aec0"}  # fmt: skip
+MARKERS = {
+    "self-training": "D",
+    "prior": "o",
+    "uml": "s",
+    "uml-init": "^",
+    "prior[permuted]": "x",
+    "uml[permuted]": "+",
+}
 SHOTS = (1, 2, 4, 8, 16)
 
 
@@ -102,6 +109,12 @@ def main() -> None:
          three, "sets")  # fmt: skip
     rows("study-texts", [("grocery", f"{n} sentence{'s' * (n != 1)}") for n in (1, 2, 4)],
          ("prior", "uml", "uml[permuted]"), "texts")  # fmt: skip
+    rows(
+        "study-pool",
+        [("grocery", None), ("food10", None), ("dtd10", None)],
+        ("self-training", "prior"),
+        "pool",
+    )
     sizes("classes")
 
 

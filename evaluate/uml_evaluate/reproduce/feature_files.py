@@ -58,7 +58,7 @@ class FeatureFile:
             np.savez(some, **self._some(path))
             import_features([some], cache, **names)
 
-    def _some(self, path: Path) -> dict[str, np.ndarray]:
+    def _some(self, path: Path) -> dict[str, Any]:
         try:
             with np.load(path) as arrays:
                 found = {name: arrays[name] for name in arrays.files}

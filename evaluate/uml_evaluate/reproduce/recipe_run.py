@@ -95,7 +95,7 @@ def _trained(recipe: Recipe, part: Part, supply: Supply, out: Path, output: Outp
     needed = {need: supply.store(need) for need in part.needs}
     run = train(settings_of(recipe, part, needed, supply, out), output=output)
     if recipe.probes:
-        complete_probes(run, recipe.probes, shots=run.settings.shots, output=output)
+        complete_probes(run, recipe.probes, shots=run.settings.shots or (), output=output)
     return run
 
 
