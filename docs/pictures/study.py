@@ -115,6 +115,9 @@ def main() -> None:
         ("self-training", "prior"),
         "pool",
     )
+    rows(
+        "study-encoder", [("grocery", "MiniLM"), ("food10", "MiniLM"), ("dtd10", "MiniLM")], three, "encoder"
+    )
     sizes("classes")
 
 
