@@ -20,6 +20,9 @@ GOLDEN = {
     "efficientnet_lite0": [635.230347, 3.145548, 4.789168, 2.406297, 2.848804],
     "efficientnet_lite2": [590.513977, -1.980193, 1.5447, -3.769049, 2.632352],
 }
+# Products of MiniLM's vectors of these sentences with cosines.
+SENTENCES = ("A red square.", "Two wedges, one of them blue, lie on a grey ground.")
+GOLDEN_SENTENCES = [1.077282, 0.169706]
 
 
 def _own_name(name: str, stages: list[int]) -> str:
@@ -92,6 +95,26 @@ def test_a_strange_tensor_is_named(package: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"is no tensor of this EfficientNet") as error:
         load_encoder("efficientnet_lite0", device="cpu")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.real
+def test_real_sentences() -> None:
+    """MiniLM with its released weights: transformers' own forward pass, averaged and brought to unit length."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    entry = list_encoders()["minilm_l6"].package
+    folder = installed_weights(entry) if entry else None
+    if folder is None:
+        pytest.skip("its package is not installed")
+    encoder = load_encoder("minilm_l6", device="cpu")
+    found = encoder.encode([encoder.prepare(sentence) for sentence in SENTENCES]).pooled
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        words = [tokenizer(sentence, return_tensors="pt") for sentence in SENTENCES]
+        means = torch.cat([model(**inputs).last_hidden_state.mean(1) for inputs in words])
+    np.testing.assert_allclose(found, torch.nn.functional.normalize(means).numpy(), atol=2e-6)
+    np.testing.assert_allclose(found @ np.cos(np.arange(384)), GOLDEN_SENTENCES, atol=1e-5)
 
 
 @pytest.mark.real

@@ -86,6 +86,15 @@ _ENTRIES = (
         "all-MiniLM-L6-v2, unit length",
         _MINILM,
     ),
+    _text(
+        "mpnet_base",
+        "sentence-transformers/all-mpnet-base-v2",
+        768,
+        "mean",
+        "Apache-2.0",
+        109,
+        "all-mpnet-base-v2, unit length",
+    ),
 )
 _ANY = EncoderSpec(name="hf:ID", modality="text", library="transformers", model="", pooling="own")
 
