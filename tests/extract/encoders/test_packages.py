@@ -99,7 +99,7 @@ def test_a_strange_tensor_is_named(package: Path, name: str) -> None:
 
 @pytest.mark.real
 def test_real_sentences() -> None:
-    """MiniLM with its released weights: transformers' own forward pass, averaged and brought to unit length."""
+    """MiniLM with its released weights: transformers' own pass, averaged and brought to unit length."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 
