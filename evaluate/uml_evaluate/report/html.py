@@ -89,37 +89,14 @@ def write_report(
     if map not in MAPS:
         raise unknown("map", map, MAPS)
     runs = Path(runs)
-    damaged: list[DamagedFile] = []
-    found = find_runs(runs, damaged)
-    if not found and not damaged:
-        state = "holds no run" if runs.is_dir() else "does not exist"
-        raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     path = Path(out) if out is not None else runs / "report.html"
     if path.is_dir():
         raise InputError(f"--out {path} is a folder; name the HTML file, such as {path / 'report.html'}")
-    compared: list[tuple[Run, list[Comparison]]] = []
-    for run in found:
-        try:
-            if cells := run.cells:
-                compared.append((run, _compared(run)))
-        except DamagedFile as error:
-            damaged.append(error)
-            continue
-        if not cells:
-            output.say(f"{run.path} has no finished cell yet and is left out")
-    if not compared:
-        if damaged:
-            raise damaged[0]
-        raise InputError(
-            f"no run in {runs} has a finished cell; run the same `uml train` command again to finish it"
-        )
-    left_out = [f"A run is left out: {error}" for error in damaged]
-    for text in left_out:
-        output.say(text)
-    files: list[Path] = []
+    compared, left_out = _finished_runs(runs, output)
+    brief = len(compared) > _MANY if full is None else not full
     budget = Budget()
     shown: list[dict[str, Any]] = []
-    brief = len(compared) > _MANY if full is None else not full
+    files: list[Path] = []
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
             record = describe(run, comparisons)
@@ -132,17 +109,17 @@ def write_report(
                 continue
             prefix = f"{run.path.name}-" if len(compared) > 1 else ""
             held = Samples(run, budget, samples if isinstance(samples, Mapping) else None)
-            parts = []
+            own = []
             for comparison in comparisons:
                 part, written = _part(comparison, run, path.parent, prefix)
                 if samples is not False:
                     what = collect(run, comparison, held, path.parent / "figures", part["anchor"], map)
                     part["exhibits"] = what
                     written += what.files
-                parts.append(part)
+                own.append(part)
                 files += written
                 bar.update()
-            shown.append({"record": record, "stores": _stores_table(record), "parts": parts})
+            shown.append({"record": record, "stores": _stores_table(record), "parts": own})
     parts = [part for run in shown for part in run["parts"]]
     every = [part["comparison"] for part in parts]
     over = across(c for _, comparisons in compared for c in comparisons)
@@ -172,6 +149,39 @@ def write_report(
     figures = [file for file in files if file.suffix in (".png", ".svg")]
     tables = [file for file in files if file not in figures]
     return Report(path, markdown_path, figures, tables, paths, every)
+
+
+def _finished_runs(runs: Path, output: Output) -> tuple[list[tuple[Run, list[Comparison]]], list[str]]:
+    """The runs that have something to show, oldest first, and a line for each that is left out as damaged.
+
+    Raises:
+        InputError: there is none.
+    """
+    damaged: list[DamagedFile] = []
+    found = find_runs(runs, damaged)
+    if not found and not damaged:
+        state = "holds no run" if runs.is_dir() else "does not exist"
+        raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
+    compared: list[tuple[Run, list[Comparison]]] = []
+    for run in found:
+        try:
+            if cells := run.cells:
+                compared.append((run, _compared(run)))
+        except DamagedFile as error:
+            damaged.append(error)
+            continue
+        if not cells:
+            output.say(f"{run.path} has no finished cell yet and is left out")
+    if not compared:
+        if damaged:
+            raise damaged[0]
+        raise InputError(
+            f"no run in {runs} has a finished cell; run the same `uml train` command again to finish it"
+        )
+    left_out = [f"A run is left out: {error}" for error in damaged]
+    for text in left_out:
+        output.say(text)
+    return compared, left_out
 
 
 def _as_markdown(comparison: Comparison) -> list[str]:
