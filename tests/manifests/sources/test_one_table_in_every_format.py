@@ -192,21 +192,37 @@ def test_every_format_says_the_same(tmp_path_factory: pytest.TempPathFactory, ro
             assert _of_manifest(resolve_data(source)) == expected, source.name
 
 
+_NUMBERS = st.lists(
+    st.tuples(st.integers(-1, 2), st.sampled_from([0, 1, 2, 255])), min_size=2, max_size=8
+).filter(lambda some: {label for label, _ in some} != {-1, 1})
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
-@given(labels=st.lists(st.integers(-1, 2), min_size=2, max_size=8).filter(lambda some: set(some) != {-1, 1}))
+@given(numbers=_NUMBERS)
 def test_whole_numbers_say_the_same_with_and_without_types(
-    tmp_path_factory: pytest.TempPathFactory, labels: list[int]
+    tmp_path_factory: pytest.TempPathFactory, numbers: list[tuple[int, int]]
 ) -> None:
     folder = tmp_path_factory.mktemp("numbers")
+    labels, codes = [label for label, _ in numbers], [code for _, code in numbers]
     features = np.zeros((len(labels), 2), np.float32)
-    rows = [{"id": f"r{at}", "text": "x", "label": label} for at, label in enumerate(labels)]
+    names = {0: "train", 1: "val", 2: "test", 255: ""}
+    rows = [
+        {"id": f"r{at}", "text": "x", "label": label, "split": names[code]}
+        for at, (label, code) in enumerate(numbers)
+    ]
     (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    expected = _of_manifest(resolve_data(folder / "t.jsonl"))[1]
-    np.savez(folder / "t.npz", features=features, label=np.array(labels))
-    np.savez(folder / "float.npz", features=features, label=np.array(labels, np.float64))
-    save_file({"features": features, "label": np.array(labels)}, folder / "t.safetensors")
-    table = {"id": [row["id"] for row in rows], "text": ["x"] * len(rows), "label": list(map(str, labels))}
-    assert _of_manifest(resolve_data(_write_csv(folder / "t.csv", table)))[1] == expected
-    for name in ("t.npz", "float.npz", "t.safetensors"):
+    said = _of_manifest(resolve_data(folder / "t.jsonl"))
+    expected = said[1], said[3]
+    assert said[3] == codes
+    arrays = {"features": features, "label": np.array(labels), "split": np.array(codes, np.uint8)}
+    np.savez(folder / "t.npz", **arrays)
+    np.savez(folder / "float.npz", **{**arrays, "label": np.array(labels, np.float64)})
+    save_file(arrays, folder / "t.safetensors")
+    save_file({**arrays, "split": np.array(codes)}, folder / "wide.safetensors")
+    table = {name: [str(row[name]) for row in rows] for name in ("id", "text", "label", "split")}
+    found = _of_manifest(resolve_data(_write_csv(folder / "t.csv", table)))
+    assert (found[1], found[3]) == expected
+    for name in ("t.npz", "float.npz", "t.safetensors", "wide.safetensors"):
         store = import_features([folder / name], folder / f"feats {name}", **_NAMED)
-        assert _of_store(store.path)[1] == expected, name
+        found = _of_store(store.path)
+        assert (found[1], found[3]) == expected, name
