@@ -64,8 +64,9 @@ def from_parquet(
     features = _features(files)
     remarks: list[str] = []
     column, modality, in_cells = _samples(path, files, features, modality, choice, remarks)
-    plain = {n: spec for n, spec in features.items() if _is_plain(spec) and (in_cells or n != column)}
-    used = chosen_columns(plain, choice, str(path), remarks)
+    # Columns of every type: dates, structs and bytes are read or refused by their cells, as in other formats.
+    others = {n: spec or {} for n, spec in features.items() if n != column}
+    used = chosen_columns(others, choice, str(path), remarks)
     taken = [n for n in dict.fromkeys(used.values()) if n is not None]
     rows = _rows(files, taken if in_cells else [*taken, column])
     places = [(file.relative_to(base).as_posix(), row) for file, of in files for row in range(_count(of))]
@@ -76,7 +77,7 @@ def from_parquet(
     else:
         sources = _strings(rows.pop(column), column, str(path))
     label = used["label"]
-    own = None if label is None else class_list(features[label])
+    own = None if label is None else class_list(others[label])
     return table_manifest(
         rows,
         choice,
@@ -160,9 +161,9 @@ def _spec(kind: Any) -> dict[str, Any] | None:
 
     if types.is_dictionary(kind):
         kind = kind.value_type
-    if types.is_string(kind) or types.is_large_string(kind):
+    if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return {"_type": "Value", "dtype": "string"}
-    if types.is_binary(kind) or types.is_large_binary(kind):
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind):
         return _BYTES
     if types.is_struct(kind):
         return _BYTES if "bytes" in {kind.field(i).name for i in range(kind.num_fields)} else None

@@ -124,3 +124,39 @@ def test_files_that_differ_and_files_that_are_broken(tmp_path: Path) -> None:
         (tmp_path / "cut.parquet").write_bytes(whole[:at])
         with pytest.raises(InputError, match="cannot be read as parquet"):
             resolve_data(tmp_path / "cut.parquet")
+
+
+@pytest.mark.parametrize("role", ["label", "split", "group", "id"])
+@pytest.mark.parametrize("kind", ["date", "struct", "list"])
+def test_a_column_with_a_role_s_name_is_never_passed_over(tmp_path: Path, role: str, kind: str) -> None:
+    cells = {
+        "date": pyarrow.array([1, 2], pyarrow.timestamp("s")),
+        "struct": pyarrow.array([{"name": "cat"}, {"name": "dog"}]),
+        "list": pyarrow.array([["cat"], ["dog"]]),
+    }[kind]
+    path = _write(tmp_path / "a.parquet", {"text": ["a", "b"], role: cells})
+    with pytest.raises(InputError, match=role):
+        resolve_data(path, modality="text")
+    with pytest.raises(InputError, match="row 0"):
+        resolve_data(path, modality="text", choice=Choice(**{role: role}))
+
+
+@pytest.mark.parametrize("kind", [pyarrow.string_view(), pyarrow.binary(), pyarrow.binary_view()])
+@pytest.mark.parametrize("media", [False, True])
+def test_labels_splits_and_groups_are_text_in_every_type_of_text(
+    tmp_path: Path, kind: pyarrow.DataType, media: bool
+) -> None:
+    columns = {
+        name: pyarrow.array(
+            [cell.encode() if pyarrow.types.is_binary(kind) else cell for cell in cells]
+        ).cast(kind)
+        for name, cells in (("label", ["dog", "cat"]), ("split", ["train", "test"]), ("group", ["g", "h"]))
+    }
+    samples = {"image": _pictures([10, 20])} if media else {"text": ["a", "b"]}
+    path = _write(tmp_path / "a.parquet", {**samples, **columns})
+    found = resolve_data(path, modality="image" if media else "text")
+    assert found.classes == ("cat", "dog")
+    assert found.labels.tolist() == [1, 0]
+    assert found.splits.tolist() == [0, 2]
+    assert found.groups is not None
+    assert [str(group) for group in found.groups] == ["g", "h"]
