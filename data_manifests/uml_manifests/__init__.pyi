@@ -8,6 +8,7 @@ from .manifest.draws import few_shot as few_shot
 from .manifest.draws import read_index as read_index
 from .manifest.draws import stratified_split as stratified_split
 from .manifest.draws import write_index as write_index
+from .manifest.fetched import Fetched as Fetched
 from .manifest.files import load_manifest as load_manifest
 from .manifest.files import write_manifest as write_manifest
 from .manifest.held import HeldManifest as HeldManifest

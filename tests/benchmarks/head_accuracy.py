@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from uml_cache.command import QUIET
 from uml_train import HeadBank, HeadModel, TrainSettings
-from uml_train.protocols.grid import Grid, Schedule, load_grid
+from uml_train.protocols.grid import Grid, Schedule
+from uml_train.protocols.named_grids import load_grid
 from uml_train.runs.cells import prepare
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.one_cell import finish

@@ -258,7 +258,7 @@ def test_class_map_joins_names_that_differ(tmp_path: Path, settings_for: Setting
 
 
 def test_texts_per_class(cache: Path, settings_for: Settings) -> None:
-    from uml_train.runs.cells import auxiliary_rows
+    from uml_train.runs.drawn import auxiliary_rows
 
     run = train(settings_for(cache, auxiliaries=(("text",),), methods=("uml",), texts=3))
     problem = open_run_problem(run)

@@ -38,7 +38,8 @@ from uml_train.fullbatch.crossvalidated import (
 from uml_train.fullbatch.search import solve
 from uml_train.heads.export import Head, folded, linear_head_file, load_head
 from uml_train.heads.models import Fitted, Samples
-from uml_train.protocols.grid import Point, load_grid
+from uml_train.protocols.grid import Point
+from uml_train.protocols.named_grids import load_grid
 from uml_train.settings import AUTO, CONTROLS, METHODS, WITH_AUXILIARIES
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from uml_train.record.checksums import DamagedFile, difference, file_sum, record
 from uml_train.record.identity import content_of, digest_of, first_difference, identity_of, remark_siblings
 from uml_train.record.keeping import array_bytes
 from uml_train.run import FORMAT, Run
-from uml_train.runs.cells import draw_rows
+from uml_train.runs.drawn import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.settled.asked import asked
 from uml_train.runs.settled.searching import joint

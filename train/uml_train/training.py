@@ -11,7 +11,7 @@ from uml_train.folder import extend_splits, run_lock
 from uml_train.problem import LeftOut
 from uml_train.record.identity import recorded_store
 from uml_train.run import Cell, Run
-from uml_train.runs.cells import draw_rows
+from uml_train.runs.drawn import draw_rows
 from uml_train.runs.head_session import open_heads, reopen_heads
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.session import Session, add_cells, train_session

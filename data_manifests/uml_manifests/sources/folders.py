@@ -169,10 +169,17 @@ def _inside(folder: Path) -> tuple[list[str], list[str]]:
     if not folder.is_dir():
         raise InputError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}")
     with os.scandir(folder) as entries:
-        visible = [(entry.name, entry.is_dir()) for entry in entries if not skipped(entry.name)]
+        visible = [(entry.name, _is_folder(entry)) for entry in entries if not skipped(entry.name)]
     return sorted(n for n, is_folder in visible if is_folder), sorted(
         n for n, is_dir in visible if not is_dir
     )
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself: no folder, and no file that can be read
+        return False
 
 
 def _media(names: Sequence[str]) -> list[str]:
@@ -193,7 +200,7 @@ def _walk(root: Path, where: str) -> Walked:
         with os.scandir(root / here) as entries:
             for entry in entries:
                 path = f"{here}/{entry.name}"
-                if not entry.is_dir():
+                if not _is_folder(entry):
                     if not skipped(entry.name):
                         found.files.append(path)
                     elif modality_of(entry.name):

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from uml_cache import MADE, Choice, InputError, RemotePath, as_path, is_remote
-from uml_extract import SampleError, sources_digest
-from uml_manifests import EXTENSIONS, NO_SPLIT, HeldManifest, Manifest, new_samples
-
-_AHEAD = 64  # objects that are on their way at once
+from uml_cache import MADE, Choice, InputError, as_path, is_remote
+from uml_extract import sources_digest
+from uml_manifests import EXTENSIONS, NO_SPLIT, Fetched, HeldManifest, Manifest, new_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +60,7 @@ def _remote(place: Any, modality: str) -> Inputs:
     manifest = HeldManifest(
         name="new", modality=modality, classes=(), root=Path("."), ids=[str(row) for row in range(rows)],
         sources=names, labels=np.full(rows, -1), splits=np.full(rows, NO_SPLIT), id_kind=MADE,
-        held=_Fetched(root, names),
+        held=Fetched(root, names),
     )  # fmt: skip
     return Inputs(manifest, names, _digest([str(root), found]), remote=True)
 
@@ -75,34 +71,3 @@ def _is_media(name: str, modality: str) -> bool:
 
 def _digest(words: Any) -> str:
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()
-
-
-class _Fetched(Sequence[Any]):
-    """The content of objects; who asks for one has the next ones fetched, too."""
-
-    def __init__(self, root: RemotePath, names: Sequence[str]) -> None:
-        self._root, self._names = root, names
-        self._pool = ThreadPoolExecutor(_AHEAD, thread_name_prefix="fetch")
-        self._waiting: dict[int, Future[bytes]] = {}
-        self._lock = threading.Lock()
-        self._next = 0  # rows below were asked for
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def __getitem__(self, row: Any) -> Any:
-        """The bytes of one object. Raises `SampleError` where it is gone, `WorkError` where storage fails."""
-        with self._lock:
-            last = min(row + _AHEAD, len(self))
-            for at in dict.fromkeys([row, *range(max(self._next, row + 1), last)]):
-                if at not in self._waiting:
-                    self._waiting[at] = self._pool.submit(self._fetch, at)
-            self._next = max(self._next, last)
-            own = self._waiting.pop(row)
-        try:
-            return own.result()
-        except FileNotFoundError:
-            raise SampleError("no such object") from None
-
-    def _fetch(self, row: int) -> bytes:
-        return (self._root / self._names[row]).read_bytes()

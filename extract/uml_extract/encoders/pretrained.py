@@ -14,13 +14,20 @@ import transformers
 from uml_cache import InputError
 from uml_extract.encoders.foreign import read_settings
 from uml_extract.encoders.hub import HubModel, hub_model
-from uml_extract.encoders.weights import read_weights
+from uml_extract.encoders.weights import read_weights, weight_files
 from uml_extract.spec import EncoderOptions, EncoderSpec
 
 
 def locate(spec: EncoderSpec, rest: str, options: EncoderOptions) -> HubModel:
-    """The folder with config and tokenizer (and the weights, unless `--weights` gives them)."""
+    """The folder with config and tokenizer (and the weights, unless `--weights` gives them).
+
+    Raises:
+        InputError: there is none, or what `--weights` names holds no weights: that is said before anything is
+            asked of the hub.
+    """
     given = options.weights
+    if given is not None:
+        weight_files(given)
     if Path(rest).is_absolute():
         return HubModel(Path(rest), None)
     if given is None:

@@ -24,7 +24,7 @@ from uml_evaluate.probes.completing import complete_probes
 from uml_evaluate.report.html import write_report
 from uml_train import TrainSettings, find_runs, load_run, train
 from uml_train.data.rows import vectors
-from uml_train.runs.cells import auxiliary_rows
+from uml_train.runs.drawn import auxiliary_rows
 
 METHODS = ("unimodal", "unimodal-deep", "init-only", "uml")
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from uml_cache import InputError
-from uml_extract import load_encoder
+from uml_extract import list_encoders, load_encoder
 from uml_extract.encoders import hub
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -34,6 +34,22 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Pat
         return home / "snapshots" / REVISION
 
     return put
+
+
+@pytest.mark.parametrize("library", ["timm", "transformers", "open_clip"])
+def test_a_folder_without_weights_is_said_before_the_hub_is_asked(
+    library: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*_: Any, **__: Any) -> None:
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", asked)
+    named = [name for name, entry in list_encoders().items() if entry.spec.library == library]
+    named = [name for name in named if ":" not in name]
+    assert len(named) > 2
+    for name in named:
+        with pytest.raises(InputError, match=r"weights .*: looked for model\.safetensors and found none"):
+            load_encoder(name, weights=tmp_path, device="cpu")
 
 
 def test_a_cached_model_needs_no_network(

@@ -79,6 +79,17 @@ def test_links_thumbnails_and_unreadable_formats(tmp_path: Path) -> None:
     assert found.account().to_json()["of"] == 8
 
 
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    root = _touch(tmp_path / "d", "a/0.png", "b/1.png")
+    os.symlink("x.png", root / "a" / "x.png")
+    os.symlink("loop", root / "loop")
+    assert from_folder(root).ids == [
+        "a/0.png",
+        "a/x.png",
+        "b/1.png",
+    ]  # which extraction counts, with a reason
+
+
 def test_class_folders_in_one_unicode_form(tmp_path: Path) -> None:
     nfd = unicodedata.normalize("NFD", "caf\u00e9")
     found = from_folder(_touch(tmp_path / "d", f"train/{nfd}/0.png", "test/caf\u00e9/0.png"))

@@ -16,7 +16,8 @@ from uml_train.data.batches import BatchOrder, batch_rows
 from uml_train.data.controls import permuted_labels, random_class_vectors
 from uml_train.data.normalize import Normalizer
 from uml_train.heads.weights import class_mean_rows, initial_weights
-from uml_train.protocols.grid import Schedule, load_grid
+from uml_train.protocols.grid import Schedule
+from uml_train.protocols.named_grids import load_grid
 from uml_train.settings import TrainSettings
 
 

@@ -17,7 +17,7 @@ from uml_train import Candidate, HeadModel, Point, Samples, TrainSettings, load_
 from uml_train.data.unlabelled import made_up, pool_rows
 from uml_train.fullbatch.search import solve
 from uml_train.fullbatch.self_training import ridge_logits, self_trained, surest
-from uml_train.runs.cells import draw_rows
+from uml_train.runs.drawn import draw_rows
 from uml_train.runs.refit import head_bytes
 from uml_train.runs.settled.reopening import open_run_problem
 

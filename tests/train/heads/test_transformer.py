@@ -22,7 +22,7 @@ from uml_train.heads.sequence_model import SequenceTrainer
 from uml_train.heads.transformer import HEADS, Block, Padding, attend, initial_blocks, run_blocks
 from uml_train.heads.weights import class_mean_rows, initial_weights, seeded
 from uml_train.protocols.grid import Candidate, Schedule
-from uml_train.runs.cells import auxiliary_rows
+from uml_train.runs.drawn import auxiliary_rows
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
 from uml_train.runs.settled.combinations import named_cells

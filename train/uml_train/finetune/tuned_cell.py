@@ -23,7 +23,8 @@ from uml_train.problem import Problem
 from uml_train.protocols.grid import Grid
 from uml_train.record.checkpoint import Checkpoint
 from uml_train.run import Cell
-from uml_train.runs.cells import Prepared, Trained, auxiliary_positions, draw_rows, prepare
+from uml_train.runs.cells import Prepared, Trained, prepare
+from uml_train.runs.drawn import auxiliary_positions, draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import TrainSettings
 

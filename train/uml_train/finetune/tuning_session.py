@@ -14,7 +14,8 @@ from uml_train.finetune.finetune_settings import FinetuneSettings
 from uml_train.finetune.opening import Networks, load_networks
 from uml_train.finetune.tuned_cell import CellTuner, write_backbones
 from uml_train.problem import open_problem, read_class_map
-from uml_train.protocols.grid import Grid, load_grid
+from uml_train.protocols.grid import Grid
+from uml_train.protocols.named_grids import load_grid
 from uml_train.record.checksums import path_sum
 from uml_train.record.identity import content_of, require_content
 from uml_train.record.keeping import Finished

@@ -20,14 +20,13 @@ from uml_train.fullbatch.class_prior import class_kernel
 from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
 from uml_train.heads.models import HeadModel, Samples
 from uml_train.heads.weights import class_mean_rows
-from uml_train.protocols.grid import Candidate, Point, crossed_points
+from uml_train.protocols.grid import SOLVED_CANDIDATE, Point, crossed_points
 from uml_train.settings import FROM_CLASS_MEANS, LINEAR, SOLVED, WITH_AUXILIARY_LOSS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TARGET = "target"
-_SOLVED = Candidate(lr=0.0, weight_decay=0.0, batch_size=1)  # of a model whose points say everything
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +125,7 @@ def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tu
         classes=rows.classes,
         width=rows.others[0].dim if deep and rows.others else rows.x.shape[1],
         seed=rows.seed,
-        candidate=_SOLVED,
+        candidate=SOLVED_CANDIDATE,
         head=head,
         kernel=class_kernel(rows.others, rows.classes) if method == "prior" else None,
     )

@@ -22,10 +22,9 @@ from uml_train.data.normalize import Normalizer
 from uml_train.fullbatch.axes import remembered
 from uml_train.fullbatch.search import cross_entropies, held_out_logits, temperatures
 from uml_train.heads.models import HeadModel, Samples
-from uml_train.protocols.grid import Candidate, Point
+from uml_train.protocols.grid import SOLVED_CANDIDATE, Point
 
 USUAL, OTHER = "shrunk", "center-l2"
-_NONE = Candidate(lr=0.0, weight_decay=0.0, batch_size=1)  # of a model whose points say everything
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +73,7 @@ def _losses(parts: LabelledParts, normalizer: Normalizer, points: Sequence[Point
         classes=parts.classes,
         width=parts.x.shape[1],
         seed=0,
-        candidate=_NONE,
+        candidate=SOLVED_CANDIDATE,
     )
     logits = held_out_logits(model, points)
     # A weak penalty makes heads too sure of themselves, which says nothing against a normalisation.

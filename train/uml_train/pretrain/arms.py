@@ -17,7 +17,7 @@ from uml_train.pretrain.network.shared_transformer import SharedTransformer
 from uml_train.pretrain.searches import Pretraining, PretrainingCandidate
 from uml_train.pretrain.sequence_problem import SequenceProblem
 from uml_train.run import Cell
-from uml_train.runs.cells import Draw, draw_rows
+from uml_train.runs.drawn import Draw, draw_rows
 from uml_train.settings import UNRELATED, Shots, TrainSettings
 
 

@@ -22,8 +22,8 @@ from uml_train.pretrain.pretraining import open_networks
 from uml_train.pretrain.probe import Probe
 from uml_train.pretrain.searches import PretrainingCandidate
 from uml_train.run import Cell
-from uml_train.runs.cells import draw_rows
 from uml_train.runs.costs import Estimate
+from uml_train.runs.drawn import draw_rows
 from uml_train.runs.ranks import Ranks
 from uml_train.settings import TrainSettings
 

@@ -28,7 +28,7 @@ from uml_train.record.checksums import read_record, record_bytes
 from uml_train.record.keeping import Finished
 from uml_train.record.scores import Answers
 from uml_train.run import Cell, Run
-from uml_train.runs.cells import Draw, draw_rows
+from uml_train.runs.drawn import Draw, draw_rows
 from uml_train.runs.outcome import cell_result
 from uml_train.runs.ranks import Ranks
 

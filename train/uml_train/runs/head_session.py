@@ -10,7 +10,8 @@ from uml_cache import Output, Progress
 from uml_train.data.given_splits import read_splits
 from uml_train.data.selection import select_stores
 from uml_train.problem import open_problem, read_class_map
-from uml_train.protocols.grid import Grid, load_grid
+from uml_train.protocols.grid import Grid
+from uml_train.protocols.named_grids import load_grid
 from uml_train.record.identity import require_content
 from uml_train.record.keeping import Finished
 from uml_train.run import Cell, Run

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -64,27 +64,33 @@ def accuracy_figure(comparison: Comparison) -> Figure:
         places = _places(comparison.shots)
         arms = _drawn_arms(comparison)
         for i, arm in enumerate(arms):
-            rows = [row for k in comparison.shots if (row := comparison.row(arm, k)) is not None]
-            # A small step aside for every line: bars of equal height must not hide each other.
-            aside = 2.0 ** (0.035 * (i - (len(arms) - 1) / 2))
-            colour, marker, line = arm_style(arm)
-            axes.errorbar(
-                [places[row.shots] * aside for row in rows],
-                [row.mean for row in rows],
-                yerr=[row.std or 0.0 for row in rows],
-                label=arm_name(arm),
-                color=colour,
-                marker=marker,
-                linestyle=line,
-                linewidth=1.2 if arm[1] or arm[0] in PROBES else 1.8,
-                markersize=5.5,
-                elinewidth=1.0,
-                capsize=2.5,
-            )
+            width = 1.2 if arm[1] or arm[0] in PROBES else 1.8
+            _draw_line(axes, comparison, arm, arm_name(arm), places, i - (len(arms) - 1) / 2, width)
         _set_shots(axes, places, comparison.target)
         axes.set_title(f"{comparison.title} (mean ± std, n = {comparison.seeds} seeds)", fontsize=10)
         axes.legend(frameon=False, fontsize=8.5, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return figure
+
+
+def _draw_line(
+    axes: Axes,
+    comparison: Comparison,
+    arm: Arm,
+    label: str,
+    places: Mapping[Shots, float],
+    step: float,
+    width: float,
+) -> None:
+    """Means and deviations of one method, `step` lines aside, so that bars do not hide each other."""
+    rows = [row for k in comparison.shots if (row := comparison.row(arm, k)) is not None]
+    colour, marker, line = arm_style(arm)
+    axes.errorbar(
+        [places[row.shots] * 2.0 ** (0.035 * step) for row in rows],
+        [row.mean for row in rows],
+        yerr=[row.std or 0.0 for row in rows],
+        label=label, color=colour, marker=marker, linestyle=line, linewidth=width, markersize=5.5,
+        elinewidth=1.0, capsize=2.5,
+    )  # fmt: skip
 
 
 def key_figure(comparison: Comparison, lines: Sequence[tuple[str, Arm]]) -> Figure:
@@ -93,16 +99,7 @@ def key_figure(comparison: Comparison, lines: Sequence[tuple[str, Arm]]) -> Figu
         figure, axes = canvas(4.6, 3.4)
         places = _places(comparison.shots)
         for i, (name, arm) in enumerate(lines):
-            rows = [row for k in comparison.shots if (row := comparison.row(arm, k)) is not None]
-            aside = 2.0 ** (0.035 * (i - (len(lines) - 1) / 2))
-            colour, marker, line = arm_style(arm)
-            axes.errorbar(
-                [places[row.shots] * aside for row in rows],
-                [row.mean for row in rows],
-                yerr=[row.std or 0.0 for row in rows],
-                label=name, color=colour, marker=marker, linestyle=line, linewidth=1.6, markersize=5.5,
-                elinewidth=1.0, capsize=2.5,
-            )  # fmt: skip
+            _draw_line(axes, comparison, arm, name, places, i - (len(lines) - 1) / 2, 1.6)
         axes.axhline(comparison.chance[0], color=GREY, linewidth=1.0, linestyle=(0, (1, 3)), label="chance")
         _set_shots(axes, places, comparison.target)
         axes.legend(frameon=False, fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 from uml_cache import InputError, Output
 from uml_train.data.selection import Role, Selection, select_unrelated
 from uml_train.problem import Problem
-from uml_train.runs.cells import draw_rows
+from uml_train.runs.drawn import draw_rows
 from uml_train.settings import (
     AUTO,
     DEFAULT_SHOTS,

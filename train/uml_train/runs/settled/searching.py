@@ -7,7 +7,7 @@ from dataclasses import replace
 from uml_cache import InputError, Output
 from uml_train.data.normalize import VALIDATED
 from uml_train.problem import Problem
-from uml_train.protocols.grid import AUTO, FAIR, load_grid
+from uml_train.protocols.named_grids import AUTO, FAIR, load_grid
 from uml_train.settings import SEARCHED, STEPPED, TrainSettings
 
 _SOLVABLE = 30_000_000  # probabilities of one modality, rows × classes, that are held at once
