@@ -87,7 +87,7 @@ class Checked:
         lines.append(f"  memory   {bytes_text(self.memory_bytes)} of features at once")
         known = self.seconds
         when = "not known before there are features" if known is None else f"about {time_text(known)}"
-        lines.append(f"  training {when}, without early stopping")
+        lines.append(f"  training {when}")
         return "\n".join(lines)
 
 

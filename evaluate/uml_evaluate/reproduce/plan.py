@@ -54,7 +54,7 @@ class PartPlan:
         if self.head_bytes is not None:
             said.append(f"{bytes_text(self.head_bytes)} of heads")
         if self.seconds is not None:
-            said.append(f"about {time_text(self.seconds)} without early stopping")
+            said.append(f"about {time_text(self.seconds)}")
         if self.missing:
             said.append(f"lacks {self.missing}")
         return f"  {self.name}: {'; '.join(said)}"

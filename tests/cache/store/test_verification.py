@@ -41,6 +41,7 @@ def flip_and_verify(store: Path, path: Path, byte: int, bit: int) -> list[dict[s
             stream.flush()
             if changed != value:
                 report = verify(store)
+                assert verify(store, quick=True) == report
     assert not report.ok
     return report.bad
 
@@ -78,6 +79,7 @@ def test_missing_and_cut_files(maker: Maker) -> None:
     shard = made.path / "tokens/values/c/1/0"
     shard.write_bytes(shard.read_bytes()[:-1])
     report = verify(made.path)
+    assert verify(made.path, quick=True) == report
     assert {named(entry): entry["reason"].split()[0] for entry in report.bad} == {
         "status/c/2": "missing",
         "tokens/values/c/1/0": "has",

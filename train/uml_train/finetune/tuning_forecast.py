@@ -34,13 +34,15 @@ def estimate_finetuning(
     """
     tuning.check_with(settings)
     with ExitStack() as stack:
+        began = time.perf_counter()
         session = open_samples(settings.stepped(), tuning, Ranks(), output, stack)
+        opening = time.perf_counter() - began
         cells = [cell for cell in session.cells() if cell.method != AUTO]
         tuner = CellTuner(
             session.networks, session.problem, session.settings, session.grid, Ranks(), session.device, output
         )
         known: dict[Any, _Cost] = {}
-        seconds, kept, largest = 0.0, 0, 0
+        seconds, kept, largest = opening, 0, 0
         for cell in cells:
             costs = _costs(tuner, replace(cell, seed=session.settings.seeds[0]), known)
             # The selected network alone sees the test rows.
@@ -60,6 +62,7 @@ def estimate_finetuning(
             device=session.device,
             processes=1,
             seconds=seconds,
+            seconds_at_most=seconds,
         )
 
 

@@ -35,11 +35,13 @@ _STATE = 4  # weights, their gradient and Adam's two moments
 
 def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
     """Count a run's networks, and time some steps, embeddings and a probe of every kind of them."""
+    began = time.perf_counter()
     session = open_networks(settings, Ranks(), output)
+    opening = time.perf_counter() - began
     arms, cells = session.arms, session.cells()
     where = Where.of(arms.settings, Ranks())
     costs: dict[tuple[object, ...], _Cost] = {}
-    networks, steps, seconds, written, largest = 0, 0, 0.0, 0, 0
+    networks, steps, seconds, written, largest = 0, 0, opening, 0, 0
     for of_arm in arms.by_arm(cells).values():
         first = of_arm[0]
         candidates = arms.candidates(first)
@@ -70,6 +72,7 @@ def estimate_sequences(settings: TrainSettings, *, output: Output = QUIET) -> Es
         device=where.device,
         processes=1,
         seconds=seconds,
+        seconds_at_most=seconds,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 
@@ -10,9 +10,10 @@ from typing import Any
 class Estimate:
     """What `--dry-run` says.
 
-    `model_steps` and `seconds` are those of training without early stopping. `head_bytes` are the heads that
-    the run would write (the networks, without labels and in fine-tuning); `bank_bytes` is what training holds
-    at once: models with gradients and moments, without the features and what a batch takes.
+    `seconds` is what the run takes, by models that were trained to their end where that is quick;
+    `seconds_at_most` and `model_steps` are those without early stopping. `head_bytes` are the heads that the
+    run would write (the networks, without labels and in fine-tuning); `bank_bytes` is what training holds at
+    once: models with gradients and moments, without the features and what a batch takes.
     """
 
     dataset: str
@@ -25,7 +26,12 @@ class Estimate:
     device: str
     processes: int
     seconds: float
+    seconds_at_most: float
     objective: str = "supervised"
+
+    def later(self, seconds: float) -> Estimate:
+        """The same with so many seconds before it."""
+        return replace(self, seconds=self.seconds + seconds, seconds_at_most=self.seconds_at_most + seconds)
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml train --dry-run --json`."""
@@ -34,17 +40,26 @@ class Estimate:
     def text(self) -> str:
         """The answer for the terminal."""
         what = "heads" if self.objective == "supervised" else "networks"
-        may_stop = self.objective in ("supervised", "finetune")
-        stop, at_most = (" without early stopping", "at most ") if may_stop else ("", "")
+        at_most = "at most " if self.objective in ("supervised", "finetune") else ""
         where = f"{self.processes} process{'es' if self.processes > 1 else ''}, {self.device}"
         return (
             f"{self.dataset}, target {self.target}: {self.cells} cells, {self.models} models, {at_most}"
             f"{self.model_steps:,} steps\n"
             f"bytes    {bytes_text(self.head_bytes)} of {what} to write, "
             f"{bytes_text(self.bank_bytes)} in training\n"
-            f"time     about {time_text(self.seconds)}{stop} ({where}; calibrated just now)\n"
+            f"time     {self.time()} ({where}; calibrated just now)\n"
             f"{'no run was begun' if self.objective == 'finetune' else 'nothing was written'}"
         )
+
+    def time(self) -> str:
+        """Such as `about 12 s, at most 40 s without early stopping`."""
+        return likely_text(self.seconds, self.seconds_at_most)
+
+
+def likely_text(seconds: float, at_most: float) -> str:
+    """Such as `about 12 s, at most 40 s without early stopping`; the time alone where both are the same."""
+    about, most = time_text(seconds), time_text(at_most)
+    return f"about {about}" + (f", at most {most} without early stopping" if most != about else "")
 
 
 def bytes_text(count: int) -> str:

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
+import heapq
+import subprocess
+import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 from uml_cache import QUIET, Output
-from uml_train.data.batches import BatchPlan
-from uml_train.fullbatch.search import solve
-from uml_train.heads.bank import HeadBank
-from uml_train.heads.models import HeadModel
-from uml_train.heads.stacks import bytes_of
-from uml_train.protocols.grid import Schedule
-from uml_train.runs.cells import prepare
+from uml_train.runs.calibration import stepped_costs
 from uml_train.runs.costs import Estimate
 from uml_train.runs.head_session import open_heads
 from uml_train.runs.ranks import Ranks
+from uml_train.runs.solved_calibration import solved_costs
 from uml_train.runs.workers import chosen_device, processes_of
 from uml_train.settings import AUTO, TrainSettings
 
-_STEPS = 60  # of each kind of model, or as many as fit into the time for its calibration
-_CALIBRATION = 0.3  # seconds
-
 
 def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
-    """Count a run's models and time some steps of every kind of them; nothing is written.
+    """Count a run's models and train some of them; nothing is written.
 
     Raises what `train` raises for the same settings.
     """
@@ -33,65 +29,49 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
         from uml_train.pretrain.forecast import estimate_sequences
 
         return estimate_sequences(settings, output=output)
+    began = time.perf_counter()
     session = open_heads(settings, Ranks(), output)
+    opening = time.perf_counter() - began
     problem, resolved, grid = session.problem, session.settings, session.grid
     cells = [c for c in session.cells() if c.method != AUTO]
     device = "cpu" if grid.points else chosen_device(resolved.device)
-    rates: dict[Any, float] = {}
-    seconds, head_bytes, largest, models = 0.0, 0, 0, 0
-    for cell in cells:
-        first = replace(cell, seed=resolved.seeds[0])
-        kind = (first, tuple(grid.candidates))
-        if kind not in rates:
-            began = time.perf_counter()
-            ready = prepare(problem, first, resolved, grid)
-            prepared = ready.models
-            if ready.points:
-                solve(prepared[0], ready.points)
-            rates[kind] = time.perf_counter() - began
-            if not ready.points:
-                rates[kind] += sum(_seconds(model, grid.schedule, rates, device) for model in prepared)
-            rates["bytes", first] = 4 * prepared[0].parameters
-            rates["bank", first] = max(map(bytes_of, prepared))
-        seconds += rates[kind]
-        head_bytes += int(rates["bytes", first])
-        largest = max(largest, int(rates["bank", first]))
-        models += grid.size
+    # The draws of other seeds have as many rows.
+    kind_of = {cell: replace(cell, seed=resolved.seeds[0]) for cell in cells}
+    kinds = Counter(kind_of.values())
     processes = 1 if device == "cuda" else processes_of(problem, cells, grid, resolved.trunk)
+    if grid.points:
+        costs, warming = solved_costs(problem, resolved, grid, list(kinds))
+    else:
+        costs, warming = stepped_costs(problem, resolved, grid, kinds, device), 0.0
+    each = [costs[kind_of[cell]] for cell in cells]
+    start = opening + warming + (_imports() + opening if processes > 1 else 0.0)
+    seconds = start + _together((cost.seconds for cost in each), processes)
+    models = grid.size * len(cells)
     return Estimate(
         dataset=problem.dataset,
         target=problem.target.label,
         cells=len(cells),
         models=models,
         model_steps=models * grid.schedule.steps,
-        head_bytes=head_bytes,
-        bank_bytes=largest * (models if device == "cuda" else processes),
+        head_bytes=sum(4 * cost.parameters for cost in each),
+        bank_bytes=max((cost.held for cost in each), default=0) * (models if device == "cuda" else processes),
         device=device,
         processes=processes,
-        seconds=seconds / processes,
+        seconds=seconds,
+        seconds_at_most=max(seconds, start + _together((cost.at_most for cost in each), processes)),
     )
 
 
-def _seconds(model: HeadModel, schedule: Schedule, known: dict[Any, float], device: str) -> float:
-    """Time of a model's whole schedule, measured once for all models of its shape."""
-    shapes = tuple((s.dim, s.projected, round(float(s.rows.sizes.mean()))) for s in model.streams)
-    scales, validation = model.candidate.learnable_scale, len(model.validation[1])
-    shape = (shapes, BatchPlan.of(model), model.width, model.hidden, model.layers, scales, validation)
-    if shape not in known:
+def _together(seconds: Iterable[float], processes: int) -> float:
+    """When the last cell is done: each goes to the process that is free first."""
+    ends = [0.0] * processes
+    for cell in seconds:
+        heapq.heapreplace(ends, ends[0] + cell)
+    return max(ends)
 
-        def once(trial: Schedule) -> float:
-            began = time.perf_counter()
-            HeadBank([model], trial, device=device).fit()
-            return time.perf_counter() - began
 
-        def timed(steps: int, eval_every: int) -> float:
-            trial = Schedule(steps=steps, warmup=0, eval_every=eval_every, patience=steps + 1)
-            first = once(trial)  # the quicker of two where that is cheap: others may be at work here
-            return first if first > _CALIBRATION else min(first, once(trial))
-
-        steps = min(_STEPS, max(4, int(_CALIBRATION * 3 / timed(3, 3))))
-        seldom = timed(steps, steps)  # evaluated twice, after the first step and the last
-        look = max(0.0, timed(steps, 1) - seldom) / (steps - 2)
-        step = max(0.0, seldom - 2 * look) / steps
-        known[shape] = step * schedule.steps + look * -(-schedule.steps // schedule.eval_every)
-    return known[shape]
+def _imports() -> float:
+    """Seconds in which a process that trains cells imports what it needs."""
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import uml_train.runs.workers"], check=True)
+    return time.perf_counter() - began

@@ -93,11 +93,11 @@ def processes_of(problem: Problem, cells: Sequence[Cell], grid: Grid, trunk: str
     """How many processes train these cells; where heads are solved, by how large they are."""
     if not grid.points:
         return processes_for(len(cells), grid, trunk)
-    work = sum(_work(problem, cell) for cell in cells)
+    work = sum(work_of(problem, cell) for cell in cells)
     return max(1, min(available_cores(), len(cells))) if work >= _WORTH_A_PROCESS_SOLVED else 1
 
 
-def _work(problem: Problem, cell: Cell) -> float:
+def work_of(problem: Problem, cell: Cell) -> float:
     """About how many multiplications one step of a cell takes."""
     classes = len(problem.classes)
     rows = len(problem.train) if cell.shots == "all" else cell.shots * classes
