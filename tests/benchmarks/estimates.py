@@ -31,6 +31,7 @@ SHORT = "lr = [0.003]\nsteps = 300\nwarmup = 20\neval_every = 50\npatience = 6\n
 SMALL = "--dataset small --target image:narrow --aux text:narrow"
 LARGE = "--dataset large --aux text:narrow --shots all --seeds 1-2"
 TEXTS = "--dataset small --target image:narrow --aux text:wide"
+TOKENS = "--dataset tokens --target image:narrow --aux text:narrow"
 COMMANDS = {
     "fair": f"train {SMALL} --seeds 1-3",
     "fair, self-training, refit": "train --dataset small --target image:wide --aux text:narrow --shots 4 "
@@ -43,7 +44,8 @@ COMMANDS = {
     "--method unimodal,unimodal-deep,uml",
     "paper": f"train --protocol paper {SMALL} --shots 4 --seeds 1 --method unimodal,uml",
     "one short run": f"train {SMALL} --grid SHORT --shots 4 --seeds 1 --method unimodal,uml",
-    "pretrain": f"pretrain {SMALL} --seeds 1 --shots 4",
+    "transformer over tokens": f"train {TOKENS} --trunk transformer --grid SHORT --shots 4 --seeds 1",
+    "pretrain": f"pretrain {TOKENS} --seeds 1 --shots 4",
 }
 
 
@@ -62,6 +64,13 @@ def build(feats: Path) -> None:
             write_store(feats, "image", image, labels, splits, dataset=dataset, encoder=name, classes=classes)
             words = clusters(2, texts, text, 2.0)
             write_store(feats, "text", words, texts, none, dataset=dataset, encoder=name, classes=classes)
+    labels = np.tile(np.arange(CLASSES), 12)
+    splits = np.repeat([0, 1, 2], 4 * CLASSES)
+    given = {"dataset": "tokens", "encoder": "narrow", "classes": classes}
+    for modality, parts, count in (("image", splits, 16), ("text", np.full(len(labels), 255), 10)):
+        features = clusters(3, labels, 64, 3.0)
+        tokens = np.repeat(features[:, None], count, 1) + clusters(4, np.arange(count), 64, 0.0)
+        write_store(feats, modality, features, labels, parts, tokens=list(tokens), **given)
 
 
 def seconds_of(command: list[str]) -> tuple[float, dict]:

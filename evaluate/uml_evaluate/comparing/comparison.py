@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from uml_cache import InputError
+from uml_evaluate.comparing.known import scored_difference
 from uml_evaluate.comparing.rows import (
     ALONE,
     FROM_RIDGE,
@@ -29,7 +29,7 @@ from uml_evaluate.comparing.rows import (
     arm_order,
     shots_order,
 )
-from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std, paired_difference
+from uml_evaluate.comparing.statistics import across_data_sets, generator_for, mean_std
 from uml_evaluate.metrics.measures import ACCURACY, Metric
 from uml_evaluate.metrics.values import RowValues, has_scores, without_scores
 from uml_train import protocol_text
@@ -185,10 +185,7 @@ class Comparison:
             np.sum([[self._values.of(cells[s]) for s in seeds] for cells in side], axis=0)
             for side in (a_cells, b_cells)
         )
-        # Keyed by the scores: the same comparison has the same interval under whatever heading it stands.
-        kind = np.int64 if a_sn.dtype.kind in "bi" else np.float64
-        scores = sha256(np.stack([a_sn, b_sn]).astype(kind).tobytes()).hexdigest()
-        found = paired_difference(a_sn, b_sn, rng=generator_for("paired", a_sn.shape, scores))
+        found = scored_difference(a_sn, b_sn)
         return Difference(
             dataset=self.dataset,
             target=self.target,

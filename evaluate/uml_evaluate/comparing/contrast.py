@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 from math import ceil, log2
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -23,11 +22,12 @@ import numpy as np
 
 from uml_cache import InputError
 from uml_evaluate.comparing.fields import different_fields
+from uml_evaluate.comparing.known import scored_difference
 from uml_evaluate.comparing.rows import arm_name, arm_order, interval_fields, shots_order
 from uml_evaluate.comparing.shown.numbers import signed
 from uml_evaluate.comparing.shown.tables import LEGEND, WIDTH, marked_points, plain_table, shots_name
 from uml_evaluate.comparing.significance import holm, sign_flip_p, smallest_p
-from uml_evaluate.comparing.statistics import Interval, generator_for, paired_difference
+from uml_evaluate.comparing.statistics import Interval
 from uml_evaluate.metrics.values import RowValues
 
 if TYPE_CHECKING:
@@ -160,8 +160,7 @@ def contrast(a: Run, b: Run, *, shots: Iterable[Shots] | None = None) -> Contras
             np.stack([side.of(cells[key][seed]) for seed in seeds])
             for side, cells in zip(scores, (ours, theirs), strict=True)
         )
-        digest = sha256(np.stack([a_sn, b_sn]).astype(np.int64).tobytes()).hexdigest()
-        interval = paired_difference(a_sn, b_sn, rng=generator_for("paired", a_sn.shape, digest))
+        interval = scored_difference(a_sn, b_sn)
         p = sign_flip_p(a_sn.mean(1) - b_sn.mean(1)) if len(seeds) > 1 else None
         means = 100.0 * float(a_sn.mean()), 100.0 * float(b_sn.mean())
         found.append((key, *means, interval.scaled(100.0), p))

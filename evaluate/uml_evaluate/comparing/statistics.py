@@ -10,6 +10,7 @@ other one's luck an effect. Every function is pure: arrays and a generator in, n
 from __future__ import annotations
 
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -21,6 +22,8 @@ from uml_evaluate.comparing.verdict import MIN_DRAWS, SMALL, Word, verdict
 REPLICATES = 2000
 LEVEL = 0.95
 _BLOCK_VALUES = 4_000_000  # counts held at once: 32 MB of int64
+_EXACT = 1 << 24  # whole numbers up to here are exact in single precision
+_AT_ONCE = 8  # replicates that are drawn while as many are counted
 
 
 @dataclass(frozen=True)
@@ -127,11 +130,19 @@ def paired_difference(
     columns_sp, column_n, count_p = np.unique(d_sn, axis=1, return_inverse=True, return_counts=True)
     deltas_r = np.empty(replicates)
     block = max(1, _BLOCK_VALUES // len(count_p))
+    # With nearly as many distinct columns as samples a multinomial costs more than the draws themselves.
+    few = len(count_p) * 8 <= samples
+    exact = bool((d_sn == np.rint(d_sn)).all()) and float(np.abs(d_sn).max()) * samples < _EXACT
     for start in range(0, replicates, block):
         size = min(block, replicates - start)
-        sample_rp = _resampled(column_n.reshape(-1), count_p, size, rng)
+        if few:
+            sample_rp = rng.multinomial(samples, count_p / samples, size=size)
+            totals_rs = sample_rp.astype(np.float64) @ columns_sp.T
+        elif exact:
+            totals_rs = _sums_of_whole_numbers(d_sn, size, rng)
+        else:
+            totals_rs = _occurrences(column_n.reshape(-1), len(count_p), size, rng) @ columns_sp.T
         draw_rs = rng.multinomial(draws, np.full(draws, 1.0 / draws), size=size)
-        totals_rs = sample_rp.astype(np.float64) @ columns_sp.T
         deltas_r[start : start + size] = (totals_rs * draw_rs).sum(axis=1) / (samples * draws)
     return Interval(delta, *_percentiles(deltas_r, level), draws, _rows_reach(d_sn, level))
 
@@ -154,18 +165,43 @@ def _rows_reach(d_sn: NDArray[np.float64], level: float) -> float:
     return NormalDist().inv_cdf((1 + level) / 2) * float(np.sqrt(own / rows))
 
 
-def _resampled(
-    column_n: NDArray[np.integer], count_p: NDArray[np.integer], size: int, rng: np.random.Generator
-) -> NDArray[np.integer]:
+def _occurrences(
+    column_n: NDArray[np.integer], columns: int, size: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
     """(size, P): how often each distinct column occurs among N samples drawn with replacement."""
-    samples, columns = len(column_n), len(count_p)
-    if columns * 8 <= samples:
-        return rng.multinomial(samples, count_p / samples, size=size)
-    # With nearly as many distinct columns as samples a multinomial costs more than the draws themselves.
+    samples = len(column_n)
     rows = [
         np.bincount(column_n[rng.integers(samples, size=samples)], minlength=columns) for _ in range(size)
     ]
-    return np.stack(rows)
+    return np.stack(rows).astype(np.float64)
+
+
+def _sums_of_whole_numbers(
+    d_sn: NDArray[np.float64], size: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """(size, S): Σ of `d_sn` over N samples drawn with replacement, as by `_occurrences`, to the last bit.
+
+    Sums of whole numbers below 2²⁴ are exact in single precision, in whatever order they are made. One thread
+    draws the next samples, which leaves Python's lock, while this one counts the last.
+    """
+    draws, samples = d_sn.shape
+    d_ns = np.ascontiguousarray(d_sn.T, dtype=np.float32)
+    counts_rn = np.empty((_AT_ONCE, samples), np.float32)
+    totals_rs = np.empty((size, draws))
+    with ThreadPoolExecutor(1) as thread:
+
+        def draw(start: int) -> Future[NDArray[np.int64]]:
+            return thread.submit(rng.integers, samples, size=(min(_AT_ONCE, size - start), samples))
+
+        coming = draw(0)
+        for start in range(0, size, _AT_ONCE):
+            drawn_rn = coming.result()
+            if start + _AT_ONCE < size:
+                coming = draw(start + _AT_ONCE)
+            for row, drawn_n in enumerate(drawn_rn):
+                counts_rn[row] = np.bincount(drawn_n, minlength=samples)
+            totals_rs[start : start + _AT_ONCE] = counts_rn[: len(drawn_rn)] @ d_ns
+    return totals_rs
 
 
 def student_difference(a_s: Iterable[float], b_s: Iterable[float], *, level: float = LEVEL) -> Interval:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from uml_cache import QUIET, InputError, Output, escapes, unknown
+from uml_cache import QUIET, InputError, Output, available_cores, escapes, unknown
 from uml_evaluate.comparing.comparison import Comparison, across, compare
 from uml_evaluate.comparing.rows import PROBES
 from uml_evaluate.comparing.shown.figures import (
@@ -39,6 +40,7 @@ from uml_evaluate.report.section import shown_findings
 from uml_train import DamagedFile, find_runs, write_atomic
 
 if TYPE_CHECKING:
+    from uml_cache import StoreInfo
     from uml_manifests import Manifest
     from uml_train import Run
 
@@ -97,9 +99,10 @@ def write_report(
     budget = Budget()
     shown: list[dict[str, Any]] = []
     files: list[Path] = []
+    opened: dict[str, StoreInfo] = {}
     with output.progress(sum(len(c) for _, c in compared), "table", "report") as bar:
         for run, comparisons in reversed(compared):
-            record = describe(run, comparisons)
+            record = describe(run, comparisons, opened)
             for remark in record.remarks:
                 output.say(remark)
             if brief:
@@ -163,15 +166,18 @@ def _finished_runs(runs: Path, output: Output) -> tuple[list[tuple[Run, list[Com
         state = "holds no run" if runs.is_dir() else "does not exist"
         raise InputError(f"{runs} {state}; make one with `uml train --cache ./feats --out {runs}`")
     compared: list[tuple[Run, list[Comparison]]] = []
-    for run in found:
-        try:
-            if cells := run.cells:
-                compared.append((run, _compared(run)))
-        except DamagedFile as error:
-            damaged.append(error)
-            continue
-        if not cells:
-            output.say(f"{run.path} has no finished cell yet and is left out")
+    with ThreadPoolExecutor(available_cores()) as pool:  # drawing the intervals leaves Python's lock
+        read = [pool.submit(_compared, run) for run in found]
+        for run, comparisons in zip(found, read, strict=True):
+            try:
+                given = comparisons.result()
+            except DamagedFile as error:
+                damaged.append(error)
+                continue
+            if given:
+                compared.append((run, given))
+            else:
+                output.say(f"{run.path} has no finished cell yet and is left out")
     if not compared:
         if damaged:
             raise damaged[0]
@@ -191,10 +197,10 @@ def _as_markdown(comparison: Comparison) -> list[str]:
 
 
 def _compared(run: Run) -> list[Comparison]:
-    """The comparisons of a run, all of whose files have been read."""
-    comparisons = compare(run)
+    """The comparisons of a run, all of whose files have been read; none where no cell is finished."""
+    comparisons = compare(run) if run.cells else []
     for comparison in comparisons:
-        _ = comparison.rows, comparison.differences
+        _ = comparison.rows, comparison.differences, comparison.averaged
     return comparisons
 
 

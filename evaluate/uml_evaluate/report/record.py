@@ -15,8 +15,8 @@ from uml_evaluate.comparing.verdict import MIN_DRAWS
 from uml_train import Asked, asked, store_remarks
 
 if TYPE_CHECKING:
-    from uml_evaluate.analyses.finding import findings
-from uml_train import Run
+    from uml_cache import StoreInfo
+    from uml_train import Run
 
 _FEW_SEEDS = 5
 _NAMES_SHOWN = 12
@@ -52,12 +52,18 @@ class RunRecord:
     remarks: tuple[str, ...] = ()
 
 
-def describe(run: Run, comparisons: Sequence[Comparison]) -> RunRecord:
-    """Read a run's configuration. Raises `InputError` where it lacks something that a run has."""
+def describe(
+    run: Run, comparisons: Sequence[Comparison], opened: dict[str, StoreInfo] | None = None
+) -> RunRecord:
+    """Read a run's configuration; `opened` is as for `store_remarks`.
+
+    Raises:
+        InputError: it lacks something that a run has.
+    """
     try:
         _, damaged = findings(run.path)
         left_out = [f"an analysis is left out: {error}" for error in damaged]
-        return replace(_describe(run, comparisons), remarks=(*store_remarks(run), *left_out))
+        return replace(_describe(run, comparisons), remarks=(*store_remarks(run, opened=opened), *left_out))
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{run.path / 'config.json'} is damaged ({type(error).__name__}: {error}); train again"

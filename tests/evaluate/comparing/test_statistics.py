@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from uml_evaluate.comparing import statistics
 from uml_evaluate.comparing.statistics import (
     Interval,
     across_data_sets,
@@ -157,3 +158,19 @@ def test_across_data_sets_the_data_set_is_the_unit() -> None:
     assert across_data_sets([1.0, 2.0], rng=rng) == Interval(1.5, None, None, 2)
     with pytest.raises(ValueError, match="no data set"):
         across_data_sets([], rng=rng)
+
+
+def test_whole_numbers_are_summed_to_the_last_bit() -> None:
+    rng = np.random.default_rng(8)
+    d_sn = rng.integers(-2, 3, size=(9, 700)).astype(np.float64)
+    columns, column_n = np.unique(d_sn, axis=1, return_inverse=True)
+    assert columns.shape[1] * 8 > 700
+    whole = statistics._sums_of_whole_numbers(d_sn, 21, np.random.default_rng(1))
+    count = columns.shape[1]
+    drawn = statistics._occurrences(column_n.reshape(-1), count, 21, np.random.default_rng(1)) @ columns.T
+    assert np.array_equal(whole, drawn)
+    # Both leave the generator in the same state: what is drawn next is the same, too.
+    ends = [np.random.default_rng(1) for _ in range(2)]
+    statistics._sums_of_whole_numbers(d_sn, 21, ends[0])
+    statistics._occurrences(column_n.reshape(-1), count, 21, ends[1])
+    assert ends[0].random() == ends[1].random()

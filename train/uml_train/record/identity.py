@@ -131,9 +131,15 @@ def require_content(run: Run) -> None:
         )
 
 
-def store_remarks(run: Run, cache: Path | None = None) -> list[str]:
+def store_remarks(
+    run: Run, cache: Path | None = None, opened: dict[str, StoreInfo] | None = None
+) -> list[str]:
     """What a reader of a run's results should know of its stores: which are gone, have changed, or cannot be
-    told. Nothing is said of stores that are as they were."""
+    told. Nothing is said of stores that are as they were.
+
+    Args:
+        opened: stores by path that were opened a moment ago, for who asks of many runs; takes those that are.
+    """
     remarks = []
     if not run.checked:
         remarks.append(
@@ -143,7 +149,7 @@ def store_remarks(run: Run, cache: Path | None = None) -> list[str]:
     states: dict[str, list[str]] = {}
     for label, recorded in run.config["stores"].items():
         if _is_store(recorded):
-            states.setdefault(_state(run, label, recorded, cache), []).append(label)
+            states.setdefault(_state(run, label, recorded, cache, opened), []).append(label)
     shown = "the results are shown as they were trained"
     for state, labels in states.items():
         names = " and ".join(labels)
@@ -164,12 +170,20 @@ def _is_store(recorded: Mapping[str, Any]) -> bool:
     return str(recorded["path"]).endswith(".zarr")
 
 
-def _state(run: Run, label: str, recorded: Mapping[str, Any], cache: Path | None) -> str:
+def _state(
+    run: Run,
+    label: str,
+    recorded: Mapping[str, Any],
+    cache: Path | None,
+    opened: dict[str, StoreInfo] | None,
+) -> str:
     try:
         if cache is not None:
             recorded_store(run, label, cache)
             return "same"
-        store = store_info(recorded["path"])
+        opened = {} if opened is None else opened
+        path = recorded["path"]
+        store = opened[path] = opened.get(path) or store_info(path)
         return "same" if _is(run, recorded, store) else "changed"
     except InputError:
         return "absent"
