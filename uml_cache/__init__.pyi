@@ -18,9 +18,11 @@ from .exchange.formats.numpy_files import read_array as read_array
 from .exchange.formats.numpy_files import read_member as read_member
 from .exchange.formats.torch_files import load_tensors as load_tensors
 from .exchange.importing import import_features as import_features
+from .exchange.part_columns import without_ids as without_ids
 from .exchange.sharing import pull_store as pull_store
 from .exchange.sharing import push_store as push_store
 from .exchange.table import Columns as Columns
+from .exchange.table import Part as Part
 from .exchange.table import parts_of as parts_of
 from .exchange.values import unique_ids as unique_ids
 from .files.disk import flush_below as flush_below

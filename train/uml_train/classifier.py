@@ -5,6 +5,7 @@ Shapes: n rows, D features, C classes, V parts of a cross-validation.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
+_SHOWN = 3
 _FITTED = ("method_", "val_acc_", "point_", "normalize_", "control_scores_")
 
 
@@ -113,12 +115,14 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             sample_weight: (n,) how much each row counts; rows of weight 0 are as if they were not there.
             auxiliaries: name → (features (m, D'), labels (m,)) of other modalities, unpaired with X. Their
-                labels are y's; rows with other labels are left out. The first one's width is the shared one.
+                labels are y's; rows with other labels are left out, with a warning. The first one's width is
+                the shared one.
 
         Raises:
             ValueError: fewer than two classes, an auxiliary without a common class, a method that needs
-                auxiliaries without any.
+                auxiliaries without any, masked values.
         """
+        _refuse_masks(X=X, y=y, sample_weight=sample_weight)
         features, labels = validate_data(self, X, y)
         check_classification_targets(labels)
         weights = _check_sample_weight(sample_weight, features, dtype=np.float64, ensure_non_negative=True)
@@ -190,11 +194,12 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         head, random = self.head_, self.random_state
         params = {**self.get_params(), "controls": list(self.controls)}
+        dates = self.classes_.dtype.kind == "M"  # JSON has none
         params["random_state"] = random if random is None or isinstance(random, int) else None
         about = {
             **head.about,
             "classes": list(head.classes),
-            "labels": self.classes_.tolist(),
+            "labels": (self.classes_.astype(str) if dates else self.classes_).tolist(),
             "labels_dtype": "object" if self.classes_.dtype == object else self.classes_.dtype.str,
             "params": params,
             "fitted": {name: getattr(self, name) for name in _FITTED},
@@ -287,6 +292,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
     def _auxiliary(self, name: str, features: ArrayLike, labels: ArrayLike, *, projected: bool) -> Samples:
+        _refuse_masks(**{name: features, f"label of {name}": labels})
         values = check_array(features, dtype=np.float32, input_name=name)
         names = np.asarray(labels)
         if names.shape != values.shape[:1]:
@@ -294,5 +300,16 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = np.isin(names, self.classes_)
         if not known.any():
             raise ValueError(f"{name} has no row with a label of y")
+        if not known.all():
+            shown = ", ".join(repr(one) for one in np.unique(names[~known]).tolist()[:_SHOWN])
+            left = f"{name}: {(~known).sum():,} of {len(known):,} rows are left out"
+            warnings.warn(f"{left}, y has no such label: {shown}", stacklevel=3)
         codes = torch.tensor(np.searchsorted(self.classes_, names[known]), dtype=torch.int64)
         return Samples(name=name, features=torch.from_numpy(values[known]), labels=codes, projected=projected)
+
+
+def _refuse_masks(**given: Any) -> None:
+    """scikit-learn reads what lies under a mask as if it were data."""
+    for name, values in given.items():
+        if count := int(np.ma.count_masked(values)) if isinstance(values, np.ma.MaskedArray) else 0:
+            raise ValueError(f"{name} holds {count:,} masked values; leave their rows out, or fill them")

@@ -26,6 +26,7 @@ from uml_cache.exchange.part_columns import (
     ids_of,
     samples_of,
     whole_column,
+    without_ids,
 )
 from uml_cache.exchange.parts import values_digest, write_parts
 from uml_cache.exchange.table import Columns, Part, parts_of, vocabulary_of
@@ -267,6 +268,8 @@ def _plan(
     if split is not None:
         splits[splits == 255] = as_splits([split], 1, "--split")[0]
     ids = ids_of(parts, columns, rows, total)
+    if columns.ids is None or not Path(columns.ids).is_file():
+        remarks += without_ids(parts)
     groups = groups_of(parts, columns.groups, rows)
     counts = None
     if token_dim is not None:

@@ -6,6 +6,7 @@ Shapes: N samples of all parts.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,14 @@ def samples_of(parts: list[Part], ids: list[str]) -> np.ndarray:
     if all(part.samples is not None for part in parts):
         return np.concatenate([part.samples for part in parts])  # type: ignore[misc]
     return sample_keys(without_view_numbers(ids))
+
+
+def without_ids(parts: Sequence[Part]) -> list[str]:
+    """A remark where some parts have ids and others do not: then the rows of all are numbered."""
+    lacking = [part.where for part in parts if part.ids is None]
+    if not 0 < len(lacking) < len(parts):
+        return []
+    return [f"{', '.join(lacking)} has no ids: those of the others are not used, all rows are numbered"]
 
 
 def id_kind_of(parts: list[Part], columns: Columns) -> str:

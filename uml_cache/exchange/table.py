@@ -15,6 +15,14 @@ import numpy as np
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.attributes import check_attributes
 from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
+from uml_cache.exchange.per_sample import (
+    LENGTHS,
+    lengths_of,
+    need_lengths,
+    need_whole,
+    status_of,
+    values_of,
+)
 from uml_cache.store.plans.layout import SPLIT_NAMES
 from uml_cache.tables.cells import as_texts, strict_json, text_of, uniques
 from uml_cache.tables.class_lists import as_classes
@@ -24,7 +32,7 @@ from uml_cache.tables.splits import SPLIT_CODES
 _ROLES = {"labels": "label", "ids": "id", "splits": "split", "groups": "group"}
 _USUAL_IDS = ("paths", "path", "impath", "image_path", "filenames")
 _CLASSES = ("classes", "classnames", "class_names", "lab2cname")
-_TOKENS, _LENGTHS, _STATUS = "tokens", "token_lengths", "status"
+_TOKENS, _STATUS = "tokens", "status"
 _SAMPLES = "sample"
 
 
@@ -80,13 +88,18 @@ def parts_of(content: Nested, where: str, columns: Columns, *, deep: bool = Fals
 
 def _parts_of(content: Nested, where: str, columns: Columns, deep: bool) -> list[Part]:
     wanted = columns.features
-    if _has_features(content, wanted):
-        return [_part(content, where, columns, deep)]
     groups = {
         str(name): inner
         for name, inner in content.items()
         if isinstance(inner, dict) and _has_features(inner, wanted)
     }
+    if _has_features(content, wanted):
+        if twice := [name for name in groups if name.lower() in SPLIT_CODES]:
+            raise InputError(
+                f"{where}: has features, and more of them in its group {twice[0]!r}; keep the ones or the "
+                "others in the file"
+            )
+        return [_part(content, where, columns, deep)]
     if not groups:
         known = [str(name) for name, value in content.items() if value is not None]
         if wanted is not None:
@@ -137,17 +150,18 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
     arrays = [str(key) for key, value in content.items() if hasattr(value, "shape")]
     name = choose_column("features", arrays, columns.features, where, remarks)
     features = None if name is None else content[name]
-    tokens, lengths = content.get(_TOKENS), content.get(columns.lengths or _LENGTHS)
-    if columns.lengths is not None and lengths is None:
-        raise InputError(f"{where}: {unknown('array', columns.lengths, map(str, content))}")
+    tokens = content.get(_TOKENS)
+    sequences = hasattr(tokens, "shape") or (features is not None and features.ndim == 3)
+    lengths = lengths_of(content, columns.lengths, where, remarks) if sequences or columns.lengths else None
     called = name or ""
     if deep and features is not None and features.ndim == 3:
+        need_whole(lengths, len(features), features.shape[1], where)
         part = Part(where, len(features), features=features, name=called, remarks=remarks)
         return _with_columns(part, content, columns)
     if features is not None and features.ndim == 3:  # (N, T, E): every sample has T tokens, or `lengths`
         rows, longest, width = features.shape
         lengths = np.full(rows, longest) if lengths is None else np.asarray(lengths)
-        _need_lengths(lengths, rows, longest, where)
+        need_lengths(lengths, rows, longest, where)
         keep = np.arange(longest)[None] < lengths[:, None]
         features, tokens = None, np.asarray(features)[keep].reshape(-1, width)
     elif features is not None and features.ndim != 2:
@@ -158,7 +172,7 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
     elif tokens is not None and tokens.ndim == 1:
         tokens = np.asarray(tokens)[:, None]
     if tokens is not None and lengths is None:
-        raise InputError(f"{where}: has tokens, but not how many each sample has; add an array {_LENGTHS}")
+        raise InputError(f"{where}: has tokens, but not how many each sample has; add an array {LENGTHS}")
     rows = len(features) if features is not None else len(lengths)  # type: ignore[arg-type]
     for array, name in ((features, "features"), (tokens, "tokens")):
         if array is not None and array.dtype.kind not in "fiu":
@@ -168,10 +182,10 @@ def _part(content: Nested, where: str, columns: Columns, deep: bool) -> Part:
     part = Part(where, rows, features=features, name=called, remarks=remarks)
     if tokens is not None:
         part.tokens, part.lengths = tokens, np.asarray(lengths)
-        _need_lengths(part.lengths, rows, None, where)
+        need_lengths(part.lengths, rows, None, where)
         if part.lengths.sum() != len(tokens):
             raise InputError(
-                f"{where}: {_LENGTHS} add up to {part.lengths.sum()}, tokens has {len(tokens)} rows"
+                f"{where}: {LENGTHS} add up to {part.lengths.sum()}, tokens has {len(tokens)} rows"
             )
     return _with_columns(part, content, columns)
 
@@ -182,11 +196,11 @@ def _with_columns(part: Part, content: Nested, columns: Columns) -> Part:
     part.splits = _column(part, content, "splits", columns.splits)
     part.groups = _column(part, content, "groups", columns.groups)
     part.ids = as_texts(_column(part, content, "ids", columns.ids), where, "id")
-    samples = _values(content[_SAMPLES], _SAMPLES, where, rows) if _SAMPLES in content else None
+    samples = values_of(content[_SAMPLES], _SAMPLES, where, rows) if _SAMPLES in content else None
     if isinstance(samples, np.ndarray) and samples.dtype == np.uint64:  # as an exported store has them
         part.samples = samples
     status = content.get(_STATUS)
-    part.status = None if status is None else _values(status, "status", where, rows).astype(np.uint8)
+    part.status = None if status is None else status_of(status, where, rows)
     attributes = content.get(ATTRIBUTES)
     if isinstance(attributes, np.ndarray) and attributes.ndim == 0:
         attributes = str(attributes)
@@ -245,17 +259,6 @@ def _is_none(cell: Any) -> bool:
     return text_of(cell) in (None, "-1")
 
 
-def _need_lengths(lengths: np.ndarray, rows: int, longest: int | None, where: str) -> None:
-    if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
-        raise InputError(
-            f"{where}: token lengths are {lengths.dtype} {lengths.shape}; expected {rows} integers"
-        )
-    if rows and (lengths.min() < 0 or (longest is not None and lengths.max() > longest)):
-        raise InputError(
-            f"{where}: token lengths go from {lengths.min()} to {lengths.max()}, which is impossible"
-        )
-
-
 def _column(part: Part, content: Nested, kind: str, wanted: str | None) -> Any:
     """One value a sample: an array, or a list of texts; None where there is no such column."""
     there = [str(key) for key, value in content.items() if value is not None]
@@ -274,7 +277,7 @@ def _column(part: Part, content: Nested, kind: str, wanted: str | None) -> Any:
         part.remarks += remarks
     if name is None:
         return None
-    return _values(content[name], kind, part.where, part.rows)
+    return values_of(content[name], kind, part.where, part.rows)
 
 
 def _all_different(names: Any, rows: int) -> bool:
@@ -282,23 +285,3 @@ def _all_different(names: Any, rows: int) -> bool:
     if not isinstance(names, list | np.ndarray) or np.shape(names) != (rows,):
         return False
     return len(set(map(str, names))) == rows
-
-
-def _values(value: Any, kind: str, where: str, rows: int) -> Any:
-    if isinstance(value, str | dict) or not hasattr(value, "__len__"):
-        raise InputError(f"{where}: {kind} is a {type(value).__name__}; expected one value a sample")
-    if isinstance(value, list):
-        if len(value) != rows:
-            raise InputError(
-                f"{where}: {kind} has {len(value)} values, there are {rows} samples; expected one value each"
-            )
-        return value
-    values = np.asarray(value[()] if hasattr(value, "id") else value)
-    if values.shape == (rows, 1):
-        values = values[:, 0]
-    if values.shape != (rows,):
-        shape = "×".join(map(str, values.shape))
-        raise InputError(
-            f"{where}: {kind} has shape {shape}, there are {rows} samples; expected one value each"
-        )
-    return values.tolist() if values.dtype.kind in "OSU" else values

@@ -154,16 +154,27 @@ def _written(cell: Any) -> str:
 def _refuse_mixture(columns: Sequence[_Column]) -> None:
     """Where one file names its classes, another one's whole numbers may be positions among these."""
     numbers = [column for column in columns if column.whole]
+    truths = [column.where for column in numbers if _is_truth(column)]
+    others = [column.where for column in numbers if not _is_truth(column)]
+    if truths and others:
+        raise InputError(
+            f"{truths[0]}: its labels are true and false, those of {others[0]} whole numbers; write the "
+            "same in both"
+        )
     named = [
         column
         for column in columns
         if any(text is not None and not _NUMBER.fullmatch(text) for text in column.texts) and not column.whole
     ]
-    if numbers and named and not all(cell is None or isinstance(cell, bool) for cell in numbers[0].cells):
+    if numbers and named and not truths:
         raise InputError(
             f"{numbers[0].where}: its labels are whole numbers and those of {named[0].where} are names; "
             "name the classes in their order with --classes FILE, or write names in both"
         )
+
+
+def _is_truth(column: _Column) -> bool:
+    return all(cell is None or isinstance(cell, bool) for cell in column.cells)
 
 
 def _settle_numbers(columns: Sequence[_Column], missing: Mapping[str, int], remarks: list[str]) -> None:

@@ -7,6 +7,7 @@ tar, `COLUMN::ROW` of an arrow file, `NAME::ROW` of an array file. Texts are rea
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from uml_cache import (
     Choice,
     Columns,
     InputError,
+    Part,
     as_groups,
     as_splits,
     parts_of,
@@ -25,12 +27,14 @@ from uml_cache import (
     read_labels,
     strict_json,
     unique_ids,
+    without_ids,
 )
 from uml_manifests.manifest.manifest import Manifest
 from uml_manifests.manifest.table import decode
 from uml_manifests.sources.builders import modality_of
 from uml_manifests.sources.tabular import source_column, table_manifest
 
+_UNREADABLE = "unreadable where the file was made"
 ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
 
 
@@ -179,10 +183,20 @@ def from_arrays(
             ids, kind = unique_ids([one for part in parts for one in part.ids or ()]), GIVEN
         found = [as_groups(part.groups, part.where) or [""] * part.rows for part in parts]
         groups = [group for one in found for group in one]
-        remarks = [remark for part in parts for remark in part.remarks]
-    return Manifest(
+        remarks = [remark for part in parts for remark in part.remarks] + without_ids(parts)
+        failed = [row for part, n in zip(parts, rows, strict=True) for row in _failed(part, n)]
+    manifest = Manifest(
         name=name or path.stem, modality="array", set=set, classes=labels.classes, root=path.parent, ids=ids,
         sources=sources, labels=labels.codes, splits=np.concatenate(splits),
         groups=groups if any(groups) else None, id_kind=kind,
         remarks=tuple(dict.fromkeys((*remarks, *labels.remarks))),
     )  # fmt: skip
+    if not any(failed):
+        return manifest
+    left_out = tuple((one, _UNREADABLE) for one, out in zip(ids, failed, strict=True) if out)
+    return replace(manifest.some(np.flatnonzero(~np.array(failed))), left_out=left_out)
+
+
+def _failed(part: Part, rows: int) -> list[bool]:
+    """Whether each row is none, as an exported store says of samples that could not be read."""
+    return [False] * rows if part.status is None else (part.status != 0).tolist()

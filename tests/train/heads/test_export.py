@@ -128,11 +128,14 @@ def test_classifier_learns_from_unpaired_auxiliaries() -> None:
     test, labels = _world(3, 600, 12, 2.0)
     names = np.array(["ant", "bee", "cat", "dog", "eel", "fox"])
     others = {"text": (text, names[words]), "audio": _named(names, _world(4, 40, 7, 0.3))}
-    classifier = UMLClassifier(method="uml-init", random_state=1).fit(x, names[y], auxiliaries=others)
+    said = "audio: 7 of 40 rows are left out, y has no such label: 'gnu'"
+    with pytest.warns(UserWarning, match=said):
+        classifier = UMLClassifier(method="uml-init", random_state=1).fit(x, names[y], auxiliaries=others)
     assert classifier.score(test, names[labels]) > 0.5
     assert classifier.predict_proba(test).shape == (600, 6)
     assert set(classifier.predict(test)) <= set(names)
-    again = UMLClassifier(method="uml-init", random_state=1).fit(x, names[y], auxiliaries=others)
+    with pytest.warns(UserWarning, match=said):
+        again = UMLClassifier(method="uml-init", random_state=1).fit(x, names[y], auxiliaries=others)
     assert np.array_equal(again.decision_function(test), classifier.decision_function(test))
     assert np.array_equal(pickle.loads(pickle.dumps(classifier)).predict(test), classifier.predict(test))
     alone = UMLClassifier(random_state=1).fit(x, names[y])
@@ -154,6 +157,29 @@ def test_classifier_in_a_pipeline_and_its_errors() -> None:
         UMLClassifier().fit(x, y, auxiliaries={"text": (x, y + 10)})
     with pytest.raises(ValueError, match="labels of shape"):
         UMLClassifier().fit(x, y, auxiliaries={"text": (x, y[1:])})
+
+
+def test_a_classifier_refuses_masked_values() -> None:
+    x, y = _world(1, 60, 12, 0.5)
+    hidden = np.ma.masked_array(y, y == 1)
+    with pytest.raises(ValueError, match="^X holds [0-9]+ masked values"):
+        UMLClassifier().fit(np.ma.masked_array(x, x > 2), y)
+    with pytest.raises(ValueError, match="^y holds 10 masked values"):
+        UMLClassifier().fit(x, hidden)
+    with pytest.raises(ValueError, match="^label of text holds 10 masked values"):
+        UMLClassifier().fit(x, y, auxiliaries={"text": (x, hidden)})
+    plain = UMLClassifier(random_state=0).fit(x, y)
+    unmasked = UMLClassifier(random_state=0).fit(np.ma.masked_array(x), np.ma.masked_array(y))
+    assert np.array_equal(unmasked.decision_function(x), plain.decision_function(x))
+
+
+def test_a_classifier_of_dates_is_kept(tmp_path: Path) -> None:
+    x, y = _world(1, 60, 12, 0.5)
+    days = np.datetime64("2020-01-30") + y
+    model = UMLClassifier(random_state=0).fit(x, days)
+    again = UMLClassifier.load(model.save(tmp_path / "days.safetensors"))
+    assert again.classes_.dtype == days.dtype
+    assert np.array_equal(again.predict(x), model.predict(x))
 
 
 def test_classifier_is_no_worse_than_a_pipeline_of_scikit_learns() -> None:

@@ -85,6 +85,7 @@ class Head:
             return _path(self, features, ends, lambda a: torch.as_tensor(a).to(features))
         x = np.asarray(features)
         x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
+        x = np.require(x, requirements="W")  # a data frame's is read-only, of which torch warns
         ends = None if offsets is None else torch.as_tensor(offsets)
         double = _path(self, torch.from_numpy(x).double(), ends, lambda a: torch.as_tensor(a).double())
         return double.numpy().astype(x.dtype)

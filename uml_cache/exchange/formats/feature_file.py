@@ -122,7 +122,9 @@ def _open_group(group: Any, seen: Iterator[int], depth: int = 0) -> Nested:
         except TypeError:
             kind = None  # a type that numpy has nothing for, such as a bit field
         if kind is not None and h5py.check_string_dtype(kind) is not None:
-            found[name] = value.asstr(errors="replace")[()]
+            found[name] = _texts(value)
+        elif kind is not None and value.shape and (words := h5py.check_enum_dtype(kind)) is not None:
+            found[name] = _words(value, words)
         elif kind is not None and kind.kind != "O" and value.shape is not None:
             found[name] = value
         else:
@@ -130,6 +132,23 @@ def _open_group(group: Any, seen: Iterator[int], depth: int = 0) -> Nested:
     if ATTRIBUTES in group.attrs:
         found[ATTRIBUTES] = str(group.attrs[ATTRIBUTES])
     return found
+
+
+def _texts(value: Any) -> Any:
+    """Text, or its bytes where these are not UTF-8: whoever needs such a column says so."""
+    try:
+        return value.asstr()[()]
+    except UnicodeDecodeError:
+        return value[()]
+
+
+def _words(value: Any, words: dict[str, int]) -> Any:
+    """What the numbers of an enumeration stand for; numbers that it does not name stay numbers."""
+    names = {number: name for name, number in words.items()}
+    numbers = value[()]
+    if numbers.ndim != 1:
+        return value
+    return np.array([names.get(number, number) for number in numbers.tolist()], dtype=object)
 
 
 def _read_parquet(path: Path, stack: ExitStack) -> Nested:
