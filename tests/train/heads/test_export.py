@@ -162,11 +162,11 @@ def test_classifier_in_a_pipeline_and_its_errors() -> None:
 def test_a_classifier_refuses_masked_values() -> None:
     x, y = _world(1, 60, 12, 0.5)
     hidden = np.ma.masked_array(y, y == 1)
-    with pytest.raises(ValueError, match="^X holds [0-9]+ masked values"):
+    with pytest.raises(ValueError, match=r"^X holds [0-9]+ masked values"):
         UMLClassifier().fit(np.ma.masked_array(x, x > 2), y)
-    with pytest.raises(ValueError, match="^y holds 10 masked values"):
+    with pytest.raises(ValueError, match=r"^y holds 10 masked values"):
         UMLClassifier().fit(x, hidden)
-    with pytest.raises(ValueError, match="^label of text holds 10 masked values"):
+    with pytest.raises(ValueError, match=r"^label of text holds 10 masked values"):
         UMLClassifier().fit(x, y, auxiliaries={"text": (x, hidden)})
     plain = UMLClassifier(random_state=0).fit(x, y)
     unmasked = UMLClassifier(random_state=0).fit(np.ma.masked_array(x), np.ma.masked_array(y))
