@@ -27,6 +27,7 @@ from .sources.builders import EXTENSIONS as EXTENSIONS
 from .sources.builders import from_coop as from_coop
 from .sources.builders import from_csv as from_csv
 from .sources.builders import from_lines as from_lines
+from .sources.builders import why_not as why_not
 from .sources.folders import from_folder as from_folder
 from .sources.parquet import from_parquet as from_parquet
 from .sources.parquet import open_parquet as open_parquet

@@ -41,6 +41,12 @@ def reason_for(name: str) -> str:
     return f"neither image nor audio ({extension or 'without extension'})"
 
 
+def why_not(name: str) -> str:
+    """Why a file is left out where others are taken: of another modality, or neither picture nor sound."""
+    kind = modality_of(name)
+    return reason_for(name) if kind is None else f"{kind} file, not asked for"
+
+
 def from_csv(
     path: str | Path,
     *,

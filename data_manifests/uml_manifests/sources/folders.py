@@ -12,7 +12,7 @@ import numpy as np
 
 from uml_cache import InputError, clean_name, near_equal_remark, split_of_folder
 from uml_manifests.manifest.manifest import NO_SPLIT, SPLITS, Manifest
-from uml_manifests.sources.builders import choose_modality, describe_files, modality_of, reason_for
+from uml_manifests.sources.builders import choose_modality, describe_files, modality_of, why_not
 
 _NOT_DATA = ("@eadir", "__macosx", "#recycle", "@recycle", "lost+found")  # folders that systems make
 
@@ -95,7 +95,7 @@ def read_tree(tree: Tree, modality: str | None) -> dict[str, Any]:
         labels += [index[clean_name(where.rpartition("/")[2])]] * len(here)
         splits += [splits_of[where]] * len(here)
         left_out += walked[where].left_out
-        left_out += [(path, _reason(path)) for path in walked[where].files if modality_of(path) != modality]
+        left_out += [(path, why_not(path)) for path in walked[where].files if modality_of(path) != modality]
     if not sources:
         found = describe_files(every)
         raise InputError(f"{tree}: no {modality} files in its {len(classes)} class folders; found {found}")
@@ -113,11 +113,14 @@ def read_tree(tree: Tree, modality: str | None) -> dict[str, Any]:
     }
 
 
-def media_below(folder: Path, modality: str) -> list[str]:
-    """The visible files of a modality at whatever depth below a folder, by their path there, sorted."""
-    return sorted(
-        path.removeprefix("./") for path in _walk(folder, ".").files if modality_of(path) == modality
-    )
+def media_below(folder: Path, modality: str) -> Walked:
+    """The visible files of a modality at whatever depth below a folder, by their path there, sorted; and what
+    else is there."""
+    found = _walk(folder, ".")
+    paths = sorted(path.removeprefix("./") for path in found.files)
+    left_out = [(path.removeprefix("./"), why) for path, why in found.left_out]
+    left_out += [(path, why_not(path)) for path in paths if modality_of(path) != modality]
+    return Walked([path for path in paths if modality_of(path) == modality], left_out)
 
 
 def _layout(tree: Tree, remarks: list[str], left_out: list[tuple[str, str]]) -> dict[str, int]:
@@ -217,10 +220,3 @@ def _walk(root: Path, where: str) -> Walked:
                 else:
                     pending.append((path, (*above, real)))
     return found
-
-
-def _reason(path: str) -> str:
-    kind = modality_of(path)
-    if kind is not None:
-        return f"{kind} file, not asked for"
-    return reason_for(path)

@@ -24,7 +24,8 @@ _TABLES = (".csv", ".jsonl", ".ndjson", ".txt", ".tar", ".npy", ".npz", ".h5", "
 def new_samples(
     given: Sequence[str | Path], modality: str, choice: Choice | None = None
 ) -> tuple[Manifest, list[str]]:
-    """A manifest without labels, and what each sample is called.
+    """A manifest without labels, and what each sample is called. The manifest says what was left out and how
+    columns were chosen.
 
     Args:
         given: one folder (its files of the modality, at whatever depth, called by their path below it), one
@@ -42,8 +43,8 @@ def new_samples(
         one = Path(given[0])
         if one.is_dir():
             plain = modality in EXTENSIONS and not (one / HEADER).is_file()
-            if plain and (found := media_below(one, modality)):
-                return _files(found, one, found, modality)
+            if plain and (found := media_below(one, modality)).files:
+                return _files(found.files, one, found.files, modality, found.left_out)
             return _resolved(one, modality, choice)
         if one.suffix.lower() == ".csv" and one.is_file():
             return _table(one, modality, choice or Choice())
@@ -57,23 +58,34 @@ def new_samples(
             else f"{given[0]}: holds no {modality}; give one file of arrays (.npy, .npz, HDF5)"
         )
     names: list[str] = []
+    left_out: list[tuple[str, str]] = []
     for item in map(Path, given):
         if item.is_dir():
-            names += [f"{item.as_posix().rstrip('/')}/{name}" for name in media_below(item, modality)]
+            below, here = media_below(item, modality), item.as_posix().rstrip("/")
+            names += [f"{here}/{name}" for name in below.files]
+            left_out += [(f"{here}/{name}", why) for name, why in below.left_out]
         elif item.exists():
             names.append(str(item))
         else:
             raise InputError(f"{item}: no such file or folder")
     if not names:
         raise InputError(f"{', '.join(map(str, given[:3]))}: no {modality} file is there")
-    return _files([os.path.abspath(name) for name in names], Path.cwd(), names, modality)
+    return _files([os.path.abspath(name) for name in names], Path.cwd(), names, modality, left_out)
 
 
-def _files(sources: list[str], root: Path, names: list[str], modality: str) -> tuple[Manifest, list[str]]:
+def _files(
+    sources: list[str],
+    root: Path,
+    names: list[str],
+    modality: str,
+    left_out: Sequence[tuple[str, str]] = (),
+    remarks: Sequence[str] = (),
+) -> tuple[Manifest, list[str]]:
     rows = len(sources)
     manifest = Manifest(
         name="new", modality=modality, classes=(), root=root, ids=[str(row) for row in range(rows)],
         sources=sources, labels=np.full(rows, NO_LABEL), splits=np.full(rows, NO_SPLIT), id_kind=MADE,
+        left_out=tuple(left_out), remarks=tuple(remarks),
     )  # fmt: skip
     return manifest, names
 
@@ -82,7 +94,8 @@ def _table(path: Path, modality: str, choice: Choice) -> tuple[Manifest, list[st
     """A CSV: paths are called as they stand there, texts by their id or else the number of their row."""
     table = read_table(path)
     columns = list(table.columns)
-    found = source_column(columns, choice, str(path), modality, [])
+    remarks: list[str] = []
+    found = source_column(columns, choice, str(path), modality, remarks)
     if found is None:
         table.need("text" if modality == "text" else "path")
     assert found is not None
@@ -92,10 +105,10 @@ def _table(path: Path, modality: str, choice: Choice) -> tuple[Manifest, list[st
         raise InputError(f"{path}: column {column!r} holds {kind}, and the model takes {modality}")
     cells = table.columns[column]
     if not is_text:
-        return _files(list(cells), path.parent, list(cells), modality)
-    ids = choose_column("id", columns, choice.id, str(path), [])
+        return _files(list(cells), path.parent, list(cells), modality, (), remarks)
+    ids = choose_column("id", columns, choice.id, str(path), remarks)
     names = [str(row + 1) for row in range(len(cells))] if ids is None else list(table.columns[ids])
-    return _files(list(cells), path.parent, names, "text")
+    return _files(list(cells), path.parent, names, "text", (), remarks)
 
 
 def _resolved(path: Path, modality: str, choice: Choice | None) -> tuple[Manifest, list[str]]:

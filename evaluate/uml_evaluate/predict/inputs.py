@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import MADE, Choice, InputError, as_path, is_remote
+from uml_cache import MADE, Account, Choice, InputError, as_path, is_remote
 from uml_extract import sources_digest
-from uml_manifests import EXTENSIONS, NO_SPLIT, Fetched, HeldManifest, Manifest, new_samples
+from uml_manifests import EXTENSIONS, NO_SPLIT, Fetched, HeldManifest, Manifest, new_samples, why_not
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,11 @@ class Inputs:
     names: list[str]
     digest: str
     remote: bool = False
+
+    @property
+    def account(self) -> Account:
+        """How many samples there are, and what was left out beside them; that they lack labels is no news."""
+        return Account(used=len(self.names), left_out=self.manifest.left_out)
 
 
 def find_inputs(given: Sequence[str], modality: str, choice: Choice | None = None) -> Inputs:
@@ -47,20 +52,22 @@ def find_inputs(given: Sequence[str], modality: str, choice: Choice | None = Non
 def _remote(place: Any, modality: str) -> Inputs:
     if modality not in EXTENSIONS:
         raise InputError(f"{place}: {modality} is read from local tables; copy the file here first")
-    found = {name: state for name, state in place.states().items() if _is_media(name, modality)}
+    states = place.states()
+    found = {name: state for name, state in states.items() if _is_media(name, modality)}
+    left_out = tuple((name, why_not(name)) for name in sorted(states) if name not in found)
     root = place
     if not found:
         try:
             place.stat()
         except FileNotFoundError:
             raise InputError(f"{place}: no {modality} file is there") from None
-        found, root = {place.name: place.tag()}, place.parent
+        found, root, left_out = {place.name: place.tag()}, place.parent, ()
     names = sorted(found)
     rows = len(names)
     manifest = HeldManifest(
         name="new", modality=modality, classes=(), root=Path("."), ids=[str(row) for row in range(rows)],
         sources=names, labels=np.full(rows, -1), splits=np.full(rows, NO_SPLIT), id_kind=MADE,
-        held=Fetched(root, names),
+        held=Fetched(root, names), left_out=left_out,
     )  # fmt: skip
     return Inputs(manifest, names, _digest([str(root), found]), remote=True)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache import QUIET, Choice, InputError, Output, WorkError, folder_lock
+from uml_cache import QUIET, Account, Choice, InputError, Output, WorkError, folder_lock
 from uml_evaluate.predict.inputs import Inputs, find_inputs
 from uml_evaluate.predict.predictor import Predictor, open_predictor
 from uml_evaluate.predict.table import PredictionTable, Shape, rows_of
@@ -26,7 +26,7 @@ _SHOWN = 3
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
     """What a prediction did. `rows` of the table, `failed` of them without a prediction; `resumed` were
-    there; `rows_per_second` counts those of this call."""
+    there; `rows_per_second` counts those of this call. `account`: what was given and not taken."""
 
     out: Path
     rows: int
@@ -37,6 +37,7 @@ class Predictions:
     counts: dict[str, int]
     predictor: Predictor
     cell: CellResult | None
+    account: Account
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml predict --json`."""
@@ -53,6 +54,7 @@ class Predictions:
             **{name: about.get(name) for name in ("method", "shots", "seed", "auxiliaries", "val_acc")},
             "refit": bool(about.get("refit", False)),
             "predicted": self.counts,
+            **self.account.counts.to_json(),
         }
 
     def text(self) -> str:
@@ -114,6 +116,11 @@ def predict_files(
         raise InputError(f"--top is {top}; the model knows {len(classes)} classes, so it takes 1 to that")
     output.say(f"model: {_described(predictor)}")
     inputs = find_inputs(given, predictor.features.modality, choice)
+    for remark in inputs.manifest.remarks:
+        output.say(remark)
+    account = inputs.account
+    if account.left_out:
+        output.say(account.text())
     predictor.open(encoder=encoder, weights=weights, device=device)
     shape = Shape(classes, top, every)
     parts = [
@@ -141,8 +148,6 @@ def _worked(
     done = set(table.done())
     pending = [number for number in range(len(parts)) if number not in done]
     resumed = sum(len(parts[number]) for number in done)
-    counts: Counter[str] = Counter()
-    failed: dict[int, str] = {}
     began = time.monotonic()
     name = str(predictor.features.encoder["name"])
     with output.progress(len(inputs.names), " samples", name, resumed) as bar:
@@ -155,19 +160,29 @@ def _worked(
         )
         for number, part in zip(pending, predicted, strict=True):
             table.write(number, rows_of(part, parts[number], inputs.names, shape))
-            failed |= part.failed
-            counts.update(shape.classes[c] for c in part.probabilities.argmax(1))
     seconds = time.monotonic() - began
+    counts, failed = _told(table, len(parts))
     table.finish()
     rows = len(inputs.names)
     worked = rows - resumed
     if failed and len(failed) == rows:
-        raise WorkError(f"not one of {rows} samples could be read; the first: {next(iter(failed.values()))}")
+        raise WorkError(f"not one of {rows} samples could be read; the first: {failed[0]}")
     return Predictions(
         out=table.out, rows=rows, failed=len(failed), resumed=resumed, seconds=seconds,
         rows_per_second=worked / seconds if worked and seconds else 0.0, counts=dict(counts.most_common()),
-        predictor=predictor, cell=cell,
+        predictor=predictor, cell=cell, account=inputs.account,
     )  # fmt: skip
+
+
+def _told(table: PredictionTable, parts: int) -> tuple[Counter[str], list[str]]:
+    """How often each class was predicted, and why rows have no prediction, in this call and earlier ones."""
+    counts: Counter[str] = Counter()
+    failed: list[str] = []
+    for part in range(parts):
+        predicted, reasons = table.tell(part)
+        counts.update(predicted)
+        failed += reasons
+    return counts, failed
 
 
 def _described(predictor: Predictor) -> str:

@@ -2,6 +2,7 @@
 
     OUT.parts/plan.json              a digest of what is predicted with what
     OUT.parts/000000.csv             the rows of one part, whole or not there
+    OUT.parts/000000.json            its predictions and the reasons of rows without one, to be counted
     OUT                              all parts, once the last is there
 
 Shapes: n samples of a part, C classes.
@@ -20,7 +21,16 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, Output, escapes, parse_json, whole_file, whole_path, write_atomic
+from uml_cache import (
+    InputError,
+    Output,
+    escapes,
+    parse_json,
+    unique_ids,
+    whole_file,
+    whole_path,
+    write_atomic,
+)
 from uml_evaluate.predict.predictor import Predicted
 
 KINDS = (".csv", ".jsonl", ".parquet")
@@ -29,11 +39,17 @@ _DIGITS = 6  # of a probability
 
 @dataclass(frozen=True)
 class Shape:
-    """What a row says: the `top` likeliest classes, and with `every` the probability of each class."""
+    """What a row says: the `top` likeliest classes, and with `every` the probability of each class.
+
+    A name that several classes have (ImageNet has two such pairs) gets a number: `crane`, `crane#2`.
+    """
 
     classes: tuple[str, ...]
     top: int = 1
     every: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(unique_ids(list(self.classes))))
 
     @property
     def columns(self) -> list[str]:
@@ -89,10 +105,22 @@ class PredictionTable:
 
     def done(self) -> list[int]:
         """The parts that are there."""
-        return [part for part in range(self._parts) if self._file(part).exists()]
+        return [
+            part for part in range(self._parts) if self._file(part).exists() and self._told(part).exists()
+        ]
+
+    def tell(self, part: int) -> tuple[list[str], list[str]]:
+        """What a finished part says: the predicted classes, and the reasons of rows without one."""
+        told = parse_json(self._told(part).read_bytes())
+        return list(told["predicted"]), list(told["failed"])
 
     def write(self, part: int, rows: list[list[Any]]) -> None:
         """Write a part; it appears when it is whole."""
+        told = {
+            "predicted": [row[1] for row in rows if row[-1] is None],
+            "failed": [row[-1] for row in rows if row[-1] is not None],
+        }
+        write_atomic(self._told(part), json.dumps(told).encode())
         with whole_file(self._file(part)) as stream:
             stream.write(_BYTES[self._kind](rows, self._shape.columns, part == 0))
 
@@ -108,6 +136,9 @@ class PredictionTable:
                     with file.open("rb") as part:
                         shutil.copyfileobj(part, stream)
         shutil.rmtree(self.folder)
+
+    def _told(self, part: int) -> Path:
+        return self.folder / f"{part:06d}.json"
 
     def _file(self, part: int) -> Path:
         return self.folder / f"{part:06d}{self._kind}"

@@ -128,7 +128,7 @@ def upright_rgb(opened: Image) -> Image:
     # Both of these copy every pixel, whether it is needed or not.
     turned = opened.getexif().get(_ORIENTATION, 1) != 1
     upright = ImageOps.exif_transpose(opened) if turned else opened
-    if upright.mode.startswith("I"):
+    if upright.mode.startswith(("I", "F")):
         upright = _eight_bits(upright)
     return upright if upright.mode == "RGB" else upright.convert("RGB")
 
@@ -150,16 +150,22 @@ def _raster_formats() -> list[str]:
 
 
 def _eight_bits(image: Image) -> Image:
-    """A picture of 16 bits as one of 8, a strip at a time: as numbers it takes many times its own memory."""
+    """A picture of 16 bits or of real numbers as one of 8, a strip at a time: as numbers it takes many times
+    its own memory. Raises `SampleError` for values beyond 16 bits, and for real numbers beyond 0 to 1."""
     from PIL import Image
 
     width, height = image.size
+    most = 1.0 if image.mode == "F" else 65535.0
     scaled = np.empty((height, width), np.uint8)
     rows = max(1, _STRIP // max(1, width))
     for top in range(0, height, rows):
         strip = image.crop((0, top, width, min(height, top + rows)))
-        values = np.asarray(strip).astype(np.float64) * (255 / 65535)
-        scaled[top : top + rows] = np.clip(np.rint(values), 0, 255)
+        values = np.asarray(strip).astype(np.float64)
+        low, high = float(values.min()), float(values.max())
+        if not (low >= 0 and high <= most):  # also where one of them is not a number
+            what = "real numbers" if image.mode == "F" else "whole numbers"
+            raise SampleError(f"{what} from {low:g} to {high:g} are no picture; expected 0 to {most:g}")
+        scaled[top : top + rows] = np.rint(values * (255 / most))
     return Image.fromarray(scaled)
 
 

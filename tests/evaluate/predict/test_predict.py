@@ -8,16 +8,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
 import pytest
 from click.testing import CliRunner
 
 from s3_server import s3_server
 from small_world import CLASSES, sentences, write_pictures
-from uml_cache import InputError, WorkError
+from uml_cache import InputError, Output, WorkError
 from uml_evaluate import predict_files
 from uml_evaluate.commands.predict_command import predict as command
 from uml_evaluate.predict import predictor
+from uml_evaluate.predict.predictor import Predicted
+from uml_evaluate.predict.table import PredictionTable, Shape, rows_of
 from uml_extract import extract
 from uml_manifests import from_csv, from_folder
 from uml_train import TrainSettings, train
@@ -52,13 +55,35 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+class _Heard(Output):
+    """Keeps the remarks that a command makes."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__(quiet=True)
+        self._said = said
+
+    def say(self, text: str) -> None:
+        self._said.append(text)
+
+
 def test_a_folder(runs: Path, tmp_path: Path) -> None:
     write_pictures(tmp_path / "new", 3, seed=4)
     (tmp_path / "new" / "broken.png").write_bytes(b"no picture")
     (tmp_path / "new" / "notes.txt").write_text("no picture either")
     out = tmp_path / "out" / "predictions.csv"
-    found = predict_files(runs, [str(tmp_path / "new")], out, top=2)
+    (tmp_path / "new" / "phone.heic").write_bytes(b"no kind that is read")
+    (tmp_path / "new" / "scan").write_bytes(b"no extension")
+    said: list[str] = []
+    found = predict_files(runs, [str(tmp_path / "new")], out, top=2, output=_Heard(said))
     assert (found.rows, found.failed) == (10, 1)
+    left_out = {"neither image nor audio (.txt)": 1, "unreadable format .heic": 1}
+    left_out["neither image nor audio (without extension)"] = 1
+    assert {name: found.to_json()[name] for name in ("used", "of", "left_out")} == {
+        "used": 10, "of": 13, "left_out": left_out,
+    }  # fmt: skip
+    assert any(line.startswith("10 of 13 used; left out: ") for line in said)
+    again = predict_files(runs, [str(tmp_path / "new"), str(tmp_path / "new/broken.png")], tmp_path / "p.csv")
+    assert (again.rows, again.to_json()["left_out"]) == (11, left_out)
     assert out.read_text().startswith("path,prediction,probability,prediction_2,probability_2,reason\n")
     rows = _rows(out)
     assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
@@ -105,8 +130,6 @@ def test_it_goes_on_where_it_was_stopped(runs: Path, tmp_path: Path, monkeypatch
     write_pictures(tmp_path / "new", 4)
     given = [str(tmp_path / "new")]
     predict_files(runs, given, tmp_path / "whole.csv", part_rows=5)
-    from uml_evaluate.predict.table import PredictionTable
-
     own = PredictionTable.write
 
     def stopping(table: PredictionTable, part: int, rows: list[list[Any]]) -> None:
@@ -128,6 +151,42 @@ def test_it_goes_on_where_it_was_stopped(runs: Path, tmp_path: Path, monkeypatch
     monkeypatch.setattr(PredictionTable, "write", own)
     write_pictures(tmp_path / "new", 4, seed=8)
     assert predict_files(runs, given, tmp_path / "again.csv", part_rows=5).resumed == 0
+
+
+def test_what_earlier_calls_did_is_counted(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "new", 4)
+    for name in ("a.png", "z.png"):
+        (tmp_path / "new" / name).write_bytes(b"no picture")
+    given = [str(tmp_path / "new")]
+    whole = predict_files(runs, given, tmp_path / "whole.csv", part_rows=5)
+    own = PredictionTable.finish
+    monkeypatch.setattr(PredictionTable, "finish", lambda _: pytest.fail("killed here"))
+    with pytest.raises(pytest.fail.Exception):
+        predict_files(runs, given, tmp_path / "again.csv", part_rows=5)
+    monkeypatch.setattr(PredictionTable, "finish", own)
+    again = predict_files(runs, given, tmp_path / "again.csv", part_rows=5)
+    assert again.resumed == again.rows == 14
+    assert (again.failed, again.counts) == (whole.failed, whole.counts)
+    assert whole.failed == 2
+
+
+def test_a_choice_of_columns_is_said(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("sentence,caption2\none red dot is seen,x\n")
+    said: list[str] = []
+    predict_files(runs.parent / "text", [str(tmp_path / "t.csv")], tmp_path / "p.csv", output=_Heard(said))
+    assert any("no column is called 'text': using 'sentence'" in line for line in said)
+
+
+def test_two_classes_of_one_name_stay_two(tmp_path: Path) -> None:
+    part = Predicted(
+        rows=np.array([0, 1]), failed={}, probabilities=np.array([[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])
+    )
+    shape = Shape(("crane", "crane", "gull"), 1, every=True)
+    assert shape.columns[3:6] == ["p:crane", "p:crane#2", "p:gull"]
+    rows = rows_of(part, range(2), ["a", "b"], shape)
+    assert [row[1] for row in rows] == ["crane#2", "crane"]
 
 
 def test_csv_of_paths_and_of_texts(runs: Path, tmp_path: Path) -> None:

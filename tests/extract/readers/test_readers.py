@@ -46,6 +46,30 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
     assert np.abs(read.ravel().astype(int) - np.arange(256)).max() <= 1
 
 
+def test_real_numbers_are_pictures_from_0_to_1(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    file = tmp_path / "f.tif"
+    Image.fromarray(values).save(file)
+    expected = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(np.asarray(read_image(file)), np.repeat(expected[..., None], 3, axis=2))
+    for wrong in (values * 255, values - 0.5, np.where(values > 0.5, np.nan, values).astype(np.float32)):
+        Image.fromarray(wrong).save(file)
+        with pytest.raises(SampleError, match=r"real numbers from .* are no picture; expected 0 to 1"):
+            read_image(file)
+
+
+@pytest.mark.parametrize("wrong", [-1, 65536])
+def test_whole_numbers_beyond_16_bits_are_no_picture(tmp_path: Path, wrong: int) -> None:
+    values = np.full((4, 4), 65535, np.int32)
+    file = tmp_path / "i.tif"
+    Image.fromarray(values).save(file)
+    assert np.asarray(read_image(file)).min() == 255
+    values[2, 1] = wrong
+    Image.fromarray(values).save(file)
+    with pytest.raises(SampleError, match=r"whole numbers from .* are no picture; expected 0 to 65535"):
+        read_image(file)
+
+
 def test_unreadable_images_say_why(tmp_path: Path) -> None:
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)).save(tmp_path / "a.jpg")
     whole = (tmp_path / "a.jpg").read_bytes()
