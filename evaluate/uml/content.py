@@ -51,7 +51,12 @@ def _add(found: Any, sample: Any, modality: str) -> None:
         turned = sample.getexif().get(0x0112, 1)  # the orientation, which a reader applies
         found.update(f"{sample.mode} {sample.size} {turned}".encode())
         found.update(sample.tobytes())
+        if sample.palette is not None:  # the pixels are positions in it
+            found.update(f"{sample.palette.mode} ".encode() + bytes(sample.palette.tobytes()))
         return
+    if isinstance(sample, np.ma.MaskedArray):  # its reader says what is wrong with it
+        found.update(np.packbits(np.ma.getmaskarray(sample)).data)
+        sample = sample.data
     values = as_array(sample)
     if values is None:
         raise InputError(

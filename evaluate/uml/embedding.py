@@ -14,10 +14,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from uml.cells import cells_of, groups_of, labelled, need_one_order, splits_of
+from uml.columns import Asked, asked
 from uml.content import content_name
 from uml.given import Given, take
 from uml.shown import shown
-from uml_cache import Choice, InputError, Output, as_splits, open_features, read_labels
+from uml_cache import (
+    QUIET,
+    Choice,
+    InputError,
+    Output,
+    open_features,
+)
 from uml_extract import Encoder, content_digest, encode_rows, extract, load_encoder
 from uml_manifests import NO_SPLIT, SPLITS, HeldManifest, Manifest, resolve_data
 
@@ -36,6 +44,8 @@ class Embedded:
         labels: (N,) class names, None where a sample has none; None: there are no labels at all.
         class_names: C names in their order.
         splits: (N,) `train`, `val`, `test` or an empty string; None: there are none.
+        groups: (N,) names (a speaker, a patient, a video) that no drawn split cuts through, an empty string
+            for a sample of no group; None: there are none.
         encoder: the encoder's spec: name, library, model, digest of the weights, transform and so on.
         modality: `image`, `text`, `audio` or `array`.
         failed: the reason why a sample could not be read, by row.
@@ -56,6 +66,7 @@ class Embedded:
     contents: tuple[str, ...] = field(default=(), repr=False)
     loading: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     manifest: Manifest | None = field(default=None, repr=False)
+    groups: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -75,15 +86,17 @@ class Embedded:
             InputError: another number of labels than samples, or labels that are none.
         """
         known = None if class_names is None else tuple(map(str, class_names))
-        names, classes = _labelled(labels, len(self), known)
-        found = self.splits if splits is None else _splits(splits, len(self))
+        names, classes = labelled(labels, len(self), known, shown(True))
+        found = self.splits if splits is None else splits_of(splits, len(self))
         return replace(self, labels=names, class_names=classes, splits=found)
 
     def frame(self) -> pandas.DataFrame:
-        """A row per sample: `label`, `split`, and the features as columns `0` to `D − 1`."""
+        """A row per sample: `label`, `split`, `group`, and the features as columns `0` to `D − 1`."""
         import pandas
 
         table = pandas.DataFrame(self.features)
+        if self.groups is not None:
+            table.insert(0, "group", self.groups)
         if self.splits is not None:
             table.insert(0, "split", self.splits)
         if self.labels is not None:
@@ -97,6 +110,7 @@ def embed(
     *,
     labels: Any = None,
     splits: Any = None,
+    groups: Any = None,
     class_names: Sequence[str] | None = None,
     column: str | None = None,
     cache: bool | str | Path = True,
@@ -119,7 +133,8 @@ def embed(
         encoder: its name (`uml.encoders()` lists them), a model's folder, or an encoder that is loaded.
             `identity` takes features that exist already, (N, D).
         labels: N class names or numbers, None where a sample has none; or the name of the column.
-        splits: N of `train`, `val`, `test` or nothing.
+        splits: N of `train`, `val`, `test` or nothing; or the name of the column.
+        groups: N names of which no drawn split cuts one in two; or the name of the column.
         class_names: what whole numbers as labels mean.
         column: the column of the samples in a table.
         cache: whether features are kept on disk, by the content of the samples; or the folder to keep them
@@ -134,7 +149,10 @@ def embed(
     """
     output = shown(progress)
     if encoder == "identity" and not isinstance(data, str | os.PathLike):
-        return of_features(data, labels=labels, splits=splits, class_names=class_names)
+        return of_features(
+            data, labels=labels, splits=splits, groups=groups, class_names=class_names, output=output
+        )
+    need_one_order(data, labels=labels, splits=splits, groups=groups)
     loading = {"name": None, "weights": None if weights is None else str(Path(weights).absolute())}
     if isinstance(encoder, str):
         if Path(encoder).expanduser().is_dir():
@@ -147,32 +165,45 @@ def embed(
             dtype="float32" if dtype == "float32" else "float16",
         )  # fmt: skip
     modality = encoder.spec.modality
-    manifest, given = _manifest(data, modality, column, labels, by_content=cache is not False)
-    named = isinstance(labels, str)
-    if named and given.labels is None:
-        raise InputError(f"labels={labels!r} names a column, and the samples come from no table with it")
-    found_labels = given.labels if labels is None or named else labels
+    wanted = asked(labels, splits, groups)
+    manifest, given = _manifest(data, modality, column, wanted, by_content=cache is not False)
+    for remark in given.remarks:
+        output.say(remark)
+    cells = {
+        "labels": cells_of(labels, given.labels, "labels"),
+        "splits": cells_of(splits, given.splits, "splits"),
+        "groups": cells_of(groups, given.groups, "groups"),
+    }
     known = tuple(map(str, class_names)) if class_names is not None else given.names
-    names, classes = _labelled(found_labels, len(manifest), known)
-    parts = _splits(given.splits if splits is None else splits, len(manifest))
+    names, classes = labelled(cells["labels"], len(manifest), known, output)
+    parts = splits_of(cells["splits"], len(manifest))
     features, failed, store, variant, stored = _features(
         manifest, encoder, cache, dtype, batch_size, max_errors, output
     )
     return Embedded(
         features=features, labels=names, class_names=classes, splits=parts, encoder=encoder.spec.to_json(),
         modality=modality, failed=failed, store=store, variant=variant, dtype=stored, loading=loading,
-        contents=tuple(manifest.sources), manifest=manifest,
+        contents=tuple(manifest.sources), manifest=manifest, groups=groups_of(cells["groups"], len(manifest)),
     )  # fmt: skip
 
 
 def of_features(
-    features: Any, *, labels: Any = None, splits: Any = None, class_names: Sequence[str] | None = None
+    features: Any,
+    *,
+    labels: Any = None,
+    splits: Any = None,
+    groups: Any = None,
+    class_names: Sequence[str] | None = None,
+    output: Output = QUIET,
 ) -> Embedded:
     """Features (N, D) that exist already.
 
     Raises:
         InputError: anything but a table of finite numbers, or labels that do not fit it.
     """
+    need_one_order(features, labels=labels, splits=splits, groups=groups)
+    if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
+        raise InputError("features are masked in places; leave these rows out, or fill them")
     values = np.asarray(features.detach().cpu() if hasattr(features, "detach") else features)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise InputError(
@@ -181,11 +212,12 @@ def of_features(
     values = np.ascontiguousarray(values, dtype=np.float32)
     if not np.isfinite(values).all():
         raise InputError("features hold values that are not finite in float32")
-    names, classes = _labelled(labels, len(values), None if class_names is None else tuple(class_names))
+    known = None if class_names is None else tuple(map(str, class_names))
+    names, classes = labelled(labels, len(values), known, output)
     spec = {"name": "given", "modality": "array", "library": "imported", "width": int(values.shape[1])}
     return Embedded(
-        features=values, labels=names, class_names=classes, splits=_splits(splits, len(values)),
-        encoder=spec, modality="array",
+        features=values, labels=names, class_names=classes, splits=splits_of(splits, len(values)),
+        encoder=spec, modality="array", groups=groups_of(groups, len(values)),
     )  # fmt: skip
 
 
@@ -222,22 +254,23 @@ def cache_folder(cache: bool | str | Path = True) -> Path:
 
 def as_manifest(data: Any, modality: str, column: str | None = None, *, by_content: bool = False) -> Manifest:
     """A manifest without labels of whatever `embed` takes."""
-    return _manifest(data, modality, column, None, by_content=by_content)[0]
+    return _manifest(data, modality, column, {}, by_content=by_content)[0]
 
 
 def _manifest(
-    data: Any, modality: str, column: str | None, labels: Any, *, by_content: bool
+    data: Any, modality: str, column: str | None, wanted: Mapping[str, Asked], *, by_content: bool
 ) -> tuple[Manifest, Given]:
-    label = labels if isinstance(labels, str) else None
     if isinstance(data, str | os.PathLike) and Path(data).exists():
-        choice = Choice(label=label, **({} if column is None else _of_column(column, modality)))
+        named = {role: name for role, name in wanted.items() if isinstance(name, str)}
+        choice = Choice(**named, **({} if column is None else _of_column(column, modality)))
         told = resolve_data(os.fspath(data), modality=modality, choice=choice)
         cells = [None if c < 0 else told.classes[c] for c in told.labels]
         parts = ["" if c == NO_SPLIT else SPLITS[c] for c in told.splits]
         has = bool((told.labels >= 0).any())
         given = Given(
-            told.sources, cells if has else None, parts if any(parts) else None, told.classes or None
-        )
+            told.sources, cells if has else None, parts if any(parts) else None, told.classes or None,
+            told.groups, _told(told),
+        )  # fmt: skip
         # Of the same files with other labels the features are the same: labels stay out of the store.
         rows = len(told)
         plain = replace(
@@ -247,7 +280,7 @@ def _manifest(
         return replace(plain, name=f"embedded-{content_digest(plain)[:16]}"), given
     if isinstance(data, os.PathLike):
         raise InputError(f"{data}: no such file or folder")
-    given = take(data, modality, column=column, label=label)
+    given = take(data, modality, column=column, wanted=wanted)
     rows = len(given.samples)
     if modality == "text":
         sources = [_text(sample, row) for row, sample in enumerate(given.samples)]
@@ -266,6 +299,12 @@ def _manifest(
     return HeldManifest(**words, held=given.samples), given
 
 
+def _told(manifest: Manifest) -> tuple[str, ...]:
+    """What was chosen while the data was read, and how much was left out."""
+    account = manifest.account()
+    return (*manifest.remarks, *([account.counts.text()] if account.left_out else []))
+
+
 def _each(samples: Sequence[Any]) -> Any:
     return (samples[row] for row in range(len(samples)))
 
@@ -280,31 +319,6 @@ def _text(sample: Any, row: int) -> str:
             f"sample {row} is no string but of type {type(sample).__name__}; this encoder takes texts"
         )
     return sample
-
-
-def _labelled(
-    labels: Any, rows: int, known: tuple[str, ...] | None
-) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """(N,) class names, and the classes."""
-    if labels is None:
-        return None, ()
-    cells = labels.tolist() if hasattr(labels, "tolist") else list(labels)
-    if len(cells) != rows:
-        raise InputError(f"there are {rows} samples and {len(cells)} labels; give one label a sample")
-    cells = [None if isinstance(cell, float) and cell != cell else cell for cell in cells]
-    read = read_labels([cells], [rows], [known], ["labels"])
-    names = np.array([None if code < 0 else read.classes[code] for code in read.codes], dtype=object)
-    return names, read.classes
-
-
-def _splits(splits: Any, rows: int) -> np.ndarray | None:
-    if splits is None:
-        return None
-    cells = splits.tolist() if hasattr(splits, "tolist") else list(splits)
-    if len(cells) != rows:
-        raise InputError(f"there are {rows} samples and {len(cells)} splits; give one split a sample")
-    codes = as_splits(cells, rows, "splits")
-    return np.array(["" if code == NO_SPLIT else SPLITS[code] for code in codes], dtype=object)
 
 
 def _features(

@@ -58,10 +58,10 @@ def fit(
         if word not in known or word in _OWN:
             raise unknown("setting", word, set(known) - set(_OWN))
     output = shown(progress)
-    own = as_embedded(target, "the target")
+    own = as_embedded(target, "the target", output)
     if isinstance(aux, Embedded | tuple):
         raise InputError('aux takes unpaired samples by name, such as aux={"text": texts}')
-    others = {label: as_embedded(one, f"aux {label!r}") for label, one in (aux or {}).items()}
+    others = {label: as_embedded(one, f"aux {label!r}", output) for label, one in (aux or {}).items()}
     root = cache_folder() / "fits" if out is None else Path(out)
     folder, label, labels = write_stores(root, name, own, others)
     configurations = [(one,) for one in labels] + ([tuple(labels)] if len(labels) > 1 else [])

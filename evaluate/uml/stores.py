@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from uml.embedding import Embedded, of_features
-from uml_cache import InputError, as_splits, store_arrays
+from uml_cache import QUIET, InputError, Output, as_splits, store_arrays
 
 if TYPE_CHECKING:
     from uml_manifests import Manifest
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def as_embedded(value: Any, what: str) -> Embedded:
+def as_embedded(value: Any, what: str, output: Output = QUIET) -> Embedded:
     """What `embed` gave; or a pair (features (N, D), labels (N,)).
 
     Raises:
         InputError: anything else, or samples without labels.
     """
     if isinstance(value, tuple) and len(value) == 2:
-        value = of_features(value[0], labels=value[1])
+        value = of_features(value[0], labels=value[1], output=output)
     if not isinstance(value, Embedded):
         raise InputError(
             f"{what} is a {type(value).__name__}; expected what uml.embed gave, or a pair (features, labels)"
@@ -87,6 +87,7 @@ def _write(folder: Path, name: str, one: Embedded, set: str | None) -> str:
         labels=_codes(one),
         classes=one.class_names,
         splits=as_splits(None if one.splits is None else list(one.splits), len(one), "splits"),
+        groups=None if one.groups is None else list(one.groups),
         samples=one.contents or None,
         reasons=one.failed,
         dtype=one.dtype,
@@ -102,5 +103,7 @@ def _digest(all_of_them: list[Embedded], names: list[str]) -> str:
         splits = None if one.splits is None else list(one.splits)
         words = [dict(one.encoder), one.variant, list(one.class_names), labels, splits, sorted(one.failed)]
         found.update(json.dumps(words, sort_keys=True).encode())
+        if one.groups is not None:
+            found.update(json.dumps(list(one.groups)).encode())
         found.update(np.ascontiguousarray(one.features).data)
     return found.hexdigest()[:12]

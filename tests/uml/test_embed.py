@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from PIL import Image
 
 import uml
 from small_world import CLASSES, pictures, sentences, write_pictures
@@ -108,6 +109,70 @@ def test_pandas_table_and_sounds() -> None:
     np.testing.assert_array_equal(as_pair.features[:1], as_cell.features)
 
 
+@pytest.mark.parametrize("form", ["file", "pandas", "datasets", "torch"])
+def test_splits_and_groups_of_a_table_count_in_every_form(form: str, tmp_path: Path) -> None:
+    rows = {
+        "text": ["a b", "c d", "e f"], "label": ["x", "y", "x"], "split": ["train", "", "test"],
+        "group": ["g", "", "h"],
+    }  # fmt: skip
+    table = pandas.DataFrame(rows)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    data: object = {"file": tmp_path / "t.csv", "pandas": table}.get(form)
+    if form == "datasets":
+        data = pytest.importorskip("datasets").Dataset.from_dict(rows)
+    if form == "torch":
+        data = _Rows(table.to_dict("records"))
+    found = _embed(data, "hashed-ngrams", cache=False)
+    for own, wanted in ((found.labels, "label"), (found.splits, "split"), (found.groups, "group")):
+        assert own is not None
+        assert list(own) == rows[wanted]
+    given = _embed(data, "hashed-ngrams", cache=False, splits=["test"] * 3, groups=["k"] * 3)
+    assert given.splits is not None
+    assert given.groups is not None
+    assert (list(given.splits), list(given.groups)) == (["test"] * 3, ["k"] * 3)
+    assert list(given.frame().columns[:3]) == ["label", "split", "group"]
+
+
+class _Rows(torch.utils.data.Dataset):  # type: ignore[type-arg]
+    def __init__(self, rows: list[dict[str, str]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, row: int) -> dict[str, str]:
+        return self._rows[row]
+
+
+def test_choices_and_missing_labels_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = pandas.DataFrame({"text": ["a", "b"], "caption": ["c", "d"], "class": ["x", "None"]})
+    found = uml.embed(table, "hashed-ngrams", cache=False)
+    said = capsys.readouterr().err
+    assert "using column 'text' for the texts, not 'caption'; column= chooses another" in said
+    assert "no column is called 'label': using 'class'; labels= chooses another" in said
+    assert "labels read as no label: 'None' (1)" in said
+    assert found.labels is not None
+    assert list(found.labels) == ["x", None]
+    write_pictures(tmp_path / "pictures", 1)
+    (tmp_path / "pictures" / CLASSES[0] / "phone.heic").write_bytes(b"")
+    uml.embed(tmp_path / "pictures", "hog-color", cache=False)
+    assert "3 of 4 used; left out: unreadable format .heic (1)" in capsys.readouterr().err
+
+
+def test_two_classes_of_one_name_stay_two() -> None:
+    names = ("crane", "crane", "gull")
+    found = _embed(["a", "b", "c"], "hashed-ngrams", cache=False, labels=[0, 1, 2], class_names=names)
+    assert found.labels is not None
+    assert list(found.labels) == list(found.class_names) == ["crane", "crane#2", "gull"]
+
+
+def test_a_masked_picture_is_a_row_with_a_reason(tmp_path: Path) -> None:
+    images, labels = pictures(1)
+    hidden = np.ma.masked_array(np.asarray(images[1]), np.asarray(images[1]) > 100)
+    found = _embed([images[0], hidden], cache=tmp_path, labels=labels[:2], max_errors=1)
+    assert "masked" in found.failed[1]
+
+
 def test_kept_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = pictures(2)
     first = _embed(images, cache=tmp_path)
@@ -123,6 +188,20 @@ def test_kept_by_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     other = _embed(changed, cache=tmp_path)
     assert encoded
     assert other.store != first.store
+
+
+def test_pictures_that_differ_in_their_palette_alone(tmp_path: Path) -> None:
+    def picture(*colours: int) -> Image.Image:
+        made = Image.fromarray(np.arange(576, dtype=np.uint8).reshape(24, 24) % 2, mode="P")
+        made.putpalette(colours)
+        return made
+
+    first, second = picture(255, 0, 0, 0, 0, 0), picture(0, 0, 255, 255, 255, 255)
+    assert first.tobytes() == second.tobytes()
+    kept = [_embed([one], cache=tmp_path).features for one in (first, second)]
+    fresh = [_embed([one], cache=False).features for one in (first, second)]
+    np.testing.assert_array_equal(kept, fresh)
+    assert (kept[0] != kept[1]).any()
 
 
 def test_a_file_with_another_content_is_another_sample(tmp_path: Path) -> None:
@@ -154,6 +233,25 @@ def test_unreadable_samples_are_rows_with_reasons(tmp_path: Path) -> None:
         ([object()], "hog-color", {}, "is no sample"),
         ([[1.0, np.nan]], "identity", {}, "not finite"),
         (pandas.DataFrame({"a": ["x"], "b": ["y"]}), "hashed-ngrams", {}, "say column="),
+        (["a", "b"], "hashed-ngrams", {"labels": {"x", "y"}}, "labels is a set"),
+        (["a", "b"], "hashed-ngrams", {"labels": {0: "x", 1: "y"}}, "labels is a dict"),
+        (["a", "b"], "hashed-ngrams", {"splits": {0: "train", 1: "test"}}, "splits is a dict"),
+        ({"a", "b"}, "hashed-ngrams", {}, "a set is no collection of samples"),
+        (["a", "b"], "hashed-ngrams", {"groups": ["g"]}, "2 samples and 1 groups"),
+        (["a", "b"], "hashed-ngrams", {"groups": "g"}, "groups='g' names a column"),
+        (
+            pandas.DataFrame({"text": ["x"], "class": ["a"], "target": ["b"]}),
+            "hashed-ngrams",
+            {},
+            "'class' and 'target' may both be the label column; say which one with labels=",
+        ),
+        (
+            pandas.Series(["a", "b"]),
+            "hashed-ngrams",
+            {"labels": pandas.Series(["x", "y"], index=[1, 0])},
+            "labels and the samples have one index in two orders",
+        ),
+        (np.ma.masked_array(np.ones((2, 3)), np.eye(2, 3)), "identity", {}, "features are masked"),
     ],
 )
 def test_wrong_input_is_said_in_a_line(

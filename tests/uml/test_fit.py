@@ -132,6 +132,21 @@ def test_pairs_of_features_and_labels() -> None:
         model.predict(images)
 
 
+def test_a_group_lies_in_one_split(tmp_path: Path) -> None:
+    images, labels = pictures(20)
+    rng = np.random.default_rng(0)
+    groups = [f"{label} {rng.integers(6)}" for label in labels]
+    target = uml.embed(images, "hog-color", labels=labels, groups=groups, cache=False, progress=False)
+    result = uml.fit(target, shots=2, seeds=1, methods="unimodal", out=tmp_path, progress=False)
+    splits = json.loads((result.run.path / "splits.json").read_text())
+    where: dict[str, set[str]] = {}
+    for split in ("train", "val", "test"):
+        for row in splits[split]:
+            where.setdefault(groups[int(row)], set()).add(split)
+    assert all(len(each) == 1 for each in where.values()), where
+    assert {one for each in where.values() for one in each} == {"train", "val", "test"}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

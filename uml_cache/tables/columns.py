@@ -21,7 +21,7 @@ PLAIN: Mapping[str, tuple[str, ...]] = {
 ROLES = ("text", "path", "label", "split", "id", "group")  # the columns that options name
 USUAL: Mapping[str, tuple[str, ...]] = {
     "text": ("caption", "sentence", "sentence1", "sentence2", "content"),
-    "label": ("class", "cls", "target", "targets", "y"),
+    "label": ("class", "cls", "target", "targets", "y", "fine_label"),
     "features": ("feature", "embeddings", "embedding", "pooled", "feats", "x"),
 }
 _NEAR = 0.8  # of a column whose name is nearly a known one it is unlikely that it means something else

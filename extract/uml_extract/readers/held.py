@@ -103,8 +103,14 @@ def sound_pair(held: Any) -> tuple[np.ndarray, int] | None:
 
 
 def as_array(held: Any) -> np.ndarray | None:
-    """An array, a list of numbers or a tensor of torch, of any shape, as numpy; None for anything else."""
+    """An array, a list of numbers or a tensor of torch, of any shape, as numpy; None for anything else.
+
+    Raises:
+        SampleError: some of its values are masked.
+    """
     if isinstance(held, np.ndarray):
+        if isinstance(held, np.ma.MaskedArray) and np.ma.is_masked(held):
+            raise SampleError("some of its values are masked; fill them, or leave the sample out")
         return held
     if hasattr(held, "detach"):
         return np.asarray(held.detach().cpu())
