@@ -29,11 +29,17 @@ def cache() -> None:
 
 @uml_command("ls", example="uml cache ls ./feats")
 @click.argument("path", type=_PLACE, default="feats")
-def _ls(output: Output, path: str) -> None:
+@click.option(
+    "--states", is_flag=True, help="List every state of stores that have grown, not the current one."
+)
+def _ls(output: Output, path: str, states: bool) -> None:
     """List the feature stores under PATH (default: ./feats)."""
-    from uml_cache.store.catalogue import look_for_stores
+    from uml_cache.store.catalogue import current_states, look_for_stores
 
     stores, damaged = look_for_stores(path)
+    if not states:
+        current = {id(store) for store in current_states(stores).values()}
+        stores = [store for store in stores if id(store) in current]
     if not stores:
         raise InputError(f"no feature store under {path}; `uml extract --out {path}` makes one")
     header = ("path", "dataset", "modality", "encoder", "rows", "dim", "sealed")
@@ -269,11 +275,31 @@ def _export(output: Output, path: str, target: Path) -> None:
 @uml_command("rm", example="uml cache rm ./feats/shapes/image/hog-color.zarr")
 @click.argument("path", type=_PLACE)
 def _rm(output: Output, path: str) -> None:
-    """Remove the store at PATH, for good. Refused while a command reads or writes it."""
-    from uml_cache.store.removal import remove_store
+    """Remove the store at PATH, for good. Refused while a command reads or writes it.
 
-    size = remove_store(path)
+    A store that has grown goes with all its states; the PATH of a later state removes this one alone.
+    """
+    from uml_cache.remote import as_path
+    from uml_cache.store.removal import remove_states, remove_store
+    from uml_cache.store.states import state_of, states_there
+
+    place = as_path(path)
+    whole = state_of(place) == 1 and any(state > 1 for state in states_there(place))
+    size = remove_states(place) if whole else remove_store(place)
     output.result({"removed": path, "bytes": size}, f"{path} is removed: {size / 1e6:.2f} MB")
+
+
+@uml_command("gc", example="uml cache gc ./feats\numl cache gc ./feats --compact")
+@click.argument("path", type=_PLACE, default="feats")
+@click.option("--compact", is_flag=True, help="Leave out rows of samples that were replaced or removed.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+def _gc(output: Output, path: str, compact: bool, dry_run: bool) -> None:
+    """Remove the old states of stores that have grown under PATH (default: ./feats), for good."""
+    from uml_cache.growing.collecting import collect
+
+    found = collect(path, compact=compact, dry=dry_run)
+    lines = [line for store in found for line in store.text(dry_run)]
+    output.result([store.to_json() for store in found], "\n".join(lines or ["there is nothing to remove"]))
 
 
 @uml_command(
@@ -290,5 +316,5 @@ def _diff(output: Output, old: str, new: str, step: bool) -> None:
     output.result(found.to_json(), found.text())
 
 
-for _command in (_ls, _info, _diff, _verify, _import, _export, push, pull, _rm):
+for _command in (_ls, _info, _diff, _verify, _import, _export, push, pull, _rm, _gc):
     cache.add_command(_command)

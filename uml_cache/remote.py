@@ -138,6 +138,13 @@ class RemotePath:
         with _reported(self):
             obstore.put(self.objects, self.key, data, use_multipart=False)
 
+    def copy(self, to: RemotePath) -> None:
+        """Have the storage copy the object to another place in the same bucket."""
+        import obstore
+
+        with _reported(self):
+            obstore.copy(self.objects, self.key, to.key)
+
     def tag(self) -> str:
         """What the storage calls this state of the object; FileNotFoundError if there is none."""
         import obstore

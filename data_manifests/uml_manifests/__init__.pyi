@@ -5,6 +5,7 @@ from .benchmarks.known import get_benchmark as get_benchmark
 from .benchmarks.known import list_benchmarks as list_benchmarks
 from .manifest.draws import FewShotDraw as FewShotDraw
 from .manifest.draws import few_shot as few_shot
+from .manifest.draws import grown_split as grown_split
 from .manifest.draws import read_index as read_index
 from .manifest.draws import stratified_split as stratified_split
 from .manifest.draws import write_index as write_index

@@ -10,10 +10,14 @@ that the store was planned with.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_cache import InputError, is_remote, parse_json, recorded_plan, write_changed
+import numpy as np
+
+from uml_cache import InputError, is_remote, open_features, parse_json, recorded_plan, write_changed
+from uml_manifests import HeldManifest
 
 if TYPE_CHECKING:
     from uml_cache import StoreInfo
@@ -50,7 +54,26 @@ def samples_of(store: StoreInfo) -> Manifest:
         ) from None
     if plan is None or not digest == manifest.digest == plan["manifest_digest"]:
         raise InputError(f"{words['data']} has changed since the features were made")
-    return manifest
+    return manifest if "grown" not in plan else _by_rows(manifest, store)
+
+
+def _by_rows(manifest: Manifest, store: StoreInfo) -> Manifest:
+    """The manifest in the order of a store that has grown; rows whose sample is gone name a file that is not
+    there, or an empty text."""
+    features = open_features(store.path, check=False)
+    try:
+        ids = features.id
+    finally:
+        features.close()
+    place = {id: row for row, id in enumerate(manifest.ids)}
+    rows = np.array([place.get(id, -1) for id in ids], np.int64)
+    gone = rows < 0
+    if gone.any() and isinstance(manifest, HeldManifest):
+        raise InputError("samples of the store are gone from its data")
+    some = manifest.some(np.maximum(rows, 0))
+    sources = [" " if lost else source for lost, source in zip(gone, some.sources, strict=True)]
+    labels = np.where(gone, -1, some.labels)
+    return replace(some, ids=ids, sources=sources, labels=labels, origin=manifest.origin)
 
 
 def _beside(store: Path) -> Path:

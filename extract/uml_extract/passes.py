@@ -19,6 +19,7 @@ from uml_extract.spec import Encoder
 
 if TYPE_CHECKING:
     from uml_cache import FailedRow
+    from uml_extract.growing.grew import Grew
     from uml_manifests import Manifest
 
 
@@ -27,6 +28,7 @@ class Extracted:
     """What an extraction did. `rows` of the store, `failed` of them unreadable; `resumed_tasks` were there.
 
     `rows_per_second` counts the rows of this run alone. `unreadable` are the failed rows with their reasons.
+    `grew` says what was added to a store that was finished before; None for one that was filled.
     """
 
     store: Path
@@ -37,6 +39,7 @@ class Extracted:
     seconds: float
     rows_per_second: float
     unreadable: tuple[FailedRow, ...] = ()
+    grew: Grew | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The answer of `uml extract --json`."""
@@ -48,6 +51,7 @@ class Extracted:
             "resumed_tasks": self.resumed_tasks,
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.rows_per_second, 1),
+            **({} if self.grew is None else self.grew.to_json()),
         }
 
 

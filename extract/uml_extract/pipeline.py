@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache import QUIET, InputError, Output
+from uml_cache import QUIET, InputError, Output, current_store
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
+from uml_extract.growing.adding import Added, grow, grows, keep_stamps
+from uml_extract.growing.growth import Growth, growth_of
 from uml_extract.origin import record_origin
 from uml_extract.passes import Extracted, Part, fill_stores
 from uml_extract.planning import plan_together, store_of
@@ -39,10 +41,14 @@ def extract(
     retry_failed: bool = False,
     check_sources: bool = False,
     overwrite: bool = False,
+    prune: bool = False,
     recipe: Recipe | None = None,
     output: Output = QUIET,
 ) -> Extracted:
     """Extract the features of a manifest's samples into a store below `out`, or finish the one that is there.
+
+    Where a finished store is there and the samples are others by now, what is new or changed is added to it
+    as a new state (`uml_extract.growing`).
 
     Args:
         manifest: The samples; row i of the store is sample i.
@@ -60,6 +66,7 @@ def extract(
         retry_failed: Do the finished tasks again that hold unreadable samples which can be read now.
         check_sources: Do the finished tasks again whose files have changed since, by size or time.
         overwrite: Remove the store that is there, sound or not, and begin anew (`local` and `ray` alone).
+        prune: Flag the rows of a finished store whose samples are gone from the data; else they stay.
         recipe: How other processes load an encoder that is given as an object.
 
     Raises:
@@ -97,6 +104,7 @@ def extract_together(
     retry_failed: bool = False,
     check_sources: bool = False,
     overwrite: bool = False,
+    prune: bool = False,
     recipes: Sequence[Recipe | None] | None = None,
     output: Output = QUIET,
 ) -> list[Extracted]:
@@ -132,13 +140,38 @@ def extract_together(
         manifest, loaded, out=out, tokens=tokens, dtype=dtype, batch_size=batch_size, overwrite=overwrite,
         output=output,
     )  # fmt: skip
+    growing: dict[int, Growth] = {}
+    for at, (_, path, plan) in enumerate(planned):
+        info = current_store(path)
+        if info is not None and grows(info, plan, manifest, retry_failed, check_sources):
+            growing[at] = growth_of(
+                info, plan, manifest, prune=prune, retry_failed=retry_failed, output=output
+            )
+    rest = [at for at in range(len(planned)) if at not in growing]
     parts = [
         Part(store_of(path, plan, batch_size == "auto"), encoder, recipe)
-        for (encoder, path, plan), recipe in zip(planned, known, strict=True)
+        for (encoder, path, plan), recipe in ((planned[at], known[at]) for at in rest)
     ]
     for part in parts:
         record_origin(part.store.path, manifest)
-    return fill_stores(
-        manifest, parts, who, max_errors=max_errors, decode_workers=decode_workers,
-        retry_failed=retry_failed, check_sources=check_sources, output=output,
-    )  # fmt: skip
+        keep_stamps(part.store, manifest)
+    found: dict[int, Extracted] = {}
+    if parts:
+        done = fill_stores(
+            manifest, parts, who, max_errors=max_errors, decode_workers=decode_workers,
+            retry_failed=retry_failed, check_sources=check_sources, output=output,
+        )  # fmt: skip
+        found = dict(zip(rest, done, strict=True))
+    for same in _alike(growing):
+        chosen = [Added(growing[at], planned[at][0], known[at]) for at in same]
+        done = grow(chosen, who, max_errors=max_errors, decode_workers=decode_workers, output=output)
+        found |= dict(zip(same, done, strict=True))
+    return [found[at] for at in range(len(planned))]
+
+
+def _alike(growing: dict[int, Growth]) -> list[list[int]]:
+    """The growths that encode the same samples, together: each sample is read once for all of them."""
+    groups: dict[bytes, list[int]] = {}
+    for at, growth in growing.items():
+        groups.setdefault(growth.changes.to_encode.tobytes(), []).append(at)
+    return list(groups.values())

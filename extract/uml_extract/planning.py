@@ -20,9 +20,10 @@ from uml_cache import (
     Output,
     StorePlan,
     create_or_resume,
+    current_store,
     recorded_plan,
     recorded_token_counts,
-    remove_store,
+    remove_states,
     store_path,
 )
 from uml_extract.encoding.batching import probe_batch_size
@@ -79,8 +80,8 @@ def plan_together(
             )
         seen[path] = encoder.spec.name
     for path in seen:
-        if overwrite and path.exists():
-            remove_store(path)
+        if overwrite and current_store(path) is not None:
+            remove_states(path)
             output.say(f"{path} is removed and made again")
     return [
         (encoder, path, _plan(manifest, encoder, path, variant, tokens, stored, batch_size, output))
@@ -124,6 +125,8 @@ def _plan(
 ) -> StorePlan:
     """What the store at `path` is going to hold; what `auto` leaves open is as it was planned there."""
     spec = encoder.spec
+    state = current_store(path)
+    path = path if state is None else state.path
     if dtype == "auto":
         dtype = _own_dtype(path, encoder, output)
     if batch_size == "auto":

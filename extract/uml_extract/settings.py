@@ -154,6 +154,10 @@ class ExtractSettings(Settings):
         "Extract only N samples, spread over --data, into a separate store: a trial.",
         metavar="N", takes="a number of at least 1", check=at_least(1),
     )] = None
+    prune: Annotated[bool, Setting(
+        "Flag the rows of samples that are gone from --data; without it they stay.", group=_AGAIN,
+        role="local",
+    )] = False
     overwrite: Annotated[bool, Setting(
         "Remove the existing store and start again.", group=_AGAIN, role="local",
     )] = False

@@ -30,14 +30,14 @@ def sources_digest(manifest: Manifest, rows: range) -> str | None:
     None for texts and what is in memory, which the manifest's own digest covers. A file that is copied with
     a new time counts as another one; one that is replaced with size and time kept cannot be told.
     """
-    if _is_in_memory(manifest):
+    if is_in_memory(manifest):
         return None
     stamps: dict[str, tuple[int, int]] = {}
     found = np.empty((len(rows), 2), "<i8")
     for at, row in enumerate(rows):
-        path = _file(manifest, row)
+        path = file_of(manifest, row)
         if path not in stamps:
-            stamps[path] = _stamp(path)
+            stamps[path] = stamp_of(path)
         found[at] = stamps[path]
     return hashlib.sha256(found.tobytes()).hexdigest()
 
@@ -45,8 +45,8 @@ def sources_digest(manifest: Manifest, rows: range) -> str | None:
 def content_digest(manifest: Manifest) -> str:
     """sha256 of a manifest and of what all its files hold: it changes whenever a sample does."""
     found = hashlib.sha256(manifest.digest.encode())
-    if not _is_in_memory(manifest):
-        paths = dict.fromkeys(_file(manifest, row) for row in range(len(manifest)))
+    if not is_in_memory(manifest):
+        paths = dict.fromkeys(file_of(manifest, row) for row in range(len(manifest)))
         with ThreadPoolExecutor() as pool:  # hashing and reading leave the interpreter to others
             for digest in pool.map(_file_digest, paths):
                 found.update(digest)
@@ -85,13 +85,13 @@ def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) ->
 
     `InputError` where a file is gone that was read: its features may be all that is left of it.
     """
-    if _is_in_memory(manifest):
+    if is_in_memory(manifest):
         return
     failed = {sample.row for sample in store.failed()}
     there: dict[str, bool] = {}
     for task in tasks:
         for row in store.rows_of(task):
-            path = _file(manifest, row)
+            path = file_of(manifest, row)
             if path not in there:
                 there[path] = os.access(path, os.R_OK)
             if row not in failed and not there[path]:
@@ -102,17 +102,19 @@ def need_files(store: FeatureStore, manifest: Manifest, tasks: Iterable[int]) ->
                 )
 
 
-def _is_in_memory(manifest: Manifest) -> bool:
+def is_in_memory(manifest: Manifest) -> bool:
     """Whether the manifest itself says what its samples are: the texts, or digests of what it holds."""
     return manifest.modality == "text" or isinstance(manifest, HeldManifest)
 
 
-def _file(manifest: Manifest, row: int) -> str:
+def file_of(manifest: Manifest, row: int) -> str:
+    """The file that a sample lies in: its own, or the one that it is a part of."""
     path = str(manifest.path(row))
     return file_and_part(path)[0] if MARK in path and not os.path.exists(path) else path
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def stamp_of(path: str) -> tuple[int, int]:
+    """Size in bytes and time of last change in nanoseconds of a file; -1 and -1 where it is gone."""
     try:
         status = os.stat(path)
     except OSError:

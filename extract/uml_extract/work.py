@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _LOADING = ("dtype", "pooling", "layer", "transform", "weights", "device")
 _EXTRACTING = (
     *("out", "tokens", "dtype", "batch_size", "device", "executor", "workers", "decode_workers"),
-    *("retry_failed", "check_sources", "overwrite"),
+    *("retry_failed", "check_sources", "overwrite", "prune"),
 )
 
 
@@ -167,8 +167,8 @@ def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, 
 
 def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:
     """What became of the samples: unreadable ones keep their row in the store, and are not used."""
-    used = np.ones(len(manifest), bool)
-    used[[sample.row for sample in done.unreadable]] = False
+    unreadable = {sample.id for sample in done.unreadable}
+    used = np.array([id not in unreadable for id in manifest.ids], bool)
     return Account(
         used=int(used.sum()),
         left_out=(*manifest.left_out, *((sample.id, "unreadable") for sample in done.unreadable)),
@@ -249,6 +249,8 @@ def _remarks(manifest: Manifest, data: str) -> Iterator[str]:
 
 def _words(done: Extracted) -> str:
     failed = f", {done.failed} of them unreadable" if done.failed else ""
+    if done.grew is not None:
+        return f"{done.store}: {done.grew.text()}{failed}, {done.seconds:.1f} s"
     if done.resumed_tasks == done.tasks:
         return f"{done.store}: complete already, {done.rows:,} rows{failed}"
     resumed = f", {done.resumed_tasks} of {done.tasks} tasks were there" if done.resumed_tasks else ""

@@ -14,6 +14,7 @@ import torch
 
 from uml_cache.errors import InputError
 from uml_cache.reading.features import FeatureSet, open_features
+from uml_cache.store.plans.layout import FLAGGED
 from uml_cache.store.plans.plan import differences
 
 _BLOCK_BYTES = 32_000_000
@@ -84,11 +85,10 @@ def compare_stores(old: Path | str, new: Path | str, *, step: bool = False) -> S
 
 
 def _compared(old: FeatureSet, new: FeatureSet, step: bool) -> StoreDifference:
-    there = {id: row for row, id in enumerate(old.id)}
-    pairs = [(there[id], row) for row, id in enumerate(new.id) if id in there]
-    before, after = np.array(pairs, np.int64).reshape(-1, 2).T
     ids = new.id
-    now = set(ids)
+    there, now = _live(old), _live(new)
+    pairs = [(there[id], row) for id, row in now.items() if id in there]
+    before, after = np.array(pairs, np.int64).reshape(-1, 2).T
     features = old.status[before] != new.status[after]
     for kind in ("pooled", "tokens"):
         features |= _values_differ(old, new, before, after, kind, step)
@@ -100,13 +100,19 @@ def _compared(old: FeatureSet, new: FeatureSet, step: bool) -> StoreDifference:
         if name in one.info.arrays and name not in other.info.arrays
     ]
     return StoreDifference(
-        rows=len(ids),
-        new=tuple(id for id in ids if id not in there),
-        removed=tuple(id for id in old.id if id not in now),
+        rows=len(now),
+        new=tuple(id for id in now if id not in there),
+        removed=tuple(id for id in there if id not in now),
         features=tuple(ids[row] for row in after[features]),
         annotations=tuple(ids[row] for row in after[annotations]),
         settings=(*differences(old.encoder, new.encoder, "encoder."), *arrays),
     )
+
+
+def _live(store: FeatureSet) -> dict[str, int]:
+    """Rows by id, in order; those that a store that has grown has no use for are left out."""
+    used = ~np.isin(store.status, FLAGGED)
+    return {id: row for row, id in enumerate(store.id) if used[row]}
 
 
 def _annotations_differ(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,9 +16,11 @@ from typing import Any
 
 from uml_cache.errors import InputError, Remark, WorkError
 from uml_cache.files.documents import parse_json
-from uml_cache.remote import RemotePath, as_path
+from uml_cache.remote import RemotePath, as_path, is_remote
 from uml_cache.store import identity, journal
+from uml_cache.store.checking import Memory
 from uml_cache.store.plans.plan import plan_digest
+from uml_cache.store.states import first_state, state_of, state_path, states_there
 from uml_cache.tables.views import ID_KINDS, MADE
 
 _ARRAYS = (
@@ -43,7 +45,8 @@ class StoreInfo:
     False for a Zarr group without a journal: written by another tool, it counts as sealed. `arrays` maps
     array names to their metadata. `stamp` is the digest of the plan with its samples that each record
     carries; version 0.1 called it the fingerprint, and its runs recorded it. `id_kind` says what the ids are
-    (`uml_cache.tables.views`); None: not recorded.
+    (`uml_cache.tables.views`); None: not recorded. `grown` are the numbers of rows of this state and of those
+    before it, of a store that has grown.
     """
 
     path: Path
@@ -62,6 +65,12 @@ class StoreInfo:
     own: bool
     arrays: dict[str, dict[str, Any]] = field(repr=False)
     id_kind: str | None = None
+    grown: tuple[int, ...] = ()
+
+    @property
+    def state(self) -> int:
+        """Its number among the states of a store that has grown; 1 for the first."""
+        return state_of(self.path)
 
     @property
     def encoder_name(self) -> str:
@@ -115,6 +124,7 @@ class StoreInfo:
             "encoder": self.encoder_name,
             "variant": self.variant,
             "dim": self.dim if self.dim is not None else self.token_dim,
+            "state": self.state,
             "fingerprint": self._or_none("fingerprint") if self.own else None,  # foreign ones take reading
             "plan": self._or_none("plan"),
         }
@@ -201,6 +211,7 @@ def _described(path: Path) -> StoreInfo:
         own=own,
         arrays=arrays,
         id_kind=_id_kind(attributes, arrays),
+        grown=tuple(attributes["grown"]["rows"]) if own and "grown" in attributes else (),
     )
 
 
@@ -217,8 +228,10 @@ class DamagedStore:
         return str(self.error)
 
 
-def find_stores(feats: Path | str) -> list[StoreInfo]:
+def find_stores(feats: Path | str, *, states: bool = False) -> list[StoreInfo]:
     """Every sound store in a cache folder, sorted by path; `feats` may be a store itself.
+
+    Of a store that has grown this is the current state, or all of them with `states`.
 
     A damaged store is left out, with a `Remark` that names it: it never stops the others; where there are no
     others, what is wrong with it is raised. An existing folder
@@ -227,7 +240,56 @@ def find_stores(feats: Path | str) -> list[StoreInfo]:
     found, damaged = look_for_stores(feats)
     for store in damaged:
         warnings.warn(f"{store.path} is left out: {store.reason}", Remark, stacklevel=2)
-    return found
+    if states:
+        return found
+    current = current_states(found)
+    for newer in found:
+        if (used := current[first_state(newer.path)]).state < newer.state:
+            warnings.warn(
+                f"{newer.path} is an append that has not ended; {used.path} is used. The same `uml extract` "
+                "finishes it",
+                Remark,
+                stacklevel=2,
+            )
+    return [store for store in found if store is current[first_state(store.path)]]
+
+
+def current_states(stores: Sequence[StoreInfo]) -> dict[Path, StoreInfo]:
+    """Of each store, by the place of its first state, the sealed state with the highest number.
+
+    A store without a sealed state stands for itself with its first one.
+    """
+    current: dict[Path, StoreInfo] = {}
+    for store in sorted(stores, key=lambda s: (s.sealed, s.state if s.sealed else -s.state)):
+        current[first_state(store.path)] = store
+    return current
+
+
+def current_store(path: Path | str) -> StoreInfo | None:
+    """The current state of the store whose first state lies, or lay, at `path`; None where no state is there.
+
+    Raises:
+        InputError: what is there is no store.
+        WorkError: the metadata of a state are damaged.
+    """
+    place = as_path(path)
+    found = [store_info(state_path(place, state)) for state in states_there(place)]
+    return next(iter(current_states(found).values()), None)
+
+
+def damaged_tasks(store: StoreInfo) -> list[int]:
+    """Tasks of a sealed store whose files are not what its journal says, in order.
+
+    What was sound when it was last read is not read again; objects of object storage are not read.
+    """
+    if is_remote(store.path):
+        return []
+    memory = Memory(store.path)
+    return [
+        int(name)
+        for name, record in store.records.items()
+        if name != "plan" and memory.unsound(record["files"])
+    ]
 
 
 def look_for_stores(feats: Path | str) -> tuple[list[StoreInfo], list[DamagedStore]]:
@@ -269,6 +331,8 @@ def _remote_places(prefix: RemotePath) -> Iterator[Path]:
     folders, _ = prefix.listing()
     for name in folders:
         inner = prefix / name
+        if name.startswith("."):
+            continue
         if name.endswith(".zarr"):
             yield inner  # type: ignore[misc]
         else:

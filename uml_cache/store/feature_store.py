@@ -19,7 +19,7 @@ from uml_cache.store import journal
 from uml_cache.store.checking import Memory
 from uml_cache.store.identity import fingerprint, recorded
 from uml_cache.store.locks import rewriting, writer_lock
-from uml_cache.store.plans.layout import ShardedArray
+from uml_cache.store.plans.layout import FLAGGED, ShardedArray
 from uml_cache.store.plans.plan import StorePlan
 from uml_cache.store.shards import ShardWriter
 
@@ -179,7 +179,7 @@ class FeatureStore:
             raise ValueError(f"task {task}: the plan has no {extra[0]}")
         failed = [
             {"row": rows[at], "id": self.plan.ids[rows[at]], "reason": reasons.get(rows[at], "unreadable")}
-            for at in np.flatnonzero(status).tolist()
+            for at in np.flatnonzero((status != 0) & ~np.isin(status, FLAGGED)).tolist()
         ]
         return ready, failed
 

@@ -11,6 +11,7 @@ from uml_cache.files.disk import scratch_folder, sync_folder
 from uml_cache.remote import RemotePath, as_path
 from uml_cache.store import journal
 from uml_cache.store.locks import rewriting, writer_lock
+from uml_cache.store.states import first_state, state_path, states_there
 
 
 def remove_store(place: Path | str) -> int:
@@ -39,8 +40,26 @@ def remove_store(place: Path | str) -> int:
         held.enter_context(rewriting(path))
         aside = held.enter_context(scratch_folder(path.parent))
         os.rename(path, aside / path.name)
-        path.with_suffix(".origin.json").unlink(missing_ok=True)  # where its samples came from
+        for beside in (".origin.json", ".stamps"):  # where its samples came from, and what they were
+            path.with_name(path.name.removesuffix(".zarr") + beside).unlink(missing_ok=True)
         sync_folder(path.parent)
+    return size
+
+
+def remove_states(place: Path | str) -> int:
+    """Remove a store with all its states, the newest first, and what an append has left; returns the bytes.
+
+    `place` is that of its first state, which need not be there any more.
+
+    Raises:
+        InputError: as `remove_store`; the states that came later are gone then.
+    """
+    path = as_path(place)
+    states = states_there(path)
+    size = sum(remove_store(state_path(path, state)) for state in reversed(states))
+    increment = path.parent / ".growing" / first_state(path).name
+    if (increment / "zarr.json").exists():
+        size += remove_store(increment)
     return size
 
 
@@ -50,4 +69,5 @@ def _remove_objects(store: RemotePath) -> int:
     names = sorted(store.states(), key=lambda name: (name != first, name == last, name))
     for name in names:
         (store / name).unlink(missing_ok=True)
+    (store.parent / f"{store.name.removesuffix('.zarr')}.stamps").unlink(missing_ok=True)
     return size

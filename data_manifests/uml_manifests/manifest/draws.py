@@ -112,6 +112,56 @@ def stratified_split(
     return _split_classes(labels[first], share, generator)[views]
 
 
+def grown_split(
+    labels: np.ndarray,
+    groups: Sequence[str] | None,
+    seed: int,
+    parts: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    samples: np.ndarray | None = None,
+    ends: Sequence[int] = (),
+) -> np.ndarray:
+    """As `stratified_split`, (N,) uint8, of rows that came in several goes: what came later moves nothing.
+
+    Each go is drawn by itself. A row that shares its group or its sample with an earlier one goes with it;
+    what came alone, in fewer than three samples or groups, is trained on.
+
+    Args:
+        ends: How many rows there were after each go, in order, the last one N.
+    """
+    codes = np.zeros(len(labels), np.uint8)
+    names = None if groups is None else np.asarray(groups, dtype=object)
+    start = 0
+    for end in ends or (len(labels),):
+        part = np.arange(start, end)
+        fixed = np.full(len(part), NO_SPLIT, np.uint8)
+        for column in (samples, names):
+            if column is not None and start:
+                known = dict(zip(column[:start].tolist(), codes[:start].tolist(), strict=True))
+                known.pop("", None)  # an empty group is none
+                found = np.array([known.get(key, NO_SPLIT) for key in column[part].tolist()], np.uint8)
+                fixed = np.where(fixed == NO_SPLIT, found, fixed)
+        codes[part] = fixed
+        free = part[fixed == NO_SPLIT]
+        few = None if not start else len(free) < 3
+        if len(free) and not few:
+            try:
+                codes[free] = stratified_split(
+                    np.asarray(labels)[free],
+                    None if names is None else names[free].tolist(),
+                    seed,
+                    parts,
+                    None if samples is None else samples[free],
+                )
+            except InputError:
+                if not start:
+                    raise
+                few = True
+        if few:
+            codes[free] = 0
+        start = end
+    return codes
+
+
 def _by_first(samples: np.ndarray) -> np.ndarray:
     """(N,) int64 number of each row's sample, in order of first appearance."""
     _, first, inverse = np.unique(samples, return_index=True, return_inverse=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError
-from uml_manifests import NO_SPLIT, SPLITS, stratified_split
+from uml_cache import FLAGGED, InputError
+from uml_manifests import NO_SPLIT, SPLITS, grown_split
 from uml_train.data.given_splits import GivenSplits, given_codes
 from uml_train.data.source import TEST, TRAIN, VAL, Source
 
@@ -45,7 +45,7 @@ def split_rows(source: Source, remarks: list[str], given: GivenSplits | None = N
         unused = "in no split of the run" if given.recorded else "in no split of --splits"
         drawn = given.recorded
     elif (codes == NO_SPLIT).all():
-        codes, drawn = stratified_split(source.labels, groups, seed=_SPLIT_SEED, samples=samples), True
+        codes, drawn = _drawn(source, np.arange(len(source.rows)), (0.6, 0.2, 0.2)), True
         how = "60/20/20 per class"
         if groups is not None and any(groups):
             numbers = "/".join(f"{int((codes == code).sum()):,}" for code in (TRAIN, VAL, TEST))
@@ -55,13 +55,7 @@ def split_rows(source: Source, remarks: list[str], given: GivenSplits | None = N
     elif not (codes == VAL).any() and (codes == TRAIN).any():
         drawn = True
         train = np.flatnonzero(codes == TRAIN)
-        part = stratified_split(
-            source.labels[train],
-            None if groups is None else groups[train],
-            seed=_SPLIT_SEED,
-            parts=(0.8, 0.2, 0.0),
-            samples=samples[train],
-        )
+        part = _drawn(source, train, (0.8, 0.2, 0.0))
         codes[train[part == VAL]] = VAL
         remarks.append(
             f"{source.label} has no validation split: took 20 % of its training rows (seed {_SPLIT_SEED})"
@@ -77,6 +71,33 @@ def split_rows(source: Source, remarks: list[str], given: GivenSplits | None = N
             )
     _check_classes(source, train, test, remarks)
     return Parts(train, val, test, drawn)
+
+
+def _drawn(source: Source, positions: np.ndarray, parts: tuple[float, float, float]) -> np.ndarray:
+    """(n,) uint8 split codes of some usable rows, by their `positions` (n,) int64.
+
+    Of a store that has grown the rows of each state are drawn by themselves, those included that a later
+    state has replaced or removed: so the others stay in the part that they had.
+    """
+    features, rows = source.features, source.rows[positions]
+    flagged = np.flatnonzero(np.isin(features.status, FLAGGED) & (features.label >= 0))
+    flagged = flagged[np.isin(features.split[flagged], features.split[rows])]
+    every = np.union1d(rows, flagged)
+    labels = np.full(len(features), -1, np.int64)
+    labels[flagged] = features.label[flagged]
+    labels[rows] = source.labels[positions]
+    ends = [int(np.searchsorted(every, end)) for end in features.info.grown]
+    groups = features.groups
+    codes = np.zeros(len(features), np.uint8)
+    codes[every] = grown_split(
+        labels[every],
+        None if groups is None else np.asarray(groups, object)[every].tolist(),
+        seed=_SPLIT_SEED,
+        parts=parts,
+        samples=features.samples[every],
+        ends=ends,
+    )
+    return codes[rows]
 
 
 def _say_views(source: Source, samples: np.ndarray, remarks: list[str]) -> None:

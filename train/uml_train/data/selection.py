@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uml_cache import InputError, StoreInfo, find_stores, unknown
+from uml_cache import InputError, StoreInfo, find_stores, first_state, unknown
 
+_STATE = re.compile(r":(?P<encoder>[^:]+)~(?P<state>[1-9][0-9]*)$")  # of a store that has grown
 _TARGET_ORDER = ("image", "audio", "text")
 # The first auxiliary's space is the shared one: text where there is some, as in the paper.
 _AUXILIARY_ORDER = ("text", "image", "audio")
@@ -50,15 +52,16 @@ def select_stores(
 ) -> Selection:
     """Find the stores that a command line means.
 
-    Names are `modality[.set][:encoder[@variant]]`. Without `target`: image, else audio, else text. Without
-    `auxiliaries`: every other modality, each one alone and, where there are several, all together. With
-    `prefer_tokens`, where several stores fit a name, those with tokens are found. With `only_tokens` no
-    others count, and an auxiliary may come from another data set (`NAME/modality`): it needs no classes.
+    Names are `modality[.set][:encoder[@variant][~state]]`. Without `target`: image, else audio, else
+    text. Without `auxiliaries`: every other modality, each one alone and, where there are several, all
+    together. With `prefer_tokens`, where several stores fit a name, those with tokens are found. With
+    `only_tokens` no others count, and an auxiliary may come from another data set (`NAME/modality`): it needs no classes.
 
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
     """
-    everywhere = _usable(cache, only_tokens)
+    named = [name for names in auxiliaries or () for name in names]
+    everywhere = _usable(cache, only_tokens, [*named, *([] if target is None else [target])])
     dataset = _data_set(cache, everywhere, dataset)
     stores = [store for store in everywhere if store.dataset == dataset]
     modalities = list(dict.fromkeys(store.modality for store in stores))
@@ -93,9 +96,26 @@ def select_stores(
     return Selection(dataset, chosen, tuple(roles), tuple(remarks))
 
 
-def _usable(cache: Path, only_tokens: bool) -> list[StoreInfo]:
+def _with_states(cache: Path, names: Iterable[str]) -> list[StoreInfo]:
+    """The current state of every store, or another one that a name asks for: `image:hog-color~1`."""
+    current = find_stores(cache)
+    asked = [found for name in names if (found := _STATE.search(name))]
+    if not asked:
+        return current
+    every = find_stores(cache, states=True)
+    chosen: dict[Path, StoreInfo] = {}
+    for found in asked:
+        fitting = [s for s in every if s.state == int(found["state"]) and full_name(s) == found["encoder"]]
+        if not fitting:
+            there = {f"{full_name(s)}~{s.state}" for s in every}
+            raise unknown("state of a store", found[0].lstrip(":"), there)
+        chosen |= {first_state(store.path): store for store in fitting}
+    return [chosen.get(first_state(store.path), store) for store in current]
+
+
+def _usable(cache: Path, only_tokens: bool, names: Iterable[str]) -> list[StoreInfo]:
     """The cache's stores that hold what the objective learns from: features, or with `only_tokens` tokens."""
-    stores = find_stores(cache)
+    stores = _with_states(cache, names)
     if not stores:
         raise InputError(
             f"{cache} holds no feature store; fill it with `uml extract --encoder NAME --out {cache}`"
@@ -155,6 +175,7 @@ def _meant(passed_over: Sequence[StoreInfo], stores: Sequence[StoreInfo], name: 
 
 
 def _is_named(store: StoreInfo, encoder: str) -> bool:
+    encoder = _STATE.sub(r":\g<encoder>", f":{encoder}")[1:]
     return encoder == full_name(store) or (encoder == store.encoder_name and not store.is_trial)
 
 
@@ -234,7 +255,7 @@ def _label(store: StoreInfo) -> str:
 
 def _find(stores: Sequence[StoreInfo], name: str, option: str, tokens: bool) -> Role:
     """The one store that a name fits."""
-    place, colon, encoder = name.partition(":")
+    place, colon, encoder = _STATE.sub(r":\g<encoder>", name).partition(":")
     fitting = [s for s in stores if place in (_label(s), s.modality)]
     if not fitting:
         raise unknown(f"{option} modality", place, {_label(s) for s in stores})

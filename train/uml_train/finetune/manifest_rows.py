@@ -57,6 +57,7 @@ class ManifestRows:
         self.samples, self.id_kind = manifest.sample_keys, manifest.id_kind
         self.valid = np.ones(len(manifest), dtype=bool)
         self.valid[list(unreadable)] = False
+        self.status = (~self.valid).astype(np.uint8)
         self._features, self._real = features, real
 
     def __len__(self) -> int:

@@ -99,7 +99,7 @@ def recorded_store(run: Run, label: str, cache: Path | None) -> StoreInfo:
     """
     recorded = run.config["stores"][label]
     if cache is not None:
-        for store in find_stores(cache):
+        for store in find_stores(cache, states=True):
             if store.modality == recorded["modality"] and _is(run, recorded, store):
                 return store
         raise InputError(f"{cache} does not hold the store of {label} that {run.path} was trained on")

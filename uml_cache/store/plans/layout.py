@@ -14,6 +14,8 @@ import numpy as np
 FORMAT_VERSION = 1
 SPLIT_NAMES = ("train", "val", "test")
 NO_SPLIT = 255
+REPLACED, REMOVED = 254, 253  # `status` of rows that a later state of the store has no use for
+FLAGGED = (REPLACED, REMOVED)
 
 SHARD_BYTES = 64_000_000  # no shard is larger, so that losing a task costs little
 TASK_ROWS = tuple(1 << power for power in range(13, 5, -1))  # 8192 … 64, the largest that fits is taken
@@ -115,11 +117,20 @@ def plan_layout(
     pooled_dim: int | None,
     token_dim: int | None,
     token_counts: np.ndarray | None,
+    *,
+    kept: tuple[int, int] = (0, 0),
 ) -> Layout:
     """Choose S: the largest power of two of 64 … 8192 with shards of at most 64 MB and at least 8 tasks.
 
     Fewer than 8 tasks, or larger shards, are accepted at S = 64 only. `token_counts` is (N,) int32.
+    `kept` are the S and R of the state that a store has grown from: S stays, and R unless a task has more
+    tokens.
     """
+    if kept[0]:
+        token_rows, start = 0, None
+        if token_dim is not None and token_counts is not None:
+            token_rows, start = _token_rows(token_counts, kept[0], kept[1])
+        return Layout(rows, kept[0], pooled_dim, token_dim, token_rows, dtype, start)
     itemsize = np.dtype(dtype).itemsize
     for task_rows in TASK_ROWS:
         largest = task_rows * (pooled_dim or 0) * itemsize
@@ -132,13 +143,14 @@ def plan_layout(
     return Layout(rows, task_rows, pooled_dim, token_dim, token_rows, dtype, start)
 
 
-def _token_rows(counts: np.ndarray, task_rows: int) -> tuple[int, np.ndarray]:
+def _token_rows(counts: np.ndarray, task_rows: int, least: int = 0) -> tuple[int, np.ndarray]:
     """R, the largest task's token count in whole chunks, and the (N,) int64 starts task * R + offset."""
     chunk = min(task_rows, CHUNK_ROWS)
     before = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
     firsts = np.arange(0, len(counts), task_rows)
     lasts = np.minimum(firsts + task_rows, len(counts))
     token_rows = max(-(-int((before[lasts] - before[firsts]).max()) // chunk), 1) * chunk
+    token_rows = max(token_rows, least)
     task = np.arange(len(counts)) // task_rows
     return token_rows, task * token_rows + before[:-1] - before[firsts][task]
 

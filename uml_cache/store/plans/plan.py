@@ -27,9 +27,25 @@ from uml_cache.store.plans.layout import (
     Layout,
     plan_layout,
 )
+from uml_cache.store.states import plain_name
 from uml_cache.tables.views import GIVEN, ID_KINDS
 
-_OF_SAMPLES = ("manifest_digest", "token_counts")
+_OF_SAMPLES = ("manifest_digest", "token_counts", "grown")
+
+
+@dataclass(frozen=True)
+class Grown:
+    """How a state came from the one before.
+
+    `rows` are the numbers of rows of all states up to this one; `digest` tells which rows were taken and
+    flagged. `task_rows` and `token_rows` are the S and R that this state keeps, so that shards stay as they
+    are; 0: they are chosen anew.
+    """
+
+    rows: tuple[int, ...]
+    digest: str
+    task_rows: int = 0
+    token_rows: int = 0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -43,6 +59,7 @@ class StorePlan:
     pooled.
     `samples` (N,) uint64 are equal where rows are views of one sample, and `id_kind` says what the ids are
     (`uml_cache.tables.views`).
+    `grown` says how a state came from the one before; None for a store that has not grown.
     `versions` and `device` are recorded, and part of no digest.
     """
 
@@ -67,6 +84,7 @@ class StorePlan:
     batch_size: int
     versions: Mapping[str, str]
     device: str
+    grown: Grown | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -125,7 +143,10 @@ class StorePlan:
     @cached_property
     def layout(self) -> Layout:
         """How the rows are cut into tasks."""
-        return plan_layout(len(self.ids), self.dtype, self.pooled_dim, self.token_dim, self.token_counts)
+        kept = (0, 0) if self.grown is None else (self.grown.task_rows, self.grown.token_rows)
+        return plan_layout(
+            len(self.ids), self.dtype, self.pooled_dim, self.token_dim, self.token_counts, kept=kept
+        )
 
     @cached_property
     def fields(self) -> dict[str, Any]:
@@ -147,6 +168,8 @@ class StorePlan:
             "token_dim": self.token_dim,
             "token_counts": tokens,
         }
+        if self.grown is not None:
+            fields["grown"] = {"rows": self.grown.rows, "digest": self.grown.digest}
         return json.loads(json.dumps(fields, allow_nan=False))
 
     @property
@@ -217,7 +240,7 @@ def store_path(
 ) -> Path:
     """`FEATS/<dataset>/<modality>[.<set>]/<encoder>[@variant].zarr`; `/` and `:` in names become `_`."""
     kind = modality if set is None else f"{modality}.{set}"
-    encoder = encoder_name if variant is None else f"{encoder_name}@{variant}"
+    encoder = plain_name(encoder_name if variant is None else f"{encoder_name}@{variant}")
     parts = [_file_name(part) for part in (dataset, kind, f"{encoder}.zarr")]
     return as_path(feats).joinpath(*parts)
 

@@ -1,0 +1,1 @@
+"""Stores that grow: a new state is put together from the one before and from what is new."""
