@@ -79,7 +79,8 @@ def extract(
         manifest, [encoder], out=out, tokens=tokens, dtype=dtype, batch_size=batch_size, device=device,
         max_errors=max_errors, weights=weights, pooling=pooling, layer=layer, transform=transform,
         executor=executor, workers=workers, decode_workers=decode_workers, retry_failed=retry_failed,
-        check_sources=check_sources, overwrite=overwrite, recipes=[recipe], output=output,
+        check_sources=check_sources, overwrite=overwrite, prune=prune, recipes=[recipe],
+        output=output,
     )  # fmt: skip
     return done
 

@@ -238,7 +238,7 @@ def test_every_setting_is_in_the_command_and_the_file_that_repeat_it(
         "weights": "w.pt", "batch_size": 8, "device": "cuda:1", "executor": "ray", "workers": 3,
         "decode_workers": 0, "max_errors": "5", "retry_failed": True, "check_sources": True,
         "text_column": "t", "path_column": "p", "label_column": "y", "split_column": "s", "id_column": "i",
-        "group_column": "g", "left_out": "left.csv", "overwrite": True,
+        "group_column": "g", "left_out": "left.csv", "overwrite": True, "prune": True,
         "limit": 7,
     }  # fmt: skip
     known = declared(ExtractSettings)

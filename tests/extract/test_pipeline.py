@@ -166,9 +166,9 @@ def test_other_settings_are_refused(tmp_path: Path, texts: Manifest) -> None:
     extract(texts, "hashed-ngrams", out=tmp_path, batch_size=8)
     with pytest.raises(InputError, match="batch_size: 8, now 9"):
         extract(texts, "hashed-ngrams", out=tmp_path, batch_size=9)
-    changed = replace(texts, sources=[*texts.sources[:-1], "another text"])
-    with pytest.raises(InputError, match="manifest_digest"):
-        extract(changed, "hashed-ngrams", out=tmp_path)
+    other = replace(texts, ids=[f"other {id}" for id in texts.ids])
+    with pytest.raises(InputError, match="other data have this name"):
+        extract(other, "hashed-ngrams", out=tmp_path)
 
 
 def test_wrong_arguments(tmp_path: Path, texts: Manifest) -> None:

@@ -55,7 +55,8 @@ def select_stores(
     Names are `modality[.set][:encoder[@variant][~state]]`. Without `target`: image, else audio, else
     text. Without `auxiliaries`: every other modality, each one alone and, where there are several, all
     together. With `prefer_tokens`, where several stores fit a name, those with tokens are found. With
-    `only_tokens` no others count, and an auxiliary may come from another data set (`NAME/modality`): it needs no classes.
+    `only_tokens` no others count, and an auxiliary may come from another data set (`NAME/modality`): it
+    needs no classes.
 
     Raises:
         InputError: an empty cache, a name that fits no store, several stores that fit (all are listed).
