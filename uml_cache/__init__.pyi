@@ -95,6 +95,8 @@ from .store.plans.planning import recorded_token_counts as recorded_token_counts
 from .store.removal import remove_states as remove_states
 from .store.removal import remove_store as remove_store
 from .store.states import first_state as first_state
+from .store.states import flagged_id as flagged_id
+from .store.states import plain_id as plain_id
 from .store.states import state_path as state_path
 from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from uml_cache import ROLES, Account, Choice, InputError, Output, lacking
+from uml_cache import (
+    ROLES,
+    Account,
+    Choice,
+    InputError,
+    Output,
+    StorePlan,
+    current_store,
+    lacking,
+    state_path,
+)
 from uml_extract.encoders.builtin import BY_MODALITY
-from uml_extract.encoding.forecast import forecast
+from uml_extract.encoding.forecast import ExtractionForecast, forecast
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
+from uml_extract.growing.adding import grows
+from uml_extract.growing.growth import growth_of
 from uml_extract.passes import Extracted
 from uml_extract.pipeline import extract, extract_together
 from uml_extract.planning import plan_together
@@ -155,7 +169,7 @@ def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, 
         output.say(remark)
     planning = {name: values[name] for name in ("out", "tokens", "dtype", "batch_size")}
     found = [
-        forecast(manifest, encoder, plan, path)
+        _forecast(manifest, encoder, path, plan, settings, output)
         for encoder, path, plan in plan_together(manifest, encoders, **planning, output=output)
     ]
     text = "\n".join(each.text() for each in found)
@@ -163,6 +177,28 @@ def forecast_data(settings: ExtractSettings, output: Output) -> tuple[dict[str, 
         most = sum(each.seconds for each in found)
         text += f"\nin one pass each file is read and decoded once: at most {most:,.0f} s for all encoders"
     return _one_or_several([each.to_json() for each in found]), text
+
+
+def _forecast(
+    manifest: Manifest,
+    encoder: Encoder,
+    path: Path,
+    plan: StorePlan,
+    settings: ExtractSettings,
+    output: Output,
+) -> ExtractionForecast:
+    """Of a store that grows, what is new or changed is counted, and what lies in its state stays."""
+    info = current_store(path)
+    if info is None or not grows(info, plan, manifest, settings.retry_failed, settings.check_sources):
+        return forecast(manifest, encoder, plan, path)
+    growth = growth_of(
+        info, plan, manifest, prune=settings.prune, retry_failed=settings.retry_failed, output=output
+    )
+    rows = growth.changes.to_encode
+    if not len(rows):
+        return forecast(manifest, encoder, plan, info.path, complete=True)
+    found = forecast(manifest.some(rows), encoder, growth.increment_plan, growth.increment)
+    return replace(found, store=f"{state_path(path, info.state + 1)} (what is new or may have changed)")
 
 
 def _account(done: Extracted, manifest: Manifest, encoder: Encoder) -> Account:

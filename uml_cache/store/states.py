@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from uml_cache.remote import RemotePath
@@ -52,3 +52,16 @@ def states_there(path: Path) -> list[int]:
 def plain_name(name: str) -> str:
     """`name` of an encoder or variant, changed where it would read as a state's: `a~2` becomes `a_2`."""
     return re.sub(r"~(?=[0-9]+$)", "_", name)
+
+
+def flagged_id(id: str, state: int, taken: Container[str]) -> str:
+    """The id of a row that `state` was the last to have a use for; `id` may be that of another row by now."""
+    name = f"{id}~{state}"
+    while name in taken:
+        name += "~"
+    return name
+
+
+def plain_id(id: str) -> str:
+    """The id that a flagged row had before."""
+    return re.sub(r"~[0-9]+~*$", "", id)

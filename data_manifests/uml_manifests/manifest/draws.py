@@ -119,22 +119,25 @@ def grown_split(
     parts: tuple[float, float, float] = (0.6, 0.2, 0.2),
     samples: np.ndarray | None = None,
     ends: Sequence[int] = (),
+    ids: Sequence[str] | None = None,
 ) -> np.ndarray:
     """As `stratified_split`, (N,) uint8, of rows that came in several goes: what came later moves nothing.
 
-    Each go is drawn by itself. A row that shares its group or its sample with an earlier one goes with it;
-    what came alone, in fewer than three samples or groups, is trained on.
+    Each go is drawn by itself. A row that shares its id, its sample or its group with an earlier one goes
+    with it; what came alone, in fewer than three samples or groups, is trained on.
 
     Args:
         ends: How many rows there were after each go, in order, the last one N.
+        ids: N; one that occurs again is a sample that was replaced.
     """
     codes = np.zeros(len(labels), np.uint8)
+    by_id = None if ids is None else np.asarray(ids, dtype=object)
     names = None if groups is None else np.asarray(groups, dtype=object)
     start = 0
     for end in ends or (len(labels),):
         part = np.arange(start, end)
         fixed = np.full(len(part), NO_SPLIT, np.uint8)
-        for column in (samples, names):
+        for column in (by_id, samples, names):
             if column is not None and start:
                 known = dict(zip(column[:start].tolist(), codes[:start].tolist(), strict=True))
                 known.pop("", None)  # an empty group is none

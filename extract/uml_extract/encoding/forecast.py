@@ -64,14 +64,17 @@ class ExtractionForecast:
         )
 
 
-def forecast(manifest: Manifest, encoder: Encoder, plan: StorePlan, path: Path) -> ExtractionForecast:
+def forecast(
+    manifest: Manifest, encoder: Encoder, plan: StorePlan, path: Path, *, complete: bool = False
+) -> ExtractionForecast:
     """Count, and encode some samples, spread over the data set, as an extraction would.
 
     Args:
         plan: of the store at `path`, which need not be there.
+        complete: whether nothing is missing, which is known of a store that has grown.
     """
-    done, missing = 0, len(manifest)
-    if recorded_plan(path) == plan.fields:
+    done, missing = (plan.layout.tasks, 0) if complete else (0, len(manifest))
+    if not complete and recorded_plan(path) == plan.fields:
         info = store_info(path)
         done = info.done
         missing -= min(missing, done * plan.layout.task_rows)

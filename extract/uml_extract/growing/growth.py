@@ -31,6 +31,7 @@ from uml_cache import (
     assemble,
     damaged_tasks,
     first_state,
+    flagged_id,
     folder_lock,
     is_remote,
     open_features,
@@ -289,11 +290,8 @@ class _Rows:
         ids = list(old.id)
         taken = {*ids, *manifest.ids}
         for row in np.flatnonzero(self.flags[: self.before]).tolist():
-            name = f"{ids[row]}~{old.info.state}"
-            while name in taken:
-                name += "~"
-            taken.add(name)
-            ids[row] = name
+            ids[row] = flagged_id(ids[row], old.info.state, taken)
+            taken.add(ids[row])
         return ids + [manifest.ids[sample] for sample in self.sample[self.before :].tolist()]
 
 

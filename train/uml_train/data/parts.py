@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import FLAGGED, InputError
+from uml_cache import FLAGGED, InputError, plain_id
 from uml_manifests import NO_SPLIT, SPLITS, grown_split
 from uml_train.data.given_splits import GivenSplits, given_codes
 from uml_train.data.source import TEST, TRAIN, VAL, Source
@@ -87,7 +87,11 @@ def _drawn(source: Source, positions: np.ndarray, parts: tuple[float, float, flo
     labels[flagged] = features.label[flagged]
     labels[rows] = source.labels[positions]
     ends = [int(np.searchsorted(every, end)) for end in features.info.grown]
-    groups = features.groups
+    groups, ids = features.groups, None
+    if ends:
+        replaced = set(flagged.tolist())
+        names = features.id
+        ids = [plain_id(names[row]) if row in replaced else names[row] for row in every.tolist()]
     codes = np.zeros(len(features), np.uint8)
     codes[every] = grown_split(
         labels[every],
@@ -96,6 +100,7 @@ def _drawn(source: Source, positions: np.ndarray, parts: tuple[float, float, flo
         parts=parts,
         samples=features.samples[every],
         ends=ends,
+        ids=ids,
     )
     return codes[rows]
 
