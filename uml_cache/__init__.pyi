@@ -71,11 +71,11 @@ from .settings import read_table as read_table
 from .settings import read_toml as read_toml
 from .settings import toml_text as toml_text
 from .store.catalogue import StoreInfo as StoreInfo
-from .store.catalogue import current_store as current_store
-from .store.catalogue import damaged_tasks as damaged_tasks
-from .store.catalogue import find_stores as find_stores
 from .store.catalogue import store_info as store_info
 from .store.feature_store import FeatureStore as FeatureStore
+from .store.finding import current_store as current_store
+from .store.finding import damaged_tasks as damaged_tasks
+from .store.finding import find_stores as find_stores
 from .store.journal import JOURNAL as JOURNAL
 from .store.journal import FailedRow as FailedRow
 from .store.journal import failed_rows as failed_rows

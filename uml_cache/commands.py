@@ -34,7 +34,7 @@ def cache() -> None:
 )
 def _ls(output: Output, path: str, states: bool) -> None:
     """List the feature stores under PATH (default: ./feats)."""
-    from uml_cache.store.catalogue import current_states, look_for_stores
+    from uml_cache.store.finding import current_states, look_for_stores
 
     stores, damaged = look_for_stores(path)
     if not states:
@@ -111,7 +111,7 @@ def _verify(context: click.Context, output: Output, path: str, quick: bool) -> N
     The exit code is 1 if a store is damaged or not finished.
     """
     from uml_cache.remote import as_path
-    from uml_cache.store.catalogue import store_places
+    from uml_cache.store.finding import store_places
     from uml_cache.store.verification import is_journalled, verify
 
     place = as_path(path)

@@ -5,9 +5,7 @@ from .benchmarks.known import get_benchmark as get_benchmark
 from .benchmarks.known import list_benchmarks as list_benchmarks
 from .manifest.draws import FewShotDraw as FewShotDraw
 from .manifest.draws import few_shot as few_shot
-from .manifest.draws import grown_split as grown_split
 from .manifest.draws import read_index as read_index
-from .manifest.draws import stratified_split as stratified_split
 from .manifest.draws import write_index as write_index
 from .manifest.fetched import Fetched as Fetched
 from .manifest.files import load_manifest as load_manifest
@@ -18,6 +16,8 @@ from .manifest.manifest import NO_SPLIT as NO_SPLIT
 from .manifest.manifest import SPARSE as SPARSE
 from .manifest.manifest import SPLITS as SPLITS
 from .manifest.manifest import Manifest as Manifest
+from .manifest.splitting import grown_split as grown_split
+from .manifest.splitting import stratified_split as stratified_split
 from .resolve import manifest_folders as manifest_folders
 from .resolve import resolve_data as resolve_data
 from .resolve import resolve_origin as resolve_origin

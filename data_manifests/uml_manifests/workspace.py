@@ -14,9 +14,10 @@ from uml_manifests.benchmarks.building import build_benchmark, build_csd
 from uml_manifests.benchmarks.known import get_benchmark, list_benchmarks
 from uml_manifests.benchmarks.layouts.csd import csd_files
 from uml_manifests.benchmarks.layouts.found import missing_files
-from uml_manifests.manifest.draws import FewShotDraw, few_shot, stratified_split, write_index
+from uml_manifests.manifest.draws import FewShotDraw, few_shot, write_index
 from uml_manifests.manifest.files import HEADER, load_manifest, write_manifest
 from uml_manifests.manifest.manifest import NO_SPLIT, Manifest
+from uml_manifests.manifest.splitting import stratified_split
 from uml_manifests.resolve import DATA, manifest_folders, resolve_data
 from uml_manifests.sources.builders import from_csv
 from uml_manifests.sources.folders import from_folder

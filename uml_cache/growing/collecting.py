@@ -21,7 +21,8 @@ from uml_cache.growing.stamps import read_stamps, write_stamps
 from uml_cache.reading.features import FeatureSet, open_features
 from uml_cache.remote import is_remote
 from uml_cache.store import journal
-from uml_cache.store.catalogue import StoreInfo, current_states, find_stores, store_info
+from uml_cache.store.catalogue import StoreInfo, store_info
+from uml_cache.store.finding import current_states, find_stores
 from uml_cache.store.plans.plan import Grown, StorePlan
 from uml_cache.store.removal import remove_store
 from uml_cache.store.states import SUFFIX, first_state, state_path

@@ -21,7 +21,8 @@ from uml_cache import (
 )
 from uml_extract.executors import Executor
 from uml_extract.executors.worker import Recipe
-from uml_extract.growing.growth import Growth, finish, unfinished
+from uml_extract.growing.finishing import finish, unfinished
+from uml_extract.growing.growth import Growth
 from uml_extract.growing.stamps import sample_stamps
 from uml_extract.passes import Extracted, Part, fill_stores
 from uml_extract.planning import store_of
