@@ -20,7 +20,7 @@ from uml_cache import (
 )
 from uml_extract.growing.grew import Grew
 from uml_extract.growing.growth import FOLDER, Growth
-from uml_extract.growing.rows import Rows
+from uml_extract.growing.state_rows import Rows
 from uml_extract.origin import record_origin
 
 
