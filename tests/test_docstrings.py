@@ -56,6 +56,64 @@ def test_who_takes_or_gives_arrays_says_their_shapes(package: str) -> None:
     assert lacking == []
 
 
+_DTYPE = re.compile(
+    r"\b(bfloat16|float(16|32|64)|u?int(8|16|32|64)|bool|complex(64|128)|dtypes?)\b"
+    r"|(floating|integer|numeric) type"
+)
+_TYPED = re.compile(r"NDArray\[np\.(float|u?int|bool)(\d+|_)\]")
+
+
+def without_dtypes(source: str) -> list[str]:
+    """Public functions of whose arrays no dtype is said: not by them, their class or the module's legend.
+
+    An annotation such as `NDArray[np.float64]` says it, too, where all arrays have one.
+    """
+    tree = ast.parse(source)
+    if _DTYPE.search(ast.get_docstring(tree) or ""):
+        return []
+    classes = {one.name: ast.get_docstring(one) or "" for one in tree.body if isinstance(one, ast.ClassDef)}
+    functions = [
+        (name, _TYPED.sub("", types), said + classes.get(name.rpartition(".")[0], ""))
+        for name, types, said in _functions(tree.body)
+    ]
+    return [name for name, types, said in functions if _ARRAY.search(types) and not _DTYPE.search(said)]
+
+
+@pytest.mark.parametrize("package", PACKAGES[:3])
+def test_who_takes_or_gives_arrays_says_their_dtypes(package: str) -> None:
+    lacking = [
+        f"{file.relative_to(ROOT)}: {name}"
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for name in without_dtypes(file.read_text(encoding="utf-8"))
+    ]
+    assert lacking == []
+
+
+@pytest.mark.parametrize(
+    ("legend", "returns", "said", "is_silent"),
+    [
+        ("Rows.", "Tensor", "Rows (n, D).", True),
+        ("Rows.", "Tensor", "Rows (n, D), whole numbers of 64 bits.", True),
+        ("Rows.", "tuple[NDArray[np.float64], np.ndarray]", "Rows (n, D) and labels (n,).", True),
+        ("Rows.", "Tensor", "Rows (n, D) float32.", False),
+        ("Rows.", "Tensor", "Rows (n, D) in the stored dtype.", False),
+        ("Rows. All tensors are float32.", "Tensor", "Rows (n, D).", False),
+        ("Rows.", "NDArray[np.float64]", "Rows (n, D).", False),
+    ],
+)
+def test_a_dtype_is_looked_for_in_legend_annotation_and_docstring(
+    legend: str, returns: str, said: str, is_silent: bool
+) -> None:
+    source = f'"""{legend}"""\ndef give() -> {returns}:\n    """{said}"""\n'
+    assert without_dtypes(source) == (["give"] if is_silent else [])
+
+
+def test_a_class_speaks_of_dtypes_for_its_methods() -> None:
+    method = '    def give(self) -> Tensor:\n        """Rows (n, D)."""\n'
+    assert without_dtypes(f'class Held:\n    """Rows, float32."""\n{method}') == []
+    assert without_dtypes(f'class Held:\n    """Rows."""\n{method}') == ["Held.give"]
+
+
 _RAISED = ("InputError", "WorkError", "SampleError", "NotPossible", "DamagedFile", "ValueError", "IndexError")
 _SAID = re.compile(r"[Rr]aise|[Rr]efuse|Error|NotPossible")
 

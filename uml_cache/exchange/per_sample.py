@@ -77,7 +77,7 @@ def status_of(value: Any, where: str, rows: int) -> np.ndarray:
 
 
 def need_lengths(lengths: np.ndarray, rows: int, longest: int | None, where: str) -> None:
-    """Raise `InputError` unless `lengths` (N,) are whole numbers from 0 to `longest`."""
+    """Raise `InputError` unless `lengths` (N,) are of an integer type, from 0 to `longest`."""
     if lengths.shape != (rows,) or lengths.dtype.kind not in "iu":
         raise InputError(
             f"{where}: token lengths are {lengths.dtype} {lengths.shape}; expected {rows} integers"

@@ -16,6 +16,8 @@ from uml_cache.exchange.formats.numpy_files import read_array
 def read_column(path: Path) -> list[str] | np.ndarray:
     """A column (N,) from a file of its own: a .npy of one dimension, or a text file with one value a line.
 
+    Numbers keep the dtype of the .npy; text becomes a list of N strings.
+
     Raises:
         InputError: another shape, or neither kind of file.
     """

@@ -167,7 +167,7 @@ class CheckedSource:
 def checked(
     info: StoreInfo, name: str, source: RowSource, valid: Callable[[], np.ndarray], memory: Memory
 ) -> CheckedSource:
-    """`source` of the array `name`, with what there is to look at. `valid` gives the (N,) readable rows."""
+    """`source` of the array `name`, with what there is to look at. `valid` gives (N,) bool: readable rows."""
     checks = ShardChecks(info, name, memory) if info.own else FiniteChecks(info, name, source, valid)
     return CheckedSource(source, checks)
 

@@ -39,8 +39,8 @@ def map_shards(
 ) -> tuple[torch.Tensor, int]:
     """Map `used_rows[i]` rows of each shard file, flat from byte 0, into one (V, D) tensor.
 
-    Returns the tensor and its address. The maps live as long as the tensor's memory. Rows of a shard beyond
-    `used_rows` must not be touched. Raises `NotMappable` with the reason.
+    Returns the tensor, in the array's dtype, and its address. The maps live as long as the tensor's memory.
+    Rows of a shard beyond `used_rows` must not be touched. Raises `NotMappable` with the reason.
     """
     import torch
 

@@ -49,9 +49,9 @@ def lacking(labels: np.ndarray, splits: np.ndarray, used: np.ndarray | None = No
     """How many used samples have no label, and no split where others have one.
 
     Args:
-        labels: (N,) class indices, -1 for none.
-        splits: (N,) split codes, 255 for none.
-        used: (N,) which ones count; all by default.
+        labels: (N,) class indices, any integer type, -1 for none.
+        splits: (N,) uint8 split codes, 255 for none.
+        used: (N,) bool, which ones count; all by default.
     """
     use = np.ones(len(labels), bool) if used is None else used
     labels, splits = np.asarray(labels)[use], np.asarray(splits)[use]

@@ -46,7 +46,7 @@ class PictureFileEncoder(PlainEncoder):
         return np.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
-        """Not (N,) counts but an `InputError`: these encoders give no tokens."""
+        """Not (N,) int32 counts but an `InputError`: these encoders give no tokens."""
         raise InputError(
             f"encoder {self.spec.name} gives one vector a picture and no tokens; leave --tokens out"
         )

@@ -58,7 +58,10 @@ class VisionEncoder(NetworkEncoder, ABC):
 
     @abstractmethod
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Pooled features (B, D) of images (B, 3, H, W), with their gradient."""
+        """Pooled features (B, D) of images (B, 3, H, W) float32, with their gradient.
+
+        They are float32 without autocast.
+        """
 
     @abstractmethod
     def _with_tokens(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,7 +76,7 @@ class VisionEncoder(NetworkEncoder, ABC):
         return np.full(len(manifest), self._length, dtype=np.int32)
 
     def encode(self, batch: Sequence[np.ndarray], *, tokens: bool = False) -> Encoded:
-        """Encode (3, H, W) images."""
+        """Encode (3, H, W) float32 images."""
         images = self.inputs(batch).to(self._torch_device, non_blocking=True)
         if self._channels_last:
             images = images.contiguous(memory_format=torch.channels_last)

@@ -63,7 +63,7 @@ class Filling:
     ) -> tuple[Any, ...] | None:
         """Take the next sample; with the last of a task, the arguments of `write_task`.
 
-        `prepared` has any shape: what the encoder's `prepare` gave, or why it gave none.
+        `prepared` has any shape and dtype: what the encoder's `prepare` gave, or why it gave none.
 
         Raises:
             WorkError: more samples are unreadable than allowed.

@@ -34,7 +34,10 @@ class Trainable(Encoder, Protocol):
         ...
 
     def features(self, inputs: Any) -> torch.Tensor:
-        """Pooled features (B, D) of such inputs, which lie where the network does."""
+        """Pooled features (B, D) of such inputs, which lie where the network does.
+
+        They are float32 without autocast.
+        """
         ...
 
     def depths(self) -> list[list[str]]:

@@ -146,7 +146,8 @@ def write_parquet(
     path: Path, columns: dict[str, Sequence[Any] | np.ndarray], token_dim: int | None, attributes: str
 ) -> None:
     """One row a sample: features (N, D) as lists of fixed size, tokens (T, `token_dim`) of a sample as one
-    flat list, other columns (N,) as they are. `attributes` is what the file says of itself, as JSON."""
+    flat list, other columns (N,) as they are. All keep their dtype. `attributes` is what the file says of
+    itself, as JSON."""
     parquet = need_pyarrow()
     import pyarrow
 

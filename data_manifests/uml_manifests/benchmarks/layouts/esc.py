@@ -142,8 +142,8 @@ def read_clips(path: Path) -> Clips:
 
 
 def fold_splits(labels: np.ndarray, folds: np.ndarray, fold: int, shots: int) -> np.ndarray:
-    """(N,) split codes of one fold: per class its first k clips train, its next k validate, rest unused;
-    the other folds are the test set.
+    """(N,) uint8 split codes of one fold, for integer labels (N,) and folds (N,): per class its first k clips
+    train, its next k validate, the rest is unused; the other folds are the test set.
 
     Raises:
         InputError: a class has fewer than 2k clips in the fold.

@@ -80,7 +80,7 @@ def mimic(benchmark: Benchmark, root: Path, options: Mapping[str, str]) -> Found
 
 
 def tenths(rows: int) -> np.ndarray:
-    """(N,) split codes: shuffled with seed 10, the first tenth val, the second test, the others train."""
+    """(N,) uint8 split codes: shuffled with seed 10, the first tenth val, the second test, the rest train."""
     order = list(range(rows))
     random.Random(_SEED).shuffle(order)
     splits = np.zeros(rows, dtype=np.uint8)

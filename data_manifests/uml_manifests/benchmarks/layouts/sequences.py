@@ -1,6 +1,7 @@
 """Steps on sequences that the processed data sets share: cutting, scaling, classes from scores.
 
 Shapes: N samples, T steps of one sample, V steps of all of them, D features.
+Values are float32, lengths int64 and split codes uint8.
 """
 
 from __future__ import annotations

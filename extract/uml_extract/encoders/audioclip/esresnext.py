@@ -2,6 +2,7 @@
 
 Shapes: B sounds, n samples of a sound, F frames, K = 1025 frequencies, H = 341 of them in each of three
 bands, D = 1024 features. The names of the parameters are those of the public weights below `audio.`.
+Tensors are float32 without autocast.
 
 Written from the papers' description; it was not checked against the public weights.
 """

@@ -54,7 +54,7 @@ class Identity(PlainEncoder):
     own_dtype = "float32"  # of the arrays: what they are stored as, unless someone asks for less
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """The row (D,) or (T, D) as it is; `SampleError` where its shape is not the data set's."""
+        """The row (D,) or (t, D) as it is, of any dtype. `SampleError`: not the data set's shape."""
         if sample.shape[-1:] != self._shape[-1:] or (None not in self._shape and sample.shape != self._shape):
             raise SampleError(f"has shape {sample.shape} where {self._shape} is expected")
         if not len(sample):

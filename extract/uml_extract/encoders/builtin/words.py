@@ -44,7 +44,7 @@ class HashedNgrams(PlainEncoder):
     batch_size = 256
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """The words (n,) of a text, as objects."""
+        """The words (n,) of a text: strings, dtype object."""
         return np.array(words(sample), dtype=object)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:

@@ -49,7 +49,7 @@ class OwnTokens:
         return found
 
     def length(self, ids: np.ndarray) -> int:
-        """How many of the ids (L,) are the text's own, start and end tokens included."""
+        """How many of the ids (L,) int64 are the text's own, start and end tokens included."""
         if self._simple:  # the end token has the highest id; the filling is 0, which is also "!"
             return int(ids.argmax()) + 1
         inner = self._tokenizer.tokenizer

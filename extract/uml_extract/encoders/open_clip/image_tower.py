@@ -51,7 +51,8 @@ class ImageTower(VisionEncoder):
         super().__init__(spec, visual, transform, (3, height, width), *rest)
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Pooled features (B, D) with their gradient, of the last layer in the joint space."""
+        """Pooled features (B, D) with their gradient, of the last layer in the joint space; float32 without
+        autocast."""
         if self.spec.pooling != "joint":
             return self._with_tokens(inputs)[0]
         out = self.network(inputs)

@@ -1,6 +1,7 @@
 """Layers of a language model that see: image patches in, class token out (paper 4.3, B.4.4).
 
 Shapes: B images, N patches, D width of the language model, L = N + 1 tokens, the class token first.
+Tensors are float32 without autocast.
 
 What timm's vision networks offer (`forward_features`, `forward_head`, `group_matcher`) is offered here too,
 so that one encoder serves both.

@@ -41,7 +41,7 @@ class TimmEncoder(VisionEncoder):
         super().__init__(spec, model, transform, size, device, compute_dtype, variant)
 
     def features(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Pooled features (B, D) with their gradient."""
+        """Pooled features (B, D) with their gradient, float32 without autocast."""
         return self._with_tokens(inputs)[0]
 
     def depths(self) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """How each family of transformers' audio models turns a sound into tokens.
 
 Shapes: n samples of a sound, b sounds at once, L tokens of one sound, D features.
+Sounds and inputs are float32, tokens too without autocast; `real` takes integers and gives bool.
 
 A family prepares one sound by itself, and says from a sound's length alone how many tokens are its own.
 """
@@ -136,7 +137,7 @@ class Ast(Family):
         return 2 + self._across * self._along
 
     def real(self, samples: np.ndarray, length: int) -> np.ndarray:
-        """(B, T) which tokens are patches of sound and not of padding."""
+        """(b,) → (b, L) bool: which tokens are patches of sound and not of padding."""
         frames = 1 + np.maximum(samples - self._window, 0) // self._hop
         along = np.arange(self._along)[None] * self.config.time_stride < frames[:, None]
         grid = np.tile(along, (1, self._across))
@@ -145,7 +146,7 @@ class Ast(Family):
     def forward(
         self, model: Any, inputs: torch.Tensor, layer: int | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Tokens (B, T, D) and the pooled (B, D): the mean of the two special ones."""
+        """Tokens (b, L, D) and the pooled (b, D): the mean of the two special ones."""
         hidden, _ = super().forward(model, inputs, layer)
         return hidden, (hidden[:, 0] + hidden[:, 1]) / 2
 
@@ -180,7 +181,7 @@ class Clap(Family):
     def forward(
         self, model: Any, inputs: torch.Tensor, layer: int | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Tokens (B, T, D) and the projected embedding (B, D)."""
+        """Tokens (b, L, D) and the projected embedding (b, D)."""
         never = torch.zeros((len(inputs), 1), dtype=torch.bool, device=inputs.device)
         out = model.get_audio_features(input_features=inputs, is_longer=never)
         return out.last_hidden_state.flatten(2).transpose(1, 2), out.pooler_output

@@ -51,7 +51,8 @@ class AudioEncoder(TransformersModel):
         self.spec = replace(spec, width=probe.pooled.shape[1], token_width=probe.tokens.shape[1])
 
     def prepare(self, sample: Any) -> np.ndarray:
-        """`Sound` → what the model takes; where that has a fixed shape, (2,) with the sound's own length."""
+        """`Sound` → what the model takes, float32. Where that has a fixed shape: (2,) of dtype object,
+        with it and the sound's own length."""
         return self._prepared(sample.samples)
 
     def token_counts(self, manifest: Manifest) -> np.ndarray:
@@ -85,13 +86,13 @@ class AudioEncoder(TransformersModel):
         return Encoded(pooled, np.concatenate([pieces[at] for at in order]), lengths[order])
 
     def inputs(self, batch: Sequence[np.ndarray]) -> tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]:
-        """Per length of sound the model's input (b, …) and the sounds' lengths (b,) in samples; and the
-        places (B,) of the sounds in these, one after the other."""
+        """Per length of sound the model's input (b, …) float32 and the sounds' lengths (b,) int64 in samples;
+        and the places (B,) int64 of the sounds in these, one after the other."""
         alike = [(given, torch.from_numpy(samples)) for given, samples, _ in self._alike(batch)]
         return alike, torch.from_numpy(self._order(batch))
 
     def features(self, inputs: tuple[list[tuple[torch.Tensor, Any]], torch.Tensor]) -> torch.Tensor:
-        """Pooled features (B, D) with their gradient."""
+        """Pooled features (B, D) with their gradient, float32 without autocast."""
         alike, order = inputs
         return torch.cat([self._part(given, samples.cpu().numpy())[0] for given, samples in alike])[order]
 

@@ -119,7 +119,7 @@ class TransformersEncoder(TransformersModel):
         return torch.from_numpy(padded), torch.from_numpy(own)
 
     def features(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-        """Pooled features (B, D) with their gradient."""
+        """Pooled features (B, D) with their gradient, float32 without autocast."""
         return self._read(*inputs)[0]
 
     def depths(self) -> list[list[str]]:
