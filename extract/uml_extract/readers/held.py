@@ -105,7 +105,7 @@ def sound_pair(held: Any) -> tuple[np.ndarray, int] | None:
 def as_array(held: Any) -> np.ndarray | None:
     """An array, a list of numbers or a tensor of torch as numpy; None for anything else.
 
-    The shape may be any. An array keeps its dtype; a list must give booleans, integers or floats.
+    It may have any shape. An array keeps its dtype; a list must give booleans, integers or floats.
 
     Raises:
         SampleError: some of its values are masked.
