@@ -30,11 +30,18 @@ class Said:
 def load() -> None:
     """Import what commands import, so that each one starts at once."""
     import matplotlib.backends.backend_agg  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import sklearn.discriminant_analysis
     import sklearn.linear_model  # noqa: F401
+    import sympy  # noqa: F401
     import torch  # noqa: F401
+    import zarr  # noqa: F401
 
     import uml_evaluate
+    import uml_evaluate.commands.eval_command
+    import uml_evaluate.report.html
     import uml_train
+    import uml_train.commands
 
     for package in (uml_train, uml_evaluate):
         for name in package.__all__:
