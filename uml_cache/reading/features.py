@@ -130,7 +130,8 @@ class FeatureSet:
         return self.source.whole()
 
     def pooled_of(self, rows: np.ndarray) -> torch.Tensor:
-        """`pooled`, of which only `rows` (n,) int64 are going to be read: no more is looked at than need be.
+        """`pooled`, of which only `rows` (n,) int64 are going to be read: no more is looked at than need be,
+        and the disk is asked for few rows all at once.
 
         Raises `WorkError` for shards that are not what the journal says, and for foreign rows that are not
         finite.
@@ -138,6 +139,8 @@ class FeatureSet:
         if self.access != "mapped" or not isinstance(self._source, CheckedSource):
             return self.pooled
         self._source.checks.need(rows)
+        if isinstance(self._source.inner, MappedSource):
+            self._source.inner.fetch(rows)
         return self._source.inner.whole()
 
     @cached_property

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from uml_cache.errors import InputError, WorkError
-from uml_cache.reading.mapping import NotMappable, advise, map_shards
+from uml_cache.reading.mapping import NotMappable, advise, fetch, map_shards
 from uml_cache.store.plans.layout import ShardedArray
 from uml_cache.store.shards import read_index
 
 if TYPE_CHECKING:
     import torch
 
+_FEW_ROWS = 1 << 14
 _GAP_BYTES = 1 << 16  # reading on through a gap this small is cheaper than a second call
 
 
@@ -43,7 +44,7 @@ class MappedSource:
 
     def __init__(self, paths: Sequence[Path], used_rows: Sequence[int], array: ShardedArray) -> None:
         self._tensor, self._address = map_shards(paths, used_rows, array)
-        self._bytes = array.rows * array.row_bytes
+        self._bytes, self._row_bytes = array.rows * array.row_bytes, array.row_bytes
         self.shape = (array.rows, array.width or 1)
         self.dtype = self._tensor.dtype
 
@@ -56,6 +57,11 @@ class MappedSource:
     def whole(self) -> torch.Tensor:
         """The mapped array (N, D) in the stored dtype, without a copy."""
         return self._tensor
+
+    def fetch(self, rows: np.ndarray) -> None:
+        """Have rows (n,) int64 read that are going to be asked for; of many rows the system reads ahead."""
+        if 0 < len(rows) <= _FEW_ROWS:
+            fetch(self._address, rows, self._row_bytes)
 
     def advise(self, pattern: str) -> None:
         """Tell the system how pages will be read: `random`, `sequential` and the like."""

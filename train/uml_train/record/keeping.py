@@ -21,7 +21,7 @@ from uml_train.record.checksums import file_sum, record_bytes
 from uml_train.record.scores import Answers
 from uml_train.run import CellResult, Run
 
-_SHARE = 0.02  # of the time that writing may take
+WRITING = 0.02  # of a run's time is what writing may take
 _LONGEST = 10.0  # seconds that a finished cell waits at most
 _CELLS = 256
 _BYTES = 64_000_000
@@ -97,7 +97,7 @@ class Keeper:
             records[result.record_path] = record_bytes(result.to_json())
         write_together(data, records)
         ended = time.monotonic()
-        self._due = ended + min((ended - began) / _SHARE, _LONGEST)
+        self._due = ended + min((ended - began) / WRITING, _LONGEST)
 
 
 def array_bytes(values: np.ndarray) -> bytes:

@@ -15,6 +15,7 @@ from typing import Any
 
 from uml_train.data.batches import BatchPlan
 from uml_train.heads.bank import HeadBank
+from uml_train.heads.export import head_file
 from uml_train.heads.models import Fitted, HeadModel
 from uml_train.heads.stacks import bytes_of
 from uml_train.problem import Problem
@@ -64,7 +65,10 @@ def stepped_costs(
         beside = time.perf_counter() - began
         timed = [_schedule(model, grid.schedule, known, device) for model in ready.models]
         began = time.perf_counter()
-        shown_test(problem, timed[0][1], ready.test)
+        fitted = timed[0][1]
+        shown_test(problem, fitted, ready.test)
+        streams = [stream.name for stream in ready.models[0].streams]
+        head_file(fitted.weights, streams, ready.mapping[0], {})
         beside += time.perf_counter() - began
         schedules = tuple(seconds for seconds, _ in timed)
         held = max(map(bytes_of, ready.models))

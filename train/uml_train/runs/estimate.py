@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from uml_cache import QUIET, Output
+from uml_train.record.keeping import WRITING
 from uml_train.runs.calibration import stepped_costs
 from uml_train.runs.costs import Estimate
 from uml_train.runs.head_session import open_heads
@@ -63,11 +64,11 @@ def estimate(settings: TrainSettings, *, output: Output = QUIET) -> Estimate:
 
 
 def _together(seconds: Iterable[float], processes: int) -> float:
-    """When the last cell is done: each goes to the process that is free first."""
+    """When the last cell is written: each goes to the process that is free first."""
     ends = [0.0] * processes
     for cell in seconds:
         heapq.heapreplace(ends, ends[0] + cell)
-    return max(ends)
+    return max(ends) * (1.0 + WRITING)
 
 
 def _imports() -> float:

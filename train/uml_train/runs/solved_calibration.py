@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from uml_train.heads.bank import one_thread
+from uml_train.heads.export import head_file
 from uml_train.heads.stacks import bytes_of
 from uml_train.problem import Problem
 from uml_train.protocols.grid import Grid
@@ -65,8 +66,11 @@ def _alike(kind: Cell) -> Cell:
 def _trained(problem: Problem, settings: TrainSettings, grid: Grid, kind: Cell) -> Cost:
     began = time.perf_counter()
     with one_thread():
-        model = train_cell(problem, kind, settings, grid).prepared.models[0]
+        trained = train_cell(problem, kind, settings, grid)
+        weights = trained.fitted[trained.selected].weights
+        head_file(weights, trained.streams, trained.normalizers, {})
     seconds = time.perf_counter() - began
+    model = trained.prepared.models[0]
     return Cost(seconds, seconds, model.parameters, bytes_of(model))
 
 
