@@ -79,7 +79,7 @@ def without_dtypes(source: str) -> list[str]:
     return [name for name, types, said in functions if _ARRAY.search(types) and not _DTYPE.search(said)]
 
 
-@pytest.mark.parametrize("package", PACKAGES[:3])
+@pytest.mark.parametrize("package", PACKAGES)
 def test_who_takes_or_gives_arrays_says_their_dtypes(package: str) -> None:
     lacking = [
         f"{file.relative_to(ROOT)}: {name}"

@@ -1,6 +1,6 @@
 """Labels, splits and groups of samples in memory: one cell a sample.
 
-Shapes: N samples.
+Shapes: N samples. Arrays hold strings and have dtype object.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ def need_one_order(data: Any, **given: Any) -> None:
 def labelled(
     labels: Any, rows: int, known: tuple[str, ...] | None, output: Output
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """(N,) class names, and the classes. Of several classes of one name the later ones get a number.
+    """(N,) class names, None for no label, and the classes.
+
+    Of several classes of one name the later ones get a number.
+
 
     Raises:
         InputError: cells that are no labels, or not one a sample.

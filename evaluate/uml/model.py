@@ -1,6 +1,6 @@
 """A model: an encoder and a head. It predicts the classes of new samples, and is one file.
 
-Shapes: n samples, D features, C classes.
+Shapes: n samples, D features, C classes. Class names are arrays of dtype object.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Model:
         batch_size: int | Literal["auto"] = "auto",
         progress: bool = False,
     ) -> np.ndarray:
-        """Probabilities (n, C), columns in the order of `classes_`.
+        """Probabilities (n, C) float32 in [0, 1], columns in the order of `classes_`.
 
         Args:
             samples: new samples in any form that `uml.embed` takes; what it gave; or features (n, D).

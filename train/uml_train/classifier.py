@@ -179,7 +179,7 @@ class UMLClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """Class labels (n,)."""
+        """Class labels (n,), in the dtype of `classes_`."""
         chosen = self._logits(X).argmax(1)
         return self.classes_[chosen]
 

@@ -174,6 +174,9 @@ def without_held_out(
     its transcript, one picture seen by two encoders. A group (speaker, patient) is the same in every
     modality; an empty one is none.
 
+    Args:
+        held_out: positions (m,) int64 of those samples in the target's rows.
+
     Raises:
         InputError: no sample is left.
     """

@@ -1,6 +1,7 @@
 """Margins of the test rows (paper F.3, equation 8, 5 in v1): how far the right class is ahead of its rivals.
 
 Shapes: N rows, C classes, D raw features, W that the head reads, Q quantile levels, M models.
+Arrays of any floating type are taken, labels of any integer type; results are float64.
 
 A model's projection, head, logit scale and normalisation are one affine map of the raw features, f(x) = W x +
 b with W = scale · head · projection, so that models of any depth are compared in one space. The functional

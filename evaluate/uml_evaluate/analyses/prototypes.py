@@ -55,7 +55,7 @@ class Dominance:
 
 
 def cosines(prototypes: NDArray[Any], means: NDArray[Any], *, centred: bool = True) -> NDArray[np.float64]:
-    """(C, C) cosines of prototypes (C, W), down, and class means (C, W), across."""
+    """(C, C) cosines of prototypes (C, W), down, and class means (C, W), across; of any floating type."""
     a, b = np.asarray(prototypes, dtype=np.float64), np.asarray(means, dtype=np.float64)
     if centred:
         a, b = a - a.mean(0), b - b.mean(0)

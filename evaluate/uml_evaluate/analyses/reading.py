@@ -44,7 +44,9 @@ class SharedHead:
     trunk: tuple[F32, F32] | None
 
     def space(self, normalized: torch.Tensor, projection: F32 | None) -> torch.Tensor:
-        """What the head's rows are multiplied with: (n, W), from normalised features (n, D) of a modality."""
+        """What the head's rows are multiplied with: (n, W), from normalised features (n, D) of a modality.
+
+        Both are float32."""
         z = normalized if projection is None else normalized @ torch.from_numpy(projection).T
         if self.trunk is not None:
             up, down = map(torch.from_numpy, self.trunk)
@@ -190,7 +192,7 @@ def finite(value: float) -> float | None:
 
 
 def class_means(features: NDArray[Any], labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    """(C, D) mean features of each class; NaN rows for classes without any."""
+    """(C, D) mean features of each class, of any floating type; NaN rows for classes without any."""
     means = np.full((classes, features.shape[1]), np.nan)
     order = np.argsort(labels, kind="stable")
     present, starts = np.unique(labels[order], return_index=True)

@@ -116,7 +116,7 @@ class Comparison:
         return [found[seed] for seed in sorted(found)]
 
     def values(self, result: CellResult) -> NDArray[np.generic]:
-        """(N,) what the metric gives each test row of a cell: of accuracy, whether it is right."""
+        """(N,) what the metric gives each test row of a cell: of accuracy bool, is it right; else float64."""
         return self._values.of(result)
 
     @property

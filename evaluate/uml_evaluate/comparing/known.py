@@ -34,7 +34,9 @@ Found = tuple[float, float, float, float]
 
 
 def scored_difference(a_sn: NDArray[np.generic], b_sn: NDArray[np.generic]) -> Interval:
-    """`paired_difference` of scores (S, N), drawn at most once; the scores themselves begin its generator.
+    """`paired_difference` of scores (S, N), bool or of any numeric type, drawn at most once.
+
+    The scores themselves begin its generator.
 
     So the same comparison has the same interval under whatever heading it stands.
 

@@ -24,7 +24,9 @@ _FLIPS = 65_536
 
 
 def sign_flip_p(differences: NDArray[np.floating]) -> float:
-    """Two-sided p of differences (S,) under exchangeable sides; all patterns up to 16 draws, else 65,536."""
+    """Two-sided p in (0, 1] of differences (S,), any floating type: all sign patterns of up to 16 draws,
+    else 65,536 of them.
+    """
     draws = len(differences)
     if draws <= _EXACT:
         patterns = np.arange(2**draws)[:, None] >> np.arange(draws) & 1

@@ -1,6 +1,7 @@
 """Means, paired differences and their intervals.
 
 Shapes: S draws (seeds), N test samples, R replicates of the bootstrap, P distinct columns, K data sets.
+Scores are bool or of any numeric type, differences of any floating type.
 
 Two methods trained on the same draw and scored on the same test rows are compared pair by pair. Both the draw
 and the test rows are samples of something larger, so both are resampled; resampling one alone would call the
@@ -109,7 +110,7 @@ def paired_difference(
             from the same draw, column j from the same sample.
         rng: source of the resampling; the same state gives the same interval.
         replicates: R.
-        level: the share of replicates inside the interval.
+        level: the share of replicates inside the interval, between 0 and 1.
 
     Returns:
         The difference in the units of the scores (right-or-wrong: fractions), no interval if S < 3.

@@ -29,7 +29,7 @@ class RowValues:
         self._known: dict[str, NDArray[np.generic]] = {}
 
     def of(self, result: CellResult) -> NDArray[np.generic]:
-        """(N,) whose mean is the metric, in the metric's own scale.
+        """(N,) bool or float64, whose mean is the metric, in the metric's own scale.
 
         Raises:
             InputError: files are gone, damaged or at odds, or scores that the metric needs were not kept.

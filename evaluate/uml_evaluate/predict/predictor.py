@@ -158,7 +158,7 @@ class Predictor:
             yield Predicted(part.rows, self._of_part(part), part.failed)
 
     def of_features(self, features: np.ndarray) -> np.ndarray:
-        """Probabilities (n, C) of features (n, D) of the encoder, rounded as its store rounds them.
+        """Probabilities (n, C) float32 of features (n, D) of any floating type, rounded as in the store.
 
         Raises:
             InputError: features of another width, or tokens are what the head takes.

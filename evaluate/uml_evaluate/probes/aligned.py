@@ -1,6 +1,7 @@
 """Rivals that need a joint space: zero-shot, the cross-modal linear probe, Tip-Adapter(-F), LP++.
 
 Shapes: n training rows, m texts, q queries, D features (of both modalities), C classes.
+Features, keys and logits are float32.
 
 All work on unit vectors x and the zero-shot logits 100 · x · t_c, where t_c is the class's mean text
 embedding brought to unit length.

@@ -90,7 +90,7 @@ Of candidates that validate alike the first counts, so that the most careful sta
 
 
 def rows_of_both(model: Any) -> tuple[Tensor, Tensor]:
-    """Coefficients (c, D) and intercepts (c,) of a linear classifier of scikit-learn, a row for every class.
+    """Coefficients (C, D) and intercepts (C,) float64 of a linear classifier of scikit-learn.
 
     Of two classes it keeps one row, by which the second is ahead: each gets half of it.
     """

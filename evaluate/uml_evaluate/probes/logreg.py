@@ -1,6 +1,6 @@
 """Logistic regression, its strength tuned: the batched L-BFGS, and scikit-learn's on the same candidates.
 
-Shapes: G draws, R strengths, n rows, D features, C classes.
+Shapes: G draws, R strengths, n rows, D features, C classes. Features, weights and penalties are float32.
 """
 
 from __future__ import annotations

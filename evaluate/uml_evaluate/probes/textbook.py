@@ -55,7 +55,7 @@ def _solved(left: Tensor, values: Tensor, right: Tensor, penalty: float) -> Tens
 def ties(candidate: Candidate, logits: Tensor, labels: Tensor) -> tuple[int, float]:
     """What decides between candidates that validate alike: logistic regression first, then the smaller loss.
 
-    Logits (n, C) and labels (n,) are those of the validation rows.
+    Logits (n, C) of any floating type and labels (n,) int64 are those of the validation rows.
     With one validation row per class many are equally accurate, and the strongest penalty is no better for
     standing first.
     """

@@ -2,6 +2,7 @@
 
 Shapes: n rows, D features, C classes. `permuted` and `random` keep everything else: number of rows, classes
 that have data, scale of the features; `unrelated` takes another data set's rows in their place.
+Features are float32, labels int64.
 """
 
 from __future__ import annotations

@@ -45,6 +45,6 @@ def placed(part: Stored, loader: str) -> Rows:
 
 
 def plain(rows: Rows) -> Tensor | Rows:
-    """Vectors in memory as the bare tensor (n, D), which the bank trains fastest on; anything else as it
-    is."""
+    """Vectors in memory as the bare tensor (n, D) float32, which the bank trains fastest on; anything else as
+    it is."""
     return rows.values if not isinstance(rows, Stored) and not rows.ragged else rows

@@ -61,7 +61,7 @@ def pool_rows(problem: Problem, labelled: np.ndarray, seed: int) -> torch.Tensor
 
 
 def made_up(rows: torch.Tensor, seed: int) -> torch.Tensor:
-    """As many rows (u, D) with the same mean and scatter, in which no sample is left: the control `random`.
+    """As many rows (u, D) float32 with the same mean and scatter, but no sample in them: control `random`.
 
     Each is the mean and a random sum of some rows' distances from it.
     """

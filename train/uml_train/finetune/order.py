@@ -29,7 +29,7 @@ class Order:
         self.plan = BatchPlan.of(task.model)
 
     def step(self, step: int) -> list[torch.Tensor | None]:
-        """Per modality the samples (b,) of a step, None for an auxiliary that this step leaves out."""
+        """Per modality the samples (b,) int64 of a step, None for an auxiliary that this step leaves out."""
         drawn = self._orders.draw(self._task.model, self.plan, step, 1)
         return [self._own(rows[0]) if len(rows) else None for rows in drawn]
 
@@ -48,7 +48,7 @@ class Order:
                 yield keys
 
     def evaluation(self, rows: np.ndarray) -> list[list[Key]]:
-        """Manifest rows (n,) without random views."""
+        """Manifest rows (n,) int64 without random views."""
         own = self._own(rows)
         size = max(self._task.model.candidate.batch_size, 1)
         return Loader.plain(own[at : at + size] for at in range(0, len(own), size))

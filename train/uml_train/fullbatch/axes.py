@@ -1,6 +1,7 @@
 """What the solvers share: a modality's rows in their axes, the thin factors of heads, and what they give.
 
 Shapes: M candidates, n rows, D features, K coordinates, W shared width, C classes, r ≤ min(C, W).
+Tensors are float32 where nothing else is said, labels int64.
 """
 
 from __future__ import annotations

@@ -142,7 +142,9 @@ def _folded(features: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[
 
 
 def folds(labels: Tensor, seed: int) -> Iterator[Tensor]:
-    """Which rows (n,) each fold holds out: of every class that has rows enough a like number.
+    """Which rows (n,) bool each fold holds out: of every class that has rows enough a like number.
+
+    Labels are (n,) int64.
 
     There are as many folds as the smallest class of two or more has rows, at most five. Where that is few,
     the rows are parted several times; above eight rows there is no fold, because a class then has four

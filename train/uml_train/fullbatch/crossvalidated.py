@@ -104,7 +104,7 @@ def choose(method: str, rows: LabelledRows, splits: Sequence[Split], points: Seq
 
 
 def model_of(method: str, rows: LabelledRows, train: Tensor, held: Tensor) -> tuple[HeadModel, Normalizer]:
-    """A method's model, trained on the rows where `train` (n,) holds, with those of `held` to validate on."""
+    """A method's model, trained on rows of the mask `train` (n,) bool, with those of `held` to validate."""
     importance = rows.importance[train]
     normalizer = Normalizer.fit_weighted(rows.normalize, rows.x[train], importance)
     deep = method not in LINEAR

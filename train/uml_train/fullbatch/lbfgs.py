@@ -1,6 +1,7 @@
 """L-BFGS on many problems at once, for models whose logits are linear in their parameters.
 
 Shapes: M problems, N samples, C classes, P parameters of a problem (J outputs × K coordinates).
+Tensors are float32, numbers of problems and iterations int64, `converged` bool.
 
 All problems take a step together, each with a length of its own. One that is solved leaves the batch, and the
 others end where they would have ended with it.

@@ -1,6 +1,6 @@
 """All points of a grid for one model, and which of them validation selects.
 
-Shapes: n rows, C classes.
+Shapes: n rows, C classes. Logits and weights have any floating type, labels are int64.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def temperature(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> float:
-    """The factor on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
+    """The factor > 0 on the logits (n, C) with the least cross-entropy; rows count as `weights` (n,) say."""
     return float(temperatures(logits.unsqueeze(0), labels, weights)[0])
 
 

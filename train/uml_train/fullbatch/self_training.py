@@ -60,7 +60,7 @@ def self_trained(
 
 def surest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Of every guessed class the `count` rows with the largest probabilities (of equals the first): their
-    indices and the guesses, of logits (u, C)."""
+    indices and the guesses, int64, of logits (u, C) of any floating type."""
     sure, guess = logits.softmax(1).max(1)
     # By probability, then stably by class: the rows of a class stand together, the surest first.
     order = sure.argsort(descending=True, stable=True)

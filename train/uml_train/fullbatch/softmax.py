@@ -128,8 +128,8 @@ def fit_softmax(
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Centred features as coordinates (N, K) in an orthonormal basis (D, K) of their span; mean (D,)
-    float64."""
+    """Centred features as coordinates (N, K) float32 in an orthonormal basis (D, K) float32 of their span;
+    mean (D,) float64."""
 
     coordinates: Tensor
     basis: Tensor
@@ -140,7 +140,7 @@ def principal(features: Tensor, importance: Tensor, *, centred: bool = True) -> 
     """The axes of the weighted scatter. In double precision: the Gram matrix squares the condition.
 
     Args:
-        features: (N, D); importance: (N,).
+        features: (N, D) and importance: (N,), of any floating type; the result is that of `Axes`.
         centred: whether the mean is subtracted; otherwise it is given as zeros.
     """
     x, v = features.double(), importance.double().unsqueeze(1)

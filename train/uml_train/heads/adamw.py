@@ -1,6 +1,6 @@
 """The stacked AdamW update: one pass over all models' vectors, each with its own rate and decay.
 
-Shapes: M models, P parameters of a model.
+Shapes: M models, P parameters of a model. All tensors are float32.
 """
 
 from __future__ import annotations

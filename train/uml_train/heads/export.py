@@ -189,6 +189,7 @@ def _folded(weight: Tensor, bias: Tensor, normalize: Normalizer) -> dict[str, Te
 def linear_head_file(weight: Tensor, bias: Tensor, normalize: Normalizer, about: Mapping[str, Any]) -> bytes:
     """The bytes of a head file for a classifier (C, D), (C,) of normalised features.
 
+    Both have any floating type; the file holds float32 weights and a float64 bias.
     `about` is as in `head_file`.
     """
     tensors = _folded(weight.double(), bias.double(), normalize)

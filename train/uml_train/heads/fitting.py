@@ -190,7 +190,7 @@ def head_gradient(
 
 
 def watched_rows(lengths: list[int]) -> tuple[Tensor, Tensor]:
-    """Evenly spaced rows (M, n) of sets of M lengths, and (M, n) which of them count: all but the padding."""
+    """Evenly spaced rows (M, n) int64 of M sets of such lengths, and (M, n) bool: which are no padding."""
     spaced = [torch.arange(0, length, -(-length // _WATCHED)) for length in lengths]
     rows = torch.nn.utils.rnn.pad_sequence(spaced, batch_first=True)
     counts = torch.tensor([len(part) for part in spaced])

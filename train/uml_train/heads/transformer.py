@@ -1,7 +1,7 @@
 """The transformer trunk: blocks that every modality's sequences go through (the shared h of paper 3.2).
 
 Shapes: T tokens of n samples, L tokens of the longest sample, W shared width, A attention width (h heads of
-d = A / h), H hidden width.
+d = A / h), H hidden width. Tensors are float32 without autocast.
 
 A block is z + attention(norm(z)), then z + down · gelu(up · norm(z)). The last matrix of either branch starts
 at zero, so that the trunk begins as the identity and the mean over a sample's tokens is what the linear trunk

@@ -136,7 +136,7 @@ def initial_weights(
 
     Args:
         streams: per modality (name, D, projected, logit scale).
-        head: (C, W) rows to start the head from instead.
+        head: (C, W) rows of any floating type to start the head from instead.
         hidden: H, the width of the trunk's hidden layer; 0 for no trunk.
         layers: blocks of the transformer trunk, of hidden width H; 0 for the trunk `mlp`.
 

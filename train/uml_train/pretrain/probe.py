@@ -1,6 +1,6 @@
 """The linear probe of a representation: logistic regression on embeddings (scikit-learn).
 
-Shapes: n rows, W width, C classes.
+Shapes: n rows, W width, C classes. Embeddings have any floating type, labels any integer type.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Probe:
         return self._model.predict(self._mapped(embeddings)).astype(np.int32)
 
     def logits(self, embeddings: np.ndarray, classes: int) -> Tensor:
-        """(n, C) log-probabilities; a class without a row that was fitted to has −∞."""
+        """(n, C) float64 log-probabilities, at most 0; a class without a row that was fitted to has −∞."""
         found = torch.full((len(embeddings), classes), -torch.inf, dtype=torch.float64)
         if self._only is not None:
             found[:, self._only] = 0.0

@@ -1,6 +1,6 @@
 """Which rows a cell sees: its draw of the target, and what it takes of each auxiliary.
 
-Shapes: n rows, D features.
+Shapes: n rows, D features. Features are float32; positions, labels and classes int64.
 """
 
 from __future__ import annotations

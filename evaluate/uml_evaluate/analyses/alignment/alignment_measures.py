@@ -1,6 +1,7 @@
 """Measures of two representations: CKA, neighbours, ranks, how far modalities lie apart, gradients of a head.
 
 Shapes: C points that both representations have, n and m rows of two modalities, D features, W shared width.
+Arrays of any floating type are taken; all is computed in float64.
 """
 
 from __future__ import annotations

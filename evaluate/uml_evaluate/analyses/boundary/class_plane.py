@@ -1,6 +1,7 @@
 """The planes that two classes are drawn in: one for all models, and each model's own (paper F.1).
 
 Shapes: n and m rows of the two classes, D features, G grid points along each axis.
+Arrays of any floating type are taken; all is computed in float64.
 
     origin   midway between the two class means
     axis 1   the unit vector from the first class mean to the second

@@ -1,6 +1,7 @@
 """The plane under the exchange rate, and what its slopes say.
 
 Shapes: K numbers of target samples per class, T numbers of auxiliary samples per class, S seeds.
+Arrays have any floating type; all is computed in float64.
 """
 
 from __future__ import annotations
@@ -91,7 +92,8 @@ def fieller(
 ) -> tuple[float, float] | None:
     """Fieller's interval of mean(numerator) / mean(denominator) from S ≥ 2 pairs (S,), normally distributed.
 
-    None where it is unbounded: the denominator's own interval holds 0.
+    `level` is its confidence, between 0 and 1. None where it is unbounded: the denominator's own interval
+    holds 0.
     """
     from scipy.stats import t as student
 

@@ -1,6 +1,7 @@
 """Correlations of neurons over paired samples (arXiv v1, 4.5 and F.1).
 
 Shapes: n pairs, W neurons, C classes, P permutations.
+Activations have any floating type, labels any integer type; results are float64, in [−1, 1].
 """
 
 from __future__ import annotations

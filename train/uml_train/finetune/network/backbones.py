@@ -56,7 +56,7 @@ class Backbone:
             raise InputError(f"--freeze is {freeze}; {encoder.spec.name} has {layers} layers (or `all`)")
 
     def features(self, inputs: Any, *, training: bool) -> Tensor:
-        """Pooled features (B, D) of a batch as the encoder's `inputs` gave it."""
+        """Pooled features (B, D) of a batch as the encoder's `inputs` gave it; float32 without autocast."""
         if training and self._compiled is not None:
             found: Tensor = self._compiled(inputs)
             return found

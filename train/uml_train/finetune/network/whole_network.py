@@ -84,10 +84,10 @@ class TunedNetwork(nn.Module):
         return HeadWeights(projections, self.head, self.scales, trunk)
 
     def forward(self, batches: Sequence[tuple[int, Any, Tensor, float]]) -> tuple[Tensor, Tensor]:
-        """The loss, and per modality (S, 3) the sum of losses, how many were right, how many there were.
+        """The loss, and per modality (S, 3) the sum of losses, how many are right, of how many; all float32.
 
         Args:
-            batches: (modality, inputs, labels, what each row's loss is multiplied by).
+            batches: (modality, inputs, labels (b,) int64, what each row's loss is multiplied by).
         """
         total = torch.zeros((), device=self.head.device)
         seen = torch.zeros(len(self.backbones), 3, device=self.head.device)

@@ -1,6 +1,6 @@
 """Dropout whose masks come from a generator that is passed in, and a feed-forward layer that makes it cheap.
 
-Shapes: T tokens, W width, F units of the feed-forward layer.
+Shapes: T tokens, W width, F units of the feed-forward layer. Tensors are float32 without autocast.
 
 On a CPU drawing one float per element costs more than the products of a small network. Here an element takes
 16 random bits; the share that is dropped is therefore a multiple of 1/65,536, and the scale goes with it.

@@ -112,5 +112,5 @@ class TokenBatch:
 
 
 def by_length(rows: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The rows (n,) in ascending order of their lengths, equals in the order given."""
+    """The rows (n,) in ascending order of their lengths, equals in the order given; both integer types."""
     return rows[np.argsort(lengths, kind="stable")]

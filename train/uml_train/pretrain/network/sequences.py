@@ -121,7 +121,7 @@ def sequences(label: str, features: FeatureSet, rows: np.ndarray) -> Sequences:
 
 
 def pieces(lengths: np.ndarray) -> Iterator[np.ndarray]:
-    """Positions (n,) of sequences of like length, few tokens at a time; empty ones are left out."""
+    """Positions (n,) int64 of sequences of like length, few tokens at a time; empty ones are left out."""
     order = by_length(np.arange(len(lengths)), lengths)
     order = order[lengths[order] > 0]
     at = 0

@@ -1,7 +1,7 @@
 """`SharedTransformer`: one causal trunk for sequences of every modality (paper Alg. 1, Sections 4.1, B.4.1).
 
 Shapes: T packed tokens of n sequences, D features of a modality, V ids of a vocabulary, W width, H heads,
-d = W / H, F units of a feed-forward layer, C classes.
+d = W / H, F units of a feed-forward layer, C classes. Tensors are float32 without autocast, ids int64.
 
     x (T, D) → linear of the modality → 1×1 projection (shared, no bias) (+ positions) → blocks → (T, W)
     (T, W) → linear of the modality → the next token (T, D)
