@@ -23,10 +23,10 @@ class ManifestRows:
     """A manifest as `open_problem` knows feature stores, its features still to be made.
 
     `pooled` (N, D) float32 are zeros that take no memory, in place of features that training has yet to
-    make. With `real` it is what the network makes of the samples before it is trained: what a class's texts mean at the
-    start. It is computed when it is first asked for. `joint` says whether the network starts in the space
-    that its weights share with another's. `variant` is what tables say of how it is trained, `content`
-    a digest of all samples.
+    make. With `real` it is what the network makes of the samples before it is trained: what a class's texts
+    mean at the start. It is computed when it is first asked for. `joint` says whether the network starts in
+    the space that its weights share with another's. `variant` is what tables say of how it is trained,
+    `content` a digest of all samples.
     """
 
     def __init__(
