@@ -19,7 +19,7 @@ def _column(text: str) -> Setting:
 
 
 def max_errors(text: str) -> float:
-    """`3` → 3 samples (int), `1%` → a share (float). Raises `ValueError`."""
+    """`3` → 3 samples (int), `1%` → 0.01, a share (float). Raises `ValueError`."""
     if text.endswith("%"):
         return float(text[:-1]) / 100
     return int(text)

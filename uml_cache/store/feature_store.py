@@ -129,8 +129,9 @@ class FeatureStore:
         `pooled` (n, D) and `token_values` (T, D), T the sum of the task's planned token counts, are floating
         point; `status` (n,) uint8 is 0 where the sample was read. `reasons` maps the rows that failed (rows
         of the store, not of the task) to a sentence. Rows with a status are stored as zeros. `sources` is any
-        digest of what the task was made from, for `sources` to tell. Raises
-        `WorkError` with the sample's id for a value that is not finite or too large for the stored dtype.
+        digest of what the task was made from, for `sources` to tell. `seconds` says how long it took, for the
+        journal. Raises `WorkError` with the sample's id for a value that is not finite or too large for the
+        stored dtype.
         """
         ready, failed = self._ready(task, pooled, token_values, status, reasons)
         self._commit(task, ready, lambda files: self._record(task, failed, seconds, files, sources))

@@ -91,7 +91,7 @@ def predict(evidence: Evidence) -> Prediction:
 
 
 def judged(estimate: float, spread: float, *, speaks: bool = True) -> Prediction:
-    """Interval and verdict of a normal predictive distribution; no verdict unless it `speaks`."""
+    """Interval and verdict of a normal predictive distribution, in points; no verdict unless it `speaks`."""
     normal = NormalDist(estimate, spread)
     ends = normal.inv_cdf(1.0 - SURE), normal.inv_cdf(SURE)
     said = verdict(*ends, small=DEAD_ZONE) if speaks else CANNOT_TELL

@@ -67,8 +67,8 @@ def silhouette(
 def davies_bouldin(features: NDArray[Any], labels: NDArray[np.integer]) -> float:
     """Mean over classes of the largest (s_i + s_j) / ‖μ_i − μ_j‖, s: mean distance to the class mean.
 
-    Features (n, D), labels (n,).
-    Smaller is better; classes with one mean are apart by nothing and count as infinitely bad. Raises
+    Features (n, D), labels (n,). At least 0, and smaller is better; classes with one mean are apart by
+    nothing and count as infinitely bad. Raises
     ValueError for fewer than two classes.
     """
     classes, codes = np.unique(np.asarray(labels), return_inverse=True)

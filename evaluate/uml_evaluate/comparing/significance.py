@@ -39,12 +39,12 @@ def sign_flip_p(differences: NDArray[np.floating]) -> float:
 
 
 def smallest_p(draws: int) -> float:
-    """The smallest value that `sign_flip_p` can give with so many draws."""
+    """The smallest value that `sign_flip_p` can give with so many draws, in (0, 1]."""
     return 2.0 / 2**draws if draws <= _EXACT else 1.0 / _FLIPS
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down: p values that hold for all comparisons together, in the order given."""
+    """Holm's step-down: p values in [0, 1] that hold for all comparisons together, in the order given."""
     corrected = [0.0] * len(p)
     worst = 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):

@@ -94,7 +94,7 @@ class HeadBatch:
     Args:
         space: (n, W) what the head reads.
         labels: (n,) classes.
-        scale: of the logits.
+        scale: of the logits, > 0.
     """
 
     space: F64

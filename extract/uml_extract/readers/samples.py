@@ -177,7 +177,7 @@ def read_text(text: str) -> str:
 
 
 def read_audio(path: str | Path | io.BytesIO, rate: int, seconds: float) -> Sound:
-    """Read at most `seconds` of a sound file, mixed down to mono, resampled to `rate`.
+    """Read at most `seconds` of a sound file, mixed down to mono, resampled to `rate` (in Hz).
 
     What the header says is checked before any memory is taken for it. Raises `SampleError` for a file that is
     missing, broken, empty, of a rate that cannot be resampled, or holds values that are not finite.
@@ -248,7 +248,10 @@ def _check_rate(rate: int, to: int) -> None:
 
 
 def audio_length(path: Path, rate: int, seconds: float) -> int:
-    """How many samples `read_audio` will give, from the file's header alone; `SampleError` as there."""
+    """How many samples `read_audio` will give of `seconds` at `rate` Hz, from the file's header alone.
+
+    Raises `SampleError` as it does.
+    """
     import soundfile
 
     file = _file(path)

@@ -58,7 +58,10 @@ def solve_linear(model: HeadModel, points: list[Point], effort: Effort = USUAL) 
 def single_layer(
     target: AxisStream, theta: Tensor, bias: Tensor, steps: Tensor, logit_scale: float
 ) -> Solution:
-    """Of layers (M, C, K) and their biases (M, C) float64 for rows in their axes."""
+    """Of layers (M, C, K) and their biases (M, C) float64 for rows in their axes.
+
+    The heads are these layers over `logit_scale` > 0, by which every head multiplies its logits.
+    """
 
     def part(i: int) -> tuple[Tensor, list[Tensor | None], Tensor]:
         head = theta[i].double() @ target.basis.double().T

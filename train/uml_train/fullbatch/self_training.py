@@ -73,7 +73,7 @@ def surest(logits: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 def ridge_logits(x: Tensor, y: Tensor, classes: int, strength: float) -> Callable[[Tensor], Tensor]:
     """What gives logits (m, C) float64 of rows (m, D), as `solve` would for squared errors: heads in between
-    need no axes, and one linear system is a fraction of their price."""
+    need no axes, and one linear system is a fraction of their price. `strength` > 0."""
     rows = x.double()
     mean = rows.mean(0)
     rows = rows - mean

@@ -29,7 +29,7 @@ _CHUNK = 256  # steps whose batches are drawn together
 
 @dataclass(frozen=True, kw_only=True)
 class Training:
-    """Adam at a constant rate; every modality gives a batch of `batch_size` in each step.
+    """Adam at a constant rate `lr` > 0; every modality gives a batch of `batch_size` in each step.
 
     The paper's E.14 gives neither these values nor the hidden width; the axis of its figure ends soon after
     step 400.

@@ -165,7 +165,7 @@ class Fitted:
 def best_validated(accuracies: Sequence[float], *ties: Sequence[float]) -> int:
     """The selection rule of every table: the index of the best validation accuracy.
 
-    Of equals the one with the least of the first of `ties` (such as the best step), then the next; then the
-    first.
+    Accuracies are in percent. Of equals the one with the least of the first of `ties` (such as the best
+    step), then the next; then the first.
     """
     return min(range(len(accuracies)), key=lambda i: (-accuracies[i], *(tie[i] for tie in ties), i))

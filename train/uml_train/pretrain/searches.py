@@ -29,9 +29,9 @@ def _from_0(values: tuple[float, ...]) -> bool:
 class PretrainingCandidate:
     """One point of the search.
 
-    `alpha` is λ, the weight of each auxiliary's loss, and `step` the length in epochs of the curriculum's
-    first part; both are None for a network without auxiliaries. `repeat` counts candidates that are alike
-    otherwise: each has its own weights and batches.
+    `lr` > 0 is Adam's rate, `alpha` ≥ 0 is λ, the weight of each auxiliary's loss, and `step` the length in
+    epochs of the curriculum's first part; both are None for a network without auxiliaries. `repeat` counts
+    candidates that are alike otherwise: each has its own weights and batches.
     """
 
     lr: float

@@ -27,10 +27,10 @@ PRIORS = (0.0, 0.5, 0.75, 0.9)
 class Candidate:
     """One point of the grid: the hyperparameters of one model.
 
-    `alpha` weights each auxiliary's loss, `ratio` is the number of auxiliary batches per target batch;
-    both are None for a model without auxiliary losses. `texts` is how many auxiliary samples of a class it
-    sees, None where the run's settings say that. `repeat` counts models that are alike otherwise: each starts
-    from its own weights and sees the batches in its own order.
+    `lr` > 0 is the learning rate. `alpha` ≥ 0 weights each auxiliary's loss, `ratio` > 0 is the number of
+    auxiliary batches per target batch; both are None for a model without auxiliary losses. `texts` is how
+    many auxiliary samples of a class it sees, None where the run's settings say that. `repeat` counts models
+    that are alike otherwise: each starts from its own weights and sees the batches in its own order.
     """
 
     lr: float
@@ -52,9 +52,9 @@ class Point:
     """One point of the grid `fair`, whose heads are solved on all rows at once.
 
     `loss` is what the training rows are fitted by: `cross-entropy`, or `squared` errors of one-hot labels.
-    `strength` is how little weights are penalised: the penalty is the features' mean squared length over it.
-    `alpha` and `ratio` are as in `Candidate`; a ratio is one more factor of the auxiliaries' weight here.
-    `prior` is how much of the class weights' covariance is the auxiliary's (`prior`; 0 for `ridge`), None
+    `strength` is how little weights are penalised: the penalty is the features' mean squared length over it,
+    > 0. `alpha` and `ratio` are as in `Candidate`; a ratio is one more factor of the auxiliaries' weight
+    here. `prior` in [0, 1] is the auxiliary's share of the class weights' covariance (0 for `ridge`), None
     for the other methods.
     """
 

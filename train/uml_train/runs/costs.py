@@ -73,7 +73,7 @@ def bytes_text(count: int) -> str:
 
 
 def time_text(seconds: float) -> str:
-    """Such as `12 min`."""
+    """A duration in seconds for people, such as `12 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -100,7 +100,7 @@ def _again(again: Prepared, cell: Cell, point: Point, fitted: Fitted) -> Fitted:
 
 
 def finish(problem: Problem, prepared: Prepared, fitted: list[Fitted], seconds: list[float]) -> Trained:
-    """Select on validation, and show the test rows to the selected model."""
+    """Select on validation, and show the test rows to the selected model; `seconds` are each candidate's."""
     selected = best_validated([f.val_acc for f in fitted], [f.best_step for f in fitted])
     return Trained(
         prepared=prepared,

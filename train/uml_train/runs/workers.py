@@ -213,7 +213,7 @@ def finished_cell(
     trained: Trained,
     seconds: float,
 ) -> Told:
-    """A trained cell as it is to be written, and a remark for the person who waits."""
+    """A trained cell as it is to be written, and a remark for the person who waits; it took `seconds`."""
     result = _record(run, problem, grid, cell, settings, trained, seconds)
     weights = trained.fitted[trained.selected].weights
     about = result.about(run.config["classes"])

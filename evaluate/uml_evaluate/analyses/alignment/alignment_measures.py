@@ -124,7 +124,10 @@ def modality_gap(x: NDArray[Any], y: NDArray[Any]) -> float:
 def head_gradient(
     space: NDArray[Any], labels: NDArray[np.integer], rows: NDArray[Any], scale: float
 ) -> NDArray[np.float64]:
-    """(C, W) gradient of the mean cross-entropy of scale · space · rowsᵀ with respect to the rows."""
+    """(C, W) gradient of the mean cross-entropy of scale · space · rowsᵀ with respect to the rows.
+
+    The scale is > 0.
+    """
     x = torch.from_numpy(np.asarray(space, dtype=np.float64))
     logits = scale * (x @ torch.from_numpy(np.asarray(rows, dtype=np.float64)).T)
     right = torch.from_numpy(np.asarray(labels, dtype=np.int64))

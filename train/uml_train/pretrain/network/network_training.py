@@ -69,9 +69,10 @@ class PretrainingTask:
     Args:
         streams: the target's sequences first.
         labels: (n,) int64 classes of the target's rows, for the supervised part.
-        supervised, own: weights of the target's two losses.
-        weight: λ of every auxiliary.
-        lr, batch_size, clip: of Adam, of every modality's batch, of the gradient's length (0: not clipped).
+        supervised, own: weights of the target's two losses, at least 0.
+        weight: λ of every auxiliary, at least 0.
+        lr, batch_size, clip: of Adam (> 0), of every modality's batch, of the gradient's length (0: not
+            clipped).
         seed: of batches and dropout.
     """
 
