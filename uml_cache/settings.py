@@ -6,7 +6,6 @@ repeats it are all made from these declarations. This module imports nothing hea
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
@@ -97,6 +96,8 @@ class Setting:
         """
         try:
             found = _read(value, self.kind)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
         except (ValueError, OverflowError):
             raise self._refused(value, where) from None
         if found is None:
@@ -123,6 +124,9 @@ class Setting:
         return [word for one in each for word in (self.option, _word(one, "," if one is value else "+"))]
 
 
+_LONGEST_RANGE = 10_000
+
+
 def _fits(value: Any, choice: str) -> bool:
     return value.startswith(choice) and value != choice if choice.endswith(":") else value == choice
 
@@ -132,8 +136,12 @@ def _read(value: Any, kind: Any, separator: str = ",") -> Any:
     inner = get_args(kind)
     if get_origin(kind) in (Union, UnionType):
         for one in inner:
-            with contextlib.suppress(ValueError):
+            try:
                 return _read(value, one, separator)
+            except InputError:  # it was read, and is too much
+                raise
+            except ValueError:
+                continue
     elif get_origin(kind) is tuple:
         if isinstance(value, str):
             value = () if value == "none" else _parts(value, inner[0], separator)
@@ -162,6 +170,10 @@ def _parts(text: str, kind: Any, separator: str) -> Iterator[Any]:
         if int in (kind, *get_args(kind)) and low.isdecimal() and high.isdecimal():
             if int(high) < int(low):
                 raise ValueError
+            if int(high) - int(low) >= _LONGEST_RANGE:
+                raise InputError(
+                    f"{part} stands for {int(high) - int(low) + 1:,} numbers, {_LONGEST_RANGE:,} at most"
+                )
             yield from range(int(low), int(high) + 1)
         elif part or kind is not str:
             yield part

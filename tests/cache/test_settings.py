@@ -52,6 +52,8 @@ def test_values_are_read(setting: Setting, value: Any, found: Any) -> None:
     ("setting", "value", "says"),
     [
         (NUMBERS, "3-1", "here is '3-1'; it takes numbers"),
+        (NUMBERS, "1,5-1000000000", "here: 5-1000000000 stands for 999,999,996 numbers, 10,000 at most"),
+        (MIXED, "1-1000000000", "here: 1-1000000000 stands for 1,000,000,000 numbers, 10,000 at most"),
         (NUMBERS, [1.5], "here is 1.5; it takes numbers"),
         (NUMBERS, [True], "here is True"),
         (MIXED, "some", "here is 'some'"),

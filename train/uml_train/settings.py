@@ -4,7 +4,6 @@
 
 import json
 from dataclasses import dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,8 +103,8 @@ class TrainSettings(Settings):
     out: Annotated[Path, Setting("Folder of runs.", metavar="FOLDER", role="local")] = Path("runs")
     alpha: Annotated[tuple[float, ...] | None, Setting(
         "Weights of each auxiliary's loss to search. Default: the grid's, 1.",
-        group=_SEARCH, metavar="A[,A]", takes="different numbers, finite and not negative",
-        check=lambda alphas: all_different(alphas) and all(0 <= a < inf for a in alphas),
+        group=_SEARCH, metavar="A[,A]", takes="different numbers from 0 to 1,000,000",
+        check=lambda alphas: all_different(alphas) and all(0 <= a <= 1e6 for a in alphas),
     )] = None
     ratio: Annotated[tuple[float, ...] | None, Setting(
         "Auxiliary batches per target batch to search. Default: the grid's, 1.",

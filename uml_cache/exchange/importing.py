@@ -37,6 +37,7 @@ from uml_cache.store.plans.planning import create_or_resume
 from uml_cache.tables.account import Account, lacking
 from uml_cache.tables.class_lists import class_file
 from uml_cache.tables.labels import read_labels
+from uml_cache.tables.names import clean_name
 from uml_cache.tables.splits import SPLIT_CODES, as_splits
 
 _BATCH = 1  # nothing is computed here; a plan needs a number
@@ -138,9 +139,9 @@ def import_counted(
             split=split,
             classes=class_file(classes),
             dtype=dtype,
-            dataset=_named("dataset", dataset),
+            dataset=clean_name(_named("dataset", dataset)),
             modality=_named("modality", modality or told.get("modality")),
-            set=set or told.get("set"),
+            set=clean_name(set or told.get("set") or "") or None,
             encoder=_encoder(encoder, told, vocabulary_of(parts)),
             variant=variant or told.get("variant"),
         )

@@ -23,6 +23,7 @@ from uml_cache import (
     ID_KINDS,
     Account,
     InputError,
+    clean_name,
     lacking,
     sample_keys,
     unknown,
@@ -42,7 +43,7 @@ class Manifest:
     """One modality of one data set (and one set of it, such as the `cupl` texts).
 
     Args:
-        name: The data set's name; stores of different modalities meet under it.
+        name: The data set's name, kept in NFC; stores of different modalities meet under it.
         modality: `image`, `text`, `audio` or `array`.
         set: Which samples of the modality, for example a kind of text; None for the only one.
         classes: C class names; `labels` index them. Names may repeat (ImageNet has two pairs).
@@ -87,6 +88,8 @@ class Manifest:
     origin: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", clean_name(self.name))
+        object.__setattr__(self, "set", None if self.set is None else clean_name(self.set))
         object.__setattr__(self, "labels", np.asarray(self.labels, dtype=np.int32))
         object.__setattr__(self, "splits", np.asarray(self.splits, dtype=np.uint8))
         object.__setattr__(self, "root", Path(os.path.abspath(self.root)))

@@ -54,6 +54,12 @@ def assert_same(a: Manifest, b: Manifest) -> None:
     assert a.digest == b.digest
 
 
+def test_names_meet_in_one_unicode_form() -> None:
+    decomposed = make(name="caf\N{LATIN SMALL LETTER E}\N{COMBINING ACUTE ACCENT}", set=" long ")
+    assert (decomposed.name, decomposed.set) == ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "long")
+    assert decomposed.digest == make(name="café", set="long").digest
+
+
 @st.composite
 def manifests(draw: st.DrawFn) -> Manifest:
     modality = draw(st.sampled_from(["text", "image", "audio"]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from toy_stores import write_store
-from uml_cache import InputError, remove_store
+from uml_cache import InputError, import_features, remove_store
 from uml_train import open_problem, select_stores
 
 
@@ -51,3 +51,16 @@ def test_the_only_store_without_labels_is_refused_with_the_commands(tmp_path: Pa
     with pytest.raises(InputError, match="uml data text toy --texts FILE") as caught:
         open_problem(found.dataset, found.target, found.auxiliaries)
     assert "uml extract --encoder made-up --data data/toy/text.loose" in str(caught.value)
+
+
+def test_a_name_in_another_unicode_form_is_the_same_data_set(tmp_path: Path) -> None:
+    composed, decomposed = "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "cafe\N{COMBINING ACUTE ACCENT}"
+    np.savez(tmp_path / "x.npz", features=np.ones((2, 2), np.float32), labels=np.array(["a", "b"]))
+    for name, modality in ((composed, "image"), (decomposed, "text")):
+        import_features(
+            [tmp_path / "x.npz"], tmp_path / "feats", dataset=name, modality=modality, encoder="net"
+        )
+    for asked in (None, composed, decomposed):
+        found = select_stores(tmp_path / "feats", asked, None, None)
+        assert found.dataset == composed
+        assert [role.label for role in found.auxiliaries] == ["text"]

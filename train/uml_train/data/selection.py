@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from uml_cache import InputError, StoreInfo, find_stores, first_state, unknown
+from uml_cache import InputError, StoreInfo, clean_name, find_stores, first_state, unknown
 
 _STATE = re.compile(r":(?P<encoder>[^:]+)~(?P<state>[1-9][0-9]*)$")  # of a store that has grown
 _TARGET_ORDER = ("image", "audio", "text")
@@ -137,6 +137,8 @@ def _data_set(cache: Path, stores: Sequence[StoreInfo], asked: str | None) -> st
     names = sorted({store.dataset for store in stores})
     if asked is None and len(names) > 1:
         raise InputError(f"{cache} holds several data sets: {', '.join(names)}; choose with --dataset NAME")
+    if asked is not None and asked not in names:
+        asked = clean_name(asked)  # as new stores have it
     if asked is not None and asked not in names:
         raise unknown("data set", asked, names)
     return asked or names[0]
