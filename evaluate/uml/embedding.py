@@ -24,15 +24,17 @@ from uml_cache import (
     Choice,
     InputError,
     Output,
+    WorkError,
     open_features,
 )
-from uml_extract import Encoder, content_digest, encode_rows, extract, load_encoder
+from uml_extract import Encoder, allowed_failures, content_digest, encode_rows, extract, load_encoder
 from uml_manifests import NO_SPLIT, SPLITS, HeldManifest, Manifest, resolve_data
 
 if TYPE_CHECKING:
     import pandas
 
 _ENVIRONMENT = "UML_CACHE"
+_NO_ROLES: Mapping[str, Asked] = {"label": False, "split": False, "group": False}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -253,8 +255,11 @@ def cache_folder(cache: bool | str | Path = True) -> Path:
 
 
 def as_manifest(data: Any, modality: str, column: str | None = None, *, by_content: bool = False) -> Manifest:
-    """A manifest without labels of whatever `embed` takes."""
-    return _manifest(data, modality, column, {}, by_content=by_content)[0]
+    """A manifest without labels of whatever `embed` takes. What was chosen and left out is said."""
+    manifest, given = _manifest(data, modality, column, _NO_ROLES, by_content=by_content)
+    for remark in given.remarks:
+        shown(True).say(remark)
+    return manifest
 
 
 def _manifest(
@@ -346,6 +351,13 @@ def _features(
     features = np.zeros((len(manifest), int(encoder.spec.width or 0)), np.float32)
     with output.progress(len(manifest), " samples", encoder.spec.name) as bar:
         (part,) = encode_rows(manifest, encoder, [range(len(manifest))], batch_size=batch_size, progress=bar)
+    allowed = allowed_failures(max_errors, len(manifest))
+    if len(part.failed) > allowed:
+        row, reason = min(part.failed.items())
+        raise WorkError(
+            f"{len(part.failed)} unreadable samples, max_errors allows {allowed} of {len(manifest)}; the "
+            f"first is sample {row}: {reason}"
+        )
     if part.batches:
         values = np.concatenate([batch.pooled for batch in part.batches])
         features[part.rows] = values.astype(stored).astype(np.float32)

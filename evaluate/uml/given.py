@@ -87,10 +87,11 @@ def _of_torch(data: Any, modality: str, wanted: Mapping[str, Asked]) -> Given:
         raise InputError("an iterable data set of torch has no length; give list(dataset)")
     if not len(data):
         raise InputError("the data set is empty")
-    names = getattr(data, "classes", None)
-    names = tuple(map(str, names)) if isinstance(names, list | tuple) and names else None
     wide = 2 if modality == "audio" else 1
     first = data[0]
+    changed = _changes_labels(data)
+    names = None if changed else getattr(data, "classes", None)
+    names = tuple(map(str, names)) if isinstance(names, list | tuple) and names else None
     if isinstance(first, Mapping):
         remarks: list[str] = []
         sample = _column(list(first), list(first), _COLUMNS.get(modality, ()), None, "key", modality, remarks)
@@ -107,15 +108,22 @@ def _of_torch(data: Any, modality: str, wanted: Mapping[str, Asked]) -> Given:
     def sample_of(item: Any) -> Any:
         return item[0] if wide == 1 else (item[0], item[1])
 
-    labels = None
-    if len(first) > wide:
-        told = getattr(data, "targets", None)
-        labels = (
-            [_plain(one) for one in told]
-            if told is not None and len(told) == len(data)
-            else [_plain(data[row][wide]) for row in range(len(data))]
-        )
-    return Given(_Items(data, sample_of), labels, None, names)
+    if len(first) <= wide or wanted.get("label") is False:
+        return Given(_Items(data, sample_of), None, None, names)
+    told = getattr(data, "targets", None)
+    told = None if changed or told is None or len(told) != len(data) else [_plain(one) for one in told]
+    some = {0: _plain(first[wide]), len(data) - 1: _plain(data[len(data) - 1][wide])}
+    if told is None or any(told[row] != label for row, label in some.items()):
+        told = [_plain(data[row][wide]) for row in range(len(data))]
+    said = ("the data set changes its labels: its class names are not used",) if changed else ()
+    return Given(_Items(data, sample_of), told, None, names, None, said)
+
+
+def _changes_labels(data: Any) -> bool:
+    """Whether a data set of torchvision gives other labels than its `targets`, which its `classes` name."""
+    joint = getattr(data, "transforms", None)
+    plain = type(joint).__name__ == "StandardTransform" and getattr(joint, "target_transform", None) is None
+    return getattr(data, "target_transform", None) is not None or not (joint is None or plain)
 
 
 def _plain(label: Any) -> Any:

@@ -1,5 +1,6 @@
 from .encoding.encoding import EncodedPart as EncodedPart
 from .encoding.encoding import encode_rows as encode_rows
+from .encoding.filling import allowed_failures as allowed_failures
 from .executors.worker import Recipe as Recipe
 from .origin import samples_of as samples_of
 from .passes import Extracted as Extracted

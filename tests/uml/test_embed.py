@@ -15,7 +15,7 @@ from PIL import Image
 
 import uml
 from small_world import CLASSES, pictures, sentences, write_pictures
-from uml_cache import InputError
+from uml_cache import InputError, WorkError
 
 
 def _embed(data: object, encoder: str = "hog-color", **options: object) -> uml.Embedded:
@@ -71,6 +71,37 @@ def test_labels_of_a_torch_data_set_have_its_names() -> None:
     assert found.labels is not None
     assert list(found.labels) == pictures(2)[1]
     assert found.class_names == CLASSES
+
+
+class _Halved(_Pictures):
+    """One whose labels are changed on the way, as torchvision's `target_transform` does."""
+
+    target_transform = staticmethod(lambda label: label // 2)
+
+    def __getitem__(self, row: int) -> tuple[object, int]:
+        return self.images[row], self.target_transform(self.targets[row])
+
+
+def test_labels_that_a_torch_data_set_changes_are_what_it_gives(capsys: pytest.CaptureFixture[str]) -> None:
+    data = _Halved()
+    found = uml.embed(data, "hog-color", cache=False)
+    assert found.labels is not None
+    assert list(found.labels) == [str(data[row][1]) for row in range(len(data))]
+    assert "its class names are not used" in capsys.readouterr().err
+    monkey = type("Odd", (_Pictures,), {"__getitem__": lambda self, row: (self.images[row], 2)})()
+    odd = _embed(monkey, cache=False)
+    assert odd.labels is not None
+    assert list(odd.labels) == [CLASSES[2]] * len(monkey)
+
+
+def test_unreadable_samples_are_too_many_without_a_cache_too(tmp_path: Path) -> None:
+    images, _ = pictures(1)
+    data = [images[0], tmp_path / "nothing.png", np.full((5, 5, 5), 7, np.uint8)]
+    with pytest.raises(
+        WorkError, match="2 unreadable samples, max_errors allows 1 of 3; the first is sample 1"
+    ):
+        _embed(data, cache=False, max_errors=1)
+    assert sorted(_embed(data, cache=False, max_errors=2).failed) == [1, 2]
 
 
 def test_datasets_bring_labels_and_splits(tmp_path: Path) -> None:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 _EXAMPLES = 3
 
 
+def allowed_failures(max_errors: float, rows: int) -> int:
+    """How many of `rows` samples may be unreadable: a whole number (int) as it is, or a share below 1."""
+    return max_errors if isinstance(max_errors, int) else int(max_errors * rows)
+
+
 class Filling:
     """Takes the prepared samples of some tasks, row by row, and gives each task when its last row is in.
 
@@ -37,7 +42,7 @@ class Filling:
         self._manifest = manifest
         counts = store.plan.token_counts
         self._counts = None if counts is None else counts.astype(np.int64)
-        self._allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(manifest))
+        self._allowed = allowed_failures(max_errors, len(manifest))
         self._counted: dict[int, list[str]] = {}  # unreadable samples of tasks that were done, or others do
         self._own: dict[int, list[str]] = {}  # those of the tasks computed here
         self._sources: dict[int, str | None] = {}  # of the tasks that are being read
