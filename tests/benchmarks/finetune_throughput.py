@@ -72,7 +72,7 @@ class Race:
         schedule = Schedule(steps=1_000_000, warmup=1, eval_every=1_000_000, patience=1)
         task = TuningTask(model=model, streams=[stream], validation=rows[:0])
         self.tuner = Tuner(task, schedule, device=device, precision=precision)
-        self.tuner._set_frozen(True)
+        self.tuner._set_frozen(True, evaluated=False)
         self.cuda = device == "cuda"
         self.ready = moved(next(self.inputs()), torch.device(device))
 
