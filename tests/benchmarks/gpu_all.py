@@ -117,7 +117,8 @@ def main() -> None:
     name = torch.cuda.get_device_name() if given.device == "cuda" else f"no GPU, small ({platform.machine()})"
     lines = [
         f"`python tests/benchmarks/gpu_all.py --device {given.device}`: {name}, torch {torch.__version__}.",
-        "", "| path | difference to the CPU | rate | bound | by | share | s |", "|---|---|---|---|---|---|---|",
+        "", "| path | difference to the CPU | rate | bound | by | share | s |",
+        "|---|---|---|---|---|---|---|",
     ]  # fmt: skip
     wrong, skipped = [], list(NOT_RUN)
     for path in given.only.split(",") if given.only else PATHS:
