@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -76,6 +77,19 @@ def test_no_sentence_of_the_readme_is_long() -> None:
 
 def test_the_site_lists_every_page() -> None:
     assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES} == _navigation()
+
+
+def test_the_api_page_names_what_the_packages_offer() -> None:
+    """Where it is defined, since the site cannot follow; and by its short name, as people import it."""
+    names = re.findall(
+        r"^::: (uml[\w.]+)$", (ROOT / "docs/reference/python.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert names
+    for name in names:
+        module, _, short = name.rpartition(".")
+        found = getattr(importlib.import_module(module), short)
+        assert found.__module__ == module, name
+        assert getattr(importlib.import_module(module.partition(".")[0]), short) is found, name
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES], ids=_named)
