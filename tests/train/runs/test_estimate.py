@@ -70,9 +70,10 @@ def test_cells_go_to_the_process_that_is_free_first() -> None:
 
 
 def test_draws_are_even_however_many_there_are() -> None:
-    drawn = [_even(i) for i in range(8)]
-    assert drawn[:3] == [0.5, 0.25, 0.75]
-    assert sorted(drawn) == [i / 16 for i in (1, 2, 4, 6, 8, 10, 12, 14)]
+    drawn = [_even(i) for i in range(64)]
+    for size in (2, 4, 8, 16):
+        for at in range(0, 64, size):
+            assert sorted(int(size * value) for value in drawn[at : at + size]) == list(range(size))
 
 
 def test_one_time_is_said_once() -> None:

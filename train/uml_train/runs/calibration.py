@@ -27,8 +27,8 @@ from uml_train.settings import TrainSettings
 _STEPS = 30  # of each kind of model, or as many as fit into the time for its calibration
 _CALIBRATION = 0.15  # seconds
 # Models are trained to their end until there are so many and they took so long, by the first pair that holds.
-_PILOTS = ((6, 0.1), (3, 0.3))  # models, and their part of what the run would take without early stopping
-_LONG = 15.0  # seconds; three models that took as long are enough
+_PILOTS = ((6, 0.1), (4, 0.3))  # models, and their part of what the run would take without early stopping
+_LONG = 15.0  # seconds; four models that took as long are enough
 _MOST = 40  # models
 _TOO_LONG = 120.0  # seconds of a single model's schedule from which on none is trained to its end
 
@@ -101,8 +101,9 @@ def _share(
         return 1.0
     parts: list[float] = []
     spent = 0.0
-    while len(parts) < _MOST and not any(
-        len(parts) >= models and spent >= min(_LONG, part * ends[-1]) for models, part in _PILOTS
+    while len(parts) % 2 or (  # pairs: one of each half of the candidates
+        len(parts) < _MOST
+        and not any(len(parts) >= models and spent >= min(_LONG, part * ends[-1]) for models, part in _PILOTS)
     ):
         kind, i = every[min(bisect(ends, _even(len(parts)) * ends[-1]), len(every) - 1)]
         model = prepare(problem, kind, settings, grid).models[i]
@@ -115,9 +116,11 @@ def _share(
 
 
 def _even(i: int) -> float:
-    """The i-th number of a sequence that fills 0 to 1 evenly however far it goes (van der Corput's)."""
-    value, digit = 0.0, 0.5
-    i += 1
+    """The i-th number of a sequence that fills 0 to 1 evenly however far it goes (van der Corput's, moved).
+
+    Of each two in turn one lies in either half, of each four one in either quarter.
+    """
+    value, digit = 1 / 128, 0.5
     while i:
         value += digit * (i & 1)
         i, digit = i >> 1, digit / 2

@@ -189,13 +189,13 @@ def planned_chunks(values: np.ndarray | Sequence[str], dtype: str) -> list[bytes
 
 
 def _vlen_utf8(texts: Sequence[str] | np.ndarray, count: int) -> bytes:
-    pieces = [count.to_bytes(4, "little")]
+    encoded = bytearray(count.to_bytes(4, "little"))  # a list of pieces takes some ten times as much memory
     for text in texts:
-        encoded = text.encode()
-        pieces.append(len(encoded).to_bytes(4, "little"))
-        pieces.append(encoded)
-    pieces.append(bytes(4 * (count - len(texts))))
-    return b"".join(pieces)
+        piece = text.encode()
+        encoded += len(piece).to_bytes(4, "little")
+        encoded += piece
+    encoded += bytes(4 * (count - len(texts)))
+    return bytes(encoded)
 
 
 def _bytes_codec(dtype: str) -> dict[str, Any]:
