@@ -6,6 +6,7 @@ python docs/pictures/study.py
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -91,9 +92,28 @@ def sizes(name: str) -> None:
     save(figure, axes, name)
 
 
-def save(figure: plt.Figure, axes: Any, name: str) -> None:
+def worth(name: str) -> None:
+    """What doubling the pictures and doubling the sentences add, as the analysis `exchange` says it."""
+    path = files("uml_evaluate.reproduce") / "results" / "study-analyses-ours.json"
+    findings = json.loads(path.read_text(encoding="utf-8"))["findings"]
+    said = {one["dataset"]: " ".join(one["said"]) for one in findings if one["analysis"] == "exchange"}
+    figure, axes = plt.subplots(1, 1, figsize=(5.2, 3.0))
+    number = r"([−\d.]+) ± ([\d.]+)"
+    for i, (what, colour) in enumerate((("image", COLOURS["self-training"]), ("text", COLOURS["prior"]))):
+        for x, text in enumerate(said.values()):
+            found = re.search(rf"oubling the (?:labelled )?{what}:\S+ samples (?:adds )?{number}", text)
+            mean, spread = (float(value.replace("−", "-")) for value in found.groups())
+            axes.errorbar(x + 0.16 * i - 0.08, mean, spread, color=colour, marker="os"[i], capsize=2,
+                          label=("pictures", "sentences")[i] if x == 0 else None)  # fmt: skip
+    frame(axes, list(said), "what twice as many add to uml", "")
+    save(figure, [axes], name, "points (mean ± standard deviation, 6 draws)")
+
+
+def save(
+    figure: plt.Figure, axes: Any, name: str, ylabel: str = "points, to the strongest without texts"
+) -> None:
     """With one legend, as PNG."""
-    axes[0].set_ylabel("points, to the strongest without texts")
+    axes[0].set_ylabel(ylabel, fontsize=8)
     axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(HERE / f"study-{name}.png", dpi=130, metadata={"Software": None})
@@ -119,6 +139,7 @@ def main() -> None:
         "study-encoder", [("grocery", "MiniLM"), ("food10", "MiniLM"), ("dtd10", "MiniLM")], three, "encoder"
     )
     sizes("classes")
+    worth("exchange")
 
 
 if __name__ == "__main__":
