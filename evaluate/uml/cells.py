@@ -101,3 +101,17 @@ def groups_of(groups: Any, rows: int) -> np.ndarray | None:
     """
     found = None if groups is None else as_groups(need_cells("groups", groups, rows), "groups")
     return None if found is None else np.array(found, dtype=object)
+
+
+def numbers_of(features: Any) -> np.ndarray:
+    """An array, a table or a tensor of torch, of any floating type and device, as numpy.
+
+    Raises:
+        InputError: some of its values are masked.
+    """
+    if hasattr(features, "detach"):
+        held = features.detach().cpu()
+        return np.asarray(held.float() if held.is_floating_point() and held.element_size() < 4 else held)
+    if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
+        raise InputError("features are masked in places; leave these rows out, or fill them")
+    return np.asarray(features)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from uml.cells import cells_of, groups_of, labelled, need_one_order, splits_of
+from uml.cells import cells_of, groups_of, labelled, need_one_order, numbers_of, splits_of
 from uml.columns import Asked, asked
 from uml.content import content_name
 from uml.given import Given, take
@@ -204,9 +204,7 @@ def of_features(
         InputError: anything but a table of finite numbers, or labels that do not fit it.
     """
     need_one_order(features, labels=labels, splits=splits, groups=groups)
-    if isinstance(features, np.ma.MaskedArray) and np.ma.is_masked(features):
-        raise InputError("features are masked in places; leave these rows out, or fill them")
-    values = np.asarray(features.detach().cpu() if hasattr(features, "detach") else features)
+    values = numbers_of(features)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise InputError(
             f"features are {values.shape} of {values.dtype}; expected numbers (samples, features)"

@@ -85,7 +85,7 @@ def fit(
 
 
 def _list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, int | str) else list(value)
+    return [value] if isinstance(value, int | float | str) else list(value)
 
 
 def _words(value: Any) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from uml.cells import numbers_of
 from uml.embedding import Embedded, as_manifest
 from uml.shown import shown
 from uml_cache import InputError, write_atomic
@@ -75,14 +76,14 @@ class Model:
             column: the column of the samples in a table.
 
         Raises:
-            InputError: a sample that cannot be read, features of another encoder, or an encoder with other
-                weights than the recorded one.
+            InputError: a sample that cannot be read, features of another encoder, masked or not finite, or an
+                encoder with other weights than the recorded one.
         """
         if isinstance(samples, Embedded):
             return self._of_embedded(samples)
         modality = self._predictor.features.modality
         if _are_features(samples, modality):
-            return self._predictor.of_features(np.asarray(samples))
+            return self._predictor.of_features(numbers_of(samples))
         if modality == "array":
             raise InputError(f"this model takes features (n, {self.head.features}), as it was fitted on such")
         manifest = as_manifest(samples, modality, column)

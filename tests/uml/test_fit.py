@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 import uml
@@ -130,6 +131,19 @@ def test_pairs_of_features_and_labels() -> None:
     assert (model.predict(features) == np.array(labels)).mean() > 0.9
     with pytest.raises(InputError, match="takes features"):
         model.predict(images)
+    wrong = features.copy()
+    wrong[3, 1] = np.nan
+    for some, said in (
+        (wrong, "features of row 3 are not finite"),
+        (features.astype(np.float64) * 1e300, "too large to compute with"),
+        (np.ma.masked_array(features, np.isnan(wrong)), "features are masked"),
+    ):
+        with pytest.raises(InputError, match=said):
+            model.predict(some)
+    tensor = torch.tensor(features, requires_grad=True)
+    assert (model.predict(tensor) == model.predict(features)).all()
+    assert (model.predict(tensor.half()) == model.predict(features)).mean() > 0.9
+    assert len(uml.embed(tensor.bfloat16(), "identity")) == len(features)
 
 
 def test_a_group_lies_in_one_split(tmp_path: Path) -> None:
@@ -154,6 +168,7 @@ def test_a_group_lies_in_one_split(tmp_path: Path) -> None:
         ({"aux": (np.zeros((3, 2)), list("abc"))}, "by name"),
         ({"name": "a/b"}, "letters, digits"),
         ({"shots": 500}, "500"),
+        ({"shots": 2.5}, "shots is '2.5'; it takes numbers"),
     ],
 )
 def test_wrong_settings_are_said_in_a_line(options: dict[str, object], said: str, tmp_path: Path) -> None:

@@ -44,6 +44,9 @@ ABOUT = "features"
 """What a head's file calls the record of where its features come from."""
 
 
+_NOT_FINITE = "the encoder gave values that are not finite"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Features:
     """Where a head's features come from: the encoder's spec, the store's variant and how it stores them.
@@ -155,27 +158,35 @@ class Predictor:
         encoder = self.open()
         options: dict[str, Any] = {"batch_size": batch_size, "decode_workers": decode_workers}
         for part in encode_rows(manifest, encoder, parts, tokens=tokens, progress=progress, **options):
-            yield Predicted(part.rows, self._of_part(part), part.failed)
+            probabilities, bad = self._of_part(part)
+            rows = np.asarray(part.rows, np.int64)
+            failed = part.failed | dict.fromkeys(rows[bad].tolist(), _NOT_FINITE)
+            yield Predicted(rows[~bad], probabilities[~bad], failed)
 
     def of_features(self, features: np.ndarray) -> np.ndarray:
         """Probabilities (n, C) float32 of features (n, D) of any floating type, rounded as in the store.
 
         Raises:
-            InputError: features of another width, or tokens are what the head takes.
+            InputError: features of another width, or that are not finite, or tokens are what the head takes.
         """
         return self.head.predict_proba(self._stored(np.asarray(features)))
 
-    def _of_part(self, part: EncodedPart) -> np.ndarray:
+    def _of_part(self, part: EncodedPart) -> tuple[np.ndarray, np.ndarray]:
+        """(n, C) probabilities, and (n,) bool which samples have features that are not finite."""
         if not part.batches:
-            return np.zeros((0, len(self.classes)), np.float32)
+            return np.zeros((0, len(self.classes)), np.float32), np.zeros(0, bool)
         if not self.head.blocks:
-            return self.of_features(np.concatenate([batch.pooled for batch in part.batches]))
-        tokens = np.concatenate([b.tokens for b in part.batches if b.tokens is not None])
+            values = self._stored(np.concatenate([batch.pooled for batch in part.batches]))
+            bad = ~np.isfinite(values).all(axis=1)
+            values[bad] = 0
+            return self.head.predict_proba(values), bad
+        tokens = self._stored(np.concatenate([b.tokens for b in part.batches if b.tokens is not None]))
         lengths = np.concatenate([b.lengths for b in part.batches if b.lengths is not None])
+        wrong = ~np.isfinite(tokens).all(axis=1)
+        bad = np.bincount(np.repeat(np.arange(len(lengths)), lengths), wrong, len(lengths)) > 0
+        tokens[wrong] = 0
         offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
-        logits = self.head.logits(self._stored(tokens), offsets)
-        powers = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(powers / powers.sum(1, keepdims=True))
+        return self.head.predict_proba(tokens, offsets), bad
 
     def _stored(self, values: np.ndarray) -> np.ndarray:
         """The head was trained on features as the store holds them, and is given such ones."""

@@ -179,6 +179,27 @@ def test_a_choice_of_columns_is_said(runs: Path, tmp_path: Path) -> None:
     assert any("no column is called 'text': using 'sentence'" in line for line in said)
 
 
+def test_values_that_are_not_finite_are_a_reason(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uml_extract.encoders.builtin.pictures import HogColor
+
+    own = HogColor.encode
+
+    def odd(self: Any, samples: Any, **options: Any) -> Any:
+        found = own(self, samples, **options)
+        found.pooled[0, 2] = np.inf
+        return found
+
+    monkeypatch.setattr(HogColor, "encode", odd)
+    files = [str(file) for file in write_pictures(tmp_path / "new", 1)]
+    found = predict_files(runs, files, tmp_path / "p.csv")
+    rows = _rows(tmp_path / "p.csv")
+    assert found.failed == 1
+    assert [row["reason"] for row in rows if row["reason"]] == ["the encoder gave values that are not finite"]
+    assert sum(found.counts.values()) == len(rows) - 1
+
+
 def test_two_classes_of_one_name_stay_two(tmp_path: Path) -> None:
     part = Predicted(
         rows=np.array([0, 1]), failed={}, probabilities=np.array([[0.2, 0.7, 0.1], [0.6, 0.3, 0.1]])

@@ -77,18 +77,18 @@ class Head:
         int64 between the samples, as `open_features(…).tokens.packed(rows)` gives them.
 
         Raises:
-            InputError: features of another width, or of other dimensions.
+            InputError: features of another width, of other dimensions, or that are not finite.
         """
         self._check(tuple(features.shape), offsets is not None)
         if isinstance(features, Tensor):
             ends = None if offsets is None else torch.as_tensor(offsets, device=features.device)
-            return _path(self, features, ends, lambda a: torch.as_tensor(a).to(features))
+            return _finite(_path(self, features, ends, lambda a: torch.as_tensor(a).to(features)))
         x = np.asarray(features)
         x = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
         x = np.require(x, requirements="W")  # a data frame's is read-only, of which torch warns
         ends = None if offsets is None else torch.as_tensor(offsets)
         double = _path(self, torch.from_numpy(x).double(), ends, lambda a: torch.as_tensor(a).double())
-        return double.numpy().astype(x.dtype)
+        return _finite(double).numpy().astype(x.dtype)
 
     def _check(self, shape: tuple[int, ...], packed: bool) -> None:
         encoder, width = self.about.get("encoder", "its encoder"), self.features
@@ -123,6 +123,18 @@ class Head:
         from uml_train.heads.onnx_export import write_onnx
 
         return write_onnx(self, Path(path))
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """The logits (n, C), unless some are none: the largest of them would be the first class."""
+    good = logits.isfinite().all(1)
+    if not bool(good.all()):
+        row = int(good.to(torch.uint8).argmin())
+        raise InputError(
+            f"features of row {row} are not finite, or too large to compute with ({int((~good).sum()):,} of "
+            f"{len(good):,} rows are such); leave these rows out"
+        )
+    return logits
 
 
 def _path(head: Head, x: Tensor, offsets: Tensor | None, to: Any) -> Tensor:
