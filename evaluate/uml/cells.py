@@ -104,7 +104,7 @@ def groups_of(groups: Any, rows: int) -> np.ndarray | None:
 
 
 def numbers_of(features: Any) -> np.ndarray:
-    """An array, a table or a tensor of torch, of any floating type and device, as numpy.
+    """An array (n, D), a table or a tensor of torch, of any floating type and device, as numpy.
 
     Raises:
         InputError: some of its values are masked.
