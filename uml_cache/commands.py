@@ -10,7 +10,7 @@ import click
 
 from uml_cache.command import Output, uml_command
 from uml_cache.errors import InputError
-from uml_cache.exchange.share_commands import pull, push
+from uml_cache.sharing.share_commands import pull, push
 from uml_cache.tables.options import left_out_option
 
 if TYPE_CHECKING:

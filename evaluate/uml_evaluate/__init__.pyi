@@ -31,3 +31,5 @@ from .predict.predictor import Predictor as Predictor
 from .predict.predictor import open_predictor as open_predictor
 from .report.html import Report as Report
 from .report.html import write_report as write_report
+from .sharing.handing import pull as pull
+from .sharing.handing import push as push

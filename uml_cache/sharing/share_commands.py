@@ -9,7 +9,7 @@ import click
 from uml_cache.command import Output, uml_command
 
 if TYPE_CHECKING:
-    from uml_cache.exchange.sharing import Shared
+    from uml_cache.sharing.share_list import Shared
 
 _PLACE = click.Path()  # a folder, or a URL such as s3://bucket/feats
 
@@ -27,7 +27,7 @@ def push(output: Output, store: str, place: str, licence: str | None) -> None:
     The store is verified first. The digest that is printed stands for exactly this content: `uml cache pull
     --digest` takes nothing else.
     """
-    from uml_cache.exchange.sharing import push_store
+    from uml_cache.sharing.stores import push_store
 
     with output.progress(None, "file", "push") as bar:
         shared = push_store(store, place, licence=licence, progress=bar.update)
@@ -46,7 +46,7 @@ def pull(output: Output, place: str, out: str, digest: str | None) -> None:
     Every file is compared with its checksum. The store appears when all of it is here and sound; a store
     that was tampered with is refused, and nothing of it stays.
     """
-    from uml_cache.exchange.sharing import pull_store
+    from uml_cache.sharing.stores import pull_store
 
     with output.progress(None, "file", "pull") as bar:
         shared = pull_store(place, out, digest=digest, progress=bar.update)

@@ -23,7 +23,7 @@ from uml_cache import (
     push_store,
     verify,
 )
-from uml_cache.exchange.sharing import LIST
+from uml_cache.sharing.share_list import LIST
 from uml_cache.store import journal
 
 KILLS = 10
@@ -91,7 +91,7 @@ def test_a_push_to_a_bucket_that_broke_off_is_nothing_until_it_is_repeated(
         with pytest.raises(KeyboardInterrupt):
             push_store(sealed.path, place)
     assert place.exists()
-    with pytest.raises(InputError, match="no shared store"):
+    with pytest.raises(InputError, match="nothing that was shared"):
         pull_store(place, tmp_path / "feats")
     push_store(sealed.path, place)
     assert verify(pull_store(place, tmp_path / "feats").place).ok
@@ -189,7 +189,7 @@ def test_the_card_says_what_it_is(make_at: Any, tmp_path: Path) -> None:
     assert "hf:org/net" in card
     assert "300, of which 1 could not be read" in card
     assert shared.fingerprint in card
-    assert f"uml cache pull {tmp_path / 'place'} --digest {shared.digest} --out ./feats" in card
+    assert f"uml pull {tmp_path / 'place'} --digest {shared.digest}\n" in card
     assert "<script>" not in card
     assert "\n# c" not in card
     with pytest.raises(InputError, match="licence"):
@@ -207,7 +207,8 @@ def test_a_kill_leaves_all_of_it_or_none(sealed: Any, pushed: Path, tmp_path: Pa
     code = (
         "import os\n"
         "from uml_cache import pull_store, push_store\n"
-        "import uml_cache.exchange.sharing as sharing\n"
+        "import uml_cache.sharing.moving as moving\n"
+        "import uml_cache.sharing.places as places\n"
         "def run(at):\n"
         "    left = [at]\n"
         "    def dying(call):\n"
@@ -216,8 +217,9 @@ def test_a_kill_leaves_all_of_it_or_none(sealed: Any, pushed: Path, tmp_path: Pa
         "            if not left[0]: os._exit(9)\n"
         "            return call(*arguments)\n"
         "        return one\n"
-        "    sharing._BATCH_BYTES = 4000\n"
-        "    sharing._checked, sharing._appear = dying(sharing._checked), dying(sharing._appear)\n"
+        "    places._BATCH_BYTES = 4000\n"
+        "    moving._read = dying(moving._read)\n"
+        "    places.appear = moving.appear = dying(places.appear)\n"
         f"    {calls[way]}\n"
         "count = sum(len(names) for _, _, names in os.walk(" + repr(str(pushed / "store")) + "))\n"
         "for at in [*range(1, count, 4), count, count + 1, 0]:\n"  # one process: imports are paid for once
