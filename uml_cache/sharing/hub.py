@@ -136,9 +136,9 @@ class HubPlace:
 @contextlib.contextmanager
 def _reported(place: HubPlace) -> Iterator[None]:
     """What the hub says, in one line."""
-    import httpx
     from huggingface_hub.errors import (
         HfHubHTTPError,
+        HTTPError,  # of the HTTP library that the hub's is built on, whichever that is
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
     )
@@ -152,7 +152,10 @@ def _reported(place: HubPlace) -> Iterator[None]:
         if status in (401, 403):
             raise InputError(f"{place}: the hub refuses this ({status}); run `hf auth login` first") from None
         raise WorkError(f"{place}: the hub failed ({_said(error)}); run the same command again") from None
-    except (httpx.HTTPError, LocalEntryNotFoundError) as error:
+    except RuntimeError as error:  # an upload that failed, with its reason behind
+        said = _said(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+        raise WorkError(f"{place}: the hub failed ({said}); run the same command again") from None
+    except (HTTPError, LocalEntryNotFoundError) as error:
         raise WorkError(
             f"{place}: the hub cannot be reached ({_said(error)}); run the same command again"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from uml_cache import InputError, WorkError, card_cell, card_code, card_text, encoder_rows
@@ -13,6 +14,7 @@ from uml_train import Run, asked, recorded_store
 
 _TASKS = {"image": "image-classification", "text": "text-classification", "audio": "audio-classification"}
 _UNSTATED = "not stated by who pushed it"
+_REFIT = "training and validation rows together, after validation chose; the accuracies are from before"
 _DATA = ("Licence of the data", "not recorded; ask whoever made the data set")
 
 
@@ -69,6 +71,7 @@ def head_card(
         *((label, str(about[key])) for label, key in told.items() if key in about),
         ("Unpaired data", ", ".join(about.get("auxiliaries") or ()) or "none"),
         *((label, f"{about[key]:.1f}") for label, key in scores.items() if about.get(key) is not None),
+        *((("Solved on", _REFIT),) if about.get("refit") else ()),
         ("Chance (%)", f"{100 / len(classes):.1f}, guessing among the classes"),
         ("Licence of the head", licence or _UNSTATED),
         _DATA,
@@ -113,7 +116,7 @@ def _encoder(run: Run, label: str, store: Mapping[str, Any]) -> list[tuple[str, 
 
 def _sections(run: Run) -> list[tuple[str, str]]:
     tables = "\n\n".join(_table(comparison) for comparison in compare(run))
-    command = asked(run.config).command()
+    command = asked(run.config, cache=Path("feats"), out=Path("runs")).command()
     return [("Results", tables), ("Repeat it", f"On the same features:\n\n{card_code(command)}")]
 
 
