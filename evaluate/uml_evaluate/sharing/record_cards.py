@@ -41,7 +41,7 @@ def run_card(run: Run, licence: str | None, place: str, digest: str) -> str:
         place=place,
         digest=digest,
         sections=_sections(run),
-        after="uml report --runs runs",
+        after="uml report ./runs",
     )
 
 
