@@ -5,6 +5,7 @@ python docs/pictures/study.py
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Sequence
@@ -109,6 +110,26 @@ def worth(name: str) -> None:
     save(figure, [axes], name, "points (mean ± standard deviation, 6 draws)")
 
 
+def advised(name: str) -> None:
+    """The advice's estimate and its 90 % interval against what was measured, of the 30 real pairs."""
+    path = HERE.parents[1] / "tests" / "benchmarks" / "advice_real.csv"
+    with path.open(encoding="utf-8") as file:
+        pairs = list(csv.DictReader(file))
+    figure, axes = plt.subplots(1, 1, figsize=(5.2, 3.2))
+    for dataset, method in zip(("grocery", "food10", "dtd10"), ("prior", "uml", "uml-init"), strict=True):
+        some = [{k: float(one[k]) for k in ("estimate", "low", "high", "measured")}
+                for one in pairs if one["dataset"] == dataset]  # fmt: skip
+        axes.errorbar([one["measured"] for one in some], [one["estimate"] for one in some],
+                      [[one["estimate"] - one["low"] for one in some],
+                       [one["high"] - one["estimate"] for one in some]],
+                      fmt=MARKERS[method], color=COLOURS[method], markersize=5, linewidth=0.5,
+                      label=dataset)  # fmt: skip
+    axes.plot([-1.5, 1.5], [-1.5, 1.5], color=GREY, linewidth=0.8)
+    axes.set_xlabel("measured: uml − unimodal-deep, points")
+    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, [axes], name, "advice, points, with 90 % interval")
+
+
 def save(
     figure: plt.Figure, axes: Any, name: str, ylabel: str = "points, to the strongest without texts"
 ) -> None:
@@ -140,6 +161,7 @@ def main() -> None:
     )
     sizes("classes")
     worth("exchange")
+    advised("advice")
 
 
 if __name__ == "__main__":
