@@ -11,7 +11,7 @@ import pytest
 
 from toy_stores import clusters, write_store
 from uml_cache.errors import InputError
-from uml_train import TrainSettings, load_run, train
+from uml_train import TrainSettings, load_run, read_class_map, train
 from uml_train.data.given_splits import read_splits
 from uml_train.training import open_run_problem
 
@@ -53,6 +53,8 @@ def test_the_file_decides(cache: Path, settings_for: Settings, tmp_path: Path) -
     ("content", "message"),
     [
         ("sample,split\nimage-1,train\n", "expected id,split"),
+        ("id,split,split\nimage-1,train,test\n", "column 'split' occurs twice; keep one"),
+        ("id,split\nimage,1,train\n", "line 2: has more cells than the header"),
         ("id,split\nimage-1,tset\n", "line 2: unknown split 'tset'; did you mean test"),
         ("id,split\nimage-1,train\nimage-1,test\n", "line 3: 'image-1' is in two different splits"),
         (
@@ -93,6 +95,19 @@ def test_a_published_index_is_read_where_it_lies(cache: Path, settings_for: Sett
     index.write_text('{"train": []}')
     with pytest.raises(InputError, match="is no few-shot index; expected train and val"):
         train(settings_for(cache, splits=index, methods=("unimodal",)))
+
+
+def test_splits_are_spelled_as_in_every_table(tmp_path: Path) -> None:
+    file = tmp_path / "splits.csv"
+    file.write_text("id,split\na,Train\nb, VALIDATION\nc,testing \nd,\ne,nan\n")
+    assert read_splits(file).codes == {"a": 0, "b": 1, "c": 2, "d": 255, "e": 255}
+
+
+def test_a_class_map_has_each_column_once(tmp_path: Path) -> None:
+    file = tmp_path / "map.csv"
+    file.write_text("auxiliary,target,target\nrobins,robin,canary\n")
+    with pytest.raises(InputError, match="column 'target' occurs twice; keep one"):
+        read_class_map(file)
 
 
 def test_no_file_and_no_text(tmp_path: Path) -> None:

@@ -13,6 +13,16 @@ from uml_cache import InputError, clean_name, folded_name, match_names, unknown
 _SHOWN = 3
 
 
+def need_columns(names: Sequence[str] | None, wanted: Sequence[str], where: str) -> None:
+    """Raise `InputError` unless a CSV file has each of the columns `wanted`, and each of them once."""
+    there = list(names or ())
+    if not set(wanted) <= set(there):
+        raise InputError(f"{where} has columns {there}; expected {','.join(wanted)}")
+    for name in wanted:
+        if there.count(name) > 1:
+            raise InputError(f"{where}: column {name!r} occurs twice; keep one")
+
+
 def read_class_map(path: Path) -> dict[str, str]:
     """Read a CSV with the columns auxiliary, target.
 
@@ -22,10 +32,7 @@ def read_class_map(path: Path) -> dict[str, str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
-            if not {"auxiliary", "target"} <= set(table.fieldnames or ()):
-                raise InputError(
-                    f"class map {path} has columns {table.fieldnames}; expected auxiliary,target"
-                )
+            need_columns(table.fieldnames, ("auxiliary", "target"), f"class map {path}")
             found: dict[str, str] = {}
             for row in table:
                 theirs, ours = clean_name(row["auxiliary"] or ""), clean_name(row["target"] or "")

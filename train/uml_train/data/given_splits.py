@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from uml_cache import InputError, parse_json, unknown
+from uml_cache import SPLIT_CODES, InputError, parse_json, unknown
 from uml_manifests import NO_SPLIT, SPLITS
+from uml_train.data.class_names import need_columns
 
 _TEST = SPLITS.index("test")
 
@@ -95,21 +96,19 @@ def given_codes(
 
 
 def _read_csv(path: Path) -> GivenSplits:
-    codes = {name: code for code, name in enumerate(SPLITS)} | {"": NO_SPLIT}
     found: dict[str, int] = {}
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file)
-        if not {"id", "split"} <= set(table.fieldnames or ()):
-            raise InputError(f"splits {path} has columns {table.fieldnames}; expected id,split")
+        need_columns(table.fieldnames, ("id", "split"), f"splits {path}")
         for row in table:
-            if row["split"] not in codes:
-                raise InputError(
-                    f"splits {path}, line {table.line_num}: {unknown('split', str(row['split']), SPLITS)}"
-                )
-            if found.setdefault(row["id"], codes[row["split"]]) != codes[row["split"]]:
-                raise InputError(
-                    f"splits {path}, line {table.line_num}: {row['id']!r} is in two different splits"
-                )
+            line = f"splits {path}, line {table.line_num}"
+            if None in row:
+                raise InputError(f"{line}: has more cells than the header; quote a cell with a comma in it")
+            code = SPLIT_CODES.get((row["split"] or "").strip().casefold())
+            if code is None:
+                raise InputError(f"{line}: {unknown('split', str(row['split']), SPLITS)}")
+            if found.setdefault(row["id"], code) != code:
+                raise InputError(f"{line}: {row['id']!r} is in two different splits")
     return GivenSplits(found)
 
 
