@@ -1,11 +1,12 @@
-"""`uml cache push`, `pull` and `rm` are killed (SIGKILL) before or after each call that changes the disk.
+"""`uml push` and `uml pull` of a store, a run and a head, and `uml cache rm`, are killed (SIGKILL) before or
+after each call that changes the disk.
 
     python tests/benchmarks/share_kills.py --kills 100 --flips 100
 
 The n-th time that the process renames, flushes, makes a folder or deletes it dies, before the call or after
-it, for n = 1, 2, … After each kill the store, or the shared place, must be there whole or not at all; the
-next call must end the work and leave nothing else behind. Then single bits of a shared store are flipped:
-every pull must be refused and leave nothing. Exits 1 where one of these fails.
+it, for n = 1, 2, … After each kill what is shared, or pulled, must be there whole or not at all; the
+next call must end the work and leave nothing else behind. Then single bits of a shared store, run and head
+are flipped: every pull must be refused and leave nothing. Exits 1 where one of these fails.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +28,15 @@ from uml_cache import (
     InputError,
     WorkError,
     import_features,
-    pull_store,
-    push_store,
     remove_store,
     verify,
 )
+from uml_evaluate import pull, push
+from uml_train import TrainSettings, find_runs, load_head, train
 
 _CALLS = ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
 _NEVER = -1
+_CELLS = 6
 
 
 def _dying(work: Callable[[], object], moment: int, after: bool) -> bool:
@@ -128,55 +131,97 @@ def main() -> None:
         values = np.random.default_rng(0).normal(size=(options.rows, 16)).astype(np.float32)
         np.savez(folder / "a.npz", features=values, labels=np.arange(options.rows) % 5)
         import_features([folder / "a.npz"], out=folder / "feats", dataset="a", modality="image", encoder="e")
-        store = folder / "feats" / "a" / "image" / "e.zarr"
-        shared, pulled, spare = folder / "shared", folder / "pulled", folder / "spare" / "e.zarr"
-        there = pulled / "a" / "image" / "e.zarr"
+        settings = TrainSettings(
+            cache=folder / "feats", target="image", auxiliaries=(), methods=("unimodal",), shots=(1, 2),
+            seeds=(1, 2, 3), out=folder / "runs",
+        )  # fmt: skip
+        train(settings)
+        run = find_runs(folder / "runs")[0].path
+        things = {
+            "store": folder / "feats" / "a" / "image" / "e.zarr",
+            "run": run,
+            "head": next((run / "heads").iterdir()),
+        }
+        wrong = 0
+        for kind, thing in things.items():
+            wrong += _of_kind(kind, thing, folder / kind, options)
+        _removal(things["store"], folder, options)
+        sys.exit(wrong != 0)
 
-        def clear(place: Path) -> None:
-            shutil.rmtree(place, ignore_errors=True)
 
-        def copied() -> None:
-            clear(spare.parent)
-            shutil.copytree(store, spare)
+def _clear(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
 
-        def is_shared() -> bool | None:
-            if not shared.exists():
-                return None
-            place = folder / "check"
-            clear(place)
-            try:
-                return bool(verify(pull_store(shared, place).place).ok)
-            except (InputError, WorkError):
-                return False
 
-        def is_sound(at: Path) -> bool | None:
-            return verify(at).ok if at.exists() else None
+def _sound(kind: str, at: Path) -> bool:
+    if kind == "store":
+        return bool(verify(at).ok)
+    if kind == "head":
+        return load_head(at).features > 0
+    found = find_runs(at)[0]
+    state = found.inspect(thorough=True)
+    return not state.gone and not state.damaged and len(state.whole) == _CELLS
 
-        jobs = {
-            "push": (lambda: push_store(store, shared), lambda: clear(shared), is_shared, True,
-                     lambda: _names(shared)),
-            "pull": (lambda: pull_store(shared, pulled), lambda: clear(pulled), lambda: is_sound(there), True,
-                     lambda: _names(pulled)),
-            "rm": (lambda: remove_store(spare), copied, lambda: is_sound(spare), False, list),
-        }  # fmt: skip
-        for name, job in jobs.items():
-            died, done = _killed(options.kills, *job)
-            print(f"{name}: {died} kills, {done} after all was done; never half of it", flush=True)
-        files = [file for file in shared.rglob("*") if file.is_file() and file.name != "README.md"]
-        draw, refused = random.Random(0), 0
-        for _ in range(options.flips):
-            file = draw.choice(files)
-            sound = file.read_bytes()
-            at = draw.randrange(len(sound))
-            file.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << draw.randrange(8)]) + sound[at + 1 :])
-            clear(pulled)
-            try:
-                pull_store(shared, pulled)
-            except (InputError, WorkError):
-                refused += not _names(pulled)
-            file.write_bytes(sound)
-        print(f"{refused} of {options.flips} flipped bits were refused, and nothing was left")
-        sys.exit(refused != options.flips)
+
+def _of_kind(kind: str, thing: Path, folder: Path, options: argparse.Namespace) -> int:
+    """Kill the pushes and the pulls of one thing, then flip bits of it; how many flips were not refused."""
+    shared, pulled = folder / "shared", folder / "pulled"
+    place = Path(pull(_pushed(thing, shared), pulled).place)
+
+    def is_shared() -> bool | None:
+        if not shared.exists():
+            return None
+        _clear(folder / "check")
+        try:
+            return _sound(kind, Path(pull(shared, folder / "check").place))
+        except (InputError, WorkError):
+            return False
+
+    def is_pulled() -> bool | None:
+        return _sound(kind, place) if place.exists() else None
+
+    jobs = {
+        "push": (lambda: push(thing, shared), lambda: _clear(shared), is_shared, shared),
+        "pull": (lambda: pull(shared, pulled), lambda: _clear(pulled), is_pulled, pulled),
+    }
+    for name, (work, begin, whole, where) in jobs.items():
+        left = partial(_names, where)
+        died, done = _killed(options.kills, work, begin, whole, True, left)
+        print(f"{kind}, {name}: {died} kills, {done} after all was done; never half of it", flush=True)
+    files = [file for file in shared.rglob("*") if file.is_file() and file.name != "README.md"]
+    draw, refused = random.Random(0), 0
+    for _ in range(options.flips):
+        file = draw.choice(files)
+        sound = file.read_bytes()
+        at = draw.randrange(len(sound))
+        file.write_bytes(sound[:at] + bytes([sound[at] ^ 1 << draw.randrange(8)]) + sound[at + 1 :])
+        _clear(pulled)
+        try:
+            pull(shared, pulled)
+        except (InputError, WorkError):
+            refused += not _names(pulled)
+        file.write_bytes(sound)
+    print(f"{kind}: {refused} of {options.flips} flipped bits were refused, and nothing was left", flush=True)
+    return int(options.flips - refused)
+
+
+def _pushed(thing: Path, place: Path) -> Path:
+    push(thing, place)
+    return place
+
+
+def _removal(store: Path, folder: Path, options: argparse.Namespace) -> None:
+    spare = folder / "spare" / "e.zarr"
+
+    def copied() -> None:
+        _clear(spare.parent)
+        shutil.copytree(store, spare)
+
+    def is_sound() -> bool | None:
+        return verify(spare).ok if spare.exists() else None
+
+    died, done = _killed(options.kills, lambda: remove_store(spare), copied, is_sound, False, list)
+    print(f"rm: {died} kills, {done} after all was done; never half of it", flush=True)
 
 
 if __name__ == "__main__":

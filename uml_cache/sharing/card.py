@@ -56,7 +56,7 @@ def card_text(
         "",
         "| What | Value |",
         "|---|---|",
-        *(f"| {name} | {card_cell(value)} |" for name, value in rows),
+        *(f"| {card_cell(name)} | {card_cell(value)} |" for name, value in rows),
         f"| Shared with | uml {version('uml-cache')} |",
         "",
     ]

@@ -60,7 +60,7 @@ def head_card(
         InputError: files of the run are damaged.
     """
     encoder = about["features"]["encoder"]
-    modality = str(encoder["modality"])
+    modality = str(encoder.get("modality") or about.get("target"))  # an imported store's says its name alone
     told = {"Method": "method", "Labelled rows per class": "shots", "Seed": "seed"}
     scores = {"Validation accuracy (%)": "val_acc", "Test accuracy (%)": "test_acc"}
     rows = [

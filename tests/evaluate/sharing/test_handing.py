@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import uml
 from hub_server import HubServer, hub_server
 from s3_server import s3_server
 from small_world import sentences, write_pictures
-from uml_cache import InputError, Output, Shared, WorkError, open_features, verify
+from uml_cache import InputError, Output, Shared, WorkError, import_features, open_features, verify
 from uml_cache.sharing.share_list import LIST
 from uml_cache.store import journal
 from uml_evaluate import evaluate, pull, push, write_report
@@ -462,3 +463,26 @@ def _racing(hub: HubServer) -> Any:
 
     hub.breaks = breaks
     yield
+
+
+def test_a_head_on_imported_features_is_handed_on(tmp_path: Path) -> None:
+    """Of its encoder the name alone is known: the card says so, and the head takes features."""
+    values = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float32)
+    np.savez(tmp_path / "a.npz", features=values, labels=np.arange(120) % 3)
+    import_features(
+        [tmp_path / "a.npz"], out=tmp_path / "feats", dataset="a|b <b>", modality="image", encoder="e*f"
+    )
+    train(
+        TrainSettings(
+            cache=tmp_path / "feats", target="image", auxiliaries=(), methods=("unimodal",), shots=(1,),
+            seeds=(1,), out=tmp_path / "runs",
+        )
+    )  # fmt: skip
+    run = find_runs(tmp_path / "runs")[0].path
+    push(next((run / "heads").iterdir()), tmp_path / "place")
+    card = (tmp_path / "place" / "README.md").read_text()
+    assert "| Licence of its weights | not recorded |" in card
+    assert "<b>" not in re.sub("```.*?```", "", card, flags=re.DOTALL)  # a block of code shows what it holds
+    assert "a\\|b" in card
+    assert "e\\*f" in card
+    assert len(load_head(pull(tmp_path / "place", tmp_path / "heads").place).classes) == 3
