@@ -61,7 +61,10 @@ def frame(ax: plt.Axes, names: Sequence[Any], title: str, what: str) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def rows(recipe: str, panels: Sequence[tuple[str, str | None]], methods: Sequence[str], name: str) -> None:
+def rows(
+    recipe: str, panels: Sequence[tuple[str, str | None]], methods: Sequence[str], name: str,
+    what: str = "pictures",
+) -> None:  # fmt: skip
     """A panel for each (data set, variant): differences against the labelled samples per class."""
     found = verdicts(recipe)
     figure, axes = plt.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.2), sharey=True, squeeze=False)
@@ -70,7 +73,8 @@ def rows(recipe: str, panels: Sequence[tuple[str, str | None]], methods: Sequenc
         shots = [k for k in SHOTS if any(one["shots"] == k for one in some)]
         for i, method in enumerate(methods):
             points(ax, some, method, shots, "shots", 0.14 * (i - (len(methods) - 1) / 2))
-        frame(ax, shots, f"{dataset}, {variant}" if variant else dataset, "labelled pictures per class")
+        title = f"{dataset}, {variant}" if variant else dataset
+        frame(ax, shots, title.replace(", with", ",\nwith"), f"labelled {what} per class")
     save(figure, axes[0], name)
 
 
@@ -159,6 +163,13 @@ def main() -> None:
     rows(
         "study-encoder", [("grocery", "MiniLM"), ("food10", "MiniLM"), ("dtd10", "MiniLM")], three, "encoder"
     )
+    rows(
+        "study-targets",
+        [("spoken_digits", "sounds, with sentences"), ("spoken_digits", "sounds, with pictures"),
+         ("cifar10", "photographs, with sentences"), ("food10", "sentences, with photographs"),
+         ("dtd10", "sentences, with photographs")],
+        ("prior", "uml"), "targets", "samples",
+    )  # fmt: skip
     sizes("classes")
     worth("exchange")
     advised("advice")
