@@ -8,6 +8,7 @@ validation rows (one split, its ten strengths, standardised features).
 
     python tests/benchmarks/textbook.py FOLDER/grocery_lite2.npz FOLDER/grocery_text_minilm.npz --closed-test
     python tests/benchmarks/textbook.py TARGET.npz [TEXT.npz] [--shots 1,2,4,8,16] [--seeds 10]
+    python tests/benchmarks/textbook.py SOUNDS.npz --normalize validated-lengths
 
 The target's file holds `features` (n, D), `labels` and `splits` (train, val, test); that of the texts holds
 `features`, `labels` (numbers) and `classes`. With --closed-test its test rows are not looked at: heads are
@@ -21,7 +22,7 @@ import argparse
 import os
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ class Data:
     text: Tensor | None
     words: Tensor | None
     closed: bool
+    choice: str = "validated"  # --normalize of the runs that it stands for
 
 
 def read(target: Path, text: Path | None, closed: bool) -> Data:
@@ -121,7 +123,8 @@ def ours(data: Data, method: str, rows: tuple[np.ndarray, ...], seed: int) -> fl
     """Test accuracy of a method's head, as `uml train` makes it."""
     train, val, test = rows
     parts = LabelledParts(data.x[train], data.y[train], data.x[val], data.y[val], data.classes)
-    normalize = Normalizer.fit(validated_normalization(parts, LINEAR_POINTS), data.x[train])
+    kind = validated_normalization(parts, LINEAR_POINTS, choice=data.choice)
+    normalize = Normalizer.fit(kind, data.x[train])
     x, xv, xt = (normalize(data.x[r]) for r in rows)
     text = None if data.text is None else Normalizer.fit("shrunk", data.text)(data.text)
     auxiliaries: tuple[Samples, ...] = ()
@@ -163,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--closed-test", action="store_true")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--normalize", default="validated", help="validated-lengths for log-mel")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -170,7 +174,7 @@ def main() -> None:
         if path is not None and not path.is_file():
             print(f"{path} is not there: skipped")
             return
-    data = read(options.target, options.text, options.closed_test)
+    data = replace(read(options.target, options.text, options.closed_test), choice=options.normalize)
     methods = [m for m in options.methods.split(",") if data.text is not None or m.startswith("unimodal")]
     print(f"{data.name}: {data.classes} classes, {options.seeds} seeds, load {os.getloadavg()[0]:.1f}")
     print(f"{len(POINTS)} candidates a method; {2 * (len(RIDGE) + len(LOGISTIC))} for the textbook")

@@ -142,10 +142,15 @@ class TrainSettings(Settings):
     )] = "supervised"
     normalize: Annotated[str, Setting(
         "How features are normalised, fitted on the rows that a model trains on. shrunk: standardised by "
-        "deviations that few rows cannot lead astray, then unit length. validated: shrunk, or center-l2 "
-        "where validation clearly speaks for it. auto: validated with the grid fair, else none.",
+        "deviations that few rows cannot lead astray, then unit length; scaled: the same without unit "
+        "length. validated: shrunk, or center-l2 where validation clearly speaks for it; "
+        "validated-lengths: scaled, or center or standard. auto: with the grid fair validated, and "
+        "validated-lengths for the encoder log-mel; else none.",
         group=_DATA,
-        choices=("auto", "none", "center", "l2", "center-l2", "standard", "shrunk", "validated"),
+        choices=(
+            *("auto", "none", "center", "l2", "center-l2", "standard", "shrunk", "scaled"),
+            *("validated", "validated-lengths"),
+        ),
         ways=_FEATURES,
     )] = "auto"
     normalize_on: Annotated[str, Setting(

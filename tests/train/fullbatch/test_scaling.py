@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from toy_stores import write_store
 from uml_cache import InputError
 from uml_train import TrainSettings, load_grid, load_head, train
 from uml_train.data.normalize import Normalizer
-from uml_train.fullbatch.scaling import LabelledParts, validated_normalization
+from uml_train.fullbatch.scaling import LabelledParts, validated_normalization, validation_of
 from uml_train.runs.refit import head_bytes
 
 Settings = Callable[..., TrainSettings]
@@ -54,6 +55,43 @@ def test_rows_that_say_nothing_leave_the_usual_one() -> None:
     assert chosen.count("shrunk") >= 6
     alone = replace(parts, held=parts.held[:1], answers=parts.answers[:1])
     assert validated_normalization(alone, POINTS) == "shrunk"
+
+
+def _loud(per_class: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of 5 classes (5 · n, 20), each class with a direction in common and a loudness of its own."""
+    rng = np.random.default_rng(seed)
+    y = np.tile(np.arange(5), per_class)
+    direction = np.random.default_rng(0).standard_normal(20)
+    x = (1.0 + y[:, None]) * direction * 3 + rng.standard_normal((len(y), 20))
+    return torch.from_numpy(x.astype(np.float32)), torch.from_numpy(y)
+
+
+def test_loudness_tells_classes_apart_where_lengths_are_kept() -> None:
+    (x, y), (held, answers), (test, truth) = (_loud(4, seed) for seed in (1, 2, 3))
+    parts = LabelledParts(x, y, held, answers, 5)
+    kept = validated_normalization(parts, POINTS, choice="validated-lengths")
+    assert kept in ("scaled", "center", "standard")
+    right = {}
+    for kind in (kept, validated_normalization(parts, POINTS)):
+        normalize = Normalizer.fit(kind, x)
+        head = LogisticRegression(C=100.0, max_iter=1000).fit(normalize(x), y)
+        right[kind] = float((head.predict(normalize(test)) == truth.numpy()).mean())
+    assert right.pop(kept) > max(right.values()) + 0.1
+
+
+def test_which_choice_goes_with_an_encoder() -> None:
+    assert validation_of("log-mel") == "validated-lengths"
+    assert validation_of("dinov2_vits14") == "validated"
+
+
+def test_scaled_rows_keep_their_lengths() -> None:
+    x = torch.from_numpy(_rows(0, np.tile(np.arange(5), 9), "signal"))
+    scaled, shrunk = Normalizer.fit("scaled", x)(x), Normalizer.fit("shrunk", x)(x)
+    assert float(scaled.square().sum(1).mean()) == pytest.approx(1.0, rel=1e-5)
+    torch.testing.assert_close(torch.nn.functional.normalize(scaled, dim=1), shrunk)
+    weighted = Normalizer.fit_weighted("scaled", x, torch.ones(len(x)).index_fill(0, torch.tensor([3]), 2.0))
+    twice = Normalizer.fit("scaled", torch.cat([x, x[3:4]]))
+    torch.testing.assert_close(weighted(x), twice(x), rtol=1e-4, atol=1e-5)
 
 
 def test_what_was_asked_before_changes_nothing() -> None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-VALIDATED = "validated"
+VALIDATED, VALIDATED_LENGTHS = "validated", "validated-lengths"
+VALIDATIONS = (VALIDATED, VALIDATED_LENGTHS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +39,8 @@ class Normalizer:
         subtracts the mean and divides by the deviation, where there is one; `shrunk` divides by the root of
         the variance and the mean variance of all features, and brings the result to unit length. A handful
         of rows says little about a feature's deviation: shrunk, nearly dead features are not blown up.
-        `validated` is `shrunk` here; of a target's draw validation may choose `center-l2` before.
+        `scaled` is `shrunk` with rows of their own lengths, whose mean square is 1. `validated` and
+        `validated-lengths` are `shrunk` here; of a target's draw validation chooses before.
         """
         return cls.fit_blocks(kind, lambda: [features])
 
@@ -47,15 +49,14 @@ class Normalizer:
         """As `fit`, where row i of features (n, D) counts `importance[i]` times; importance (n,) positive."""
         if bool((importance == importance[0]).all()):
             return cls.fit(kind, features)
-        kind = "shrunk" if kind == VALIDATED else kind
+        kind = "shrunk" if kind in VALIDATIONS else kind
         share = (importance / importance.sum()).double().unsqueeze(1)
         mean = (share * features).sum(0)
         variance = (share * (features - mean).square()).sum(0)
         plain = cls.fit(kind, features)  # which parts the kind has, and which features vary at all
         scale = None
-        if kind == "shrunk":
-            root = (variance + variance.mean()).sqrt().float()
-            scale = torch.where(root > 0, root, 1.0)
+        if kind in ("shrunk", "scaled"):
+            scale = _shrunk(variance, lengths=kind == "scaled")
         elif plain.scale is not None:
             varies = features.amax(0) > features.amin(0)
             scale = torch.where(varies & (variance > 0), variance.sqrt().float(), 1.0)
@@ -69,7 +70,7 @@ class Normalizer:
         """
         if kind == "none":
             return cls()
-        kind = "shrunk" if kind == VALIDATED else kind
+        kind = "shrunk" if kind in VALIDATIONS else kind
         if kind == "l2":
             return cls(unit=True)
         count, total, low, high = 0, torch.zeros(()), torch.tensor(torch.inf), torch.tensor(-torch.inf)
@@ -83,10 +84,9 @@ class Normalizer:
         squares = torch.zeros_like(mean)
         for block in blocks():
             squares += (block - mean).square().sum(0)
-        if kind == "shrunk":
-            variance = squares / count
-            scale = (variance + variance.mean()).sqrt().float()
-            return cls(mean=mean.float(), scale=torch.where(scale > 0, scale, 1.0), unit=True)
+        if kind in ("shrunk", "scaled"):
+            scale = _shrunk(squares / count, lengths=kind == "scaled")
+            return cls(mean=mean.float(), scale=scale, unit=kind == "shrunk")
         deviation = (squares / count).sqrt().float()
         return cls(mean=mean.float(), scale=torch.where((high > low) & (deviation > 0), deviation, 1.0))
 
@@ -97,3 +97,13 @@ class Normalizer:
         if self.scale is not None:
             features = features / self.scale
         return torch.nn.functional.normalize(features, dim=1) if self.unit else features
+
+
+def _shrunk(variance: Tensor, *, lengths: bool) -> Tensor:
+    """What features are divided by, (D,) float32, from variance (D,) float64; with `lengths` so that the mean
+    square of a row's length is 1."""
+    shrunk = variance + variance.mean()
+    root = shrunk.sqrt()
+    if lengths:
+        root = root * (variance / shrunk.clamp_min(1e-300)).sum().sqrt()
+    return torch.where(root > 0, root, 1.0).float()

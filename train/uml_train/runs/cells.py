@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uml_train.data.controls import injection
-from uml_train.data.normalize import VALIDATED, Normalizer
+from uml_train.data.normalize import VALIDATIONS, Normalizer
 from uml_train.data.placing import chosen_loader, placed, plain
 from uml_train.data.rows import Rows
 from uml_train.data.unlabelled import made_up, pool_rows
@@ -151,7 +151,7 @@ def prepare(
     kind = "l2" if unit else settings.normalize
     rows = placed(train, loader)
     seen = placed(pool, loader) if settings.normalize_on == "pool" else rows
-    if kind == VALIDATED:
+    if kind in VALIDATIONS:
         kind = _validated(problem, cell, settings, grid)
     normalize = _fitted(kind, seen)
     normalizers = {target.label: normalize}
@@ -214,7 +214,7 @@ def prepare(
         grid.crossed_points(prior=kernel is not None)
         if cell.method in SOLVED
         else grid.points_for(auxiliary_loss=with_loss),
-        kind if settings.normalize == VALIDATED else None,
+        kind if settings.normalize in VALIDATIONS else None,
         _pool(problem, cell, draw, normalize) if cell.method == SELF_TRAINING else None,
     )
 
@@ -238,8 +238,12 @@ def _validated(problem: Problem, cell: Cell, settings: TrainSettings, grid: Grid
         classes=len(problem.classes),
     )
     pool = target.stored(problem.train).held() if settings.normalize_on == "pool" else None
-    fit = None if pool is None else lambda kind: _fitted(kind, pool)
-    return validated_normalization(parts, grid.points_for(auxiliary_loss=False), fit)
+
+    def fit(kind: str, rows: Tensor) -> Normalizer:
+        return Normalizer.fit(kind, rows) if pool is None else _fitted(kind, pool)
+
+    points = grid.points_for(auxiliary_loss=False)
+    return validated_normalization(parts, points, fit, settings.normalize)
 
 
 def _fitted(kind: str, rows: Rows) -> Normalizer:

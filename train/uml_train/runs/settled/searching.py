@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from uml_cache import InputError, Output
-from uml_train.data.normalize import VALIDATED
+from uml_train.data.normalize import VALIDATIONS
+from uml_train.fullbatch.scaling import validation_of
 from uml_train.problem import Problem
 from uml_train.protocols.named_grids import AUTO, FAIR, load_grid
 from uml_train.settings import SEARCHED, STEPPED, TrainSettings
@@ -45,10 +46,11 @@ def with_search(settings: TrainSettings, problem: Problem, output: Output) -> Tr
         raise InputError("--refit is for heads that are solved on all rows at once (--grid fair)")
     normalize = settings.normalize
     if normalize == "auto":
-        normalize = VALIDATED if grid == FAIR else STEPPED["normalize"]
-    if normalize == VALIDATED and grid != FAIR:
+        encoder = problem.target.features.encoder_name
+        normalize = validation_of(encoder) if grid == FAIR else STEPPED["normalize"]
+    if normalize in VALIDATIONS and grid != FAIR:
         raise InputError(
-            "--normalize validated compares heads that are solved on all rows at once (--grid fair); "
+            f"--normalize {normalize} compares heads that are solved on all rows at once (--grid fair); "
             "name another normalisation"
         )
     methods = settings.methods if grid == FAIR else settings.stepped_methods()
