@@ -217,6 +217,11 @@ class TrainSettings(Settings):
         super().__post_init__()
         if self.shots is not None:
             object.__setattr__(self, "shots", tuple(sorted(self.shots, key=lambda k: k == "all")))
+        if any(not names or not all(name.strip() for name in names) for names in self.auxiliaries or ()):
+            raise InputError(
+                "--aux is empty; leave it out for every other modality, or give --aux none to train without "
+                "unpaired data"
+            )
         if self.objective != "supervised":
             self._check_sequences()
         known = (*OBJECTIVES[self.objective], *((AUTO,) if self.objective == "supervised" else ()))

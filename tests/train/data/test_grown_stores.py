@@ -46,6 +46,9 @@ def test_known_samples_stay_in_their_part(tmp_path: Path) -> None:
     after = _parts(tmp_path)
     assert len(after) == 160
     assert {id: after[id] for id in before} == before  # the changed ones, too: a new row of a known sample
+    chosen = select_stores(tmp_path, None, "text", [])
+    problem = open_problem(chosen.dataset, chosen.target, [])
+    assert "replaced by a newer version (7)" in problem.target.tally.used.text()
     assert [list(after.values()).count(code) for code in (0, 1, 2)] == [96, 32, 32]
 
 
@@ -57,6 +60,9 @@ def test_a_state_is_named(tmp_path: Path) -> None:
         for name in ("text", "text:hashed-ngrams", "text:hashed-ngrams~1", "text:hashed-ngrams~2")
     }
     assert list(found.values()) == [second, second, first, second]
+    assert select_stores(tmp_path, None, "text", []).remarks == (
+        f"text: state 2 of a store that has grown ({second})",
+    )
     with pytest.raises(InputError, match=r"unknown state of a store 'hashed-ngrams~3'"):
         select_stores(tmp_path, None, "text:hashed-ngrams~3", [])
 

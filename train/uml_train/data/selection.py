@@ -94,6 +94,12 @@ def select_stores(
             raise InputError(f"--aux names the target's own store {chosen.store.path}")
         if len({role.label for role in configuration}) < len(configuration):
             raise InputError(f"--aux names {configuration[0].label} twice in one configuration")
+    used = {role.label: role for role in (chosen, *(role for names in roles for role in names))}
+    remarks += [
+        f"{role.label}: state {role.store.state} of a store that has grown ({role.store.path})"
+        for role in used.values()
+        if role.store.state > 1
+    ]
     return Selection(dataset, chosen, tuple(roles), tuple(remarks))
 
 

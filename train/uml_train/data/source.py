@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from uml_cache import FeatureSet, InputError, StoreInfo, Tally, open_features
+from uml_cache import REMOVED, REPLACED, FeatureSet, InputError, StoreInfo, Tally, open_features
 from uml_manifests import NO_SPLIT, SPLITS
 from uml_train.data.rows import Stored
 
@@ -116,6 +116,8 @@ def usable(label: str, features: FeatureSet, to_target: np.ndarray, *, train_onl
     labelled = features.label >= 0
     labels[labelled] = to_target[features.label[labelled]]
     tally = Tally(len(labels))
+    tally.leave_out(features.status == REPLACED, "replaced by a newer version")
+    tally.leave_out(features.status == REMOVED, "removed from the data")
     tally.leave_out(~features.valid, "unreadable")
     tally.leave_out(~labelled, "no label")
     tally.leave_out(labels < 0, "class that the target does not have")
