@@ -1,6 +1,6 @@
 """Which normalisation a draw's features get where validation may choose (`--normalize validated`).
 
-Shapes: n training rows, m validation rows, D features, C classes.
+Shapes: n training rows, m validation rows, D features, C classes. Features are float32, labels int64.
 
 `shrunk` brings features to like deviations, which is right where a feature's scale means nothing, and costs
 where it does (the bands of a spectrogram). `center-l2` leaves the scales as they are. Both are tried by
