@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from PIL import Image
+from PIL import Image, features
 
 from uml_extract import SampleError, read_audio, read_image, read_text, readers
 
@@ -37,6 +37,20 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     suffix = "tif" if mode == "CMYK" else "png"
     Image.fromarray(_gradient()).convert(mode).save(tmp_path / f"a.{suffix}")
     assert read_image(tmp_path / f"a.{suffix}").mode == "RGB"
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow was built without AVIF")
+def test_avif_is_read_upright_and_a_cut_one_says_so(tmp_path: Path) -> None:
+    picture = Image.fromarray(_gradient())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.avif", quality=100, subsampling="4:4:4", exif=exif)
+    read = np.asarray(read_image(tmp_path / "a.avif")).astype(int)
+    assert np.abs(read - np.rot90(_gradient(), -1)).max() <= 4  # of 255: AVIF rounds in YUV even at its best
+    whole = (tmp_path / "a.avif").read_bytes()
+    (tmp_path / "cut.avif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(SampleError):
+        read_image(tmp_path / "cut.avif")
 
 
 def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
