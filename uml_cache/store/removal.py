@@ -39,9 +39,10 @@ def remove_store(place: Path | str) -> int:
             held.enter_context(writer_lock(path))
         held.enter_context(rewriting(path))
         aside = held.enter_context(scratch_folder(path.parent))
-        os.rename(path, aside / path.name)
-        for beside in (".origin.json", ".stamps"):  # where its samples came from, and what they were
+        # Where its samples came from, and what they were: first, since nobody finds them without the store.
+        for beside in (".origin.json", ".stamps"):
             path.with_name(path.name.removesuffix(".zarr") + beside).unlink(missing_ok=True)
+        os.rename(path, aside / path.name)
         sync_folder(path.parent)
     return size
 
@@ -66,8 +67,8 @@ def remove_states(place: Path | str) -> int:
 def _remove_objects(store: RemotePath) -> int:
     size = store.size_below()
     first, last = journal.PLAN, "zarr.json"  # by the last one a store that is half gone is still known
+    (store.parent / f"{store.name.removesuffix('.zarr')}.stamps").unlink(missing_ok=True)
     names = sorted(store.states(), key=lambda name: (name != first, name == last, name))
     for name in names:
         (store / name).unlink(missing_ok=True)
-    (store.parent / f"{store.name.removesuffix('.zarr')}.stamps").unlink(missing_ok=True)
     return size
