@@ -194,8 +194,8 @@ def test_settings_round_trip_as_json() -> None:
         ({"shots": ()}, "shots are none; it takes numbers of at least 1"),
         ({"seeds": ()}, "different whole numbers"),
         ({"seeds": (1, 1)}, "different whole numbers"),
-        ({"alpha": -1.0}, "not negative"),
-        ({"alpha": float("nan")}, "not negative"),
+        ({"alpha": -1.0}, "from 0 to 1,000,000"),
+        ({"alpha": float("nan")}, "from 0 to 1,000,000"),
         ({"texts": 0}, "at least 1"),
     ],
 )
