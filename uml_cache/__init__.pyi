@@ -89,6 +89,7 @@ from .store.feature_store import FeatureStore as FeatureStore
 from .store.finding import current_store as current_store
 from .store.finding import damaged_tasks as damaged_tasks
 from .store.finding import find_stores as find_stores
+from .store.finding import state_to_grow as state_to_grow
 from .store.journal import JOURNAL as JOURNAL
 from .store.journal import FailedRow as FailedRow
 from .store.journal import failed_rows as failed_rows

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from uml_cache import QUIET, InputError, Output, current_store
+from uml_cache import QUIET, InputError, Output, state_to_grow
 from uml_extract.executors import get_executor
 from uml_extract.executors.worker import Recipe
 from uml_extract.growing.adding import Added, grow, grows, keep_stamps
@@ -143,7 +143,7 @@ def extract_together(
     )  # fmt: skip
     growing: dict[int, Growth] = {}
     for at, (_, path, plan) in enumerate(planned):
-        info = current_store(path)
+        info = state_to_grow(path)
         if info is not None and grows(info, plan, manifest, retry_failed, check_sources):
             growing[at] = growth_of(
                 info, plan, manifest, prune=prune, retry_failed=retry_failed, output=output

@@ -24,6 +24,7 @@ from uml_cache import (
     recorded_plan,
     recorded_token_counts,
     remove_states,
+    state_to_grow,
     store_path,
 )
 from uml_extract.encoding.batching import probe_batch_size
@@ -125,7 +126,7 @@ def _plan(
 ) -> StorePlan:
     """What the store at `path` is going to hold; what `auto` leaves open is as it was planned there."""
     spec = encoder.spec
-    state = current_store(path)
+    state = state_to_grow(path)
     path = path if state is None else state.path
     if dtype == "auto":
         dtype = _own_dtype(path, encoder, output)

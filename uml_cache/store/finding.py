@@ -77,6 +77,21 @@ def current_store(path: Path | str) -> StoreInfo | None:
     return next(iter(current_states(found).values()), None)
 
 
+def state_to_grow(path: Path | str) -> StoreInfo | None:
+    """The current state of a store. None where there is none, or where its only one is damaged so that
+    nothing can be said of it: then planning makes what is missing, or refuses.
+
+    Raises:
+        InputError, WorkError: one of several states is no store, or is damaged.
+    """
+    try:
+        return current_store(path)
+    except (InputError, WorkError):
+        if states_there(as_path(path)) != [1]:
+            raise
+        return None
+
+
 def damaged_tasks(store: StoreInfo) -> list[int]:
     """Tasks of a sealed store whose files are not what its journal says, in order.
 

@@ -12,7 +12,9 @@ from uml_cache import (
     Output,
     StoreInfo,
     StorePlan,
+    WorkError,
     damaged_tasks,
+    open_features,
     read_stamps,
     recorded_plan,
     remove_store,
@@ -55,7 +57,16 @@ def grows(
     there = recorded_plan(info.path)
     if there is None or there["manifest_digest"] != manifest.digest:
         return True
-    return not (retry_failed or check_sources or damaged_tasks(info))
+    return not (retry_failed or check_sources or damaged_tasks(info)) and _opens(info)
+
+
+def _opens(info: StoreInfo) -> bool:
+    """Whether its columns are as they were written; if not, the planning of a store makes them again."""
+    try:
+        open_features(info.path).close()
+    except WorkError:
+        return False
+    return True
 
 
 def keep_stamps(store: FeatureStore, manifest: Manifest) -> None:

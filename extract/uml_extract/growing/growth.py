@@ -62,12 +62,14 @@ def growth_of(
         InputError: the data are other data.
         WorkError: the state is damaged.
     """
+    other = f"`uml cache rm {info.path}` goes back to the state before, or " if info.state > 1 else ""
+    mend = f"{other}`uml extract --overwrite` makes the store anew"
     if bad := damaged_tasks(info):
-        other = f"`uml cache rm {info.path}` goes back to the state before, or " if info.state > 1 else ""
-        raise WorkError(
-            f"{info.path} is damaged in task {bad[0]}: {other}`uml extract --overwrite` makes the store anew"
-        )
-    store = open_features(info.path)
+        raise WorkError(f"{info.path} is damaged in task {bad[0]}: {mend}")
+    try:
+        store = open_features(info.path)
+    except WorkError as error:
+        raise WorkError(f"{str(error).partition(';')[0]}; {mend}") from None
     try:
         changes = changes_of(store, manifest, retry_failed=retry_failed)
         if not changes.known and len(changes.before) and store.info.stamp is not None:

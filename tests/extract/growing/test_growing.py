@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import obstore
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -321,3 +322,29 @@ def test_names_that_read_as_states(tmp_path: Path) -> None:
     manifest = replace(_texts(_some(60)), name="d")
     done: Extracted = extract(manifest, "hashed-ngrams", out=tmp_path)
     assert store_info(done.store).state == 1
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("name", ["label/c/0", "id/zarr.json", "zarr.json"])
+def test_what_planning_wrote_is_made_again_where_nothing_has_grown(
+    tmp_path: Path, remote: bool, name: str
+) -> None:
+    out = f"memory://{tmp_path.name}/feats" if remote else tmp_path / "feats"
+    manifest = _texts(_some(20))
+    store = extract(manifest, "hashed-ngrams", out=out).store
+    if remote:
+        obstore.delete(store.objects, (store / name).key)
+    else:
+        (store / name).unlink()
+    assert not verify(store).ok
+    again = extract(manifest, "hashed-ngrams", out=out)
+    assert (again.store, again.grew) == (store, None)
+    assert verify(store).ok
+
+
+def test_a_grown_state_that_is_damaged_says_what_mends_it(tmp_path: Path) -> None:
+    extract(_texts(_some(20)), "hashed-ngrams", out=tmp_path)
+    grown = extract(_texts(_some(25)), "hashed-ngrams", out=tmp_path).store
+    (grown / "label" / "c" / "0").unlink()
+    with pytest.raises(WorkError, match=r"is missing: the store is damaged; `uml cache rm .*--overwrite"):
+        extract(_texts(_some(25)), "hashed-ngrams", out=tmp_path)
