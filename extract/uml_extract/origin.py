@@ -68,12 +68,20 @@ def _by_rows(manifest: Manifest, store: StoreInfo) -> Manifest:
     place = {id: row for row, id in enumerate(manifest.ids)}
     rows = np.array([place.get(id, -1) for id in ids], np.int64)
     gone = rows < 0
-    if gone.any() and isinstance(manifest, HeldManifest):
+    if not gone.any():
+        return replace(manifest.some(rows), origin=manifest.origin)
+    if isinstance(manifest, HeldManifest):
         raise InputError("samples of the store are gone from its data")
-    some = manifest.some(np.maximum(rows, 0))
-    sources = [" " if lost else source for lost, source in zip(gone, some.sources, strict=True)]
-    labels = np.where(gone, -1, some.labels)
-    return replace(some, ids=ids, sources=sources, labels=labels, origin=manifest.origin)
+    taken = np.maximum(rows, 0)
+    groups = manifest.groups
+    return replace(
+        manifest,
+        ids=ids,
+        sources=[" " if row < 0 else manifest.sources[row] for row in rows.tolist()],
+        labels=np.where(gone, -1, manifest.labels[taken]),
+        splits=manifest.splits[taken],
+        groups=None if groups is None else [groups[row] for row in taken.tolist()],
+    )
 
 
 def _beside(store: Path) -> Path:

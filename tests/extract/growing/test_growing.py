@@ -34,7 +34,7 @@ from uml_cache import (
 )
 from uml_cache.cli import main
 from uml_cache.growing.collecting import collect
-from uml_extract import Extracted, extract
+from uml_extract import Extracted, extract, samples_of
 from uml_manifests import Manifest
 
 _WORDS = ("red", "round", "small", "bird", "shell", "wing", "stone", "leaf")
@@ -348,3 +348,23 @@ def test_a_grown_state_that_is_damaged_says_what_mends_it(tmp_path: Path) -> Non
     (grown / "label" / "c" / "0").unlink()
     with pytest.raises(WorkError, match=r"is missing: the store is damaged; `uml cache rm .*--overwrite"):
         extract(_texts(_some(25)), "hashed-ngrams", out=tmp_path)
+
+
+def test_the_samples_of_a_grown_store_are_found_row_by_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _pictures(Path("birds"), {f"{c}/{i}.png": i for c in ("owl", "wren") for i in range(20)})
+    _run(capsys, "--data", "birds")
+    _pictures(Path("birds"), {"auk/1.png": 500, "wren/3.png": 501})
+    (Path("birds") / "owl/0.png").unlink()
+    grown = store_info(_run(capsys, "--data", "birds")["store"])
+    found = samples_of(grown)
+    features = open_features(grown.path)
+    assert found.ids == features.id
+    for row in np.flatnonzero(features.valid).tolist():
+        if found.ids[row] != "owl/0.png":  # gone, and kept in the store
+            assert found.sources[row] == features.id[row]
+    assert not found.path(features.id.index("owl/0.png")).exists()
+    assert not found.path(features.id.index("wren/3.png~1")).exists()
+    features.close()
