@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from uml_cache import find_stores, remove_states, verify
 from uml_cache.growing.collecting import collect
@@ -162,9 +163,11 @@ def kill_growth(folder: Path, name: str, kills: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--only", choices=list(JOBS))
     options = parser.parse_args()
+    torch.set_num_threads(1)  # a child that is forked has none of its parent's threads, and waits for them
     wrong = 0
-    for name in JOBS:
+    for name in [options.only] if options.only else JOBS:
         with tempfile.TemporaryDirectory() as folder:
             bad = kill_growth(Path(folder), name, options.kills)
         print(f"{name}: {options.kills} kills, {bad} wrong", flush=True)
