@@ -102,9 +102,10 @@ def _extracted(folder: Path) -> None:
         main(["extract", "--encoder", "pixels", "--data", "pictures", "--quiet"])
 
 
-def _extracted_then_changed(folder: Path) -> None:
+def _extracted_then_other_data(folder: Path) -> None:
     _extracted(folder)
-    Image.new("RGB", (16, 16), "green").save(folder / "pictures" / "red" / "new.png")
+    for picture in list((folder / "pictures").rglob("*.png")):
+        picture.rename(picture.with_name(f"other-{picture.name}"))
 
 
 def _flipped(folder: Path) -> None:
@@ -178,7 +179,7 @@ CASES: dict[str, tuple[Prepare, str, int, str]] = {
     "unknown executor": (_pictures, f"{_EXTRACT} --data pictures --executor cloud", 2, "local"),
     "name of no data": (_nothing, f"{_EXTRACT} --name birds", 2, "--data"),
     "out is a file": (_out_is_a_file, f"{_EXTRACT} --data pictures --out out", 1, "Not a directory: out"),
-    "data changed": (_extracted_then_changed, f"{_EXTRACT} --data pictures", 2, "manifest"),
+    "other data": (_extracted_then_other_data, f"{_EXTRACT} --data pictures", 2, "`--overwrite`"),
     "cache ls of nothing": (_nothing, "cache ls nowhere", 2, "nowhere"),
     "cache info of no store": (lambda p: (p / "e").mkdir(), "cache info e", 2, "no feature store"),
     "cache verify of no store": (_file("f", "x"), "cache verify f", 2, "f"),

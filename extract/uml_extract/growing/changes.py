@@ -28,7 +28,7 @@ class Changes:
         before: (n,) int64, the row of the store that holds the sample of this id; −1: it is new.
         touched: (n,) bool, samples of the store with another text, or a file of another size or time.
         gone: (g,) int64, rows of the store whose samples are no longer there.
-        stamps: (n,) uint64, of the samples as they are now.
+        stamps: (n,) uint64, of the samples as they are now; 0 where a file is gone: its features stay.
         known: whether the store says what its samples were made from.
     """
 
@@ -68,9 +68,9 @@ def changes_of(store: FeatureSet, manifest: Manifest, *, retry_failed: bool = Fa
     touched = np.zeros(len(manifest), bool)
     if was is not None:
         old = was[before[kept]]
-        touched[kept] = (old != UNKNOWN) & (old != stamps[kept])
+        touched[kept] = (old != UNKNOWN) & (stamps[kept] != UNKNOWN) & (old != stamps[kept])
     elif manifest.ids == ids and (by_task := _touched_tasks(store, manifest)) is not None:
-        touched, was = by_task, stamps
+        touched, was = by_task & (stamps != UNKNOWN), stamps
     if retry_failed:
         touched[kept] |= store.status[before[kept]] != 0
     return Changes(before, touched, gone, stamps, was is not None)

@@ -10,7 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from uml_cache import Output, StoreInfo, StorePlan, WorkError, damaged_tasks, first_state, open_features
+from uml_cache import (
+    UNKNOWN,
+    Output,
+    StoreInfo,
+    StorePlan,
+    WorkError,
+    damaged_tasks,
+    first_state,
+    open_features,
+)
 from uml_extract.growing.changes import Changes, changes_of
 
 if TYPE_CHECKING:
@@ -77,6 +86,9 @@ def growth_of(
                 f"{info.path} does not say what its samples were made from: those with known ids count as "
                 "unchanged"
             )
+        lost = int(((changes.before >= 0) & (changes.stamps == UNKNOWN)).sum())
+        if lost:
+            output.say(f"the files of {lost:,} samples are gone; what {info.path} holds of them stays")
     finally:
         store.close()
     return Growth(info, plan, manifest, changes, prune)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from uml_cache import UNKNOWN
 from uml_extract.sources import file_of, is_in_memory, stamp_of
 
 if TYPE_CHECKING:
@@ -17,10 +18,7 @@ if TYPE_CHECKING:
 
 
 def sample_stamps(manifest: Manifest) -> np.ndarray:
-    """(n,) uint64: a digest of each sample's text, or of its file's size and time; never 0.
-
-    A file that is gone has a stamp, too: it differs from what it was.
-    """
+    """(n,) uint64: a digest of each sample's text, or of its file's size and time; 0: the file is gone."""
     if is_in_memory(manifest):
         return _digests(manifest.sources)
     known: dict[str, tuple[int, int]] = {}
@@ -30,7 +28,8 @@ def sample_stamps(manifest: Manifest) -> np.ndarray:
         if path not in known:
             known[path] = stamp_of(path)
         found[row] = known[path]
-    return _digests([pair.tobytes() for pair in found.astype("<i8")])
+    stamps = _digests([pair.tobytes() for pair in found.astype("<i8")])
+    return np.where(found[:, 0] < 0, np.uint64(UNKNOWN), stamps)
 
 
 def _digests(values: list[str] | list[bytes]) -> np.ndarray:

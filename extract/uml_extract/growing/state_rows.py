@@ -16,6 +16,7 @@ import numpy as np
 from uml_cache import (
     REMOVED,
     REPLACED,
+    UNKNOWN,
     FeatureSet,
     Grown,
     InputError,
@@ -68,7 +69,9 @@ class Rows:
         added = np.flatnonzero(fresh)
         was = read_stamps(old.path, str(old.info.stamp), count)
         stamps = np.zeros(count, np.uint64) if was is None else was.copy()
-        stamps[sample >= 0] = changes.stamps[sample[sample >= 0]]
+        now = np.zeros(count, np.uint64)
+        now[sample >= 0] = changes.stamps[sample[sample >= 0]]
+        stamps = np.where(now == UNKNOWN, stamps, now)
         none = np.full(len(added), -1, np.int64)
         return cls(
             old_rows=np.concatenate([np.arange(count), none]),

@@ -368,3 +368,24 @@ def test_the_samples_of_a_grown_store_are_found_row_by_row(
     assert not found.path(features.id.index("owl/0.png")).exists()
     assert not found.path(features.id.index("wren/3.png~1")).exists()
     features.close()
+
+
+def test_a_listed_file_that_is_gone_keeps_its_features(tmp_path: Path) -> None:
+    _pictures(tmp_path / "birds", {f"{at}.png": at for at in range(60)})
+    manifest = Manifest(
+        name="birds",
+        modality="image",
+        classes=("owl",),
+        root=tmp_path / "birds",
+        ids=[f"n{at}" for at in range(60)],
+        sources=[f"{at}.png" for at in range(60)],
+        labels=np.zeros(60),
+        splits=np.full(60, 255),
+    )
+    first = extract(manifest, "pixels", out=tmp_path / "feats")
+    (tmp_path / "birds" / "3.png").rename(tmp_path / "elsewhere.png")
+    assert extract(manifest, "pixels", out=tmp_path / "feats").store == first.store
+    _pictures(tmp_path / "birds", {"3.png": 99})  # another picture comes back
+    back = extract(manifest, "pixels", out=tmp_path / "feats")
+    assert back.grew is not None
+    assert back.grew.changed == 1
