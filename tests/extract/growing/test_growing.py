@@ -27,6 +27,7 @@ from uml_cache import (
     current_store,
     find_stores,
     open_features,
+    remove_states,
     remove_store,
     store_info,
     store_path,
@@ -389,3 +390,21 @@ def test_a_listed_file_that_is_gone_keeps_its_features(tmp_path: Path) -> None:
     back = extract(manifest, "pixels", out=tmp_path / "feats")
     assert back.grew is not None
     assert back.grew.changed == 1
+
+
+def test_on_object_storage(tmp_path: Path) -> None:
+    out, samples = f"memory://{tmp_path.name}/feats", _some(300)
+    first = extract(_texts(samples), "hashed-ngrams", out=out, tokens=True).store
+    samples |= _some(40, 1000)
+    samples["n3"] = ("another text", "a")
+    del samples["n7"]
+    done = extract(_texts(samples), "hashed-ngrams", out=out, tokens=True, prune=True)
+    assert done.grew is not None
+    assert (done.grew.new, done.grew.changed, done.grew.removed) == (40, 1, 1)
+    _as_fresh(first, _texts(samples), tmp_path / "fresh", tokens=True)
+    collect(out, compact=True)
+    _as_fresh(first, _texts(samples), tmp_path / "fresh", tokens=True)
+    left = find_stores(out, states=True)
+    assert [(store.state, store.rows) for store in left] == [(3, len(samples))]
+    remove_states(first)
+    assert first.parent.listing() == ([], [])
