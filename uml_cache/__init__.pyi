@@ -112,6 +112,7 @@ from .store.states import first_state as first_state
 from .store.states import flagged_id as flagged_id
 from .store.states import plain_id as plain_id
 from .store.states import state_path as state_path
+from .store.states import states_there as states_there
 from .store.verification import VerifyReport as VerifyReport
 from .store.verification import verify as verify
 from .tables.account import Account as Account

@@ -12,9 +12,7 @@ where one of these fails. The suite does the same with a few kills of each.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import signal
 import sys
 import tempfile
 import warnings
@@ -24,13 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dying import dies
 
 from uml_cache import find_stores, remove_states, verify
 from uml_cache.growing.collecting import collect
 from uml_extract import extract
 from uml_manifests import Manifest
-
-_CALLS = ("link", "replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
 
 
 def notes(count: int, changed: int = 0, first: int = 0) -> Manifest:
@@ -76,42 +73,6 @@ JOBS: dict[str, tuple[Callable[[Path], None], Callable[[Path], object]]] = {
 }
 
 
-def _dies(work: Callable[[], object], moment: int, after: bool) -> bool:
-    """Do the work in a child that dies at one call; whether it died."""
-    child = os.fork()
-    if not child:
-        calls = 0
-
-        def target(name: str) -> None:
-            real = getattr(os, name)
-
-            def call(*arguments: object, **options: object) -> object:
-                nonlocal calls
-                calls += 1
-                mine = calls == moment
-                if mine and not after:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = real(*arguments, **options)
-                if mine:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            setattr(os, name, call)
-
-        for name in _CALLS:
-            target(name)
-        try:
-            work()
-        except BaseException as error:
-            print(f"unexpected: {error!r}", file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status not in (0, -signal.SIGKILL):
-        sys.exit("the work itself failed")
-    return status != 0
-
-
 def _content(feats: Path) -> dict[str, bytes]:
     """Every file but the lock; of records, which tell seconds, the name alone."""
     files = (path for path in feats.rglob("*") if path.is_file() and path.name != "lock")
@@ -144,7 +105,7 @@ def kill_growth(folder: Path, name: str, kills: int) -> int:
             turn += 1
             feats = folder / f"feats{turn}"  # a process clears a folder of leftovers once
             shutil.copytree(start, feats)
-            died = _dies(partial(work, feats), moment, after)
+            died = dies(partial(work, feats), moment, after)
             done += died
             if died:
                 readable = _readable(feats) and (name == "rm" or bool(find_stores(feats)))

@@ -12,10 +12,8 @@ are flipped: every pull must be refused and leave nothing. Exits 1 where one of 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -23,6 +21,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from dying import dies
 
 from uml_cache import (
     InputError,
@@ -34,45 +33,8 @@ from uml_cache import (
 from uml_evaluate import pull, push
 from uml_train import TrainSettings, find_runs, load_head, train
 
-_CALLS = ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
 _NEVER = -1
 _CELLS = 6
-
-
-def _dying(work: Callable[[], object], moment: int, after: bool) -> bool:
-    """Do the work in a child that dies at one call; whether it died."""
-    child = os.fork()
-    if not child:
-        calls = 0
-
-        def target(name: str) -> None:
-            real = getattr(os, name)
-
-            def call(*arguments: object, **options: object) -> object:
-                nonlocal calls
-                calls += 1
-                mine = calls == moment
-                if mine and not after:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                result = real(*arguments, **options)
-                if mine:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return result
-
-            setattr(os, name, call)
-
-        for name in _CALLS:
-            target(name)
-        try:
-            work()
-        except BaseException as error:
-            print(f"unexpected: {error}", file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if status not in (0, -signal.SIGKILL):
-        sys.exit("the work itself failed")
-    return status != 0
 
 
 def _names(folder: Path) -> list[str]:
@@ -95,14 +57,14 @@ def _killed(
     ends with something; `left` is what lies there at the end.
     """
     begin()
-    _dying(work, _NEVER, False)
+    dies(work, _NEVER, False)
     expected = left()
     died = done = moment = 0
     while died < kills:
         moment += 1
         for after in (False, True):
             begin()
-            if not _dying(work, moment, after):
+            if not dies(work, moment, after):
                 moment = 0  # the work has fewer calls than that: all moments again
                 break
             died += 1
@@ -112,7 +74,7 @@ def _killed(
             finished = (state is True) == wanted
             done += finished
             if wanted or not finished:
-                _dying(work, _NEVER, False)  # in a process of its own, as a command is
+                dies(work, _NEVER, False)  # in a process of its own, as a command is
             if whole() is not (True if wanted else None):
                 sys.exit(f"the next call did not end what a kill at call {moment} began")
             if wanted and left() != expected:
@@ -173,7 +135,7 @@ def _of_kind(kind: str, thing: Path, folder: Path, options: argparse.Namespace) 
     # this process has done its children count as done.
     first = _pushed(thing, folder / "first" / "shared")
     place = pulled / Path(pull(first, folder / "check").place).relative_to(folder / "check")
-    _dying(lambda: push(thing, shared), _NEVER, False)
+    dies(lambda: push(thing, shared), _NEVER, False)
 
     def is_shared() -> bool | None:
         if not shared.exists():

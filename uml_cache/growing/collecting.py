@@ -19,7 +19,7 @@ from uml_cache.files.documents import parse_json
 from uml_cache.growing.assembly import Origin, assemble, flagged_rows
 from uml_cache.growing.stamps import read_stamps, write_stamps
 from uml_cache.reading.features import FeatureSet, open_features
-from uml_cache.remote import is_remote
+from uml_cache.remote import as_path, is_remote
 from uml_cache.store import journal
 from uml_cache.store.catalogue import StoreInfo, store_info
 from uml_cache.store.finding import current_states, find_stores
@@ -72,7 +72,7 @@ def collect(feats: Path | str, *, compact: bool = False, dry: bool = False) -> l
         InputError: there is no cache folder, or another process is compacting a store.
     """
     found = find_stores(feats, states=True)
-    if len(found) == 1 and str(found[0].path) == str(feats):
+    if len(found) == 1 and found[0].path == as_path(feats):
         found = [
             store for store in find_stores(found[0].path.parent, states=True)
             if first_state(store.path) == first_state(found[0].path)

@@ -100,19 +100,23 @@ def grow(
     if len(rows):
         part = first.manifest.some(rows)
         allowed = max_errors if isinstance(max_errors, int) else int(max_errors * len(first.manifest))
+        resumed = False
         for one in added:
             there = recorded_plan(one.growth.increment)
+            resumed |= there is not None
             if there is not None and there != one.growth.increment_plan.fields:
                 remove_store(one.growth.increment)  # the data have changed once more since it was begun
         parts = [
             Part(store_of(one.growth.increment, one.growth.increment_plan, False), one.encoder, one.recipe)
             for one in added
         ]
+        for each in parts:
+            keep_stamps(each.store, part)
         done = fill_stores(
             part, parts, who, max_errors=allowed, decode_workers=decode_workers,
-            retry_failed=False, check_sources=False, output=output,
+            retry_failed=False, check_sources=resumed, output=output,
         )  # fmt: skip
-        rates = [each.rows_per_second for each in done]
+        rates = [extracted.rows_per_second for extracted in done]
     return [_extracted(one.growth, began, rate) for one, rate in zip(added, rates, strict=True)]
 
 

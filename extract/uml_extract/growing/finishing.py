@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from uml_cache import (
     Origin,
     assemble,
@@ -13,6 +15,7 @@ from uml_cache import (
     folder_lock,
     is_remote,
     open_features,
+    read_stamps,
     remove_store,
     state_path,
     store_info,
@@ -30,6 +33,8 @@ def finish(growth: Growth) -> Grew | None:
     Raises:
         InputError: another process is at it.
     """
+    if (grew := _as_it_was(growth)) is not None:
+        return grew
     to_encode = len(growth.changes.to_encode)
     first = first_state(growth.info.path)
     held: Any = contextlib.nullcontext() if is_remote(first) else folder_lock(first.parent / FOLDER)
@@ -60,6 +65,17 @@ def finish(growth: Growth) -> Grew | None:
         with contextlib.suppress(OSError):
             (first.parent / FOLDER).rmdir()
     return grew
+
+
+def _as_it_was(growth: Growth) -> Grew | None:
+    """What is said of a store that has nothing new, so that nothing is written; None where it has."""
+    if len(growth.changes.to_encode):
+        return None
+    with contextlib.closing(open_features(growth.info.path)) as old:
+        rows = Rows.of(growth, old, None)
+        was = read_stamps(old.path, str(old.info.stamp), len(old))
+        same = was is not None and np.array_equal(was, rows.stamps) and not rows.differ(growth, old)
+        return rows.counted(growth) if same else None
 
 
 def unfinished(growth: Growth) -> Grew:

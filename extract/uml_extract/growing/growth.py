@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from uml_cache import (
     UNKNOWN,
+    InputError,
     Output,
     StoreInfo,
     StorePlan,
@@ -19,6 +20,9 @@ from uml_cache import (
     damaged_tasks,
     first_state,
     open_features,
+    state_path,
+    states_there,
+    store_info,
 )
 from uml_extract.growing.changes import Changes, changes_of
 
@@ -71,7 +75,7 @@ def growth_of(
         InputError: the data are other data.
         WorkError: the state is damaged.
     """
-    other = f"`uml cache rm {info.path}` goes back to the state before, or " if info.state > 1 else ""
+    other = f"`uml cache rm {info.path}` goes back to the state before, or " if _has_sound_past(info) else ""
     mend = f"{other}`uml extract --overwrite` makes the store anew"
     if bad := damaged_tasks(info):
         raise WorkError(f"{info.path} is damaged in task {bad[0]}: {mend}")
@@ -92,3 +96,15 @@ def growth_of(
     finally:
         store.close()
     return Growth(info, plan, manifest, changes, prune)
+
+
+def _has_sound_past(info: StoreInfo) -> bool:
+    """Whether the state before is there and whole. Both states share the files that did not change."""
+    before = [number for number in states_there(info.path) if number < info.state]
+    if not before:
+        return False
+    try:
+        past = store_info(state_path(info.path, before[-1]))
+        return past.sealed and not damaged_tasks(past)
+    except (InputError, WorkError, OSError):
+        return False

@@ -23,14 +23,19 @@ from uml_cache import (
     StorePlan,
     flagged_id,
     read_stamps,
+    recorded_plan,
 )
 from uml_extract.growing.grew import Grew
 from uml_extract.growing.growth import Growth
 
 if TYPE_CHECKING:
+    import torch
+
     from uml_manifests import Manifest
 
-_NEAR = 2.0**-10  # of a row's largest value: one step of float16, as batches of other sizes leave them
+# Shares of a row's largest value: about one step of the dtype, as batches of other sizes leave it.
+_STEPS = {"float16": 2.0**-10, "bfloat16": 2.0**-7, "float32": 2.0**-17}
+_STALE = 1  # a stamp that no sample has: what was read is not known, so that it is read once more
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,13 +77,16 @@ class Rows:
         now = np.zeros(count, np.uint64)
         now[sample >= 0] = changes.stamps[sample[sample >= 0]]
         stamps = np.where(now == UNKNOWN, stamps, now)
+        read = _read_from(increment, len(chosen))
+        again = np.flatnonzero(~fresh)
+        stamps[before[chosen[again]]] = read[again]
         none = np.full(len(added), -1, np.int64)
         return cls(
             old_rows=np.concatenate([np.arange(count), none]),
             new_rows=np.concatenate([np.full(count, -1, np.int64), added]),
             flags=np.concatenate([flags, np.zeros(len(added), np.uint8)]),
             sample=np.concatenate([sample, chosen[added]]),
-            stamps=np.concatenate([stamps, changes.stamps[chosen[added]]]),
+            stamps=np.concatenate([stamps, read[added]]),
             before=count,
         )
 
@@ -168,6 +176,17 @@ class Rows:
         return ids + [manifest.ids[sample] for sample in self.sample[self.before :].tolist()]
 
 
+def _read_from(increment: FeatureSet | None, count: int) -> np.ndarray:
+    """(e,) uint64 stamps of the samples that were encoded, as they were before they were read.
+
+    A file that changes while an append is interrupted has another stamp by then, and is encoded next time.
+    """
+    found = None
+    if increment is not None:
+        found = read_stamps(increment.path, str(increment.info.stamp), count)
+    return np.full(count, _STALE, np.uint64) if found is None else found
+
+
 def _digest(ids: Sequence[str], labels: np.ndarray, flags: np.ndarray, new_rows: np.ndarray) -> str:
     digest = hashlib.sha256("\n".join(ids).encode())
     for column, kind in ((labels, "<i4"), (flags, "u1"), (new_rows, "<i8")):
@@ -191,18 +210,36 @@ def _classes(old: Sequence[str], now: Sequence[str], where: Path) -> tuple[tuple
 
 def _differ(old: FeatureSet, increment: FeatureSet, rows: np.ndarray, again: np.ndarray) -> np.ndarray:
     """(a,) bool: samples that were encoded again and are not what they were; by row in both stores."""
+    within = _within(old)
     differ = old.status[rows] != increment.status[again]
     if old.info.dim is not None:
-        one, two = old.source.whole()[rows].float().numpy(), increment.source.whole()[again].float().numpy()
-        differ |= _apart(one, two).any(1)
+        differ |= _apart(old.source.whole()[rows], increment.source.whole()[again], within)
     if old.info.token_dim is not None:
         differ |= old.tokens.lengths[rows] != increment.tokens.lengths[again]
         for at in np.flatnonzero(~differ).tolist():
-            one = old.tokens.packed(rows[at : at + 1])[0].numpy().astype(np.float32)
-            two = increment.tokens.packed(again[at : at + 1])[0].numpy().astype(np.float32)
-            differ[at] = bool(_apart(one, two).any())
+            one = old.tokens.packed(rows[at : at + 1])[0]
+            two = increment.tokens.packed(again[at : at + 1])[0]
+            differ[at] = bool(_apart(one, two, within).any())
     return np.asarray(differ)
 
 
-def _apart(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    return np.asarray(np.abs(one - two) > _NEAR * np.abs(one).max(axis=1, keepdims=True))
+def _within(store: FeatureSet) -> float:
+    """The share of a row's largest value that one sample's features may differ by in another batch.
+
+    A network rounds in its dtype, by the size of the batch; an encoder of our own computes each sample alone.
+    """
+    if store.info.encoder.get("library") == "numpy":
+        return 0.0
+    plan = recorded_plan(store.path) or {}
+    return max(_STEPS.get(str(plan.get(name)), 0.0) for name in ("dtype", "compute_dtype"))
+
+
+def _apart(one: torch.Tensor, two: torch.Tensor, within: float) -> np.ndarray:
+    """(n,) bool: rows of two (n, D) tensors that are more than `within` apart.
+
+    Whole numbers differ where they are not equal.
+    """
+    if not within or not one.is_floating_point():
+        return (one != two).any(1).numpy()
+    first, second = one.double().numpy(), two.double().numpy()
+    return np.asarray((np.abs(first - second) > within * np.abs(first).max(axis=1, keepdims=True)).any(1))

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from stopping import Stops
 from uml_cache import (
     FLAGGED,
     REMOVED,
@@ -222,28 +223,12 @@ def test_overwrite_begins_anew(tmp_path: Path) -> None:
     assert done.store.name == "hashed-ngrams.zarr"
 
 
-class _Stops:
-    """Fails in the midst of the samples."""
-
-    def __init__(self, encoder: Any, after: int) -> None:
-        self._encoder, self._left = encoder, after
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._encoder, name)
-
-    def encode(self, *arguments: Any, **options: Any) -> Any:
-        self._left -= 1
-        if self._left < 0:
-            raise WorkError("stopped")
-        return self._encoder.encode(*arguments, **options)
-
-
 def test_an_interrupted_append_is_gone_on_with(tmp_path: Path) -> None:
     from uml_extract import load_encoder
 
     extract(_texts(_some(60)), "hashed-ngrams", out=tmp_path, batch_size=8)
     more = _texts(_some(400))
-    encoder: Any = _Stops(load_encoder("hashed-ngrams"), 20)
+    encoder: Any = Stops(load_encoder("hashed-ngrams"), 20)
     with pytest.raises(WorkError, match="stopped"):
         extract(more, encoder, out=tmp_path, batch_size=8)
     assert [store.rows for store in find_stores(tmp_path)] == [60]  # readers see the state before
@@ -260,7 +245,7 @@ def test_data_that_change_once_more_during_an_append(tmp_path: Path) -> None:
     from uml_extract import load_encoder
 
     extract(_texts(_some(60)), "hashed-ngrams", out=tmp_path, batch_size=8)
-    encoder: Any = _Stops(load_encoder("hashed-ngrams"), 20)
+    encoder: Any = Stops(load_encoder("hashed-ngrams"), 20)
     with pytest.raises(WorkError, match="stopped"):
         extract(_texts(_some(400)), encoder, out=tmp_path, batch_size=8)
     done = extract(_texts(_some(410)), "hashed-ngrams", out=tmp_path, batch_size=8)

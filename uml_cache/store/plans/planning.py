@@ -21,6 +21,7 @@ from uml_cache.store.feature_store import FeatureStore
 from uml_cache.store.locks import rewriting
 from uml_cache.store.plans.plan import StorePlan, differences
 from uml_cache.store.plans.planned import planned_contents
+from uml_cache.store.states import state_of, state_path, states_there
 
 
 def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
@@ -35,6 +36,7 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
     if not is_remote(path) and path.parent.is_dir():
         tidy(path.parent)
     if there is None:
+        _refuse_shadowed(path, plan)
         if is_remote(path):
             from uml_cache.store.remote_store import create_or_resume_remote
 
@@ -44,17 +46,7 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
         there = recorded_plan(path)
         assert there is not None
     if there != plan.fields:
-        advice = (
-            "repeat the command with the store's settings, give another --out, or remove the store "
-            "(`uml cache rm`)"
-        )
-        if {**there, "manifest_digest": plan.fields["manifest_digest"]} == plan.fields:
-            advice = (
-                "other data have this name; give these a --name of their own or another --out, or "
-                "`--overwrite`"
-            )
-        found = "; ".join(differences(there, plan.fields))
-        raise InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
+        raise _other_settings(path, there, plan)
     planned = journal.read_record(path / journal.PLAN)["files"]
     if not all(is_sound(path / entry["path"], entry) for entry in planned):
         if is_remote(path):
@@ -65,6 +57,27 @@ def create_or_resume(path: Path | str, plan: StorePlan) -> FeatureStore:
             with rewriting(path):
                 _write_planned(path, plan)
     return planned_store(path, plan)
+
+
+def _refuse_shadowed(path: Path, plan: StorePlan) -> None:
+    """A first state that nobody would read, since the store has later ones, is not made."""
+    later = [number for number in states_there(path) if number > 1] if state_of(path) == 1 else []
+    if later:
+        newest = state_path(path, later[-1])
+        raise _other_settings(newest, recorded_plan(newest) or {}, plan)
+
+
+def _other_settings(path: Path, there: dict[str, Any], plan: StorePlan) -> InputError:
+    advice = (
+        "repeat the command with the store's settings, give another --out, or remove the store "
+        "(`uml cache rm`)"
+    )
+    if {**there, "manifest_digest": plan.fields["manifest_digest"]} == plan.fields:
+        advice = (
+            "other data have this name; give these a --name of their own or another --out, or `--overwrite`"
+        )
+    found = "; ".join(differences(there, plan.fields))
+    return InputError(f"{path} was made with other settings ({found}): {advice} to start anew")
 
 
 def planned_store(path: Path, plan: StorePlan) -> FeatureStore:
