@@ -14,7 +14,7 @@ import numpy as np
 
 from uml_cache.errors import InputError, unknown
 from uml_cache.exchange.formats.attributes import check_attributes
-from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested
+from uml_cache.exchange.formats.nested import ATTRIBUTES, CLASS_ATTRIBUTE, Nested
 from uml_cache.exchange.per_sample import (
     LENGTHS,
     lengths_of,
@@ -31,7 +31,7 @@ from uml_cache.tables.splits import SPLIT_CODES
 
 _ROLES = {"labels": "label", "ids": "id", "splits": "split", "groups": "group"}
 _USUAL_IDS = ("paths", "path", "impath", "image_path", "filenames")
-_CLASSES = ("classes", "classnames", "class_names", "lab2cname")
+_CLASSES = ("classes", "classnames", "class_names", "lab2cname", CLASS_ATTRIBUTE)
 _TOKENS, _STATUS = "tokens", "status"
 _SAMPLES = "sample"
 

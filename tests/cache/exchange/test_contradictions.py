@@ -87,3 +87,28 @@ def test_groups_of_hdf5_in_a_circle(tmp_path: Path) -> None:
         opened["train/features"] = FEATURES
         opened["train/again"] = h5py.SoftLink("/train")
     _refused("lead in a circle", file, out=tmp_path / "feats")
+
+
+@pytest.mark.parametrize("place", ["file", "labels"])
+@pytest.mark.parametrize("name", ["classes", "class_names"])
+def test_a_class_list_in_an_attribute(tmp_path: Path, place: str, name: str) -> None:
+    file = tmp_path / "some.h5"
+    with h5py.File(file, "w") as opened:
+        opened["features"] = FEATURES
+        opened["labels"] = LABELS
+        (opened if place == "file" else opened["labels"]).attrs[name] = ["wren", "owl"]
+    store = import_features([file], tmp_path / "feats", **NAMED)
+    assert open_features(store.path).classes == ("wren", "owl")
+    with h5py.File(file, "a") as opened:
+        opened["classnames"] = ["owl", "wren"]
+    _refused("classnames and an attribute of the file list different", file, out=tmp_path / "other")
+
+
+def test_two_class_lists_in_attributes(tmp_path: Path) -> None:
+    file = tmp_path / "some.h5"
+    with h5py.File(file, "w") as opened:
+        opened["features"] = FEATURES
+        opened["labels"] = LABELS
+        opened.attrs["classes"] = ["wren", "owl"]
+        opened["labels"].attrs["classes"] = ["owl", "wren"]
+    _refused("two attributes list different classes", file, out=tmp_path / "feats")

@@ -18,7 +18,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from uml_cache import Output, Progress, StoreInfo
+import numpy as np
+import torch
+
+from uml_cache import FeatureSet, Output, Progress, StoreInfo
 from uml_train.data.selection import Role, Selection
 from uml_train.folder import begin, run_lock
 from uml_train.problem import LeftOut, Problem
@@ -33,6 +36,8 @@ from uml_train.settings import AUTO, TrainSettings
 if TYPE_CHECKING:
     from uml_train.pretrain.searches import Pretraining
     from uml_train.protocols.grid import Grid
+
+_FIRST = 256  # samples that are looked at for features that never change
 
 
 @dataclass(eq=False, kw_only=True)
@@ -99,6 +104,8 @@ def train_session(session: Session, left_out: list[LeftOut] | None = None) -> Ru
     session.ranks.in_turn(lambda: begin_run(session))
     run = begin_run(session)
     _remark_classes(session)
+    _remark_texts(session)
+    _remark_constant(session)
     if left_out is not None:
         left_out += session.problem.left_out()
     cells = session.cells()
@@ -152,3 +159,32 @@ def _remark_classes(session: Session) -> None:
         if unused := notes["unused"]:
             names = ", ".join(unused)
             session.output.say(f"{label}: {len(unused)} of its classes are not the target's: {names}")
+
+
+def _remark_texts(session: Session) -> None:
+    """Say where `--texts N` finds fewer than N samples of a class, so that the class gives all it has."""
+    wanted = session.settings.texts
+    if not isinstance(wanted, int):
+        return
+    for source in session.problem.auxiliaries.values():
+        _, counts = np.unique(source.labels, return_counts=True)
+        if few := int((counts < wanted).sum()):
+            session.output.say(
+                f"{source.label}: {few} of {len(counts)} classes have fewer than the {wanted} samples of "
+                f"--texts, the smallest {counts.min()}; they give all they have"
+            )
+
+
+def _remark_constant(session: Session) -> None:
+    """Say where the first samples of a modality all have the same features."""
+    for source in session.problem.sources:
+        features, rows = source.features, source.rows[:_FIRST]
+        if not isinstance(features, FeatureSet) or features.info.dim is None or len(rows) < 2:
+            continue  # samples that are encoded while they are trained on, or sequences
+        some = torch.empty((len(rows), features.info.dim), dtype=features.source.dtype)
+        features.source.read(torch.from_numpy(rows), some)
+        if bool((some == some[0]).all()):
+            session.output.say(
+                f"warning: {source.label}: the features of its first {len(rows)} samples are all the same, "
+                "so that no class can be told from another; look at what made them"
+            )

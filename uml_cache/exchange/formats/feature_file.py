@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from uml_cache.errors import InputError
-from uml_cache.exchange.formats.nested import ATTRIBUTES, Nested, nest
+from uml_cache.exchange.formats.nested import ATTRIBUTES, CLASS_ATTRIBUTE, Nested, nest
 from uml_cache.exchange.formats.numpy_files import read_archive, read_array
 from uml_cache.exchange.formats.parquet import read_parquet
 from uml_cache.files.documents import parse_json
@@ -23,6 +23,7 @@ from uml_cache.files.documents import parse_json
 _SMALL = 1 << 26  # bytes
 _MOST_OBJECTS = 100_000  # of an HDF5 file
 _DEEPEST = 32  # groups inside each other
+_CLASS_ATTRIBUTES = ("classes", "classnames", "class_names")
 
 
 def read_file(path: Path, stack: ExitStack) -> Nested:
@@ -131,7 +132,22 @@ def _open_group(group: Any, seen: Iterator[int], depth: int = 0) -> Nested:
             refuse_unread(group.file.filename, name, "its type has no text and no numbers")
     if ATTRIBUTES in group.attrs:
         found[ATTRIBUTES] = str(group.attrs[ATTRIBUTES])
+    _add_class_list(group, found)
     return found
+
+
+def _add_class_list(group: Any, found: Nested) -> None:
+    """Class names that stand in an attribute of the group, or of an array in it."""
+    holders = [group, *(value for value in found.values() if hasattr(value, "attrs"))]
+    for holder, name in product(holders, _CLASS_ATTRIBUTES):
+        names = np.asarray(holder.attrs.get(name, ()))
+        if names.ndim != 1 or not names.size or names.dtype.kind not in "SUO":
+            continue
+        texts = [text.decode() if isinstance(text, bytes) else str(text) for text in names.tolist()]
+        if found.setdefault(CLASS_ATTRIBUTE, texts) != texts:
+            raise InputError(
+                f"{group.file.filename}: two attributes list different classes; leave one of them out"
+            )
 
 
 def _texts(value: Any) -> Any:

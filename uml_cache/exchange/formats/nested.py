@@ -7,6 +7,7 @@ from typing import Any
 
 Nested = dict[Any, Any]
 ATTRIBUTES = "attributes"  # JSON: what a store says of itself, in every format that export writes
+CLASS_ATTRIBUTE = "an attribute of the file"  # where the class list of an HDF5 file may stand
 
 
 def nest(flat: Mapping[str, Any]) -> Nested:
