@@ -24,25 +24,11 @@ import numpy as np
 
 from uml_cache import verify
 
-_RUN = """
-import os, signal, sys
-moment, after = int(sys.argv[1]), sys.argv[2] == "after"
-calls = 0
-def targeted(name):
-    real = getattr(os, name)
-    def call(*arguments, **options):
-        global calls
-        calls += 1
-        mine = calls == moment
-        if mine and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = real(*arguments, **options)
-        if mine:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(os, name, call)
-for name in ("replace", "rename", "fsync", "mkdir", "unlink"):
-    targeted(name)
+_RUN = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from dying import die_at
+die_at(int(sys.argv[1]), sys.argv[2] == "after")
 from uml_cache.cli import main
 main(sys.argv[3:])
 """

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import wave
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stopping import Stops
 from uml_cache import InputError, WorkError, find_stores, open_features
 from uml_cache.growing.collecting import collect
 from uml_extract import extract, load_encoder
+from uml_extract.growing.state_rows import _apart
 from uml_manifests import Manifest
 
 
@@ -63,6 +66,60 @@ def test_a_small_change_of_an_array_is_a_change(tmp_path: Path, dtype: str) -> N
     assert done.grew.changed == 1
     features = open_features(done.store)
     np.testing.assert_array_equal(features.pooled[features.id.index("3")], values[3])
+
+
+def _samples(folder: Path, encoder: str) -> Manifest:
+    """37 pictures, sounds or texts, each of another size."""
+    chance, rows = np.random.default_rng(0), 37
+    folder.mkdir()
+    sources = []
+    for at in range(rows):
+        if encoder == "log-mel":
+            sources.append(f"{at}.wav")
+            noise = chance.integers(-9999, 9999, 8000 + 321 * at).astype("<i2")
+            with wave.open(str(folder / sources[-1]), "wb") as file:
+                file.setparams((1, 2, 16000, len(noise), "NONE", ""))
+                file.writeframes(noise.tobytes())
+        elif encoder == "hashed-ngrams":
+            sources.append(" ".join(chance.choice(list("abcdefghij"), 3 + at)))
+        else:
+            sources.append(f"{at}.png")
+            noise = chance.integers(0, 255, (20 + at, 30 + 2 * at, 3), np.uint8)
+            Image.fromarray(noise).save(folder / sources[-1])
+    kinds = {"log-mel": "audio", "hashed-ngrams": "text"}
+    return Manifest(
+        name="some", modality=kinds.get(encoder, "image"), classes=("a", "b"), root=folder,
+        ids=[str(at) for at in range(rows)], sources=sources, labels=np.arange(rows) % 2,
+        splits=np.full(rows, 255),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoder", ["hog-color", "pixels", "hashed-ngrams"])
+def test_features_that_are_compared_exactly_do_not_depend_on_the_batch(tmp_path: Path, encoder: str) -> None:
+    manifest = _samples(tmp_path / "data", encoder)
+    stores = [
+        extract(manifest, encoder, out=tmp_path / str(size), batch_size=size, dtype="float32").store
+        for size in (1, 7, 64)
+    ]
+    one, *others = (open_features(store).pooled for store in stores)
+    assert all(torch.equal(one, other) for other in others)
+
+
+def test_a_sound_that_was_only_touched_is_no_change(tmp_path: Path) -> None:
+    manifest = _samples(tmp_path / "data", "log-mel")
+    store = extract(manifest, "log-mel", out=tmp_path / "feats", dtype="float32").store
+    for at in range(0, 37, 5):
+        _later(tmp_path / "data" / f"{at}.wav")
+    done = extract(manifest, "log-mel", out=tmp_path / "feats", dtype="float32")
+    assert done.grew is not None
+    assert (done.store, done.grew.changed) == (store, 0)
+
+
+def test_numbers_that_are_none_are_compared() -> None:
+    one = torch.tensor([[1.0, torch.nan], [1.0, torch.nan], [1.0, 2.0], [torch.inf, 1.0]])
+    two = torch.tensor([[1.0, torch.nan], [1.0, 2.0], [1.0, torch.nan], [torch.inf, 1.0]])
+    assert _apart(one, two, 0.01).tolist() == [False, True, True, False]
+    assert _apart(one, two, 0.0).tolist() == [False, True, True, False]
 
 
 def test_an_array_that_was_only_touched_is_not(tmp_path: Path) -> None:

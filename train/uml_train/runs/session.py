@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from uml_train.pretrain.searches import Pretraining
     from uml_train.protocols.grid import Grid
 
-_FIRST = 256  # samples that are looked at for features that never change
+_LOOKED_AT = 256  # samples, for features that never change
 
 
 @dataclass(eq=False, kw_only=True)
@@ -176,15 +176,17 @@ def _remark_texts(session: Session) -> None:
 
 
 def _remark_constant(session: Session) -> None:
-    """Say where the first samples of a modality all have the same features."""
+    """Say where samples from all over a modality have the same features."""
     for source in session.problem.sources:
-        features, rows = source.features, source.rows[:_FIRST]
-        if not isinstance(features, FeatureSet) or features.info.dim is None or len(rows) < 2:
+        features = source.features
+        if not isinstance(features, FeatureSet) or features.info.dim is None or len(source.rows) < 2:
             continue  # samples that are encoded while they are trained on, or sequences
+        count = min(_LOOKED_AT, len(source.rows))
+        rows = source.rows[np.linspace(0, len(source.rows) - 1, count).astype(np.int64)]
         some = torch.empty((len(rows), features.info.dim), dtype=features.source.dtype)
         features.source.read(torch.from_numpy(rows), some)
         if bool((some == some[0]).all()):
             session.output.say(
-                f"warning: {source.label}: the features of its first {len(rows)} samples are all the same, "
+                f"warning: {source.label}: the features of {count} samples from all over it are the same, "
                 "so that no class can be told from another; look at what made them"
             )
